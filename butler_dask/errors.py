@@ -1,0 +1,223 @@
+"""The one exception tree.
+
+::
+
+    ButlerDaskError
+    |-- ButlerUserError
+    |   |-- CollectionError: MissingCollectionError, CollectionTypeError, CollectionCycleError,
+    |   |                    OrphanedRecordError
+    |   |-- DatasetTypeError: MissingDatasetTypeError, ConflictingDefinitionError
+    |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError, ReadOnlyRepositoryError,
+    |   |   RepositoryError
+    |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError
+    |   |-- InvalidQueryError, EmptyQueryResultError, UnimplementedQueryError
+    |   |-- PipelineError: PipelineGraphError, PipelineDataCycleError, DuplicateOutputError,
+    |   |                  ConnectionTypeConsistencyError, IncompatibleDatasetTypeError,
+    |   |                  InvalidExpressionError, ContractError, ConfigFieldError
+    |   |-- QuantumGraphBuilderError: OutputExistsError, InitInputMissingError, PrerequisiteMissingError,
+    |   |                             EmptyQuantumGraphError
+    |   |-- RunConfigMismatchError, RawIngestError, FormatVersionError
+    |-- QuantumExecutionError
+
+Every class is also the fitting builtin. A message says what failed, for which dataset type, data ID,
+collection or file, and what to do next; `did_you_mean` names the nearest match of a mistyped name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the known name nearest to ``name``, or an empty string.
+
+    Parameters
+    ----------
+    name : `str`
+        What was typed.
+    known : iterable of `str`
+        What there is.
+    """
+    candidates = [str(k) for k in known]
+    near = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+    if not near:
+        lower = {k.lower(): k for k in candidates}
+        near = [lower[m] for m in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)]
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+class ButlerDaskError(Exception):
+    """Base of every error of this package."""
+
+
+class ButlerUserError(ButlerDaskError):
+    """The request or the repository's content is at fault, not the program; shown without a traceback."""
+
+
+class RepositoryError(ButlerUserError, FileNotFoundError):
+    """There is no repository where one was named."""
+
+
+class FormatVersionError(ButlerUserError, ValueError):
+    """A file or database was written in a format this version does not read."""
+
+
+class ReadOnlyRepositoryError(ButlerUserError, PermissionError):
+    """Something would be written to a butler opened for reading, or to a disk that does not take it."""
+
+
+class CollectionError(ButlerUserError):
+    """A collection is not what the request needs."""
+
+
+class MissingCollectionError(CollectionError, LookupError):
+    """No collection has that name."""
+
+
+class CollectionTypeError(CollectionError, TypeError):
+    """A collection has another type than the operation needs."""
+
+
+class CollectionCycleError(CollectionError, ValueError):
+    """A chain would contain itself."""
+
+
+class OrphanedRecordError(CollectionError):
+    """A removal would leave records that refer to what is removed."""
+
+
+class DatasetTypeError(ButlerUserError, ValueError):
+    """A dataset type is wrong for the operation."""
+
+
+class MissingDatasetTypeError(DatasetTypeError, KeyError):
+    """No dataset type has that name."""
+
+    __str__ = Exception.__str__  # KeyError would quote the whole sentence
+
+
+class ConflictingDefinitionError(DatasetTypeError):
+    """Something with that name or data ID exists and differs."""
+
+
+class DatasetNotFoundError(ButlerUserError, LookupError):
+    """No dataset matches in the collections searched."""
+
+
+class CalibrationLookupError(ButlerUserError, LookupError):
+    """A calibration look-up lacks a time, or finds more than one."""
+
+
+class DatasetFileError(ButlerUserError, OSError):
+    """A dataset's file cannot be read or written."""
+
+
+class DataIdError(ButlerUserError, ValueError):
+    """A data ID is incomplete or has unknown keys or values."""
+
+
+class DimensionNameError(DataIdError, KeyError):
+    """No dimension has that name."""
+
+    __str__ = Exception.__str__  # KeyError would quote the whole sentence
+
+
+class DimensionValueError(DataIdError):
+    """A required dimension has no value in a data ID."""
+
+
+class DataIdValueError(DataIdError):
+    """A dimension has no such value in this repository, or the value has the wrong type."""
+
+
+class InconsistentDataIdError(DataIdError):
+    """The values of a data ID contradict one another."""
+
+
+class InvalidQueryError(ButlerUserError, ValueError):
+    """A query expression is not well formed or not answerable."""
+
+
+class EmptyQueryResultError(ButlerUserError, LookupError):
+    """A query found nothing; ``reasons`` say why."""
+
+    def __init__(self, message: str, reasons: Iterable[str] = ()) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__("\n".join([message, *(f"  {r}" for r in self.reasons)]))
+
+
+class UnimplementedQueryError(ButlerUserError, NotImplementedError):
+    """A well-formed query of a kind that cannot be answered."""
+
+
+class PipelineError(ButlerUserError):
+    """A pipeline definition is at fault."""
+
+
+class PipelineGraphError(PipelineError, RuntimeError):
+    """Tasks and dataset types do not fit together."""
+
+
+class PipelineDataCycleError(PipelineGraphError):
+    """Tasks need one another's outputs in a circle."""
+
+
+class DuplicateOutputError(PipelineGraphError):
+    """Two tasks write the same dataset type."""
+
+
+class ConnectionTypeConsistencyError(PipelineGraphError):
+    """Connections use one dataset type in contradicting ways."""
+
+
+class IncompatibleDatasetTypeError(PipelineGraphError):
+    """A connection and the registered dataset type do not agree."""
+
+
+class InvalidExpressionError(PipelineError, ValueError):
+    """A task selection expression is not well formed."""
+
+
+class ContractError(PipelineError, ValueError):
+    """A contract written in the pipeline is not fulfilled."""
+
+
+class ConfigFieldError(PipelineError, ValueError):
+    """A configuration override names no field, or gives it a value it does not take."""
+
+
+class QuantumGraphBuilderError(ButlerUserError, RuntimeError):
+    """A quantum graph cannot be built."""
+
+
+class OutputExistsError(QuantumGraphBuilderError):
+    """An output already exists in the output run and nothing says to skip or replace it."""
+
+
+class InitInputMissingError(QuantumGraphBuilderError):
+    """A dataset a task needs to be constructed does not exist."""
+
+
+class PrerequisiteMissingError(QuantumGraphBuilderError, LookupError):
+    """A prerequisite input does not exist for a data ID."""
+
+
+class EmptyQuantumGraphError(QuantumGraphBuilderError):
+    """No quantum is left; ``reasons`` say which constraint removed what."""
+
+    def __init__(self, message: str, reasons: Iterable[str] = ()) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__("\n".join([message, *(f"  {r}" for r in self.reasons)]))
+
+
+class RunConfigMismatchError(ButlerUserError, TypeError):
+    """A run's recorded configuration or package versions differ from the present ones."""
+
+
+class RawIngestError(ButlerUserError, ValueError):
+    """A raw file cannot be ingested; nothing of it was recorded."""
+
+
+class QuantumExecutionError(ButlerDaskError, RuntimeError):
+    """One or more quanta failed; their data IDs and errors were reported."""
