@@ -1,1 +1,1 @@
-"""cli"""
+"""The commands butler, pipetask and dask-submit: read options, call one function, print."""

@@ -1,1 +1,1 @@
-"""engine"""
+"""Execution: the only package that imports Dask."""

@@ -1,1 +1,1 @@
-"""graph"""
+"""Quantum graphs: columns and edges inside, quanta outside."""

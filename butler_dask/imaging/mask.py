@@ -98,7 +98,7 @@ class Mask:
             value |= 1 << self.bit(name)
         return value
 
-    getPlaneBitMask = bitmask  # noqa: N815  the field's name for the same
+    getPlaneBitMask = bitmask
 
     def add_plane(self, name: str) -> int:
         """Add a plane unless it is there and return its bit number.

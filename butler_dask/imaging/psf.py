@@ -63,7 +63,7 @@ class Psf:
         n_terms = (degree + 1) * (degree + 2) // 2
         if coefficients.ndim != 3 or coefficients.shape[0] != n_terms:
             raise ValueError(
-                f"PSF of degree {degree} needs {n_terms} kernels, not an array of shape {coefficients.shape!r}"
+                f"PSF of degree {degree} needs {n_terms} kernels, not an array of {coefficients.shape!r}"
             )
         if coefficients.shape[1] != coefficients.shape[2] or coefficients.shape[1] % 2 == 0:
             raise ValueError(f"PSF kernels are square with an odd size, not {coefficients.shape[1:]!r}")
@@ -142,11 +142,9 @@ class Psf:
         for _ in range(100):
             weight = image * np.exp(-0.5 * r2 / sigma2)
             measured = 0.5 * (weight * r2).sum() / weight.sum()
-            if not 0 < measured < sigma2:
-                # Steeper than any Gaussian of this width would allow: widen the weight.
-                new = sigma2 * 1.5
-            else:
-                new = 1.0 / (1.0 / measured - 1.0 / sigma2)
+            # Steeper than any Gaussian of this width would allow: widen the weight.
+            fits = 0 < measured < sigma2
+            new = 1.0 / (1.0 / measured - 1.0 / sigma2) if fits else sigma2 * 1.5
             new = min(max(new, 0.1), float(half * half))
             if abs(new - sigma2) < 1e-6 * sigma2:
                 break

@@ -1,1 +1,1 @@
-"""instruments"""
+"""Cameras from their YAML files, raw headers, ingest and visit definition."""

@@ -1,1 +1,1 @@
-"""pipeline"""
+"""What a task author imports, pipelines in YAML, and the graph of tasks and dataset types."""

@@ -1,1 +1,1 @@
-"""provenance"""
+"""Records of what was run with which inputs."""

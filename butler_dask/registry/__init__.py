@@ -1,1 +1,1 @@
-"""registry"""
+"""The database of what exists: the only package that speaks SQL."""

@@ -1,1 +1,1 @@
-"""tasks"""
+"""Pipeline tasks: thin covers over `butler_dask.imaging`."""
