@@ -117,7 +117,8 @@ class Mask:
 
     def is_set(self, names: Iterable[str] | str) -> NDArray[np.bool_]:
         """Return where any of the named planes is set, shape (ny, nx), bool."""
-        return (self.array & self.bitmask(names)) != 0
+        result: NDArray[np.bool_] = (self.array & self.bitmask(names)) != 0
+        return result
 
     def set_where(self, where: NDArray[np.bool_], names: Iterable[str] | str) -> None:
         """Set the named planes where ``where`` (shape (ny, nx), bool) holds."""

@@ -1,1 +1,1 @@
-"""Pure values of the data model: dimensions, data IDs, times, dataset types, datasets, collections; no I/O."""
+"""Pure values of the data model: dimensions, data IDs, times, dataset types, collections; no I/O."""
