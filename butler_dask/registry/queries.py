@@ -20,7 +20,7 @@ from ..vocabulary.data_id import DataCoordinate, DataIdTable
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
-from .data_id_query import DataIdQuery, DatasetJoin, Where, parse_where
+from .data_id_query import DataIdQuery, DatasetJoin, UnlistableDimensionError, Where, parse_where
 from .database import Database
 from .dataset_search import DatasetSearch, candidates_of_rows, empty_candidates, first_of_each
 from .definitions import DefinitionCache, Definitions
@@ -71,6 +71,7 @@ class QueryTable:
                 data_id=_values(data_id),
                 datasets=joins,
                 order_by=order_by,
+                implied=True,
             )
             keys = dimensions.data_coordinate_keys
             if not keys:
@@ -208,9 +209,10 @@ class QueryTable:
                             where=parsed.of(terms),
                             data_id=data_id,
                             datasets=joined,
+                            # A term by itself may lack its instrument.
+                            check=list(terms) == list(parsed.terms),
                         )
-                    except InvalidQueryError:
-                        # Without its neighbours the term does not make a query.
+                    except UnlistableDimensionError:
                         return True
                     return query.any()
 
@@ -344,7 +346,9 @@ class QueryTable:
                     f"Data ID {dict(mapping)!r} has no value for {', '.join(map(repr, missing))}."
                 )
             keys = dimensions.data_coordinate_keys
-            query = DataIdQuery(self._database, connection, stack, dimensions, where=parsed, data_id=known)
+            query = DataIdQuery(
+                self._database, connection, stack, dimensions, where=parsed, data_id=known, implied=True
+            )
             rows = query.fetch(query.columns(keys), limit=2)
         shown = {k: v for k, v in mapping.items() if v is not None}
         if not rows:
