@@ -326,7 +326,7 @@ class Database:
         names = ", ".join(map(self._quote, columns))
         if not self.is_sqlite and on_conflict == "raise" and len(rows) > 50:
             return self._copy(connection, name, names, rows)
-        sql = f"INSERT INTO {name} ({names}) VALUES ({', '.join([self._mark] * len(columns))})"  # noqa: S608
+        sql = f"INSERT INTO {name} ({names}) VALUES ({', '.join([self._mark] * len(columns))})"
         if on_conflict == "ignore":
             sql += " ON CONFLICT DO NOTHING"
         elif on_conflict == "replace":

@@ -297,11 +297,13 @@ class QueryTable:
                 out.append(f"No data ID with datasets of type {kinds} satisfies {text!r}.")
         if out:
             return out
-        for i in range(len(terms)):
-            if has_rows(dimensions, [t for k, t in enumerate(terms) if k != i], values, joins):
-                out.append(
-                    f"Each term alone has results; without {_text_of(parsed.text, terms, i)!r} so have the others."
-                )
+        clashing = [
+            repr(_text_of(parsed.text, terms, i))
+            for i in range(len(terms))
+            if has_rows(dimensions, [t for k, t in enumerate(terms) if k != i], values, joins)
+        ]
+        if clashing:
+            out.append(f"Each term has results, but not together; drop one of: {', '.join(clashing)}.")
         for join in joins:
             if has_rows(dimensions, terms, values, [j for j in joins if j is not join]):
                 where_ = ", ".join(map(repr, names[id(join)]))
