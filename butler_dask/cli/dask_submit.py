@@ -12,7 +12,7 @@ _COMMANDS = {
 
 dask_submit = program(
     "dask-submit",
-    "Run pipelines on a Dask cluster: dask-submit run --address tcp://HOST:PORT <the options of pipetask run>.",
+    "Run pipelines on a Dask cluster: dask-submit run --address tcp://HOST:PORT [options of pipetask run].",
     _COMMANDS,
 )
 

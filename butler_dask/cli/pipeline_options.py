@@ -221,7 +221,7 @@ def graph_options(function: F) -> F:
             "--show",
             multiple=True,
             metavar="WHAT",
-            help="Show instead of run: tasks, config[=LABEL::GLOB], pipeline, pipeline-graph, subsets, graph.",
+            help="Show, do not run: tasks, config[=LABEL::GLOB], pipeline, pipeline-graph, subsets, graph.",
         ),
     )
     for option in reversed(options):
@@ -252,7 +252,7 @@ def execution_options(function: F) -> F:
         click.option(
             "--executor",
             type=click.Choice(["threads", "processes", "sync"]),
-            help="How to run: threads of this process (default for -j 1), processes (default for -j N), sync.",
+            help="How: threads of this process (default for -j 1), processes (default for -j N), sync.",
         ),
         click.option(
             "--cluster",
