@@ -1,9 +1,9 @@
 """Instrument: a camera with its names in a repository.
 
-Most instruments need no class: a camera file is enough (`Instrument.from_camera_file`). Whoever needs code, an
-own raw formatter say, subclasses `Instrument` as with the reference and names the class where a name is asked
-for. Registering stores the camera file in the repository (``instruments/<NAME>.yaml`` under its root), so that
-raws can be read anywhere from the root and the instrument's name alone.
+Most instruments need no class: a camera file is enough (`Instrument.from_camera_file`). Whoever needs code,
+an own raw formatter say, subclasses `Instrument` as with the reference and names the class where a name is
+asked for. Registering stores the camera file in the repository (``instruments/<NAME>.yaml`` under its root),
+so that raws can be read anywhere from the root and the instrument's name alone.
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ class Instrument:
             {
                 "name": name,
                 "visit_max": limits.get("visit_max", 2**31 - 1),
+                "visit_system": 0,
                 "exposure_max": limits.get("exposure_max", 2**31 - 1),
                 "detector_max": limits.get("detector_max", max(camera.detectors) + 1),
                 "class_name": camera.class_name or f"{type(self).__module__}.{type(self).__qualname__}",
@@ -183,14 +184,13 @@ class Instrument:
         if path is None:
             near = did_you_mean(os.fspath(source), builtin_cameras())
             raise InstrumentNotFoundError(
-                f"No camera file {os.fspath(source)!r}; this package has {', '.join(builtin_cameras())}.{near}"
+                f"No camera file {os.fspath(source)!r}; "
+                f"this package has {', '.join(builtin_cameras())}.{near}"
             )
         return cls(collection_prefix, camera=read_camera(path), camera_path=path)
 
     @classmethod
-    def from_string(
-        cls, name: str, registry: Any = None, collection_prefix: str | None = None
-    ) -> Instrument:
+    def from_string(cls, name: str, registry: Any = None, collection_prefix: str | None = None) -> Instrument:
         """Find an instrument by whatever a user may call it.
 
         Parameters
@@ -218,7 +218,7 @@ class Instrument:
                 found = getattr(importlib.import_module(module_name), class_name)
             except (ImportError, AttributeError) as error:
                 raise InstrumentNotFoundError(
-                    f"Instrument {name!r} is neither a camera file nor a class that can be imported: {error}. "
+                    f"Instrument {name!r} is neither a camera file nor an importable class: {error}. "
                     f"Built-in cameras: {', '.join(builtin_cameras())}."
                 ) from error
             if not (isinstance(found, type) and hasattr(found, "getName")):
