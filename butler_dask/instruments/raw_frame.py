@@ -134,7 +134,8 @@ def read_raw(path: str | os.PathLike[str], camera: Camera) -> Exposure:
     if image.shape != detector.raw_shape:
         raise DatasetFileError(
             f"{path}: the image has shape {image.shape}, but raw files of detector {detector.id} of "
-            f"{camera.name} have {detector.raw_shape}. If it was binned or windowed, the camera file must say so."
+            f"{camera.name} have {detector.raw_shape}. "
+            "If it was binned or windowed, the camera file must say so."
         )
     return Exposure(
         image,

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ButlerUserError, RawIngestError
 from ..imaging.camera import Camera
@@ -27,9 +27,6 @@ from ..vocabulary.timespan import Timespan
 from .instrument import Instrument, InstrumentNotFoundError
 from .raw_frame import read_raw_header
 from .raw_headers import RawFacts, recognises, translate_header
-
-if TYPE_CHECKING:
-    from ..vocabulary.collection import CollectionInfo  # noqa: F401
 
 log = logging.getLogger("butler.ingest_raws")
 
@@ -67,7 +64,7 @@ def find_raw_files(
     pattern = re.compile(file_regex)
     found: list[str] = []
     empty = []
-    for location in map(os.fspath, locations):
+    for location in [os.fspath(path) for path in locations]:
         if os.path.isdir(location):
             here = sorted(str(p) for p in Path(location).rglob("*") if p.is_file() and pattern.search(p.name))
         elif os.path.isfile(location):
