@@ -36,7 +36,7 @@ def defects_table(boxes: Iterable[Sequence[int]] = ()) -> Table:
     return Table({name: rows[:, i] for i, name in enumerate(DEFECT_COLUMNS)})
 
 
-def mask_defects(mask: Mask, defects: Table, plane: str = "BAD") -> int:
+def mask_defects(mask: Mask, defects: Table, plane: str = "BAD") -> None:
     """Set a mask plane on all defects; parts outside the detector are left out.
 
     Parameters
@@ -47,17 +47,11 @@ def mask_defects(mask: Mask, defects: Table, plane: str = "BAD") -> int:
         Columns x0, y0, width, height.
     plane : `str`
         Plane to set.
-
-    Returns
-    -------
-    n_pixels : `int`
-        Pixels of the detector with the plane set now.
     """
     bit = np.int32(mask.bitmask(plane))
     columns: list[Any] = [np.asarray(defects[name]).tolist() for name in DEFECT_COLUMNS]
     for x0, y0, width, height in zip(*columns, strict=True):
         mask.array[max(y0, 0) : max(y0 + height, 0), max(x0, 0) : max(x0 + width, 0)] |= bit
-    return int(np.count_nonzero(mask.array & bit))
 
 
 def find_defects(where: NDArray[np.bool_]) -> Table:

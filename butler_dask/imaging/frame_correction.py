@@ -194,6 +194,11 @@ def merge_calibration_mask(mask: Mask, calibration: Mask) -> None:
 def _or_bits(target: Any, source: Any, bits: int, value: int) -> None:
     height, width = target.shape
     for y in range(height):
+        row = source[y]
+        any_set = 0
         for x in range(width):
-            if source[y, x] & bits:
-                target[y, x] |= value
+            any_set |= row[x]
+        if any_set & bits:
+            for x in range(width):
+                if row[x] & bits:
+                    target[y, x] |= value
