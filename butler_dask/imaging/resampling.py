@@ -9,8 +9,9 @@ pixel, not the covariance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -417,7 +418,9 @@ def local_affine(source: SkyWcs, target: SkyWcs, x: float, y: float) -> NDArray[
     return np.array([[sx[1] - sx[0], sx[3] - sx[2]], [sy[1] - sy[0], sy[3] - sy[2]]]) / (2 * h)
 
 
-def warped_psf_image(psf: Psf, source_xy: tuple[float, float], matrix: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+def warped_psf_image(
+    psf: Psf, source_xy: tuple[float, float], matrix: NDArray[np.float64], size: int
+) -> NDArray[np.float64]:
     """Return the PSF at a source position as seen in the output's pixels, centred, summing to 1.
 
     Parameters
@@ -447,7 +450,17 @@ def warped_psf_image(psf: Psf, source_xy: tuple[float, float], matrix: NDArray[n
     return image / image.sum()
 
 
-def warped_psf(warp_wcs: SkyWcs, shape: tuple[int, int], sources: Iterable[Exposure], *, n_samples: int = 5) -> Psf | None:
+class PsfSource(NamedTuple):
+    """What the PSF of a warp needs of one exposure in it, its pixels left behind."""
+
+    psf: Psf
+    wcs: SkyWcs
+    shape: tuple[int, int]
+
+
+def warped_psf(
+    warp_wcs: SkyWcs, shape: tuple[int, int], sources: Sequence[PsfSource], *, n_samples: int = 5
+) -> Psf | None:
     """Fit the PSF of a warp from those of the exposures in it.
 
     Parameters
@@ -456,55 +469,34 @@ def warped_psf(warp_wcs: SkyWcs, shape: tuple[int, int], sources: Iterable[Expos
         World coordinates of the warp's array.
     shape : `tuple` [`int`, `int`]
         (ny, nx) of the warp.
-    sources : iterable of `Exposure`
-        With ``wcs`` and ``psf``; those without a PSF are passed over.
+    sources : sequence of `PsfSource`
+        PSF, world coordinates and shape of each exposure.
     n_samples : `int`
-        Samples along each axis of the warp.
+        Samples along each axis of the part of the warp an exposure covers.
 
     Returns
     -------
     psf : `Psf` or None
-        Polynomial of degree 2, 1 or 0 as the number of samples inside a source allows; None if no source with
-        a PSF holds any.
+        Polynomial of degree 2, 1 or 0 as the number of samples allows; None if no source reaches the warp.
     """
-    exposures = [s for s in sources if s.psf is not None and s.wcs is not None]
-    if not exposures:
-        return None
-    gx, gy = np.meshgrid(
-        np.linspace(0, shape[1] - 1, n_samples), np.linspace(0, shape[0] - 1, n_samples)
-    )
-    positions, images = [], []
-    size = max(s.psf.size for s in exposures if s.psf is not None)
-    ra, dec = warp_wcs.pixel_to_sky(gx.ravel(), gy.ravel())
-    taken = np.zeros(gx.size, dtype=bool)
-    for exposure in exposures:
-        assert exposure.wcs is not None and exposure.psf is not None
-        box = overlap_box(exposure.shape, exposure.wcs, shape, warp_wcs)
-        if box[2] <= box[0] or box[3] <= box[1]:
+    positions: list[tuple[float, float]] = []
+    images: list[NDArray[np.float64]] = []
+    size = max((s.psf.size for s in sources), default=1)
+    for source in sources:
+        x_begin, y_begin, x_end, y_end = overlap_box(source.shape, source.wcs, shape, warp_wcs)
+        if x_end <= x_begin or y_end <= y_begin:
             continue
-        inside = (
-            (gx.ravel() >= box[0])
-            & (gx.ravel() < box[2])
-            & (gy.ravel() >= box[1])
-            & (gy.ravel() < box[3])
-            & ~taken
+        gx, gy = np.meshgrid(
+            np.linspace(x_begin, x_end - 1, n_samples), np.linspace(y_begin, y_end - 1, n_samples)
         )
-        sample_x, sample_y, sample_ra, sample_dec = gx.ravel(), gy.ravel(), ra, dec
-        if not inside.any():
-            # The overlap fell between the samples: take its middle.
-            sample_x = np.array([0.5 * (box[0] + box[2] - 1)])
-            sample_y = np.array([0.5 * (box[1] + box[3] - 1)])
-            sample_ra, sample_dec = warp_wcs.pixel_to_sky(sample_x, sample_y)
-            inside = np.ones(1, dtype=bool)
-        sx, sy = exposure.wcs.sky_to_pixel(sample_ra, sample_dec)
-        inside &= (sx >= -0.5) & (sy >= -0.5) & (sx < exposure.shape[1] - 0.5) & (sy < exposure.shape[0] - 0.5)
-        if inside.size == taken.size:
-            taken |= inside
-        for i in np.flatnonzero(inside):
-            x, y = float(sample_x[i]), float(sample_y[i])
-            matrix = local_affine(exposure.wcs, warp_wcs, x, y)
-            images.append(warped_psf_image(exposure.psf, (float(sx[i]), float(sy[i])), matrix, size))
-            positions.append((x, y))
+        sx, sy = source.wcs.sky_to_pixel(*warp_wcs.pixel_to_sky(gx.ravel(), gy.ravel()))
+        ny, nx = source.shape
+        # A little outside is inside enough for a PSF model, and an overlap may be a sliver.
+        inside = (sx > -0.05 * nx) & (sy > -0.05 * ny) & (sx < 1.05 * nx) & (sy < 1.05 * ny)
+        for x, y, px, py in zip(gx.ravel()[inside], gy.ravel()[inside], sx[inside], sy[inside], strict=True):
+            matrix = local_affine(source.wcs, warp_wcs, float(x), float(y))
+            images.append(warped_psf_image(source.psf, (float(px), float(py)), matrix, size))
+            positions.append((float(x), float(y)))
     if not images:
         return None
     degree = 2 if len(images) >= 12 else 1 if len(images) >= 5 else 0
@@ -513,7 +505,7 @@ def warped_psf(warp_wcs: SkyWcs, shape: tuple[int, int], sources: Iterable[Expos
     xy = np.array(positions)
     terms = polynomial_terms((xy[:, 0] - center[0]) / scale[0], (xy[:, 1] - center[1]) / scale[1], degree)
     while degree > 0 and np.linalg.cond(terms) > 1e3:
-        # Samples in one line do not fix a plane.
+        # Samples in one line, or in a corner, do not fix a surface over the whole warp.
         degree -= 1
         terms = terms[: (degree + 1) * (degree + 2) // 2]
     flat = np.stack(images).reshape(len(images), -1)
