@@ -140,7 +140,7 @@ class SimulatedSky:
 
         Notes
         -----
-        Counts rise as 10**(0.15 m) for stars of r = 15 and fainter, as 10**(0.35 m) for galaxies of r = 17
+        Counts rise as 10**(0.15 m) for stars of r = 14 and fainter, as 10**(0.35 m) for galaxies of r = 17
         and fainter, the slopes seen at high galactic latitude.
         """
         from astropy.table import Table
@@ -149,7 +149,7 @@ class SimulatedSky:
         area = np.pi * (self.radius_deg * 60.0) ** 2
         columns: dict[str, list[NDArray[np.generic]]] = {}
         for is_star, density, slope, brightest in (
-            (True, self.stars_per_arcmin2, 0.15, 15.0),
+            (True, self.stars_per_arcmin2, 0.15, 14.0),
             (False, self.galaxies_per_arcmin2, 0.35, 17.0),
         ):
             count = rng.poisson(density * area * 10.0 ** (slope * (self.faintest_mag - 22.5)))
