@@ -236,7 +236,7 @@ def write_picture(figure: Figure, path: str | PathLike[str], *, dpi: int = 110) 
     dpi : `int`
         Resolution [dots per inch].
     """
-    figure.savefig(path, dpi=dpi)
+    figure.savefig(path, dpi=dpi, bbox_inches="tight", pad_inches=0.1)
 
 
 def _normalization(image: NDArray[np.float32], stretch: str, limits: tuple[float, float] | None) -> Any:
