@@ -142,3 +142,73 @@ def adaptive_moments(
         # Moments of a Gaussian in even noise: sigma(T)/T = sqrt(2) sigma(F)/F for the matched weight.
         size_err = 0.5 * (xx + yy) * np.sqrt(2.0) * out[:, 4] / out[:, 3]
     return Moments(xx, yy, xy, out[:, 3], out[:, 4], size_err, bad)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _windowed(
+    data: NDArray[np.float32],
+    good: NDArray[np.uint8],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    sigma: float,
+    n_iterations: int,
+) -> None:
+    n, size, _ = data.shape
+    half = size // 2
+    reach = 4.0 * sigma
+    for s in range(n):
+        start_x, start_y = x[s], y[s]
+        for _ in range(n_iterations):
+            total, sx, sy = 0.0, 0.0, 0.0
+            for i in range(max(0, int(half + y[s] - reach)), min(size, int(half + y[s] + reach) + 2)):
+                v = i - half - y[s]
+                for j in range(max(0, int(half + x[s] - reach)), min(size, int(half + x[s] + reach) + 2)):
+                    if not good[s, i, j]:
+                        continue
+                    u = j - half - x[s]
+                    w = np.exp(-0.5 * (u * u + v * v) / (sigma * sigma)) * data[s, i, j]
+                    total += w
+                    sx += w * u
+                    sy += w * v
+            if not total > 0.0:
+                break
+            # Weight and source are about equally wide, so the weighted mean goes half way.
+            ux, uy = 2.0 * sx / total, 2.0 * sy / total
+            x[s] += ux
+            y[s] += uy
+            if (x[s] - start_x) ** 2 + (y[s] - start_y) ** 2 > 4.0 * sigma * sigma:
+                x[s], y[s] = start_x, start_y
+                break
+            if ux * ux + uy * uy < 1e-10:
+                break
+
+
+def windowed_centroids(
+    data: NDArray[np.float32],
+    good: NDArray[np.uint8],
+    dx: NDArray[np.float64],
+    dy: NDArray[np.float64],
+    sigma_pixels: float,
+    n_iterations: int = 50,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return centroids under a circular Gaussian window, as SExtractor's XWIN.
+
+    Parameters
+    ----------
+    data, good : `numpy.ndarray`, shape (n, size, size)
+        Cut-outs; pixels that are not good are left out.
+    dx, dy : `numpy.ndarray`, shape (n,)
+        First positions from the middle pixel [pixels].
+    sigma_pixels : `float`
+        Width of the window [pixels].
+    n_iterations : `int`
+        At most so many steps.
+
+    Returns
+    -------
+    dx, dy : `numpy.ndarray`, shape (n,), float64
+        Centroids; where none is found within two widths, the first positions.
+    """
+    x, y = np.array(dx, np.float64), np.array(dy, np.float64)
+    _windowed(data, good, x, y, float(sigma_pixels), n_iterations)
+    return x, y
