@@ -1,0 +1,271 @@
+"""DatasetRef: one dataset; DatasetTable: many of one type as columns; and how dataset ids are made.
+
+The identity of a dataset is a UUID. New ones are version 7 (RFC 9562, section 5.7): time-ordered, so that an
+index grows at its end, and made a whole column at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .data_id import DataCoordinate, DataIdTable
+from .dataset_type import DatasetType
+from .timespan import Timespan
+
+DatasetId = uuid.UUID
+
+_DATA_ID_NAMESPACE = uuid.UUID("840b31d9-05cd-5161-b2c8-00d32b280d0f")
+"""Namespace of ids derived from data IDs; the reference's, so that a raw has the same id everywhere."""
+
+
+def new_dataset_ids(count: int) -> NDArray[np.uint8]:
+    """Make version 7 UUIDs as a column, in rising order.
+
+    Parameters
+    ----------
+    count : `int`
+        How many.
+
+    Returns
+    -------
+    ids : `numpy.ndarray`, shape (count, 16), uint8
+        Bytes as in `uuid.UUID.bytes`.
+    """
+    ids = np.frombuffer(os.urandom(16 * count), dtype=np.uint8).reshape(count, 16).copy()
+    milliseconds = time.time_ns() // 1_000_000
+    ids[:, :6] = np.frombuffer(milliseconds.to_bytes(6, "big"), dtype=np.uint8)
+    # 42 bits after the time hold a counter (RFC 9562, section 6.2, method 1) so that a column is in order;
+    # the 32 random bits at the end keep the ids of two processes apart in one millisecond.
+    start = int.from_bytes(os.urandom(5), "big") % (2**41 - count)
+    counter = start + np.arange(count, dtype=np.int64)
+    ids[:, 6] = 0x70 | ((counter >> 38) & 0x0F)
+    ids[:, 7] = (counter >> 30) & 0xFF
+    ids[:, 8] = 0x80 | ((counter >> 24) & 0x3F)
+    ids[:, 9] = (counter >> 16) & 0xFF
+    ids[:, 10] = (counter >> 8) & 0xFF
+    ids[:, 11] = counter & 0xFF
+    return ids
+
+
+def dataset_id_of_data_id(dataset_type: str, data_id: Mapping[str, Any], run: str | None = None) -> uuid.UUID:
+    """Return the reproducible id (version 5) of a dataset type name and data ID, and run if one is given.
+
+    The text hashed is the reference's, ``dataset_type=NAME[,run=RUN],key=value...`` by sorted key, so that
+    raws ingested in two repositories are the same dataset.
+    """
+    items = [("dataset_type", dataset_type)]
+    if run is not None:
+        items.append(("run", run))
+    items += [(k, str(v)) for k, v in sorted(data_id.items())]
+    return uuid.uuid5(_DATA_ID_NAMESPACE, ",".join(f"{k}={v}" for k, v in items))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False, init=False)
+class DatasetRef:
+    """One dataset: type, data ID, run and id.
+
+    Parameters
+    ----------
+    datasetType : `DatasetType`
+        Its type.
+    dataId : `DataCoordinate`
+        Its data ID.
+    run : `str`
+        The RUN collection it was put in.
+    id : `uuid.UUID`, optional
+        Its identity; a new one when not given.
+    """
+
+    datasetType: DatasetType
+    dataId: DataCoordinate
+    run: str
+    id: uuid.UUID
+
+    def __init__(
+        self,
+        datasetType: DatasetType,
+        dataId: DataCoordinate,
+        run: str,
+        *,
+        id: uuid.UUID | None = None,
+    ) -> None:
+        if id is None:
+            id = uuid.UUID(bytes=new_dataset_ids(1).tobytes())
+        if not isinstance(dataId, DataCoordinate) or dataId.dimensions != datasetType.dimensions:
+            dataId = DataCoordinate.standardize(dataId, dimensions=datasetType.dimensions)  # noqa: N806  public name
+        object.__setattr__(self, "datasetType", datasetType)
+        object.__setattr__(self, "dataId", dataId)
+        object.__setattr__(self, "run", run)
+        object.__setattr__(self, "id", id)
+
+    @property
+    def dimensions(self) -> Any:
+        """Dimensions of the data ID."""
+        return self.datasetType.dimensions
+
+    def isComponent(self) -> bool:
+        """Return whether this names a part of a dataset."""
+        return self.datasetType.isComponent()
+
+    def makeComponentRef(self, name: str) -> DatasetRef:
+        """Return the reference to one part of this dataset; the id stays the whole's."""
+        part = self.datasetType.makeComponentDatasetType(name)
+        return DatasetRef(part, self.dataId, self.run, id=self.id)
+
+    def expanded(self, dataId: DataCoordinate) -> DatasetRef:
+        """Return the same dataset with an expanded data ID."""
+        return DatasetRef(self.datasetType, dataId, self.run, id=self.id)
+
+    def overrideStorageClass(self, storageClass: Any) -> DatasetRef:
+        """Return the same dataset, to be read as another kind of object."""
+        changed = self.datasetType.overrideStorageClass(storageClass)
+        return DatasetRef(changed, self.dataId, self.run, id=self.id)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DatasetRef):
+            return NotImplemented
+        return self.id == other.id and self.datasetType == other.datasetType and self.dataId == other.dataId
+
+    def __lt__(self, other: DatasetRef) -> bool:
+        mine = (self.run, self.datasetType.name, self.dataId.required_values, self.id)
+        return mine < (other.run, other.datasetType.name, other.dataId.required_values, other.id)
+
+    def __hash__(self) -> int:
+        return hash((self.datasetType.name, self.id))
+
+    def __repr__(self) -> str:
+        return f"DatasetRef({self.datasetType.name}@{self.dataId}, run={self.run!r}, id={self.id})"
+
+    def __str__(self) -> str:
+        return f"{self.datasetType.name}@{self.dataId} [{self.run}] ({self.id})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore_ref, (self.datasetType, self.dataId, self.run, self.id)
+
+
+def _restore_ref(dataset_type: DatasetType, data_id: DataCoordinate, run: str, id_: uuid.UUID) -> DatasetRef:
+    return DatasetRef(dataset_type, data_id, run, id=id_)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetAssociation:
+    """A dataset's membership of a collection, with its validity range in a CALIBRATION collection."""
+
+    ref: DatasetRef
+    collection: str
+    timespan: Timespan | None = None
+
+
+class DatasetTable:
+    """Many datasets of one type, as columns.
+
+    Parameters
+    ----------
+    dataset_type : `DatasetType`
+        Type of every row.
+    data_ids : `DataIdTable`
+        Data ID of each row.
+    ids : `numpy.ndarray`, shape (n, 16), uint8
+        UUID bytes of each row.
+    run_codes : `numpy.ndarray`, shape (n,), int32
+        Index into ``runs`` of each row.
+    runs : sequence of `str`
+        RUN collection names.
+    row_ids : `numpy.ndarray`, shape (n,), int64, optional
+        The registry's own integer keys, where they are known.
+    """
+
+    __slots__ = ("data_ids", "dataset_type", "ids", "row_ids", "run_codes", "runs")
+
+    def __init__(
+        self,
+        dataset_type: DatasetType,
+        data_ids: DataIdTable,
+        ids: NDArray[np.uint8],
+        run_codes: NDArray[np.int32],
+        runs: Sequence[str],
+        row_ids: NDArray[np.int64] | None = None,
+    ) -> None:
+        if ids.shape != (len(data_ids), 16):
+            raise ValueError(f"{len(data_ids)} data IDs but ids of shape {ids.shape!r}")
+        self.dataset_type, self.data_ids, self.ids = dataset_type, data_ids, ids
+        self.run_codes = np.asarray(run_codes, dtype=np.int32)
+        self.runs: tuple[str, ...] = tuple(runs)
+        self.row_ids = row_ids
+
+    @classmethod
+    def new(cls, dataset_type: DatasetType, data_ids: DataIdTable, run: str) -> DatasetTable:
+        """Make new datasets in one run, with new ids."""
+        n = len(data_ids)
+        return cls(dataset_type, data_ids, new_dataset_ids(n), np.zeros(n, dtype=np.int32), (run,))
+
+    @classmethod
+    def from_refs(cls, dataset_type: DatasetType, refs: Iterable[DatasetRef]) -> DatasetTable:
+        """Make from references of one type."""
+        rows = list(refs)
+        data_ids = DataIdTable.from_data_ids(dataset_type.dimensions, (r.dataId for r in rows))
+        ids = np.frombuffer(b"".join(r.id.bytes for r in rows), dtype=np.uint8).reshape(len(rows), 16)
+        runs: dict[str, int] = {}
+        codes = np.array([runs.setdefault(r.run, len(runs)) for r in rows], dtype=np.int32)
+        return cls(dataset_type, data_ids, ids, codes, tuple(runs))
+
+    @classmethod
+    def empty(cls, dataset_type: DatasetType) -> DatasetTable:
+        """Make a table of no row."""
+        return cls.new(dataset_type, DataIdTable.empty(dataset_type.dimensions), "")
+
+    @classmethod
+    def concatenate(cls, tables: Sequence[DatasetTable]) -> DatasetTable:
+        """Return all rows of tables of one type, in order."""
+        runs: dict[str, int] = {}
+        codes = []
+        for t in tables:
+            lookup = np.array([runs.setdefault(r, len(runs)) for r in t.runs], dtype=np.int32)
+            codes.append(lookup[t.run_codes] if len(lookup) else t.run_codes)
+        return cls(
+            tables[0].dataset_type,
+            DataIdTable.concatenate([t.data_ids for t in tables]),
+            np.concatenate([t.ids for t in tables]),
+            np.concatenate(codes),
+            tuple(runs),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> DatasetRef:
+        return DatasetRef(self.dataset_type, self.data_ids[row], self.run(row), id=self.id(row))
+
+    def __iter__(self) -> Iterator[DatasetRef]:
+        return (self[i] for i in range(len(self)))
+
+    def id(self, row: int) -> uuid.UUID:
+        """Return the UUID of a row."""
+        return uuid.UUID(bytes=self.ids[row].tobytes())
+
+    def run(self, row: int) -> str:
+        """Return the RUN collection of a row."""
+        return self.runs[int(self.run_codes[row])]
+
+    def take(self, rows: NDArray[Any]) -> DatasetTable:
+        """Return the rows of an index or boolean array."""
+        row_ids = None if self.row_ids is None else self.row_ids[rows]
+        return DatasetTable(
+            self.dataset_type,
+            self.data_ids.take(rows),
+            self.ids[rows],
+            self.run_codes[rows],
+            self.runs,
+            row_ids,
+        )
+
+    def __repr__(self) -> str:
+        return f"DatasetTable({self.dataset_type.name}, {len(self)} rows)"

@@ -1,0 +1,136 @@
+"""StorageClass: what kind of Python object a dataset is, and which parts of it can be read alone."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import DatasetTypeError, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class StorageClass:
+    """A kind of Python object.
+
+    Parameters
+    ----------
+    name : `str`
+        As in dataset type definitions (``ExposureF``).
+    pytype_name : `str`
+        Dotted name of the Python type.
+    components : mapping of `str` to `str`
+        Storage class name of each part that can be read alone.
+    parameters : `frozenset` [`str`]
+        Parameters ``Butler.get`` takes.
+    """
+
+    name: str
+    pytype_name: str = "object"
+    components: Mapping[str, str] = field(default_factory=dict, hash=False)
+    parameters: frozenset[str] = frozenset()
+
+    @property
+    def pytype(self) -> type:
+        """The Python type, imported when asked for."""
+        module, _, attribute = self.pytype_name.rpartition(".")
+        found: Any = getattr(importlib.import_module(module or "builtins"), attribute)
+        return found  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return find_storage_class, (self.name,)
+
+
+_EXPOSURE_COMPONENTS = {
+    "image": "ImageF",
+    "mask": "Mask",
+    "variance": "ImageF",
+    "wcs": "Wcs",
+    "psf": "Psf",
+    "photoCalib": "PhotoCalib",
+    "photo_calib": "PhotoCalib",
+    "visitInfo": "VisitInfo",
+    "visit_info": "VisitInfo",
+    "detector": "Detector",
+    "filter": "FilterLabel",
+    "apCorrMap": "StructuredDataDict",
+    "ap_corr": "StructuredDataDict",
+    "summaryStats": "StructuredDataDict",
+    "summary_stats": "StructuredDataDict",
+    "metadata": "StructuredDataDict",
+    "bbox": "StructuredDataList",
+    "xy0": "StructuredDataList",
+}
+_TABLE_COMPONENTS = {"columns": "StructuredDataList", "rowcount": "Integer", "schema": "StructuredDataDict"}
+_EXPOSURE = "butler_dask.imaging.exposure.Exposure"
+_TABLE = "astropy.table.Table"
+
+_BUILT_IN: tuple[StorageClass, ...] = (
+    StorageClass("StructuredDataDict", "dict"),
+    StorageClass("StructuredDataList", "list"),
+    StorageClass("StructuredData", "object"),
+    StorageClass("Integer", "int"),
+    StorageClass("Scalar", "object"),
+    StorageClass("Config", "lsst.pex.config.Config"),
+    StorageClass("TaskMetadata", "butler_dask.pipeline.task_metadata.TaskMetadata"),
+    StorageClass("Packages", "dict"),
+    StorageClass("ButlerLogRecords", "list"),
+    StorageClass("NumpyArray", "numpy.ndarray"),
+    *(
+        StorageClass(name, _TABLE, _TABLE_COMPONENTS, frozenset({"columns"}))
+        for name in ("ArrowAstropy", "AstropyTable", "SourceCatalog", "SimpleCatalog", "Catalog", "Defects")
+    ),
+    StorageClass("Background", "butler_dask.imaging.background.BackgroundList"),
+    *(
+        StorageClass(name, _EXPOSURE, _EXPOSURE_COMPONENTS, frozenset({"bbox"}))
+        for name in ("Exposure", "ExposureF", "ExposureI", "ExposureU", "ExposureD")
+    ),
+    StorageClass("ImageF", "numpy.ndarray", {}, frozenset({"bbox"})),
+    StorageClass("Mask", "butler_dask.imaging.mask.Mask", {}, frozenset({"bbox"})),
+    StorageClass("Wcs", "butler_dask.imaging.sky_wcs.SkyWcs"),
+    StorageClass("Psf", "butler_dask.imaging.psf.Psf"),
+    StorageClass("PhotoCalib", "butler_dask.imaging.photo_calib.PhotoCalib"),
+    StorageClass("VisitInfo", "butler_dask.imaging.visit_info.VisitInfo"),
+    StorageClass("Detector", "butler_dask.imaging.detector.Detector"),
+    StorageClass("FilterLabel", "butler_dask.imaging.exposure.FilterLabel"),
+    StorageClass("Camera", "butler_dask.imaging.camera.Camera"),
+    StorageClass("SkyMap", "butler_dask.imaging.skymap.SkyMap"),
+    StorageClass("Pickle", "object"),
+)
+
+_known: dict[str, StorageClass] = {s.name: s for s in _BUILT_IN}
+
+
+def find_storage_class(name: str | StorageClass) -> StorageClass:
+    """Return the storage class of a name.
+
+    Raises
+    ------
+    DatasetTypeError
+        If there is none; the nearest match is named.
+    """
+    if isinstance(name, StorageClass):
+        return name
+    try:
+        return _known[name]
+    except KeyError:
+        raise DatasetTypeError(f"No storage class {name!r}.{did_you_mean(name, _known)}") from None
+
+
+def register_storage_class(storage_class: StorageClass) -> None:
+    """Make a further storage class known in this process.
+
+    Raises
+    ------
+    DatasetTypeError
+        If one of that name is known and differs.
+    """
+    known = _known.setdefault(storage_class.name, storage_class)
+    if known != storage_class:
+        raise DatasetTypeError(f"Storage class {storage_class.name!r} is already defined as {known!r}")
+
+
+def storage_class_names() -> list[str]:
+    """Return the names of all known storage classes, sorted."""
+    return sorted(_known)
