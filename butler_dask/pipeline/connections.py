@@ -10,7 +10,7 @@ import dataclasses
 import string
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from butler_dask.pipeline.connection_types import BaseConnection, BaseInput, Input, Output
 from butler_dask.pipeline.quantum_outcome import NoWorkFound, ScalarError
@@ -129,7 +129,7 @@ class PipelineTaskConnectionsMeta(type):
 
     def __call__(cls, *, config: Any = None) -> Any:
         """Resolve the connections with a configuration."""
-        self: Any = cls.__new__(cls)
+        self: Any = object.__new__(cast("type[Any]", cls))
         setup = object.__setattr__
         names = getattr(config, "connections", None)
         templates = {
