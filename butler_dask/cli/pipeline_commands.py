@@ -137,6 +137,7 @@ def show_pipeline_parts(pipeline: Pipeline, what: tuple[str, ...]) -> None:
 @click.pass_context
 def build(
     ctx: click.Context,
+    /,
     pipeline: str | None,
     show: tuple[str, ...],
     save_pipeline: str | None,
@@ -218,7 +219,7 @@ def prepare_graph(
 @graph_options
 @log_options
 @click.pass_context
-def qgraph(ctx: click.Context, pipeline: str | None, **values: Any) -> None:
+def qgraph(ctx: click.Context, /, pipeline: str | None, **values: Any) -> None:
     """Build a quantum graph; show it (--show graph) or save it (-q FILE)."""
     from ..butler import Butler
     from ..graph.graph_file import write_graph
@@ -253,7 +254,7 @@ def show_graph(graph: QuantumGraph) -> None:
 @execution_options
 @log_options
 @click.pass_context
-def run(ctx: click.Context, pipeline: str | None, **values: Any) -> None:
+def run(ctx: click.Context, /, pipeline: str | None, **values: Any) -> None:
     """Build a quantum graph from a pipeline, or take a saved one, and run it."""
     graph_values, execution = split_options(values)
     executor = execution.executor or ("processes" if execution.jobs > 1 else "threads")

@@ -233,7 +233,9 @@ class BackgroundList(Sequence[BackgroundModel]):
         """
         version = int(arrays["version"][0])
         if version > FORMAT_VERSION:
-            raise ValueError(f"Background format {version} is later than {FORMAT_VERSION}, the one known here")
+            raise ValueError(
+                f"Background format {version} is later than {FORMAT_VERSION}, the one known here"
+            )
         return cls(
             BackgroundModel(
                 np.array(arrays[f"levels_{i}"], np.float64),

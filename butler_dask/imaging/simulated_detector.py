@@ -84,18 +84,14 @@ def _displace(image: NDArray[np.float32], potential: NDArray[np.float32]) -> NDA
     for y in range(ny):
         for x in range(nx - 1):
             flow = (
-                np.float32(-0.25)
-                * (image[y, x] + image[y, x + 1])
-                * (potential[y, x + 1] - potential[y, x])
+                np.float32(-0.25) * (image[y, x] + image[y, x + 1]) * (potential[y, x + 1] - potential[y, x])
             )
             result[y, x] += flow
             result[y, x + 1] -= flow
     for y in range(ny - 1):
         for x in range(nx):
             flow = (
-                np.float32(-0.25)
-                * (image[y, x] + image[y + 1, x])
-                * (potential[y + 1, x] - potential[y, x])
+                np.float32(-0.25) * (image[y, x] + image[y + 1, x]) * (potential[y + 1, x] - potential[y, x])
             )
             result[y, x] += flow
             result[y + 1, x] -= flow
@@ -129,7 +125,10 @@ def _bleed(image: NDArray[np.float32], full_well: NDArray[np.float32]) -> None:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _draw_tracks(
-    image: NDArray[np.float32], hit: NDArray[np.bool_], tracks: NDArray[np.float64], deposits: NDArray[np.float64]
+    image: NDArray[np.float32],
+    hit: NDArray[np.bool_],
+    tracks: NDArray[np.float64],
+    deposits: NDArray[np.float64],
 ) -> None:
     """Draw straight tracks: columns of ``tracks`` are x, y, angle, length; ``deposits`` e- per pixel length."""
     ny, nx = image.shape
@@ -421,7 +420,12 @@ def _cosmic_rays(
     length = rng.exponential(8.0, count)
     length[rng.random(count) < 0.25] = 0.5  # steep ones leave a single bright pixel
     tracks = np.stack(
-        [rng.uniform(0, shape[1], count), rng.uniform(0, shape[0], count), rng.uniform(0, 2 * np.pi, count), length],
+        [
+            rng.uniform(0, shape[1], count),
+            rng.uniform(0, shape[0], count),
+            rng.uniform(0, 2 * np.pi, count),
+            length,
+        ],
         axis=-1,
     )
     return tracks, 300.0 * 10.0 ** rng.uniform(0.3, 1.3, count)

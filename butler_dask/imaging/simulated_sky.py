@@ -44,6 +44,7 @@ _EXPONENTIAL = (
 )
 """(amplitude, variance) of an exponential disc of half-light radius 1 (Hogg & Lang 2013, PASP 125, 719, table 1)."""
 
+
 @dataclass(frozen=True, slots=True)
 class PsfField:
     """The PSF of one visit over the focal plane.
@@ -73,9 +74,7 @@ class PsfField:
         e1, e2 = rng.normal(0.0, 0.02, 2)
         return cls(fwhm_arcsec, waves, (float(e1), float(e2)))
 
-    def covariance(
-        self, x_mm: ArrayLike, y_mm: ArrayLike, pixel_scale_arcsec: float
-    ) -> NDArray[np.float64]:
+    def covariance(self, x_mm: ArrayLike, y_mm: ArrayLike, pixel_scale_arcsec: float) -> NDArray[np.float64]:
         """Return (xx, yy, xy) of the narrowest Gaussian at focal-plane positions, shape (n, 3) [pixels**2]."""
         x, y = np.asarray(x_mm, dtype=np.float64), np.asarray(y_mm, dtype=np.float64)
         size, e1, e2 = (w[0] * np.sin(w[1] * x + w[2] * y + w[3]) for w in self.waves)
@@ -90,7 +89,9 @@ class PsfField:
         image = np.zeros((size, size))
         middle = np.array([float(size // 2)])
         cov = self.covariance(np.array([x_mm]), np.array([y_mm]), pixel_scale_arcsec)
-        _render(image, middle, middle, np.ones(1), cov, np.zeros((1, 3)), np.zeros(1, bool), *_tables(), 1e-12)
+        _render(
+            image, middle, middle, np.ones(1), cov, np.zeros((1, 3)), np.zeros(1, bool), *_tables(), 1e-12
+        )
         return image
 
 

@@ -120,7 +120,9 @@ def measure_sources(
     variance = np.where(hole, sky[:, np.newaxis, np.newaxis].astype(np.float32), stamps.variance)
     moments = adaptive_moments(data, variance, fits.dx, fits.dy, sigma)
     psf_moments = _psf_moments(psf, x, y, sigma)
-    fluxes, flux_errs = circular_aperture_fluxes(data, variance, fits.dx, fits.dy, np.asarray(radii, np.float64))
+    fluxes, flux_errs = circular_aperture_fluxes(
+        data, variance, fits.dx, fits.dy, np.asarray(radii, np.float64)
+    )
 
     columns: dict[str, NDArray[np.generic]] = {
         "id": np.asarray(ids, np.int64),
