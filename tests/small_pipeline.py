@@ -1,4 +1,4 @@
-"""Small tasks that pipelines in tests are made of: raw -> clean -> catalog -> warp, with a bias and a sky map."""
+"""Small tasks that pipelines in tests are made of: raw -> clean -> catalog -> warp."""
 
 from __future__ import annotations
 
