@@ -23,9 +23,10 @@ from butler_dask.errors import (
     did_you_mean,
 )
 from butler_dask.pipeline.dataset_type_agreement import agreed_node, check_definable, with_skypix
-from butler_dask.pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode
+from butler_dask.pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode, conform
 from butler_dask.pipeline.task_class import import_task_class
 from butler_dask.pipeline.task_subsets import StepDefinitions, TaskSubset
+from butler_dask.vocabulary.data_id import DataCoordinate
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.dimensions import DimensionUniverse
 
@@ -53,6 +54,8 @@ class PipelineGraph:
         What the pipeline is for.
     instrument : `str`, optional
         Dotted name of the instrument class the pipeline is for.
+    data_id : mapping of `str` to object, optional
+        Values that all data IDs of the pipeline have: its instrument.
     subsets : iterable of `TaskSubset`, optional
         Named groups of tasks.
     steps : `StepDefinitions`, optional
@@ -78,11 +81,14 @@ class PipelineGraph:
         *,
         description: str = "",
         instrument: str | None = None,
+        data_id: Mapping[str, Any] | None = None,
         subsets: Iterable[TaskSubset] = (),
         steps: StepDefinitions | None = None,
     ) -> None:
         self.description = description
         self.instrument = instrument
+        values = dict(data_id or {})
+        self.data_id = DataCoordinate.standardize(values, dimensions=conform(values))
         self._subsets = {subset.label: subset for subset in subsets}
         self.steps = steps or StepDefinitions()
         self._tasks: dict[str, TaskNode] = {}
@@ -287,6 +293,7 @@ class PipelineGraph:
         result = PipelineGraph.__new__(PipelineGraph)
         result.description = self.description
         result.instrument = self.instrument
+        result.data_id = self.data_id
         result._subsets = {
             name: subset for name, subset in self._subsets.items() if subset.members <= tasks.keys()
         }
@@ -453,6 +460,7 @@ class PipelineGraph:
             "version": DOCUMENT_VERSION,
             "description": self.description,
             "instrument": self.instrument,
+            "data_id": dict(self.data_id.required),
             "tasks": [
                 {"label": t.label, "class": t.task_class_name, "config": t.get_str_config()}
                 for t in self._tasks.values()
@@ -493,7 +501,8 @@ class PipelineGraph:
         result = cls(
             tasks,
             description=document["description"],
-            instrument=document.get("instrument"),
+            instrument=document["instrument"],
+            data_id=document["data_id"],
             subsets=[
                 TaskSubset(s["label"], frozenset(s["members"]), s["description"]) for s in document["subsets"]
             ],
