@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,11 @@ class DatasetPool:
         """Number of predicted datasets."""
         return 0 if self._predicted is None else len(self._predicted)
 
+    @property
+    def predicted(self) -> DataIdTable:
+        """Data IDs of the predicted datasets."""
+        return self._predicted or DataIdTable.empty(self.dataset_type.dimensions)
+
     def predict(self, data_ids: DataIdTable) -> None:
         """Add the outputs of a task, with new ids; once for a pool, before anything is found."""
         self._predicted = data_ids
@@ -71,11 +77,13 @@ class DatasetPool:
             self._substitutes = np.arange(self.n_predicted, dtype=np.int64)
         self._substitutes[rows] = found
 
-    def resolve(self, rows: NDArray[np.int32]) -> NDArray[np.int64]:
+    def resolve(self, rows: NDArray[Any]) -> NDArray[np.int64]:
         """Return rows with substitutes in their places."""
         if self._substitutes is None:
             return rows.astype(np.int64)
-        return np.where(rows < self.n_predicted, self._substitutes[np.minimum(rows, self.n_predicted - 1)], rows)
+        return np.where(
+            rows < self.n_predicted, self._substitutes[np.minimum(rows, self.n_predicted - 1)], rows
+        )
 
     def add(self, table: DatasetTable, files: FileTable) -> NDArray[np.int64]:
         """Add existing datasets and return their rows; those known already keep theirs.
