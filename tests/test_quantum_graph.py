@@ -1,5 +1,6 @@
 """QuantumGraph: rows, edges and the objects made from them."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -77,11 +78,11 @@ def test_dependencies_follow_datasets(graph: QuantumGraph) -> None:
     assert graph.predecessors(4).tolist() == [2, 3]
     assert graph.predecessors(0).tolist() == []
     indptr, indices = graph.dependency_csr()
-    assert [indices[a:b].tolist() for a, b in zip(indptr[:-1], indptr[1:], strict=True)] == [
+    assert [indices[a:b].tolist() for a, b in itertools.pairwise(indptr)] == [
         graph.predecessors(i).tolist() for i in range(5)
     ]
     indptr, indices = graph.dependent_csr()
-    assert [indices[a:b].tolist() for a, b in zip(indptr[:-1], indptr[1:], strict=True)] == [
+    assert [indices[a:b].tolist() for a, b in itertools.pairwise(indptr)] == [
         [2],
         [3],
         [4],

@@ -1,15 +1,15 @@
 """QuantumGraph: quanta and datasets as columns, the edges between them as CSR arrays.
 
 Quanta are rows 0..n-1, grouped by task in topological order; datasets are rows 0..m-1, grouped by dataset
-type. Everything done for all of them is done on arrays (a million quanta with their edges take some 200 MB, as
-objects they would take 20 GB); a `Quantum` or `DatasetRef` is made when somebody asks for one.
+type. Everything done for all of them is done on arrays (a million quanta with their edges take some 200 MB,
+as objects they would take 20 GB); a `Quantum` or `DatasetRef` is made when somebody asks for one.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -522,6 +522,22 @@ class QuantumGraph:
                         c.dataset_type.name, self.dataset_type(c.dataset_type.name).dataset_type
                     )
         return list(written.values())
+
+    def in_run(self, run: str) -> QuantumGraph:
+        """Return the same graph writing to another RUN; ids stay, so only one of the two may be executed."""
+        types = []
+        for d in self.dataset_types:
+            t = d.table
+            runs = tuple(run if r == self.run else r for r in t.runs)
+            types.append(replace(d, table=DatasetTable(t.dataset_type, t.data_ids, t.ids, t.run_codes, runs)))
+        inits = []
+        for item in self.init_outputs:
+            ref = item.ref
+            moved = DatasetRef(
+                ref.datasetType, ref.dataId, run if ref.run == self.run else ref.run, id=ref.id
+            )
+            inits.append(replace(item, ref=moved))
+        return replace(self, run=run, dataset_types=tuple(types), init_outputs=tuple(inits))
 
     @staticmethod
     def _check(row: int, count: int, what: str) -> None:
