@@ -12,6 +12,8 @@ from butler_dask.pipeline.connections import (
     OutputQuantizedConnection,
     PipelineTaskConnections,
 )
+from butler_dask.pipeline.pipeline import Pipeline
+from butler_dask.pipeline.pipeline_graph import PipelineGraph
 from butler_dask.pipeline.pipeline_task import PipelineTask, QuantumContext, Task
 from butler_dask.pipeline.quantum_outcome import (
     AlgorithmError,
@@ -30,6 +32,8 @@ __all__ = [
     "InputQuantizedConnection",
     "NoWorkFound",
     "OutputQuantizedConnection",
+    "Pipeline",
+    "PipelineGraph",
     "PipelineTask",
     "PipelineTaskConfig",
     "PipelineTaskConnections",
