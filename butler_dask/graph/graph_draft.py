@@ -10,7 +10,7 @@ For tests, examples and small programs; `graph_builder` makes big ones from a pi
 >>> inputs, outputs = {"ccdExposure": [("raw", data_id)]}, {"outputExposure": [("flattened", data_id)]}
 >>> draft.add_quantum("isr", data_id, inputs, outputs)
 >>> draft.finish().summary()
-'QuantumGraph contains 1 quantum for 1 task'
+'QuantumGraph contains 1 quanta for 1 tasks'
 """
 
 from __future__ import annotations

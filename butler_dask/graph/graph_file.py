@@ -3,8 +3,8 @@
 Layout (version 1): 8 bytes magic, uint32 version, uint32 zero, uint64 length of the header, all
 little-endian; the header, JSON; then arrays, each beginning at a multiple of 64 bytes counted from the end of
 the header rounded up to one. The header says of each array its dtype, shape and offset. Columns that hold one
-value are in the header alone. Opening a graph of a million quanta reads the header and maps the rest, so
-that looking at one quantum touches a few pages; it was preferred to a zip of arrays, which cannot be mapped, and
+value are in the header alone. Opening a graph of a million quanta reads the header and maps the rest, so that
+looking at one quantum touches a few pages. It was preferred to a zip of arrays, which cannot be mapped, and
 to a database, which costs ten times the bytes.
 """
 

@@ -271,8 +271,8 @@ class QuantumGraph:
 
     def summary(self) -> str:
         """Return the line users know: how many quanta for how many tasks."""
-        n, k = len(self), sum(len(t) > 0 for t in self.tasks)
-        return f"QuantumGraph contains {n} quant{'um' if n == 1 else 'a'} for {k} task{'' if k == 1 else 's'}"
+        # Tasks that have nothing left to do count, and nothing is put into the singular, as in the tutorial.
+        return f"QuantumGraph contains {len(self)} quanta for {len(self.tasks)} tasks"
 
     def counts(self) -> dict[str, int]:
         """Return the number of quanta by task label."""
@@ -524,7 +524,10 @@ class QuantumGraph:
         return list(written.values())
 
     def in_run(self, run: str) -> QuantumGraph:
-        """Return the same graph writing to another RUN; ids stay, so only one of the two may be executed."""
+        """Return the same graph writing to another RUN, as a plan of its own.
+
+        Dataset ids stay, so only one of the two may be executed.
+        """
         types = []
         for d in self.dataset_types:
             t = d.table
@@ -537,7 +540,9 @@ class QuantumGraph:
                 ref.datasetType, ref.dataId, run if ref.run == self.run else ref.run, id=ref.id
             )
             inits.append(replace(item, ref=moved))
-        return replace(self, run=run, dataset_types=tuple(types), init_outputs=tuple(inits))
+        return replace(
+            self, run=run, dataset_types=tuple(types), init_outputs=tuple(inits), plan_id=uuid.uuid4().hex
+        )
 
     @staticmethod
     def _check(row: int, count: int, what: str) -> None:

@@ -4,8 +4,9 @@ All rules about ``-i``, ``-o``, ``--output-run``, ``--extend-run``, ``--replace-
 ``--rebase`` and ``--skip-existing`` are here, as one decision made before the graph is built and carried out
 after it: an empty graph or a mistake leaves the repository as it was.
 
-The output collection is a chain: runs written through it, newest first, then the flattened inputs it was begun
-with. The chain is all that is remembered, so "the inputs have changed" means "the chain does not end with them".
+The output collection is a chain: runs written through it, newest first, then the flattened inputs it was
+begun with. The chain is all that is remembered, so "the inputs have changed" means "the chain does not end
+with them".
 """
 
 from __future__ import annotations
@@ -122,9 +123,9 @@ class RunCollections:
         others = sorted((info.parents or frozenset()) - {self.output})
         if others:
             raise OrphanedRecordError(
-                f"The run to replace, {self.replaced!r}, is also in {', '.join(map(repr, others))}; it cannot be "
-                "purged. Take it out there with `butler collection-chain --mode remove`, or leave out "
-                "--prune-replaced."
+                f"The run to replace, {self.replaced!r}, is also in {', '.join(map(repr, others))}; it "
+                "cannot be purged. Take it out there with `butler collection-chain --mode remove`, or leave "
+                "out --prune-replaced."
             )
 
 
@@ -183,11 +184,11 @@ def plan_run_collections(
         raise CollectionError("Where should the outputs go? Name a collection with --output (-o).")
     if extend_run and replace_run:
         raise CollectionError(
-            "--extend-run adds to the newest run, --replace-run puts a new one in its place: give one of them."
+            "--extend-run adds to the newest run, --replace-run puts a new one in its place: give only one."
         )
     if prune_replaced is not None and not replace_run:
         raise CollectionError(
-            "--prune-replaced says what to do with the run that --replace-run replaces: add it."
+            "--prune-replaced says what to delete of a run that --replace-run replaces: add --replace-run."
         )
     for name in (output, output_run):
         if name is not None:
@@ -202,7 +203,8 @@ def plan_run_collections(
         )
     if output is not None and output in given:
         raise CollectionError(
-            f"{output!r} is given as --input and as --output. Leave out --input: what is in the chain is searched."
+            f"{output!r} is given as --input and as --output. Leave out --input: what is in the chain is "
+            "searched."
         )
     if rebase and not given:
         raise CollectionError("--rebase needs the new inputs: name them with --input (-i).")
@@ -229,7 +231,8 @@ def plan_run_collections(
     if replace_run:
         if not runs:
             raise CollectionError(
-                f"--replace-run: {output!r} has no run to replace; it holds {_shown(members)}. Leave out --replace-run."
+                f"--replace-run: {output!r} has no run to replace; it holds {_shown(members)}. Leave out "
+                "--replace-run."
             )
         replaced, runs = runs[0], runs[1:]
 
@@ -257,7 +260,7 @@ def plan_run_collections(
                 f"--replace-run cannot replace {run!r} by itself: give --output-run another name."
             )
         raise CollectionError(
-            f"The output run {run!r} exists. Add --extend-run to complete it, or give --output-run a new name."
+            f"The output run {run!r} exists. Add --extend-run to complete it, or give another --output-run."
         )
     if run_info is None and extend_run:
         raise CollectionError(f"--extend-run: there is no run {run!r} yet. Leave out --extend-run.")
@@ -266,12 +269,10 @@ def plan_run_collections(
     chain = (run, *older, *(c for c in tail if c != run))
     searched = chain if run_info is not None else chain[1:]
     skip = [c.name for c in registry.flatten(split_names(skip_existing_in))] if skip_existing_in else []
-    if extend_run or skip_existing:
-        skip = [
-            *([run] if run_info is not None else []),
-            *([] if extend_run and not skip_existing else older),
-            *skip,
-        ]
+    if extend_run:
+        skip.insert(0, run)
+    elif skip_existing:
+        skip = [*older, *skip]
     return RunCollections(
         output_run=run,
         output=output,
@@ -305,8 +306,8 @@ def _free_name(registry: Registry, name: str) -> str:
 def _own_runs(registry: Registry, output: str, members: Sequence[str]) -> list[str]:
     """Return the members that were written through the chain.
 
-    Those are RUNs named below it, and RUNs in which tasks left their configuration. Others (raws, calibrations)
-    must never be extended or purged because they happen to come first in a chain.
+    Those are RUNs named below it, and RUNs in which tasks left their configuration. Others (raws,
+    calibrations) must never be extended or purged because they happen to come first in a chain.
     """
     if not members:
         return []
@@ -350,7 +351,7 @@ def _split_at_inputs(
     if not difference:
         difference.append(f"the order is {_shown(wanted)} instead of {_shown(before)}")
     raise CollectionError(
-        f"Cannot use --output {output!r} with other --input than it was begun with ({'; '.join(difference)}). "
+        f"Cannot use --output {output!r} with other --input than it began with ({'; '.join(difference)}). "
         "Leave out --input to keep its inputs, give --rebase to change them, or choose a new --output."
     )
 
