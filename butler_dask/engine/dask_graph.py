@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph.quantum_graph import LOG_CONNECTION, METADATA_CONNECTION, QuantumGraph, TaskColumns
-from .open_plan import run_cluster
+from .open_plan import Token, run_cluster
 
 if TYPE_CHECKING:
     from dask.task_spec import Task
@@ -163,6 +163,38 @@ class DaskGraph:
             before = [keys[c] for c in waits[waits_at[cluster] : waits_at[cluster + 1]].tolist()]
             needed.update(before)
             made[key] = Task(key, run_cluster, plan_id, rows, *map(TaskRef, before))
+        return made, [k for k in made if k not in needed]
+
+    def tasks_of_rows(
+        self, rows: NDArray[np.int64], attempt: int
+    ) -> tuple[dict[Key, Task], list[Key]]:
+        """Make Dask tasks of quanta left over from tasks that died, a task a quantum.
+
+        Parameters
+        ----------
+        rows : `numpy.ndarray`, shape (n,), int64
+            The quanta. What else they wait for has run; which of its outputs there are is looked up.
+        attempt : `int`
+            Told apart from earlier ones by it.
+
+        Returns
+        -------
+        tasks, sinks
+            As `tasks`.
+        """
+        from dask.task_spec import Task, TaskRef
+
+        single = DaskGraph(self.graph, "none")
+        keys = {r: (*k, attempt) for r, k in zip(rows.tolist(), single.keys(rows), strict=True)}
+        made: dict[Key, Task] = {}
+        needed: set[Key] = set()
+        for row, key in keys.items():
+            before = self.graph.predecessors(row).tolist()
+            waits = [keys[r] for r in before if r in keys]
+            needed.update(waits)
+            earlier: Token = ((), tuple(r for r in before if r not in keys))
+            refs = map(TaskRef, waits)
+            made[key] = Task(key, run_cluster, self.graph.plan_id, (row,), earlier, *refs)
         return made, [k for k in made if k not in needed]
 
     def keys(self, clusters: NDArray[np.int64]) -> list[Key]:

@@ -1,7 +1,7 @@
 """LogCapture: the log lines of each quantum, kept apart while they also go where the process sends them.
 
 One handler stands first on the root logger. Threads that run a quantum have a list of their own; other threads'
-lines pass by. It also puts the quantum's label and data ID on the record (``record.MDC``), which long log
+lines pass by. It also puts the quantum's label and data ID on the record (``record.quantum``), which long log
 formats print.
 """
 
@@ -31,8 +31,8 @@ class LogCapture(logging.Handler):
         lines: LogRecords | None = getattr(self._local, "lines", None)
         if lines is None:
             return
-        record.MDC = self._local.context
-        lines.append(_log_line(record))
+        record.quantum = self._local.label
+        lines.append(_log_line(record, self._local.run))
 
     @contextmanager
     def quantum(self, label: str, run: str) -> Iterator[LogRecords]:
@@ -51,7 +51,7 @@ class LogCapture(logging.Handler):
             Filled while the block runs.
         """
         lines: LogRecords = []
-        self._local.lines, self._local.context = lines, {"LABEL": label, "RUN": run}
+        self._local.lines, self._local.label, self._local.run = lines, label, run
         try:
             yield lines
         finally:
@@ -68,7 +68,7 @@ class LogCapture(logging.Handler):
             root.removeHandler(self)
 
 
-def _log_line(record: logging.LogRecord) -> dict[str, Any]:
+def _log_line(record: logging.LogRecord, run: str) -> dict[str, Any]:
     raised = record.exc_info
     return {
         "name": record.name,
@@ -83,5 +83,5 @@ def _log_line(record: logging.LogRecord) -> dict[str, Any]:
         "process": record.process,
         "processName": record.processName,
         "exc_info": "".join(traceback.format_exception(*raised)) if raised and raised[0] else None,
-        "MDC": dict(record.MDC),  # type: ignore[attr-defined]
+        "MDC": {"LABEL": record.quantum, "RUN": run},  # type: ignore[attr-defined]
     }

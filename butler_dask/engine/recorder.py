@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,7 @@ from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.quantum_record import QuantumRecord, QuantumTable
 from .quantum_report import QuantumReport
-from .run_ledger import Event, QuantumFailure, QuantumState, RunLedger, StopRun, WriteReport
+from .run_ledger import Event, QuantumFailure, RunLedger, StopRun, WriteReport
 
 if TYPE_CHECKING:
     from ..graph.quantum_graph import QuantumGraph
@@ -42,7 +42,8 @@ class Progress:
     Parameters
     ----------
     counts : mapping of `str` to mapping of `str` to `int`
-        By task label, the number of quanta in each state (lower-case names of `QuantumState`).
+        By task label, the number of quanta that are ``waiting``, ``running``, ``success`` (``no_work`` of them
+        had nothing to do), ``failure`` and ``blocked``, and their ``total``.
     failures : `tuple` [`QuantumFailure`, ...]
         Those since the last progress.
     elapsed_s : `float`
@@ -56,9 +57,13 @@ class Progress:
     elapsed_s: float = 0.0
     finished: bool = False
 
-    def total(self, *states: str) -> int:
-        """Return the number of quanta in some states (default: in all)."""
-        return sum(n for by in self.counts.values() for s, n in by.items() if not states or s in states)
+    def by_task(self) -> Mapping[str, Mapping[str, int]]:
+        """Return ``counts``."""
+        return self.counts
+
+    def total(self, state: str = "total") -> int:
+        """Return the number of quanta of all tasks in a state."""
+        return sum(by[state] for by in self.counts.values())
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -103,7 +108,7 @@ class Recorder:
         self._pending: list[QuantumReport] = []
         self._error: Exception | None = None
         self._began = time.monotonic()
-        self._failures_told = 0
+        self._failures_told: set[int] = set()
         self._told = self._began
         self._thread = threading.Thread(target=self._run, name="butler-recorder", daemon=True)
         self.transactions = 0
@@ -156,15 +161,11 @@ class Recorder:
                 self._thread.join()
 
     def progress(self, finished: bool = False) -> Progress:
-        """Return how far the run is."""
+        """Return how far the run is; its ``failures`` are all so far."""
         ledger = self.ledger
-        counts = {
-            task.label: {s.name.lower(): int(n) for s, n in zip(QuantumState, row.tolist(), strict=True)}
-            for task, row in zip(self.graph.tasks, ledger.counts, strict=False)
-            if len(task)
-        }
-        new = tuple(ledger.failures[self._failures_told :])
-        return Progress(counts, new, time.monotonic() - self._began, finished)
+        tasks = zip(self.graph.tasks, ledger.counts.tolist(), strict=False)
+        counts = {task.label: _state_counts(row) for task, row in tasks if len(task)}
+        return Progress(counts, tuple(ledger.failures), time.monotonic() - self._began, finished)
 
     # -- the thread -------------------------------------------------------------------------------------------
 
@@ -210,8 +211,9 @@ class Recorder:
         if now or finished or moment - self._told >= BATCH_SECONDS:
             self._told = moment
             progress = self.progress(finished)
-            self._failures_told = len(self.ledger.failures)
-            self._on_progress(progress)
+            new = tuple(f for f in progress.failures if f.row not in self._failures_told)
+            self._failures_told.update(f.row for f in new)
+            self._on_progress(replace(progress, failures=new))
 
     def _stop(self, reason: str) -> None:
         if self._on_stop is not None:
@@ -230,6 +232,19 @@ class Recorder:
             self._stop(f"outputs cannot be recorded: {error}")
         else:
             self.transactions += 1
+
+
+def _state_counts(row: Sequence[int]) -> dict[str, int]:
+    waiting, running, succeeded, no_work, failed, blocked = row
+    return {
+        "waiting": waiting,
+        "running": running,
+        "success": succeeded + no_work,
+        "no_work": no_work,
+        "failure": failed,
+        "blocked": blocked,
+        "total": sum(row),
+    }
 
 
 def write_reports(registry: Registry, graph: QuantumGraph, reports: Sequence[QuantumReport]) -> None:
