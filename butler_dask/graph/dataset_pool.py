@@ -27,17 +27,16 @@ class DatasetPool:
 
     Notes
     -----
-    A dataset that exists is known by its UUID, not its data ID: calibrations of one data ID differ in validity.
+    What exists is known by its UUID, not its data ID: calibrations of one data ID differ in validity.
     """
 
     def __init__(self, dataset_type: DatasetType) -> None:
         self.dataset_type = dataset_type
         self._predicted: DataIdTable | None = None
         self._ids: NDArray[np.uint8] | None = None
-        self._stored = np.zeros(0, dtype=bool)
-        self._replacement: NDArray[np.int64] | None = None
+        self._substitutes: NDArray[np.int64] | None = None
         self._found: list[tuple[DatasetTable, FileTable]] = []
-        self._known: dict[bytes, int] = {}
+        self._known: dict[bytes, int] | None = None
         self._n_found = 0
 
     def __len__(self) -> int:
@@ -66,6 +65,18 @@ class DatasetPool:
         assert self._ids is not None
         self._ids[rows] = ids
 
+    def substitute(self, rows: NDArray[np.int64], found: NDArray[np.int64]) -> None:
+        """Let existing datasets stand for predicted ones, whose quanta need not run."""
+        if self._substitutes is None:
+            self._substitutes = np.arange(self.n_predicted, dtype=np.int64)
+        self._substitutes[rows] = found
+
+    def resolve(self, rows: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return rows with substitutes in their places."""
+        if self._substitutes is None:
+            return rows.astype(np.int64)
+        return np.where(rows < self.n_predicted, self._substitutes[np.minimum(rows, self.n_predicted - 1)], rows)
+
     def add(self, table: DatasetTable, files: FileTable) -> NDArray[np.int64]:
         """Add existing datasets and return their rows; those known already keep theirs.
 
@@ -76,23 +87,27 @@ class DatasetPool:
         files : `FileTable`
             Where they are, row by row.
         """
-        raw = np.ascontiguousarray(table.ids).tobytes()
+        if not self._found and _all_different(table.ids):
+            # The usual case, one search a type: nothing to compare with.
+            self._found.append((table, files))
+            self._n_found = len(table)
+            return self.n_predicted + np.arange(len(table), dtype=np.int64)
+        if self._known is None:
+            self._known = {}
+            for row, key in enumerate(k for t, _ in self._found for k in _keys(t.ids)):
+                self._known[key] = self.n_predicted + row
+        following, new = len(self), []
         rows = np.empty(len(table), dtype=np.int64)
-        new: list[int] = []
-        known, following = self._known, len(self)
-        for i in range(len(table)):
-            key = raw[16 * i : 16 * i + 16]
-            row = known.get(key)
-            if row is None:
-                row = known[key] = following + len(new)
+        for i, key in enumerate(_keys(table.ids)):
+            row = self._known.get(key, -1)
+            if row < 0:
+                row = self._known[key] = following + len(new)
                 new.append(i)
             rows[i] = row
-        if len(new) == len(table):
-            self._found.append((table, files))
-        elif new:
+        if new:
             chosen = np.array(new, dtype=np.int64)
             self._found.append((table.take(chosen), take_files(files, chosen)))
-        self._n_found += len(new)
+            self._n_found += len(new)
         return rows
 
     def select(self, rows: NDArray[np.int64], run: str) -> tuple[DatasetTable, FileTable | None]:
@@ -110,7 +125,8 @@ class DatasetPool:
         tables: list[DatasetTable] = []
         files: list[FileTable] = []
         if cut:
-            assert self._predicted is not None and self._ids is not None
+            assert self._predicted is not None
+            assert self._ids is not None
             everything = cut == n and len(rows) >= n
             data_ids = self._predicted if everything else self._predicted.take(rows[:cut])
             ids = self._ids if everything else self._ids[rows[:cut]]
@@ -127,6 +143,17 @@ class DatasetPool:
         if len(tables) == 1:
             return tables[0], files[0] if cut == 0 else None
         return DatasetTable.concatenate(tables), concatenate_files(files)
+
+
+def _keys(ids: NDArray[np.uint8]) -> list[bytes]:
+    raw = np.ascontiguousarray(ids).tobytes()
+    return [raw[i : i + 16] for i in range(0, len(raw), 16)]
+
+
+def _all_different(ids: NDArray[np.uint8]) -> bool:
+    # 64 bits of a product hash: equal ids collide surely, different ones once in many millions of tables.
+    halves = np.ascontiguousarray(ids).view(np.uint64).reshape(-1, 2)
+    return len(np.unique(halves[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ halves[:, 1])) == len(ids)
 
 
 def _no_files(count: int) -> FileTable:
