@@ -180,7 +180,9 @@ class TestRuns:
     def test_replaced_run_stays_beside_the_chain(self, commands):
         arguments = ("-b", "DATA", "-p", f"{PIPELINE}#isr", "-o", "u/jbosch/bootcamp/2", "-d", QUERY)
         commands("pipetask", "run", *arguments, "-i", "HSC/defaults")
-        (first,) = [c for c in collections(commands, "--flatten-chains", "u/jbosch/bootcamp/2") if c not in INPUTS]
+        (first,) = [
+            c for c in collections(commands, "--flatten-chains", "u/jbosch/bootcamp/2") if c not in INPUTS
+        ]
         commands("pipetask", "run", *arguments, "--replace-run")
         members = collections(commands, "--flatten-chains", "u/jbosch/bootcamp/2")
         assert members[1:] == INPUTS
