@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from lsst.pex.config import Config
 
-from butler_dask.pipeline.connections import (
+from butler_dask.pipeline.quantized_connections import (
     DeferredDatasetRef,
     InputQuantizedConnection,
     OutputQuantizedConnection,
@@ -96,7 +96,8 @@ class QuantumContext:
     @property
     def dataId(self) -> DataCoordinate:
         """Data ID of the quantum."""
-        return self.quantum.dataId  # type: ignore[no-any-return]
+        data_id: DataCoordinate = self.quantum.dataId
+        return data_id
 
     def get(self, dataset: Any) -> Any:
         """Read datasets.
@@ -225,6 +226,7 @@ class Task:
         self.config = self.ConfigClass() if config is None else config
         self.config.validate()
         self.metadata = TaskMetadata()
+        self.log: logging.Logger
         self._name = name or self._DefaultName or type(self).__name__
         self._parent = parentTask
         self._subtasks: dict[str, Task] = {}

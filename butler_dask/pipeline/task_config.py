@@ -40,7 +40,8 @@ def _connections_config(connections: type[PipelineTaskConnections], owner: str, 
         "__module__": module,
         "__qualname__": f"{owner}.ConnectionsConfigClass",
     }
-    return type(Config)("ConnectionsConfigClass", (Config,), fields)
+    made: type[Config] = type(Config)("ConnectionsConfigClass", (Config,), fields)
+    return made
 
 
 class PipelineTaskConfigMeta(ConfigMeta):  # type: ignore[misc]  # pex_config ships no types

@@ -180,7 +180,7 @@ class TaskMetadata:
     def __setitem__(self, key: str, value: Any) -> None:
         node, name = self._parent(key, create=True)
         for store in (node.scalars, node.arrays, node.metadata):
-            store.pop(name, None)  # type: ignore[attr-defined]
+            store.pop(name, None)
         if isinstance(value, TaskMetadata):
             node.metadata[name] = value
         elif isinstance(value, Mapping):
@@ -196,7 +196,7 @@ class TaskMetadata:
         node, name = self._parent(key)
         for store in (node.scalars, node.arrays, node.metadata):
             if name in store:
-                del store[name]  # type: ignore[attr-defined]
+                del store[name]
                 return
         raise KeyError(f"Task metadata has no {key!r}")
 
