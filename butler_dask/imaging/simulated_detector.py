@@ -11,9 +11,9 @@ and its truth can be asked for (`bias_adu`, `dark_electrons_s`, `flat`, `defects
 Conventions shared with the corrections
 ---------------------------------------
 Brighter-fatter: kernel K [1 / electron], negative for charge that repels, with
-``observed = true - 0.5 div(true grad(K * true))``, ``*`` a convolution: the inverse of the correction of Coulton et
-al. 2018 (AJ 155, 258, eq. 22) in `butler_dask.imaging.brighter_fatter`. Linearity and crosstalk: see
-`Amplifier.linearity_coefficients` and `Detector.crosstalk`; crosstalk is added to linear signals in ADU.
+``observed = true - 0.5 div(true grad(K * true))``, ``*`` a convolution: the inverse of the correction of
+Coulton et al. 2018 (AJ 155, 258, eq. 22) in `butler_dask.imaging.brighter_fatter`. Linearity and crosstalk:
+see `Amplifier.linearity_coefficients` and `Detector.crosstalk`; crosstalk is added to linear signals in ADU.
 """
 
 from __future__ import annotations
@@ -84,18 +84,14 @@ def _displace(image: NDArray[np.float32], potential: NDArray[np.float32]) -> NDA
     for y in range(ny):
         for x in range(nx - 1):
             flow = (
-                np.float32(-0.25)
-                * (image[y, x] + image[y, x + 1])
-                * (potential[y, x + 1] - potential[y, x])
+                np.float32(-0.25) * (image[y, x] + image[y, x + 1]) * (potential[y, x + 1] - potential[y, x])
             )
             result[y, x] += flow
             result[y, x + 1] -= flow
     for y in range(ny - 1):
         for x in range(nx):
             flow = (
-                np.float32(-0.25)
-                * (image[y, x] + image[y + 1, x])
-                * (potential[y + 1, x] - potential[y, x])
+                np.float32(-0.25) * (image[y, x] + image[y + 1, x]) * (potential[y + 1, x] - potential[y, x])
             )
             result[y, x] += flow
             result[y + 1, x] -= flow
@@ -129,9 +125,12 @@ def _bleed(image: NDArray[np.float32], full_well: NDArray[np.float32]) -> None:
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _draw_tracks(
-    image: NDArray[np.float32], hit: NDArray[np.bool_], tracks: NDArray[np.float64], deposits: NDArray[np.float64]
+    image: NDArray[np.float32],
+    hit: NDArray[np.bool_],
+    tracks: NDArray[np.float64],
+    deposits: NDArray[np.float64],
 ) -> None:
-    """Draw straight tracks: columns of ``tracks`` are x, y, angle, length; ``deposits`` e- per pixel length."""
+    """Draw straight tracks (x, y, angle, length a row), ``deposits`` electrons per pixel of length."""
     ny, nx = image.shape
     for n in range(tracks.shape[0]):
         x, y, angle, length = tracks[n, 0], tracks[n, 1], tracks[n, 2], tracks[n, 3]
@@ -260,7 +259,9 @@ class SimulatedDetector:
         along = 2 * (cx * np.cos(yaw) + cy * np.sin(yaw))
         across = 2 * (-cx * np.sin(yaw) + cy * np.cos(yaw))
         falloff = {"g": 1.1, "r": 1.0, "i": 0.95, "z": 0.92, "y": 0.9}.get(band, 1.0) * 0.12 / 250.0**2
-        flat = (1.0 - falloff * ((u**2 + along * u) + (v**2 + across * v))).astype(np.float32)
+        flat: NDArray[np.float32] = (1.0 - falloff * ((u**2 + along * u) + (v**2 + across * v))).astype(
+            np.float32
+        )
         response = rng.standard_normal(self.detector.shape, dtype=np.float32)
         response *= np.float32(0.006 if band != "g" else 0.008)
         response += np.float32(1.0)
@@ -421,7 +422,12 @@ def _cosmic_rays(
     length = rng.exponential(8.0, count)
     length[rng.random(count) < 0.25] = 0.5  # steep ones leave a single bright pixel
     tracks = np.stack(
-        [rng.uniform(0, shape[1], count), rng.uniform(0, shape[0], count), rng.uniform(0, 2 * np.pi, count), length],
+        [
+            rng.uniform(0, shape[1], count),
+            rng.uniform(0, shape[0], count),
+            rng.uniform(0, 2 * np.pi, count),
+            length,
+        ],
         axis=-1,
     )
     return tracks, 300.0 * 10.0 ** rng.uniform(0.3, 1.3, count)
