@@ -266,7 +266,9 @@ def variance_slope(exposure: Exposure, labels: NDArray[np.int32], step: int = 3)
         Every so many pixels along each axis are looked at.
     """
     image, variance = exposure.image[::step, ::step], exposure.variance[::step, ::step]
-    clean = ~exposure.mask.is_set([p for p in DEFAULT_BAD_PLANES if p in exposure.mask.planes])[::step, ::step]
+    clean = ~exposure.mask.is_set([p for p in DEFAULT_BAD_PLANES if p in exposure.mask.planes])[
+        ::step, ::step
+    ]
     inside = labels[::step, ::step] > 0
     sky = clean & ~inside
     if not sky.any() or not (clean & inside).any():
