@@ -148,3 +148,9 @@ class Camera:
     """An instrument with configuration files."""
 
     configPaths: tuple[str, ...] = ("$SMALL_PIPELINE_CONFIG",)
+
+    def __init__(self, collection_prefix: str | None = None) -> None:
+        self.collection_prefix = collection_prefix
+
+    def getName(self) -> str:
+        return "SmallCam"

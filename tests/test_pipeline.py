@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from butler_dask.errors import (
+    ButlerUserError,
     ConfigFieldError,
     ContractError,
     PipelineDefinitionError,
@@ -13,7 +14,7 @@ from butler_dask.errors import (
     PipelineNotFoundError,
     TaskImportError,
 )
-from butler_dask.pipeline import Pipeline
+from butler_dask.pipeline import Pipeline, PipelineGraph
 
 BASE = """
 description: Frames to warps.
@@ -339,8 +340,11 @@ def test_an_instrument_configures_tasks_before_the_pipeline_does(
     write(tmp_path / "clean.py", "config.gain = 7.0\nconfig.title = 'camera'\n")
     pipeline = Pipeline.from_uri(base)
     pipeline.addInstrument("small_pipeline.Camera")
-    config = pipeline.to_graph().tasks["clean"].config
+    graph = pipeline.to_graph()
+    config = graph.tasks["clean"].config
     assert (config.title, config.gain) == ("camera", 2.0)
+    assert graph.data_id["instrument"] == "SmallCam"
+    assert PipelineGraph.from_document(graph.to_document()).data_id == graph.data_id
     assert pipeline.getInstrument() == "small_pipeline.Camera"
     assert Pipeline.fromString(str(pipeline)).getInstrument() == "small_pipeline.Camera"
 
@@ -355,6 +359,26 @@ def test_a_relative_configuration_file_is_beside_its_pipeline(base: Path, tmp_pa
     )
     top = write(tmp_path / "top.yaml", "description: t\nimports: inner/inner.yaml\n")
     assert Pipeline.from_uri(top).to_graph().tasks["clean"].config.iterations == 21
+
+
+def test_an_instrument_of_the_reference_is_ours(base: Path) -> None:
+    base.write_text("instrument: lsst.obs.subaru.HyperSuprimeCam\n" + BASE)
+    assert Pipeline.from_uri(base).to_graph().data_id["instrument"] == "HSC"
+    base.write_text("instrument: lsst.obs.subaru.HyperSuprimeCan\n" + BASE)
+    with pytest.raises(ButlerUserError, match="HyperSuprimeCan"):
+        Pipeline.from_uri(base).to_graph()
+
+
+def test_tasks_of_the_reference_are_ours_where_it_is_not_installed() -> None:
+    pipeline = Pipeline.fromString(
+        "description: x\n"
+        "tasks:\n"
+        "  isr: lsst.ip.isr.IsrTask\n"
+        "  makeWarp: {class: lsst.pipe.tasks.makeWarp.MakeWarpTask}\n"
+    )
+    graph = pipeline.to_graph()
+    assert graph.tasks["isr"].task_class_name == "butler_dask.tasks.isr.IsrTask"
+    assert graph.tasks["makeWarp"].task_class_name == "butler_dask.tasks.warp.MakeWarpTask"
 
 
 def test_the_example_pipeline_has_the_four_labels_of_the_tutorial() -> None:

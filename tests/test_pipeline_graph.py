@@ -11,6 +11,8 @@ from small_pipeline import CatalogTask, CleanTask, WarpTask
 from butler_dask.errors import (
     ConfigFieldError,
     ConnectionTypeConsistencyError,
+    DatasetTypeError,
+    DimensionNameError,
     DuplicateOutputError,
     IncompatibleDatasetTypeError,
     InvalidExpressionError,
@@ -181,6 +183,15 @@ def test_contradicting_dimensions_are_refused() -> None:
         ConnectionTypeConsistencyError, match=r"'clean' has dimensions \{instrument, visit\} in reader"
     ):
         graph_of(("clean", CleanTask), ("reader", reader))
+
+
+def test_an_unknown_dimension_or_storage_class_names_the_connection() -> None:
+    reader = task_of("reader", {"frame": (("instrument", "detektor"), "StructuredDataDict")}, {})
+    with pytest.raises(DimensionNameError, match=r"'reader', connection 'in_frame'.*Did you mean 'detector'"):
+        graph_of(("reader", reader))
+    reader = task_of("reader", {"frame": (FRAME, "ExposreF")}, {})
+    with pytest.raises(DatasetTypeError, match=r"'reader', connection 'in_frame'.*Did you mean 'ExposureF'"):
+        graph_of(("reader", reader))
 
 
 def test_storage_classes_must_convert() -> None:

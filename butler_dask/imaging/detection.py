@@ -55,6 +55,11 @@ class FootprintSet:
         """Number of peaks of all footprints."""
         return len(self.peak_x)
 
+    def count_above(self, threshold: float) -> tuple[int, int]:
+        """Return how many peaks are higher than a threshold [sigma], and how many footprints have one."""
+        high = self.peak_significance > threshold
+        return int(high.sum()), len(np.unique(self.peak_footprint[high]))
+
 
 @dataclass(frozen=True, slots=True)
 class Detections:
@@ -403,3 +408,4 @@ def detect_sources(
             exposure.mask.set_where(footprints.labels > 0, plane)
         found.append(footprints)
     return Detections(*found)
+

@@ -16,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import did_you_mean
+from .detector import Box
 from .exposure import Exposure
 from .mask import Mask
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STRETCHES = ("asinh", "linear", "log", "sqrt")
-"""How pixel values become shades."""
+STRETCHES = ("asinh", "zscale", "minmax", "log", "sqrt")
+"""How pixel values become shades: ``zscale`` and ``minmax`` are linear between their limits, the others
+compress bright values."""
 
 MASK_COLORS: Mapping[str, str] = {
     "BAD": "#e41a1c",
@@ -100,6 +102,7 @@ def _block_or(mask: NDArray[np.int32], factor: int) -> NDArray[np.int32]:
 
 def draw_exposure(
     exposure: Exposure | NDArray[Any],
+    path: str | PathLike[str] | None = None,
     *,
     title: str = "",
     stretch: str = "asinh",
@@ -107,6 +110,7 @@ def draw_exposure(
     mask_planes: Sequence[str] | None = None,
     mask_opacity: float = 0.45,
     sources: Any = None,
+    bbox: Box | None = None,
     source_radius_pixels: float = 12.0,
     unit: str = "",
     color_map: str = "gray",
@@ -119,6 +123,8 @@ def draw_exposure(
     ----------
     exposure : `Exposure` or `numpy.ndarray`, shape (ny, nx)
         What to draw.
+    path : path-like, optional
+        File to write, as `write_picture` does.
     title : `str`
         Title of the picture.
     stretch : `str`
@@ -127,12 +133,15 @@ def draw_exposure(
         Values drawn black and white; chosen by zscale about the background when not given, with the upper
         one raised for the stretches that compress bright values.
     mask_planes : sequence of `str`, optional
-        Planes to overlay; when not given, all that are set somewhere but DETECTED; empty for none.
+        Planes to overlay; ``["all"]``: all that are set somewhere; when not given, the same but DETECTED;
+        empty or ``["none"]``: none.
     mask_opacity : `float`
         0 (invisible) to 1.
     sources : table, optional
         Positions to mark with circles: a table with ``base_SdssCentroid_x/_y`` or ``x``/``y``, or an array
-        of shape (n, 2).
+        of shape (n, 2) [pixels of the array].
+    bbox : `tuple`, optional
+        (x0, y0, width, height) of the part to draw, in the parent frame [pixels].
     source_radius_pixels : `float`
         Radius of the circles [pixels].
     unit : `str`
@@ -152,7 +161,7 @@ def draw_exposure(
     Raises
     ------
     ValueError
-        If the stretch or a mask plane does not exist; the nearest name is given.
+        If the stretch or a mask plane does not exist (the nearest name is given), or the box lies outside.
     """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -166,6 +175,20 @@ def draw_exposure(
     xy0 = exposure.xy0 if isinstance(exposure, Exposure) else (0, 0)
     if image.ndim != 2:
         raise ValueError(f"A picture is drawn of an image with two axes, not of shape {image.shape!r}")
+    if sources is not None:
+        source_x, source_y = (v + o for v, o in zip(_positions(sources), xy0, strict=True))
+    if bbox is not None:
+        x0, y0 = max(bbox[0] - xy0[0], 0), max(bbox[1] - xy0[1], 0)
+        rows = slice(y0, max(bbox[1] - xy0[1] + bbox[3], 0))
+        columns = slice(x0, max(bbox[0] - xy0[0] + bbox[2], 0))
+        if image[rows, columns].size == 0:
+            raise ValueError(
+                f"The box {bbox} holds no pixel of the image, which has {image.shape[1]} x {image.shape[0]} "
+                f"pixels from {xy0}"
+            )
+        image = image[rows, columns]
+        mask = None if mask is None else Mask(mask.array[rows, columns], mask.planes)
+        xy0 = (xy0[0] + x0, xy0[1] + y0)
     ny, nx = image.shape
     factor = max(1, -(-max(ny, nx) // max_pixels))
     small = block_reduced(image, factor)
@@ -176,10 +199,7 @@ def draw_exposure(
 
     aspect = nx / ny
     width, height = (size_inches, size_inches / aspect) if aspect > 1 else (size_inches * aspect, size_inches)
-    figure = Figure(
-        figsize=(max(width, 4.0) + (3.2 if mask is not None else 1.6), max(height, 3.0) + 0.9),
-        layout="constrained",
-    )
+    figure = Figure(figsize=(max(width, 4.0) + (3.2 if mask is not None else 1.6), max(height, 3.0) + 0.9), layout="constrained")
     axes = figure.add_subplot()
     shades = colormaps[color_map].copy()
     shades.set_bad("#302038")
@@ -193,15 +213,11 @@ def draw_exposure(
             fraction = float(np.count_nonzero(mask.array & mask.bitmask(plane))) / mask.array.size
             if where.any():
                 axes.imshow(
-                    _overlay(where, color, mask_opacity),
-                    origin="lower",
-                    extent=extent,
-                    interpolation="nearest",
+                    _overlay(where, color, mask_opacity), origin="lower", extent=extent, interpolation="nearest"
                 )
             legend.append(Patch(facecolor=color, label=f"{plane}  {_percentage(fraction)}"))
     if sources is not None:
-        x, y = _positions(sources)
-        _draw_circles(axes, x + xy0[0], y + xy0[1], source_radius_pixels)
+        _draw_circles(axes, source_x, source_y, source_radius_pixels)
         axes.set_xlim(extent[0], extent[1])
         axes.set_ylim(extent[2], extent[3])
     axes.set_xlabel("x [pixels]")
@@ -212,9 +228,7 @@ def draw_exposure(
     # An inset keeps the bar as high as the picture, whatever the picture's shape.
     bar_width = 0.03 * max(1.0, 1.0 / aspect)
     bar_axes = axes.inset_axes((1.0 + 0.5 * bar_width, 0.0, bar_width, 1.0))
-    bar = figure.colorbar(
-        ScalarMappable(norm=norm, cmap=shades), cax=bar_axes, extend="both", extendfrac=0.02
-    )
+    bar = figure.colorbar(ScalarMappable(norm=norm, cmap=shades), cax=bar_axes, extend="both", extendfrac=0.02)
     bar.ax.tick_params(labelsize=8)
     bar.set_label(f"{stretch}{f', {unit}' if unit else ''}", fontsize=8)
     if legend:
@@ -229,6 +243,8 @@ def draw_exposure(
             alignment="left",
             frameon=False,
         )
+    if path is not None:
+        write_picture(figure, path)
     return figure
 
 
@@ -251,7 +267,9 @@ def _normalization(image: NDArray[np.float32], stretch: str, limits: tuple[float
     from matplotlib.colors import LogNorm, Normalize, PowerNorm
 
     low, high = limits if limits is not None else zscale_limits(image)
-    if stretch == "linear":
+    if stretch == "minmax" and limits is None and np.isfinite(image).any():
+        low, high = float(np.nanmin(image)), float(np.nanmax(image))
+    if stretch in ("zscale", "minmax"):
         return Normalize(low, high)
     if limits is None:
         finite = image[np.isfinite(image)]
@@ -282,12 +300,12 @@ def _shifted_asinh(middle: float, width: float, low: float, high: float) -> Any:
 
 
 def _planes_to_draw(mask: Mask, wanted: Sequence[str] | None) -> list[str]:
-    if wanted is None:
+    if wanted is not None and list(wanted) == ["none"]:
+        return []
+    if wanted is None or list(wanted) == ["all"]:
         present = int(np.bitwise_or.reduce(mask.array, axis=None))
         return [
-            p
-            for p, b in sorted(mask.planes.items(), key=lambda i: i[1])
-            if present >> b & 1 and p != "DETECTED"
+            p for p, b in sorted(mask.planes.items(), key=lambda i: i[1]) if present >> b & 1 and (p != "DETECTED" or wanted)
         ]
     for plane in wanted:
         if plane not in mask.planes:

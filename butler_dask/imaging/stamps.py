@@ -8,7 +8,7 @@ Measuring from stamps makes every algorithm one compiled loop over an (n, size, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numba
 import numpy as np
@@ -62,6 +62,14 @@ class SourceList:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def subset(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> SourceList:
+        """Return some of the sources; their parents are no longer known."""
+        columns = {
+            f.name: getattr(self, f.name)[rows].copy() for f in fields(self) if f.name not in ("shares",)
+        }
+        columns["parent_index"][:] = -1
+        return SourceList(**columns, shares=self.shares)
 
 
 @dataclass(slots=True)
