@@ -1,4 +1,4 @@
-"""Small tasks that pipelines in tests are made of: raw -> clean -> catalog -> warp, with a bias and a sky map."""
+"""Small tasks that pipelines in tests are made of: raw -> clean -> catalog -> warp."""
 
 from __future__ import annotations
 
@@ -148,3 +148,9 @@ class Camera:
     """An instrument with configuration files."""
 
     configPaths: tuple[str, ...] = ("$SMALL_PIPELINE_CONFIG",)
+
+    def __init__(self, collection_prefix: str | None = None) -> None:
+        self.collection_prefix = collection_prefix
+
+    def getName(self) -> str:
+        return "SmallCam"

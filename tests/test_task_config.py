@@ -3,7 +3,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from lsst.pex.config import Config, ConfigurableField, Field, FieldValidationError
+from lsst.pex.config import Config, ConfigChoiceField, ConfigurableField, Field, FieldValidationError
 from small_pipeline import CatalogConfig, CleanConfig, CleanConnections
 
 from butler_dask.errors import ConfigFieldError, PipelineNotFoundError
@@ -187,6 +187,46 @@ def test_a_subtask_has_the_parents_logger_and_metadata() -> None:
     assert full.metadata["characterizeImage:detection"]["n"] == 4
     task.emptyMetadata()
     assert len(task.detection.metadata) == 0
+
+
+def test_choices_are_overridden_by_key_and_name() -> None:
+    class One(Config):
+        width = Field(dtype=float, doc="Width.", default=1.0)
+
+    class ChoosyConfig(PipelineTaskConfig, pipelineConnections=CleanConnections):
+        selector = ConfigChoiceField(doc="s", typemap={"one": One, "two": One}, default="one")
+        plugins = ConfigChoiceField(doc="p", typemap={"a": One, "b": One}, default=["a"], multi=True)
+
+    config = ChoosyConfig()
+    ConfigOverride(
+        {"selector.name": "two", "selector['two'].width": "2.5", "plugins.names": "['a', 'b']"}
+    ).apply(config, "choosy", {})
+    assert config.selector.name == "two"
+    assert config.selector.active.width == 2.5
+    assert set(config.plugins.names) == {"a", "b"}
+
+
+def test_timed_methods_write_to_the_metadata() -> None:
+    from lsst.utils.timer import timeMethod
+
+    class Timed(Task):
+        _DefaultName = "timed"
+
+        @timeMethod
+        def work(self) -> int:
+            return 3
+
+    task = Timed()
+    assert task.work() == 3
+    assert task.metadata["workStartCpuTime"] <= task.metadata["workEndCpuTime"]
+
+
+def test_a_difference_is_reported_as_field_and_both_values() -> None:
+    here, there = CleanConfig(), CleanConfig()
+    here.doBias = False
+    messages: list[str] = []
+    assert not here.compare(there, output=messages.append)
+    assert messages == ["doBias: False != True"]
 
 
 def test_a_task_refuses_an_invalid_config() -> None:

@@ -144,7 +144,7 @@ def _read_by_astropy(path: str) -> Table:
 
     with open_stream(path) as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # units that are none: kept as they are
-        return Table.read(stream, format="fits", hdu=1)
+        return Table.read(stream, format="fits", hdu=1, astropy_native=True)
 
 
 def _table_chunks(table: Table) -> Iterator[Any]:
@@ -231,11 +231,13 @@ def _column(name: str, data: NDArray[Any], mask: Any) -> tuple[NDArray[Any], str
 
 def _filled(data: NDArray[Any], mask: NDArray[np.bool_], cards: list[Card]) -> NDArray[Any]:
     """Return the data with masked values replaced: NaN, or an integer that does not occur, card TNULL."""
+    if not mask.any():
+        return data
     if data.dtype.kind in "fc":
         return np.where(mask, np.array(np.nan, dtype=data.dtype), data)
     if data.dtype.kind not in "iu":
         return data
-    present = set(np.unique(data[~mask]).tolist()) if mask.any() else set()
+    present = set(np.unique(data[~mask]).tolist())
     limits = np.iinfo(data.dtype)
     null = next(
         (v for v in (int(limits.min), int(limits.max)) if v not in present),

@@ -1,0 +1,372 @@
+"""Photometry: positions and fluxes of point sources by fitting the PSF, and fluxes in circles.
+
+The position minimises chi2 over (flux, x, y) with Gauss-Newton steps; its noise is the Cramer-Rao bound if
+the PSF is right. Weights come from a smooth model of the variance (sky plus the fitted source), never from
+the pixel's own photons, which would bias faint fluxes low. Circles cut pixels exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from .psf import Psf
+from .psf_images import position_terms, render, spline_coefficients
+
+
+@dataclass(frozen=True, slots=True)
+class PsfFits:
+    """Fits of the PSF to n sources.
+
+    Parameters
+    ----------
+    dx, dy, dx_err, dy_err : `numpy.ndarray`, shape (n,), float64
+        Position from the stamp's middle pixel, and its error [pixels].
+    flux, flux_err : `numpy.ndarray`, shape (n,), float64
+        [unit of the image].
+    chi2 : `numpy.ndarray`, shape (n,), float64
+        Reduced, over the fitted pixels.
+    models : `numpy.ndarray`, shape (n, size, size), float32
+        Unit PSF at the position found.
+    centroid_flag, flux_flag : `numpy.ndarray`, shape (n,), bool
+        The position was not found (it stays where it was); the flux rests on too few pixels.
+    """
+
+    dx: NDArray[np.float64]
+    dy: NDArray[np.float64]
+    dx_err: NDArray[np.float64]
+    dy_err: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    flux_err: NDArray[np.float64]
+    chi2: NDArray[np.float64]
+    models: NDArray[np.float32]
+    centroid_flag: NDArray[np.bool_]
+    flux_flag: NDArray[np.bool_]
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _fit(
+    data: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    good: NDArray[np.uint8],
+    sky_variance: NDArray[np.float64],
+    slope: float,
+    coefficients: NDArray[np.float64],
+    terms: NDArray[np.float64],
+    step: float,
+    start_dx: NDArray[np.float64],
+    start_dy: NDArray[np.float64],
+    fixed: NDArray[np.bool_],
+    fit_radius: float,
+    max_shift: float,
+    model_error: float,
+    weighted: bool,
+    n_iterations: int,
+    out: NDArray[np.float64],
+    models: NDArray[np.float32],
+) -> None:
+    n, size, _ = data.shape
+    half = size // 2
+    for s in range(n):
+        dx, dy = start_dx[s], start_dy[s]
+        flux = 0.0
+        sky = sky_variance[s]
+        found = fixed[s]
+        var_x, var_y = np.nan, np.nan
+        if not fixed[s]:
+            reach = min(half, int(np.ceil(fit_radius)) + 1)
+            circle_x, circle_y = dx, dy
+            for iteration in range(n_iterations):
+                # The circle of fitted pixels stays put once it is about right: a pixel that enters and leaves
+                # with every step would keep the fit from settling.
+                if iteration < 3:
+                    circle_x, circle_y = dx, dy
+                p, px, py = render(coefficients, terms[s], dx, dy, reach, step, True)
+                m = 2 * reach + 1
+                if iteration == 0:
+                    num, den = 0.0, 0.0
+                    for i in range(m):
+                        for j in range(m):
+                            a, b = half - reach + i, half - reach + j
+                            if good[s, a, b]:
+                                num += p[i, j] * data[s, a, b]
+                                den += p[i, j] * p[i, j]
+                    flux = num / den if den > 0 else 0.0
+                if not flux > 0.0:
+                    break
+                # Normal equations of d = f p + (f dx) px + (f dy) py.
+                a00, a01, a02, a11, a12, a22 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+                b0, b1, b2 = 0.0, 0.0, 0.0
+                used = 0
+                for i in range(m):
+                    for j in range(m):
+                        u, v = j - reach - circle_x, i - reach - circle_y
+                        if u * u + v * v > fit_radius * fit_radius:
+                            continue
+                        a, b = half - reach + i, half - reach + j
+                        if not good[s, a, b]:
+                            continue
+                        light = max(flux * p[i, j], 0.0)
+                        w = 1.0 / (sky + slope * light + (model_error * light) ** 2)
+                        gx, gy = flux * px[i, j], flux * py[i, j]
+                        r = data[s, a, b] - flux * p[i, j]
+                        a00 += w * p[i, j] * p[i, j]
+                        a01 += w * p[i, j] * gx
+                        a02 += w * p[i, j] * gy
+                        a11 += w * gx * gx
+                        a12 += w * gx * gy
+                        a22 += w * gy * gy
+                        b0 += w * p[i, j] * r
+                        b1 += w * gx * r
+                        b2 += w * gy * r
+                        used += 1
+                if used < 6:
+                    break
+                matrix = np.array([[a00, a01, a02], [a01, a11, a12], [a02, a12, a22]])
+                det = (
+                    a00 * (a11 * a22 - a12 * a12)
+                    - a01 * (a01 * a22 - a12 * a02)
+                    + a02 * (a01 * a12 - a11 * a02)
+                )
+                if not abs(det) > 1e-30 * a00 * a11 * a22:
+                    break
+                inverse = np.linalg.inv(matrix)
+                step0 = inverse[0, 0] * b0 + inverse[0, 1] * b1 + inverse[0, 2] * b2
+                step1 = inverse[1, 0] * b0 + inverse[1, 1] * b1 + inverse[1, 2] * b2
+                step2 = inverse[2, 0] * b0 + inverse[2, 1] * b1 + inverse[2, 2] * b2
+                length = np.sqrt(step1 * step1 + step2 * step2)
+                if length > 0.7:
+                    step1, step2 = step1 * 0.7 / length, step2 * 0.7 / length
+                dx, dy = dx + step1, dy + step2
+                flux = max(flux + step0, 0.1 * flux)
+                var_x, var_y = inverse[1, 1], inverse[2, 2]
+                shift2 = (dx - start_dx[s]) ** 2 + (dy - start_dy[s]) ** 2
+                if shift2 > max_shift * max_shift:
+                    break
+                if length < 1e-4 + 5e-3 * np.sqrt(var_x):
+                    found = True
+                    break
+            if not found:
+                dx, dy = start_dx[s], start_dy[s]
+        p, _, _ = render(coefficients, terms[s], dx, dy, half, step, False)
+        total = p.sum()
+        if total > 0:
+            p /= total
+        models[s] = p
+        # Twice: the second time the weights know the flux.
+        estimate = 0.0
+        err2, chi2, used = np.nan, 0.0, 0
+        coverage = 0.0
+        for _ in range(2 if weighted else 1):
+            num, den, noise = 0.0, 0.0, 0.0
+            coverage = 0.0
+            for i in range(size):
+                for j in range(size):
+                    if not good[s, i, j]:
+                        continue
+                    w = 1.0
+                    if weighted:
+                        light = max(estimate * p[i, j], 0.0)
+                        w = sky / (sky + slope * light + (model_error * light) ** 2)
+                    num += w * p[i, j] * data[s, i, j]
+                    den += w * p[i, j] * p[i, j]
+                    noise += (w * p[i, j]) ** 2 * variance[s, i, j]
+                    coverage += p[i, j]
+            if den <= 0.0:
+                estimate = np.nan
+                break
+            estimate = num / den
+            err2 = noise / (den * den)
+        for i in range(size):
+            for j in range(size):
+                u, v = j - half - dx, i - half - dy
+                if good[s, i, j] and u * u + v * v <= fit_radius * fit_radius:
+                    r = data[s, i, j] - estimate * p[i, j]
+                    chi2 += r * r / (sky + slope * max(estimate * p[i, j], 0.0))
+                    used += 1
+        out[s, 0], out[s, 1] = dx, dy
+        out[s, 2], out[s, 3] = np.sqrt(var_x), np.sqrt(var_y)
+        out[s, 4], out[s, 5] = estimate, np.sqrt(err2)
+        out[s, 6] = chi2 / max(used - 3, 1)
+        out[s, 7] = 1.0 if found else 0.0
+        out[s, 8] = coverage
+
+
+def fit_psfs(
+    psf: Psf,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    x0: NDArray[np.int64],
+    y0: NDArray[np.int64],
+    data: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    good: NDArray[np.uint8],
+    sky_variance: NDArray[np.float64],
+    slope: float,
+    *,
+    fixed: NDArray[np.bool_] | None = None,
+    fit_radius: float | None = None,
+    max_shift: float = 3.0,
+    model_error: float = 0.0,
+    weighted: bool = False,
+    n_iterations: int = 25,
+) -> PsfFits:
+    """Fit the PSF's position and flux to every stamp.
+
+    Parameters
+    ----------
+    psf : `Psf`
+        The model.
+    x, y : `numpy.ndarray`, shape (n,)
+        First positions in the image [pixels].
+    x0, y0 : `numpy.ndarray`, shape (n,), int64
+        Image pixel of each stamp's middle.
+    data, variance, good : `numpy.ndarray`, shape (n, size, size)
+        See `Stamps`.
+    sky_variance : `numpy.ndarray`, shape (n,)
+        Variance without the source, see `sky_variances`.
+    slope : `float`
+        Variance per unit of light.
+    fixed : `numpy.ndarray`, shape (n,), bool, optional
+        Keep the first position.
+    fit_radius : `float`, optional
+        Positions are fitted to pixels this near; 3 PSF sigma when not given [pixels].
+    max_shift : `float`
+        A position that moves farther is flagged [pixels].
+    model_error : `float`
+        Error of the PSF, as a fraction of its local value, added to the weights' variance.
+    weighted : `bool`
+        Weigh the flux's pixels by their variance, or evenly. Even weights make the flux independent of
+        brightness where the PSF model is imperfect, at 15 % more noise for the brightest.
+    n_iterations : `int`
+        At most so many steps.
+
+    Returns
+    -------
+    fits : `PsfFits`
+    """
+    n = len(data)
+    out = np.full((n, 9), np.nan)
+    models = np.zeros(data.shape, np.float32)
+    if fit_radius is None:
+        fit_radius = 3.0 * psf.sigma_at(*psf.center)
+    _fit(
+        data,
+        variance,
+        good,
+        np.asarray(sky_variance, np.float64),
+        float(slope),
+        spline_coefficients(psf),
+        position_terms(psf, x, y),
+        float(psf.step),
+        np.asarray(x - x0, np.float64),
+        np.asarray(y - y0, np.float64),
+        np.zeros(n, bool) if fixed is None else fixed,
+        float(fit_radius),
+        float(max_shift),
+        float(model_error),
+        weighted,
+        n_iterations,
+        out,
+        models,
+    )
+    # At least half of the PSF's light must lie on usable pixels.
+    return PsfFits(
+        dx=out[:, 0],
+        dy=out[:, 1],
+        dx_err=out[:, 2],
+        dy_err=out[:, 3],
+        flux=out[:, 4],
+        flux_err=out[:, 5],
+        chi2=out[:, 6],
+        models=models,
+        centroid_flag=out[:, 7] != 1.0,
+        flux_flag=~(out[:, 8] > 0.5) | ~np.isfinite(out[:, 4]),
+    )
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _quadrant_area(x: float, y: float, r: float) -> float:
+    """Area of the disc of radius r within 0..x times 0..y; odd in x and in y."""
+    sign = 1.0
+    if x < 0:
+        x, sign = -x, -sign
+    if y < 0:
+        y, sign = -y, -sign
+    if x * x + y * y <= r * r:
+        return float(sign * x * y)
+    x, y = min(x, r), min(y, r)
+    a = np.sqrt(max(r * r - y * y, 0.0))
+    if a >= x:
+        return float(sign * x * y)
+    # Flat part up to where the circle meets y, then the integral of sqrt(r2 - u2).
+    upper = 0.5 * (x * np.sqrt(max(r * r - x * x, 0.0)) + r * r * np.arcsin(min(x / r, 1.0)))
+    lower = 0.5 * (a * y + r * r * np.arcsin(min(a / r, 1.0)))
+    return float(sign * (y * a + upper - lower))
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _circle_sums(
+    data: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    dx: NDArray[np.float64],
+    dy: NDArray[np.float64],
+    radii: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    n, size, _ = data.shape
+    half = size // 2
+    for s in range(n):
+        for k in range(radii.size):
+            r = radii[k]
+            total, noise = 0.0, 0.0
+            for i in range(max(0, int(half + dy[s] - r - 1)), min(size, int(half + dy[s] + r + 3))):
+                v = i - half - dy[s]
+                for j in range(max(0, int(half + dx[s] - r - 1)), min(size, int(half + dx[s] + r + 3))):
+                    u = j - half - dx[s]
+                    d2 = u * u + v * v
+                    if d2 <= (r - 0.7072) ** 2 and r > 0.7072:
+                        f = 1.0
+                    elif d2 >= (r + 0.7072) ** 2:
+                        continue
+                    else:
+                        f = (
+                            _quadrant_area(u + 0.5, v + 0.5, r)
+                            - _quadrant_area(u - 0.5, v + 0.5, r)
+                            - _quadrant_area(u + 0.5, v - 0.5, r)
+                            + _quadrant_area(u - 0.5, v - 0.5, r)
+                        )
+                    total += f * data[s, i, j]
+                    noise += f * f * variance[s, i, j]
+            out[s, k, 0] = total
+            out[s, k, 1] = np.sqrt(noise)
+
+
+def circular_aperture_fluxes(
+    data: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    dx: NDArray[np.float64],
+    dy: NDArray[np.float64],
+    radii: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum stamps within circles, cutting pixels exactly.
+
+    Parameters
+    ----------
+    data, variance : `numpy.ndarray`, shape (n, size, size), float32
+        Cut-outs without holes.
+    dx, dy : `numpy.ndarray`, shape (n,)
+        Centre from the middle pixel [pixels].
+    radii : `numpy.ndarray`, shape (n_radii,)
+        [pixels]. What a circle has beyond the stamp counts as nothing.
+
+    Returns
+    -------
+    flux, flux_err : `numpy.ndarray`, shape (n, n_radii), float64
+    """
+    out = np.zeros((len(data), len(radii), 2))
+    _circle_sums(data, variance, dx, dy, np.asarray(radii, np.float64), out)
+    return out[:, :, 0], out[:, :, 1]

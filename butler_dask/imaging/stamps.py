@@ -1,0 +1,282 @@
+"""Stamps: square cut-outs around sources, each with only its own light.
+
+A pixel of a stamp belongs to the source wholly (its own footprint, or sky), in part (a deblended child has a
+fraction of its parent's pixels), or not at all (another source's footprint, a bad pixel, off the image).
+Measuring from stamps makes every algorithm one compiled loop over an (n, size, size) block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from .exposure import Exposure
+
+DEFAULT_BAD_PLANES = ("BAD", "SAT", "CR", "INTRP", "NO_DATA")
+
+
+def _empty_floats() -> NDArray[np.float32]:
+    return np.zeros(0, np.float32)
+
+
+@dataclass(slots=True)
+class SourceList:
+    """Where sources are, before they are measured.
+
+    Parameters
+    ----------
+    x, y : `numpy.ndarray`, shape (n,), float64
+        First positions [pixels].
+    footprint : `numpy.ndarray`, shape (n,), int64
+        Footprint number in the label image, 0 for none.
+    boxes : `numpy.ndarray`, shape (n, 4), int64
+        x0, y0, x1, y1 (exclusive) of the footprint.
+    parent_index : `numpy.ndarray`, shape (n,), int64
+        Row of the parent, -1 for a source that is nobody's child.
+    n_child : `numpy.ndarray`, shape (n,), int64
+        Children of each.
+    fixed : `numpy.ndarray`, shape (n,), bool
+        Measured where it is said to be (a sky source), not where light is found.
+    significance : `numpy.ndarray`, shape (n,), float64
+        Height of the peak [sigma].
+    share_offset : `numpy.ndarray`, shape (n,), int64
+        Where a child's shares begin in ``shares`` (its box, row by row); -1: it owns its pixels.
+    shares : `numpy.ndarray`, float32
+        Fraction of each pixel of the box that is this child's.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    footprint: NDArray[np.int64]
+    boxes: NDArray[np.int64]
+    parent_index: NDArray[np.int64]
+    n_child: NDArray[np.int64]
+    fixed: NDArray[np.bool_]
+    significance: NDArray[np.float64]
+    share_offset: NDArray[np.int64]
+    shares: NDArray[np.float32] = field(default_factory=_empty_floats)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def subset(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> SourceList:
+        """Return some of the sources; their parents are no longer known."""
+        columns = {
+            f.name: getattr(self, f.name)[rows].copy() for f in fields(self) if f.name not in ("shares",)
+        }
+        columns["parent_index"][:] = -1
+        return SourceList(**columns, shares=self.shares)
+
+
+@dataclass(slots=True)
+class Stamps:
+    """Cut-outs of sources.
+
+    Parameters
+    ----------
+    x0, y0 : `numpy.ndarray`, shape (n,), int64
+        Image pixel of each stamp's middle.
+    data : `numpy.ndarray`, shape (n, size, size), float32
+        The source's light; where ``good`` is 0 the value means nothing.
+    variance : `numpy.ndarray`, shape (n, size, size), float32
+        Variance plane.
+    good : `numpy.ndarray`, shape (n, size, size), uint8
+        1 where the pixel can be used.
+    flags : `numpy.ndarray`, shape (n,), int64
+        Mask bits of all pixels of the source's footprint, or'ed.
+    center_flags : `numpy.ndarray`, shape (n,), int64
+        Mask bits of the middle 3 x 3 pixels.
+    """
+
+    x0: NDArray[np.int64]
+    y0: NDArray[np.int64]
+    data: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    good: NDArray[np.uint8]
+    flags: NDArray[np.int64]
+    center_flags: NDArray[np.int64]
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _cut(
+    image: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    variance: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    x0: NDArray[np.int64],
+    y0: NDArray[np.int64],
+    footprint: NDArray[np.int64],
+    boxes: NDArray[np.int64],
+    share_offset: NDArray[np.int64],
+    shares: NDArray[np.float32],
+    half: int,
+    bad_bits: int,
+    data: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    good: NDArray[np.uint8],
+    flags: NDArray[np.int64],
+    center_flags: NDArray[np.int64],
+) -> None:
+    ny, nx = image.shape
+    for s in range(x0.size):
+        own = footprint[s]
+        offset = share_offset[s]
+        bx0, by0, bx1 = boxes[s, 0], boxes[s, 1], boxes[s, 2]
+        for i in range(2 * half + 1):
+            yy = y0[s] - half + i
+            if yy < 0 or yy >= ny:
+                continue
+            for j in range(2 * half + 1):
+                xx = x0[s] - half + j
+                if xx < 0 or xx >= nx:
+                    continue
+                label = labels[yy, xx]
+                bits = mask[yy, xx]
+                share = np.float32(1.0)
+                usable = (label == 0 or label == own) and (bits & bad_bits) == 0
+                if own != 0 and label == own:
+                    if offset >= 0:
+                        share = shares[offset + (yy - by0) * (bx1 - bx0) + (xx - bx0)]
+                    if share >= 0.5:
+                        flags[s] |= bits
+                if -1 <= i - half <= 1 and -1 <= j - half <= 1:
+                    center_flags[s] |= bits
+                    if own == 0:
+                        flags[s] |= bits
+                v, var = image[yy, xx], variance[yy, xx]
+                if not (np.isfinite(v) and np.isfinite(var)):
+                    usable = False
+                data[s, i, j] = share * v
+                noise[s, i, j] = var
+                good[s, i, j] = 1 if usable else 0
+        if own != 0 and offset < 0:
+            for yy in range(by0, boxes[s, 3]):
+                for xx in range(bx0, bx1):
+                    if labels[yy, xx] == own:
+                        flags[s] |= mask[yy, xx]
+
+
+def cut_stamps(
+    exposure: Exposure,
+    labels: NDArray[np.int32],
+    sources: SourceList,
+    half: int,
+    bad_planes: Sequence[str] = DEFAULT_BAD_PLANES,
+) -> Stamps:
+    """Cut out every source.
+
+    Parameters
+    ----------
+    exposure : `Exposure`
+        Background subtracted.
+    labels : `numpy.ndarray`, shape (ny, nx), int32
+        Footprint numbers.
+    sources : `SourceList`
+        Stamps are centred on the pixels nearest to their positions.
+    half : `int`
+        Stamps have 2 half + 1 pixels a side.
+    bad_planes : sequence of `str`
+        Pixels with these mask planes are not good.
+
+    Returns
+    -------
+    stamps : `Stamps`
+    """
+    n, size = len(sources), 2 * half + 1
+    stamps = Stamps(
+        np.rint(sources.x).astype(np.int64),
+        np.rint(sources.y).astype(np.int64),
+        np.zeros((n, size, size), np.float32),
+        np.zeros((n, size, size), np.float32),
+        np.zeros((n, size, size), np.uint8),
+        np.zeros(n, np.int64),
+        np.zeros(n, np.int64),
+    )
+    _cut(
+        exposure.image,
+        exposure.mask.array,
+        exposure.variance,
+        labels,
+        stamps.x0,
+        stamps.y0,
+        sources.footprint,
+        sources.boxes,
+        sources.share_offset,
+        sources.shares,
+        half,
+        exposure.mask.bitmask([p for p in bad_planes if p in exposure.mask.planes]),
+        stamps.data,
+        stamps.variance,
+        stamps.good,
+        stamps.flags,
+        stamps.center_flags,
+    )
+    return stamps
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _sky_variances(
+    data: NDArray[np.float32], variance: NDArray[np.float32], good: NDArray[np.uint8], slope: float
+) -> NDArray[np.float64]:
+    result = np.empty(data.shape[0])
+    for s in range(data.shape[0]):
+        total, n = 0.0, 0
+        for i in range(data.shape[1]):
+            for j in range(data.shape[2]):
+                if good[s, i, j]:
+                    total += variance[s, i, j] - slope * data[s, i, j]
+                    n += 1
+        result[s] = total / n if n else np.nan
+    return result
+
+
+def sky_variances(stamps: Stamps, slope: float) -> NDArray[np.float64]:
+    """Return the variance each stamp would have without its source, shape (n,), float64.
+
+    The variance plane holds the source's own photons; weights made from it would favour pixels that
+    fluctuated low. Without the part proportional to the light, one number serves a stamp.
+
+    Parameters
+    ----------
+    stamps : `Stamps`
+        Cut-outs.
+    slope : `float`
+        Variance per unit of light, see `variance_slope`.
+    """
+    values: NDArray[np.float64] = _sky_variances(stamps.data, stamps.variance, stamps.good, slope)
+    known = np.isfinite(values) & (values > 0)
+    fallback = float(np.median(values[known])) if known.any() else 1.0
+    return np.where(known, values, fallback)
+
+
+def variance_slope(exposure: Exposure, labels: NDArray[np.int32], step: int = 3) -> float:
+    """Return the variance per unit of light (1 for electrons), from bright pixels against the sky.
+
+    Parameters
+    ----------
+    exposure : `Exposure`
+        Background subtracted.
+    labels : `numpy.ndarray`, shape (ny, nx), int32
+        Footprint numbers.
+    step : `int`
+        Every so many pixels along each axis are looked at.
+    """
+    image, variance = exposure.image[::step, ::step], exposure.variance[::step, ::step]
+    clean = ~exposure.mask.is_set([p for p in DEFAULT_BAD_PLANES if p in exposure.mask.planes])[
+        ::step, ::step
+    ]
+    inside = labels[::step, ::step] > 0
+    sky = clean & ~inside
+    if not sky.any() or not (clean & inside).any():
+        return 0.0
+    level = float(np.median(variance[sky]))
+    bright = clean & inside & (image > 5.0 * np.sqrt(max(level, 0.0)))
+    if bright.sum() < 20 or level <= 0:
+        return 0.0
+    light = image[bright].astype(np.float64)
+    slope = float((light * (variance[bright] - level)).sum() / (light * light).sum())
+    return max(slope, 0.0)
