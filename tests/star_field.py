@@ -29,8 +29,8 @@ def _add_gaussians(image, x, y, flux, xx, yy, xy, size):
     ny, nx = image.shape
     for i in range(x.size):
         half = size[i]
-        j0, j1 = max(0, int(round(x[i])) - half), min(nx, int(round(x[i])) + half + 1)
-        k0, k1 = max(0, int(round(y[i])) - half), min(ny, int(round(y[i])) + half + 1)
+        j0, j1 = max(0, int(np.rint(x[i])) - half), min(nx, int(np.rint(x[i])) + half + 1)
+        k0, k1 = max(0, int(np.rint(y[i])) - half), min(ny, int(np.rint(y[i])) + half + 1)
         n = xx.shape[1]
         for k in range(k0, k1):
             for j in range(j0, j1):

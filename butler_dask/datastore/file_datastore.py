@@ -131,6 +131,11 @@ class FileDatastore:
         """Directory or URL."""
         return self._storage.url
 
+    @property
+    def durability(self) -> str:
+        """What a put promises: ``rename`` or ``fsync``."""
+        return self._durability
+
     # Where things are
     # ----------------------------------------------------------------------------------------
 

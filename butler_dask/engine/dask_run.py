@@ -93,6 +93,7 @@ def run_on_dask(
         str(path.absolute()),
         graph.plan_id,
         graph.run,
+        butler.datastore,
         settings,
         _log_levels(),
     )

@@ -70,7 +70,7 @@ def run_locally(
     graph = dask_graph.graph
     stopped: list[str] = []
     with ExitStack() as stack:
-        runner, journal = open_runner(graph, butler.root, settings, stack)
+        runner, journal = open_runner(graph, butler.datastore, butler.root, settings, stack)
         stack.enter_context(single_threaded_algebra())
 
         def stop(reason: str) -> None:

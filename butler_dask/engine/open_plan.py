@@ -7,13 +7,12 @@ Tasks name their plan by its id; each process opens a plan once (a worker by `Bu
 from __future__ import annotations
 
 import threading
-import uuid
-from collections import Counter
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ..errors import ButlerDaskError
+from .hand_over import HandOver
 from .journal import Journal
 from .quantum_report import QuantumReport
 from .quantum_runner import QuantumRunner
@@ -80,7 +79,7 @@ class OpenPlan:
         for failed, partial in tokens:
             unusable.update(failed)
             doubtful.update(partial)
-        memory = HandOver(self.graph, rows) if len(rows) > 1 else None
+        hand_over = HandOver(self.graph, rows) if len(rows) > 1 else None
         for row in rows:
             if self.stopping.is_set():
                 unusable.add(row)
@@ -89,7 +88,7 @@ class OpenPlan:
                 unusable.add(row)
                 continue
             self.reporter.started(row)
-            report = self.runner.run(row, doubtful=doubtful, memory=memory)
+            report = self.runner.run(row, doubtful=doubtful, hand_over=hand_over)
             if not report.succeeded:
                 unusable.add(row)
             else:
@@ -98,8 +97,8 @@ class OpenPlan:
                 if self.journal is not None:
                     self.journal.append(report)
             self.reporter.ended(report)
-            if memory is not None:
-                memory.quantum_done(row)
+            if hand_over is not None:
+                hand_over.quantum_done(row)
         own = set(rows)
         return tuple(sorted(unusable & own)), tuple(sorted(doubtful & own))
 
@@ -107,52 +106,6 @@ class OpenPlan:
         """Close the journal."""
         if self.journal is not None:
             self.journal.close()
-
-
-class HandOver(MutableMapping[uuid.UUID, Any]):
-    """Objects passed from one quantum of a Dask task to the next without reading them back.
-
-    Only what a later quantum of the task reads is kept, and only until the last of them has run.
-
-    Parameters
-    ----------
-    graph : `QuantumGraph`
-        Where the quanta are.
-    rows : sequence of `int`
-        The quanta of the task.
-    """
-
-    def __init__(self, graph: QuantumGraph, rows: Sequence[int]) -> None:
-        made = {d for row in rows for d in graph.outputs_of.of(row).tolist()}
-        self._reads = {
-            row: [graph.dataset_id(d) for d in set(graph.inputs_of.of(row).tolist()) if d in made]
-            for row in rows
-        }
-        self._readers = Counter(i for ids in self._reads.values() for i in ids)
-        self._objects: dict[uuid.UUID, Any] = {}
-
-    def quantum_done(self, row: int) -> None:
-        """Let go of what no later quantum reads."""
-        for id_ in self._reads[row]:
-            self._readers[id_] -= 1
-            if self._readers[id_] == 0:
-                self._objects.pop(id_, None)
-
-    def __getitem__(self, id_: uuid.UUID) -> Any:
-        return self._objects[id_]
-
-    def __setitem__(self, id_: uuid.UUID, value: Any) -> None:
-        if self._readers.get(id_, 0) > 0:
-            self._objects[id_] = value
-
-    def __delitem__(self, id_: uuid.UUID) -> None:
-        del self._objects[id_]
-
-    def __iter__(self) -> Iterator[uuid.UUID]:
-        return iter(self._objects)
-
-    def __len__(self) -> int:
-        return len(self._objects)
 
 
 _open: dict[str, OpenPlan] = {}

@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,8 @@ from ..pipeline.pipeline_task import ExecutionResources, PipelineTask, QuantumCo
 from ..pipeline.quantum_outcome import AnnotatedPartialOutputsError, NoWorkFound, RepeatableQuantumError
 from ..pipeline.task_metadata import TaskMetadata
 from ..quantum_butler import QuantumButler
+from ..vocabulary.file_record import FileRecord
+from .hand_over import HandOver
 from .log_capture import LogCapture, LogRecords
 from .quantum_report import QuantumReport, QuantumStatus
 
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from ..datastore.file_datastore import FileDatastore
     from ..graph.quantum_graph import QuantumGraph, TaskColumns
     from ..vocabulary.dataset import DatasetRef
-    from ..vocabulary.file_record import FileRecord
 
 _LOG = logging.getLogger("butler_dask.quantum")
 _HOST = socket.gethostname()
@@ -94,7 +95,7 @@ class QuantumRunner:
         row: int,
         *,
         doubtful: Collection[int] = (),
-        memory: MutableMapping[uuid.UUID, Any] | None = None,
+        hand_over: HandOver | None = None,
     ) -> QuantumReport:
         """Run a quantum, or find that it was finished before.
 
@@ -104,7 +105,7 @@ class QuantumRunner:
             Row in the graph.
         doubtful : collection of `int`
             Rows of quanta that did not write all their outputs: those inputs are looked for.
-        memory : mutable mapping of `uuid.UUID` to object, optional
+        hand_over : `HandOver`, optional
             Objects handed over inside this process.
 
         Returns
@@ -119,7 +120,7 @@ class QuantumRunner:
         attempt = 0
         while True:
             attempt += 1
-            report, may_retry = self._attempt(row, quantum, attempt, doubtful, memory)
+            report, may_retry = self._attempt(row, quantum, attempt, doubtful, hand_over)
             if report.succeeded or not may_retry or attempt > self.retries:
                 return report
             _LOG.warning(
@@ -140,13 +141,24 @@ class QuantumRunner:
         quantum: Quantum,
         attempt: int,
         doubtful: Collection[int],
-        memory: MutableMapping[uuid.UUID, Any] | None,
+        hand_over: HandOver | None,
     ) -> tuple[QuantumReport, bool]:
         """Run a quantum once; return the report, and whether another attempt can help."""
         start_ns, cpu = time.time_ns(), time.thread_time()
         _forget_peak_rss()
         outputs = {ref.id: ref for refs in quantum.outputs_by_connection.values() for ref in refs}
-        butler = QuantumButler(self.datastore, self._input_files(row, quantum), outputs, memory=memory)
+        files = self._input_files(row)
+        if hand_over is None:
+            butler = QuantumButler(self.datastore, files, outputs)
+        else:
+            butler = QuantumButler(
+                self.datastore,
+                files,
+                outputs,
+                memory=hand_over.objects,
+                last_uses=hand_over.last_uses(row),
+                kept=hand_over.kept,
+            )
         report = QuantumReport(row, "success", attempt=attempt, host=_HOST, start_ns=start_ns)
         label = f"{quantum.taskLabel}:{quantum.dataId}"
         may_retry = True
@@ -259,7 +271,7 @@ class QuantumRunner:
     def _output_rows(self, row: int) -> dict[uuid.UUID, int]:
         return {self.graph.dataset_id(i): i for i in self.graph.outputs_of.of(row).tolist()}
 
-    def _input_files(self, row: int, quantum: Quantum) -> dict[uuid.UUID, FileRecord]:
+    def _input_files(self, row: int) -> dict[uuid.UUID, FileRecord]:
         """Return where the inputs are stored: as recorded, or where this graph's quanta put them."""
         graph = self.graph
         files: dict[uuid.UUID, FileRecord] = {}
@@ -346,9 +358,10 @@ class QuantumRunner:
         for dataset_row in self.graph.outputs_of.of(row).tolist():
             ref = self.graph.ref(dataset_row)
             rows[self.datastore.predicted_record(ref).path] = dataset_row
-        if not all(path in rows and self.datastore.exists(path) for path in listed):
+        if not all(path in rows and self.datastore.check(file) is None for path, file in listed.items()):
             return None
-        listed[record.path] = self.datastore.stored_record(marker_ref)
+        # Where it lies already; its size is read, nothing is moved.
+        listed[record.path] = self.datastore.ingest(self.datastore.uri(record.path), marker_ref, "auto")
         return QuantumReport(
             row,
             status,
@@ -392,8 +405,6 @@ def task_config(task_class: type[PipelineTask], text: str) -> Any:
 
 
 def _listed_files(marker: TaskMetadata) -> dict[str, FileRecord]:
-    from ..vocabulary.file_record import FileRecord
-
     arrays: Mapping[str, Any] = marker.arrays
     columns = ("outputPaths", "outputFormatters", "outputStorageClasses", "outputSizes", "outputChecksums")
     rows = zip(*(arrays[c] for c in columns), strict=True)

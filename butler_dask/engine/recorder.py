@@ -7,6 +7,7 @@ second, whichever comes first (a commit per quantum costs 15 to 200 times more).
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import threading
@@ -275,11 +276,13 @@ def write_reports(registry: Registry, graph: QuantumGraph, reports: Sequence[Qua
 
 def quantum_record(graph: QuantumGraph, report: QuantumReport) -> QuantumRecord:
     """Return what the registry keeps of a quantum."""
+    task = graph.task_of(report.row)
+    data_id = task.data_ids[report.row - task.first_quantum]
     return QuantumRecord(
-        quantum_id=graph.quantum_id(report.row),
+        quantum_id=graph.quantum_ids[report.row].tobytes(),
         run=graph.run,
-        label=graph.task_of(report.row).label,
-        data_id=dict(graph.data_id(report.row).required),
+        label=task.label,
+        data_id=json.dumps(dict(data_id.required)),
         status=report.status,
         attempt=report.attempt,
         host=report.host,

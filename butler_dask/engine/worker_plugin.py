@@ -20,6 +20,8 @@ from .run_settings import RunSettings, open_runner
 if TYPE_CHECKING:
     from distributed import Worker
 
+    from ..datastore.file_datastore import FileDatastore
+
 
 @dataclass(frozen=True, slots=True)
 class PlanLocation:
@@ -35,6 +37,8 @@ class PlanLocation:
         Its identity.
     run : `str`
         RUN collection.
+    datastore : `FileDatastore`
+        Where datasets are.
     settings : `RunSettings`
         How to run its quanta.
     log_levels : mapping of `str` to `int`
@@ -45,6 +49,7 @@ class PlanLocation:
     path: str
     plan_id: str
     run: str
+    datastore: FileDatastore
     settings: RunSettings
     log_levels: Mapping[str, int] = field(default_factory=dict)
 
@@ -112,7 +117,7 @@ class ButlerWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed shi
                 "must be on a file system that all workers see under the same path."
             ) from error
         stack = ExitStack()
-        runner, journal = open_runner(graph, location.root, location.settings, stack)
+        runner, journal = open_runner(graph, location.datastore, location.root, location.settings, stack)
         reporter = DaskReporter(worker, location.topic)
         keep_open(OpenPlan(graph, runner, reporter, journal))
         stack.callback(let_go, location.plan_id)

@@ -1,7 +1,7 @@
 """Matching: detected sources with reference objects, when the pointing is off.
 
-Every pair of a bright source and a bright reference object votes for the offset between them: true pairs agree
-on one offset, false ones spread evenly, so the peak of the histogram is the pointing error. A small
+Every pair of a bright source and a bright reference object votes for the offset between them: true pairs
+agree on one offset, false ones spread evenly, so the peak of the histogram is the pointing error. A small
 rotation is tried in steps. From the peak an affine transformation is refined with a shrinking search radius.
 """
 
@@ -66,11 +66,12 @@ def match_nearest(
         empty = np.zeros(0, np.int64)
         return empty, empty, np.zeros(0)
     sources, references = np.column_stack([x, y]), np.column_stack([reference_x, reference_y])
-    distance, nearest = cKDTree(references).query(sources, distance_upper_bound=radius)
-    _, back = cKDTree(sources).query(references)
+    found = cKDTree(references).query(sources, distance_upper_bound=radius)
+    distance, nearest = np.asarray(found[0], np.float64), np.asarray(found[1], np.int64)
+    back = np.asarray(cKDTree(sources).query(references)[1], np.int64)
     rows = np.flatnonzero(np.isfinite(distance))
     rows = rows[back[nearest[rows]] == rows]
-    return rows.astype(np.int64), nearest[rows].astype(np.int64), distance[rows]
+    return rows.astype(np.int64), nearest[rows], distance[rows]
 
 
 def _vote(
@@ -182,7 +183,13 @@ def match_pattern(
     affine = np.array([[c, -s, cx + dx - c * cx + s * cy], [s, c, cy + dy - s * cx - c * cy]])
     rows = references = np.zeros(0, np.int64)
     distance = np.zeros(0)
-    for radius in (1.5 * bin_size, 1.0 * bin_size, max(final_radius, 0.5 * bin_size), final_radius, final_radius):
+    for radius in (
+        1.5 * bin_size,
+        1.0 * bin_size,
+        max(final_radius, 0.5 * bin_size),
+        final_radius,
+        final_radius,
+    ):
         tx, ty = _apply(affine, reference_x, reference_y)
         rows, references, distance = match_nearest(x[top], y[top], tx, ty, radius)
         if len(rows) < min_matches:
@@ -220,8 +227,7 @@ def _fit_affine(
     away = np.hypot(ex - middle[0], ey - middle[1])
     keep = away <= 3.0 * np.median(away) + 1e-6
     if keep.sum() < 8:
-        return start + np.array([[0, 0, middle[0]], [0, 0, middle[1]]])
+        return np.asarray(start + np.array([[0, 0, middle[0]], [0, 0, middle[1]]]), np.float64)
     design = np.column_stack([rx[keep], ry[keep], np.ones(keep.sum())])
     solution, *_ = np.linalg.lstsq(design, np.column_stack([x[keep], y[keep]]), rcond=None)
-    result: NDArray[np.float64] = solution.T
-    return result
+    return np.asarray(solution.T, np.float64)

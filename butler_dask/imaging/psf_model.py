@@ -193,7 +193,9 @@ def fit_psf_model(
         residual = np.where(hole | ~keep_pixel, 0.0, difference) / flux[:, np.newaxis, np.newaxis]
         on_grid = _upsampled(residual[used], dx[used], dy[used], kernel_size, step)
         terms_of = polynomial_terms(
-            (stamps.x0 + dx - center[0])[used] / scale[0], (stamps.y0 + dy - center[1])[used] / scale[1], psf.degree
+            (stamps.x0 + dx - center[0])[used] / scale[0],
+            (stamps.y0 + dy - center[1])[used] / scale[1],
+            psf.degree,
         )
         present = np.tensordot(terms_of.T, psf.coefficients, axes=1)
         # The model sums to 1 over detector pixels, not over the finer samples.
@@ -278,7 +280,8 @@ def _without_outliers(
     values = np.log(chi2[used] + 1e-9)
     middle = np.median(values)
     spread = max(1.4826 * float(np.median(np.abs(values - middle))), 0.15)
-    return used & (np.log(chi2 + 1e-9) < middle + n_sigma * spread)
+    agrees: NDArray[np.bool_] = np.log(chi2 + 1e-9) < middle + n_sigma * spread
+    return used & agrees
 
 
 def _weights(
@@ -309,7 +312,7 @@ def _fit_kernels(
     flat = target.reshape(len(target), -1)
     mean = (w * flat).sum(axis=0) / w.sum(axis=0)
     if degree == 0:
-        return mean.reshape(1, size, size)
+        return np.asarray(mean.reshape(1, size, size), np.float64)
     matrix = np.einsum("ts,us,sp->ptu", terms, terms, w, optimize=True)
     vector = np.einsum("ts,sp->pt", terms, w * flat, optimize=True)
     # A kernel pixel does not change by more than about 30 % of its value across the detector.

@@ -2,9 +2,9 @@
 
 One pass over the output: the source position of a pixel comes from a cubic interpolation of a sparse grid
 of nodes (astropy is asked for a few hundred positions, never for every pixel), the six weights of each axis
-from a table. Image and variance share positions and weights; the mask is looked at under the same kernel. Noise
-becomes correlated between neighbours, as with any such kernel; the variance plane holds the variance of each
-pixel, not the covariance.
+from a table. Image and variance share positions and weights; the mask is looked at under the same kernel.
+Noise becomes correlated between neighbours, as with any such kernel; the variance plane holds the variance of
+each pixel, not the covariance.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _TABLE_STEPS = 1024
 def _weight_table() -> NDArray[np.float32]:
     """Tabulate the normalised Lanczos-3 weights, shape (steps + 2, 6), float32, by fractional position.
 
-    Row k is the fraction k / steps; tap t is the pixel at floor(x) - 2 + t. Each row is divided by its sum, so
-    that a constant stays constant (Lanczos weights alone ripple by 1 %).
+    Row k is the fraction k / steps; tap t is the pixel at floor(x) - 2 + t. Each row is divided by its sum,
+    so that a constant stays constant (Lanczos weights alone ripple by 1 %).
     """
     fraction = np.arange(_TABLE_STEPS + 2)[:, np.newaxis] / _TABLE_STEPS
     distance = fraction - (np.arange(_TAPS) - (KERNEL_ORDER - 1))[np.newaxis, :]
@@ -447,7 +447,8 @@ def warped_psf_image(
     x = (matrix[0, 0] * u + matrix[0, 1] * v) / psf.step + middle
     y = (matrix[1, 0] * u + matrix[1, 1] * v) / psf.step + middle
     image: NDArray[np.float64] = map_coordinates(kernel, [y, x], order=3, mode="constant")
-    return image / image.sum()
+    image /= image.sum()
+    return image
 
 
 class PsfSource(NamedTuple):
@@ -510,4 +511,4 @@ def warped_psf(
         terms = terms[: (degree + 1) * (degree + 2) // 2]
     flat = np.stack(images).reshape(len(images), -1)
     coefficients = np.linalg.lstsq(terms.T, flat, rcond=None)[0].reshape(-1, size, size)
-    return Psf(coefficients, degree, center, scale)
+    return Psf(np.asarray(coefficients, dtype=np.float64), degree, center, scale)

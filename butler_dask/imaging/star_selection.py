@@ -1,7 +1,7 @@
 """Star selection: point sources by the clump they form in size.
 
-Bright stars share one size, galaxies do not; so the stars are the peak of the distribution of sizes, refined by
-a polynomial in position because the PSF's size varies over a detector.
+Bright stars share one size, galaxies do not; so the stars are the peak of the distribution of sizes, refined
+by a polynomial in position because the PSF's size varies over a detector.
 """
 
 from __future__ import annotations
@@ -161,7 +161,11 @@ def _mode(values: NDArray[np.float64]) -> float:
 
 
 def _surface(
-    x: NDArray[np.float64], y: NDArray[np.float64], values: NDArray[np.float64], rows: NDArray[np.int64], degree: int
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    values: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    degree: int,
 ) -> NDArray[np.float64]:
     if degree == 0:
         return np.full(len(values), float(np.median(values[rows])))
