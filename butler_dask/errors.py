@@ -7,8 +7,8 @@
     |   |-- CollectionError: MissingCollectionError, CollectionTypeError, CollectionCycleError,
     |   |                    OrphanedRecordError
     |   |-- DatasetTypeError: MissingDatasetTypeError, ConflictingDefinitionError
-    |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError, ReadOnlyRepositoryError,
-    |   |   RepositoryError
+    |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError (MissingDatasetFileError),
+    |   |   ReadOnlyRepositoryError, RepositoryError
     |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError
     |   |-- InvalidQueryError, EmptyQueryResultError, UnimplementedQueryError
     |   |-- PipelineError: PipelineGraphError, PipelineDataCycleError, DuplicateOutputError,
@@ -112,6 +112,10 @@ class CalibrationLookupError(ButlerUserError, LookupError):
 
 class DatasetFileError(ButlerUserError, OSError):
     """A dataset's file cannot be read or written."""
+
+
+class MissingDatasetFileError(DatasetFileError, FileNotFoundError):
+    """A dataset's file is not where the repository says it is."""
 
 
 class DataIdError(ButlerUserError, ValueError):

@@ -29,8 +29,8 @@ def _add_gaussians(image, x, y, flux, xx, yy, xy, size):
     ny, nx = image.shape
     for i in range(x.size):
         half = size[i]
-        j0, j1 = max(0, int(round(x[i])) - half), min(nx, int(round(x[i])) + half + 1)
-        k0, k1 = max(0, int(round(y[i])) - half), min(ny, int(round(y[i])) + half + 1)
+        j0, j1 = max(0, int(np.rint(x[i])) - half), min(nx, int(np.rint(x[i])) + half + 1)
+        k0, k1 = max(0, int(np.rint(y[i])) - half), min(ny, int(np.rint(y[i])) + half + 1)
         n = xx.shape[1]
         for k in range(k0, k1):
             for j in range(j0, j1):
@@ -82,9 +82,7 @@ def true_wcs(shape, scale=0.2, ra=150.1, dec=2.2, distortion=1.0):
     a[2, 0], b[1, 1] = 3e-8 * distortion, 5e-8 * distortion
     angle = np.radians(12.0)
     rotation = np.array([[-np.cos(angle), np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return SkyWcs.tangent(
-        (shape[1] / 2, shape[0] / 2), (ra, dec), rotation * scale / 3600, sip_a=a, sip_b=b
-    )
+    return SkyWcs.tangent((shape[1] / 2, shape[0] / 2), (ra, dec), rotation * scale / 3600, sip_a=a, sip_b=b)
 
 
 def make_star_field(
@@ -140,12 +138,12 @@ def make_star_field(
         gxy = radius**2 * c * d * (1 - q * q)
         amplitudes = (DISK_AMPLITUDES[:, None] / DISK_AMPLITUDES.sum() * PSF_AMPLITUDES).ravel()
         widths = [
-            (gm[:, None, None] * DISK_WIDTHS2[:, None] + pm[g][:, None, None] * PSF_WIDTHS2).reshape(n_galaxies, -1)
+            (gm[:, None, None] * DISK_WIDTHS2[:, None] + pm[g][:, None, None] * PSF_WIDTHS2).reshape(
+                n_galaxies, -1
+            )
             for gm, pm in ((gxx, xx), (gyy, yy), (gxy, xy))
         ]
-        _add_gaussians(
-            truth_image, x[g], y[g], flux[g, None] * amplitudes, *widths, np.full(n_galaxies, 40)
-        )
+        _add_gaussians(truth_image, x[g], y[g], flux[g, None] * amplitudes, *widths, np.full(n_galaxies, 40))
     v, u = np.mgrid[0 : shape[0], 0 : shape[1]]
     sky_image = sky * (1 + sky_gradient * (u / shape[1] - 0.5) - 0.5 * sky_gradient * (v / shape[0]) ** 2)
     image = rng.poisson(truth_image + sky_image).astype(np.float64)
@@ -161,7 +159,9 @@ def make_star_field(
                 image[k, j] += deposit * 0.2 if length > 0.5 else deposit
                 hits[k, j] = True
     image += rng.normal(0, read_noise, shape)
-    exposure = Exposure(image.astype(np.float32), variance=(np.maximum(image, 0) + read_noise**2).astype(np.float32))
+    exposure = Exposure(
+        image.astype(np.float32), variance=(np.maximum(image, 0) + read_noise**2).astype(np.float32)
+    )
     saturated = exposure.image > saturation
     exposure.image[saturated] = saturation
     exposure.mask.set_where(saturated, "SAT")
@@ -179,7 +179,15 @@ def make_star_field(
     exposure.detector = Detector(5, "S05", shape, shape, ())
     exposure.filter = FilterLabel("r", "sim-r")
     truth = Table(
-        {"x": x, "y": y, "ra": np.radians(ra), "dec": np.radians(dec), "flux": flux, "mag": mag, "is_star": is_star}
+        {
+            "x": x,
+            "y": y,
+            "ra": np.radians(ra),
+            "dec": np.radians(dec),
+            "flux": flux,
+            "mag": mag,
+            "is_star": is_star,
+        }
     )
     bright = mag < 23.5
     # AB magnitude of one electron is the zero point: nJy = flux * 10**(0.4 (31.4 - zp)).

@@ -24,7 +24,6 @@ from .options import collections_option, repo_argument
     "--mask", "planes", multiple=True, metavar="PLANE[,..]", help="Mask planes to overlay; 'all'; 'none'."
 )
 @click.option("--sources", metavar="TYPE", help="Mark the sources of this catalogue (src, icSrc).")
-@click.option("--bbox", metavar="X0,Y0,WIDTH,HEIGHT", help="Only this part [pixels].")
 @log_options
 def display(
     repo: str,
@@ -35,14 +34,13 @@ def display(
     stretch: str,
     planes: tuple[str, ...],
     sources: str | None,
-    bbox: str | None,
 ) -> None:
     """Draw the image DATASET_TYPE (raw, postISRCCD, calexp, deepCoadd_directWarp ...) of a data ID.
 
     Example: butler display DATA calexp visit=903344 detector=5 --collections u/me/1 -o calexp.png
     """
     from ..butler import Butler
-    from ..imaging.picture import draw_exposure
+    from ..imaging.picture import draw_exposure, write_picture
 
     keys: dict[str, Any] = {}
     for text in split_names(data_id):
@@ -50,24 +48,12 @@ def display(
         if not equals:
             raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="data ID")
         keys[key.strip()] = value.strip().strip("'\"")
-    box = None
-    if bbox is not None:
-        try:
-            x0, y0, width, height = (int(v) for v in bbox.split(","))
-        except ValueError:
-            raise click.BadParameter(f"{bbox!r} is not X0,Y0,WIDTH,HEIGHT", param_hint="--bbox") from None
-        box = (x0, y0, width, height)
     with Butler(repo, collections=collections, writeable=False) as butler:
         exposure = butler.get(dataset_type, keys)
         catalog = butler.get(sources, keys) if sources else None
     title = f"{dataset_type} {', '.join(f'{k}={v}' for k, v in keys.items())}"
-    draw_exposure(
-        exposure,
-        output,
-        title=title,
-        stretch=stretch,
-        mask_planes=split_names(planes) or None,
-        sources=catalog,
-        bbox=box,
+    figure = draw_exposure(
+        exposure, title=title, stretch=stretch, mask_planes=split_names(planes) or None, sources=catalog
     )
+    write_picture(figure, output)
     click.echo(f"Wrote {output}")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from ..errors import PipelineError, QuantumExecutionError
 from .command import log_options
 from .pipeline_options import (
     ExecutionOptions,
@@ -24,9 +21,11 @@ from .pipeline_options import (
 
 if TYPE_CHECKING:
     from ..butler import Butler
-    from ..engine.execution import RunSummary
+    from ..engine.dask_graph import Clustering
+    from ..engine.execution import Executor
+    from ..engine.run_summary import RunSummary
     from ..graph.quantum_graph import QuantumGraph
-    from ..graph.run_collections import RunCollections
+    from ..graph.run_collections import Prune, RunCollections
     from ..pipeline.pipeline import Pipeline
 
 _LOG = logging.getLogger("pipetask")
@@ -137,6 +136,7 @@ def show_pipeline_parts(pipeline: Pipeline, what: tuple[str, ...]) -> None:
 @click.pass_context
 def build(
     ctx: click.Context,
+    /,
     pipeline: str | None,
     show: tuple[str, ...],
     save_pipeline: str | None,
@@ -183,7 +183,7 @@ def prepare_graph(
         output_run=options.output_run or (saved.run if saved is not None and not options.output else None),
         extend_run=options.extend_run,
         replace_run=options.replace_run,
-        prune_replaced=options.prune_replaced,  # type: ignore[arg-type]  # click.Choice gave one of the two
+        prune_replaced=cast("Prune | None", options.prune_replaced),
         rebase=options.rebase,
         skip_existing=options.skip_existing,
         skip_existing_in=options.skip_existing_in,
@@ -207,7 +207,6 @@ def prepare_graph(
             output=plan.output,
             skip_existing_in=plan.skip_existing_in,
             clobber=options.clobber_outputs,
-            extend_run=plan.extend,
         )
     _LOG.info("%s", graph.summary())
     return plan, graph
@@ -218,7 +217,7 @@ def prepare_graph(
 @graph_options
 @log_options
 @click.pass_context
-def qgraph(ctx: click.Context, pipeline: str | None, **values: Any) -> None:
+def qgraph(ctx: click.Context, /, pipeline: str | None, **values: Any) -> None:
     """Build a quantum graph; show it (--show graph) or save it (-q FILE)."""
     from ..butler import Butler
     from ..graph.graph_file import write_graph
@@ -239,7 +238,7 @@ def show_graph(graph: QuantumGraph) -> None:
     """Print each quantum with its inputs and outputs."""
     for row in range(len(graph)):
         quantum = graph.quantum(row)
-        click.echo(f"{quantum.label} {quantum.dataId}")
+        click.echo(f"{quantum.taskLabel} {quantum.dataId}")
         for name, parts in (("inputs", quantum.inputs), ("outputs", quantum.outputs)):
             click.echo(f"  {name}:")
             for refs in parts.values():
@@ -253,7 +252,7 @@ def show_graph(graph: QuantumGraph) -> None:
 @execution_options
 @log_options
 @click.pass_context
-def run(ctx: click.Context, pipeline: str | None, **values: Any) -> None:
+def run(ctx: click.Context, /, pipeline: str | None, **values: Any) -> None:
     """Build a quantum graph from a pipeline, or take a saved one, and run it."""
     graph_values, execution = split_options(values)
     executor = execution.executor or ("processes" if execution.jobs > 1 else "threads")
@@ -301,7 +300,6 @@ def run_pipeline(
     from ..butler import Butler
     from ..engine.execution import run_graph
     from ..engine.init_outputs import write_init_outputs
-    from ..engine.recovery import recover_run
     from ..graph.graph_file import write_graph
     from .progress import RunProgress
 
@@ -313,8 +311,6 @@ def run_pipeline(
         if "graph" not in options.show:
             return
     with Butler(options.repo, writeable=True) as butler:
-        if options.extend_run or options.skip_existing or options.output_run:
-            recover_run(butler, output=options.output, output_run=options.output_run)
         plan, graph = prepare_graph(butler, options, definition)
         if options.save_quantum_graph:
             write_graph(graph, options.save_quantum_graph)
@@ -331,27 +327,20 @@ def run_pipeline(
             summary = run_graph(
                 graph,
                 butler,
-                executor=executor,
+                executor=cast("Executor", executor),
                 jobs=execution.jobs,
                 address=address,
-                cluster=execution.cluster,
+                cluster=cast("Clustering", execution.cluster),
                 progress=progress,
                 fail_fast=execution.fail_fast,
-                timeout=execution.timeout,
             )
     finish(summary, execution.summary)
 
 
 def finish(summary: RunSummary, file: str | None) -> None:
     """Print what became of a run, write its summary, and raise if quanta failed."""
-    for line in summary.lines():
-        click.echo(line, err=True)
+    _LOG.info("%s", summary.describe())
     if file:
         with open(file, "w", encoding="utf-8") as stream:
-            json.dump(summary.to_dict(), stream, indent=1)
-    if not summary.succeeded:
-        raise QuantumExecutionError(summary.failure_message())
-    sys.stderr.flush()
-
-
-__all__ = ["PipelineError", "build", "qgraph", "run", "run_pipeline"]
+            stream.write(summary.to_json())
+    summary.raise_on_failure()

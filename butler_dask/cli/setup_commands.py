@@ -48,7 +48,8 @@ def write_curated_calibrations(repo: str, instrument: str) -> None:
     from ..instruments.instrument import Instrument, write_curated_calibrations
 
     with Butler(repo, writeable=True) as butler:
-        write_curated_calibrations(butler, Instrument.from_repository(butler, instrument))
+        refs = write_curated_calibrations(butler, Instrument.from_repository(butler.root, instrument))
+    click.echo(f"Wrote {len(refs)} curated calibrations of {instrument}")
 
 
 @click.command()
@@ -68,11 +69,12 @@ def ingest_raws(
     output_run: str | None,
     instrument: str | None,
     processes: int,
-    skip_existing: bool,
+    update_records: bool,
     transfer: str,
 ) -> None:
     """Ingest raw FITS files (LOCATIONS: files or directories). All of them, or none."""
     from ..butler import Butler
+    from ..instruments.instrument import Instrument
     from ..instruments.raw_ingest import find_raw_files, ingest_raws
 
     with Butler(repo, writeable=True) as butler:
@@ -81,9 +83,9 @@ def ingest_raws(
             find_raw_files(locations),
             run=output_run,
             transfer=transfer,
-            instrument=instrument,
+            instrument=Instrument.from_repository(butler.root, instrument) if instrument else None,
             processes=processes,
-            skip_existing=skip_existing,
+            update_exposure_records=update_records,
         )
     runs = ", ".join(sorted({r.run for r in refs}))
     click.echo(f"Ingested {len(refs)} raws" + (f" into {runs}" if runs else ""))
@@ -94,14 +96,24 @@ def ingest_raws(
 @click.argument("instrument")
 @collections_option(help_text="Where the raws are; INSTRUMENT/raw/all by default.")
 @where_option
+@click.option("--update-records", is_flag=True, help="Replace visit records that exist and differ.")
 @log_options
-def define_visits(repo: str, instrument: str, collections: list[str], where: str) -> None:
+def define_visits(
+    repo: str, instrument: str, collections: list[str], where: str, update_records: bool
+) -> None:
     """Define a visit for each on-sky exposure of INSTRUMENT, with the regions its detectors cover."""
     from ..butler import Butler
+    from ..instruments.instrument import Instrument
     from ..instruments.raw_ingest import define_visits
 
     with Butler(repo, writeable=True) as butler:
-        count = define_visits(butler, instrument, collections=collections or None, where=where)
+        count = define_visits(
+            butler,
+            Instrument.from_repository(butler.root, instrument),
+            collections=collections or None,
+            where=where,
+            update_records=update_records,
+        )
     click.echo(f"Defined {count} visits")
 
 
@@ -153,7 +165,7 @@ def make_discrete_skymap(
 ) -> None:
     """Define the sky map NAME: one tract around the visits there are."""
     from ..butler import Butler
-    from ..instruments.skymap_registration import make_discrete_skymap
+    from ..instruments.discrete_skymap import make_discrete_skymap
 
     with Butler(repo, writeable=True) as butler:
         skymap = make_discrete_skymap(

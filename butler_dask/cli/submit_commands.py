@@ -23,7 +23,12 @@ from .pipeline_options import execution_options, graph_options, pipeline_options
 @log_options
 @click.pass_context
 def run(
-    ctx: click.Context, pipeline: str | None, address: str | None, scheduler_file: str | None, **values: Any
+    ctx: click.Context,
+    /,
+    pipeline: str | None,
+    address: str | None,
+    scheduler_file: str | None,
+    **values: Any,
 ) -> None:
     """Build a quantum graph and run it on a Dask cluster; without an address on -j local processes."""
     if scheduler_file is not None:

@@ -17,15 +17,16 @@ from .mask import Mask
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def _clip_block(
-    stack: Any, bad: Any, clip_sigma: float, iterations: int, mean: Any, variance: Any, used: Any
+    stack: Any, noise: Any, clip_sigma: float, iterations: int, mean: Any, variance: Any, used: Any
 ) -> None:
     n, height, width = stack.shape
+    has_noise = noise.size > 0
     values = np.empty(n, np.float64)
     for y in range(height):
         for x in range(width):
             m = 0
             for i in range(n):
-                if not bad[i, y, x]:
+                if np.isfinite(stack[i, y, x]):
                     values[m] = stack[i, y, x]
                     m += 1
             if m == 0:
@@ -49,15 +50,15 @@ def _clip_block(
                 centre = (
                     values[low + k // 2] if k % 2 else 0.5 * (values[low + k // 2 - 1] + values[low + k // 2])
                 )
-                # spread from the inner half: unharmed by outliers; exact for many frames, generous for few
-                q1, q3 = values[low + k // 4], values[high - 1 - k // 4]
-                sigma = max((q3 - q1) * 0.741, 1e-12)
-                if k < 8:
-                    total = 0.0
-                    for i in range(low + (k > 3), high - (k > 3)):
-                        total += (values[i] - centre) ** 2
-                    inner = k - 2 * (k > 3)
-                    sigma = max(sigma, 1.5 * np.sqrt(total / max(inner - 1, 1)))
+                # Spread from the inner half where there are frames enough, else what noise explains: among
+                # three values an outlier is a third of its own yardstick.
+                quartile = k // 4
+                sigma = 0.741 * (values[high - 1 - quartile] - values[low + quartile])
+                if has_noise:
+                    expected = np.sqrt(noise[y, x])
+                    sigma = max(sigma, expected) if k >= 8 else expected
+                if not sigma > 0.0:
+                    break
                 new_low, new_high = low, high
                 while new_low < new_high and values[new_low] < centre - clip_sigma * sigma:
                     new_low += 1
@@ -81,10 +82,8 @@ def _clip_block(
 
 def combine_images(
     images: Sequence[NDArray[np.float32]],
-    masks: Sequence[Mask],
     *,
-    variances: Sequence[NDArray[np.float32]] | None = None,
-    bad_planes: tuple[str, ...] = ("BAD", "SAT", "NO_DATA", "UNMASKEDNAN", "CR"),
+    mean_variance: NDArray[np.float32] | None = None,
     clip_sigma: float = 4.0,
     iterations: int = 3,
     block_rows: int = 64,
@@ -94,14 +93,10 @@ def combine_images(
     Parameters
     ----------
     images : sequence of `numpy.ndarray`, shape (ny, nx), float32
-        Frames on one scale.
-    masks : sequence of `Mask`
-        Theirs; pixels of ``bad_planes`` are left out.
-    variances : sequence of `numpy.ndarray`, optional
-        Variance of each frame. The result's variance is then their mean over the number used, less noisy
-        than the scatter of a handful of values.
-    bad_planes : `tuple` [`str`, ...]
-        Reasons to leave a pixel out.
+        Frames on one scale; NaN where a frame has no value.
+    mean_variance : `numpy.ndarray`, shape (ny, nx), float32, optional
+        Mean variance of the frames. It says what deviation noise explains, which a handful of values cannot,
+        and the result's variance is this over the number of frames used, not the scatter of those values.
     clip_sigma : `float`
         Rejection limit about the median.
     iterations : `int`
@@ -112,7 +107,7 @@ def combine_images(
     Returns
     -------
     mean : `numpy.ndarray`, shape (ny, nx), float32
-        Clipped mean.
+        Clipped mean; zero where no frame has a value.
     mask : `Mask`
         NO_DATA where no frame has a value.
     variance : `numpy.ndarray`, shape (ny, nx), float32
@@ -132,20 +127,14 @@ def combine_images(
     mean = np.empty((ny, nx), dtype=np.float32)
     variance = np.empty((ny, nx), dtype=np.float32)
     used = np.empty((ny, nx), dtype=np.int32)
+    no_noise = np.zeros((0, 0), dtype=np.float32)
     for y0 in range(0, ny, block_rows):
         rows = slice(y0, min(y0 + block_rows, ny))
         stack = np.stack([image[rows] for image in images]).astype(np.float32, copy=False)
-        bad = np.stack(
-            [
-                ((m.array[rows] & m.bitmask([p for p in bad_planes if p in m.planes])) != 0)
-                | ~np.isfinite(image[rows])
-                for m, image in zip(masks, images, strict=True)
-            ]
-        )
-        _clip_block(stack, bad, clip_sigma, iterations, mean[rows], variance[rows], used[rows])
-        if variances is not None:
-            total = np.sum([v[rows] for v in variances], axis=0, dtype=np.float64) / len(images)
-            variance[rows] = total / np.maximum(used[rows], 1)
+        noise = no_noise if mean_variance is None else mean_variance[rows]
+        _clip_block(stack, noise, clip_sigma, iterations, mean[rows], variance[rows], used[rows])
+    if mean_variance is not None:
+        variance = (mean_variance / np.maximum(used, 1)).astype(np.float32)
     mask = Mask.zeros((ny, nx))
     mask.set_where(used == 0, "NO_DATA")
     return mean, mask, variance

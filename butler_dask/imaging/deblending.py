@@ -199,7 +199,7 @@ def _shares(
         reach = int(np.ceil(radius))
         cx, cy = int(np.rint(x[k])), int(np.rint(y[k]))
         p, _, _ = render(coefficients, terms[k], x[k] - cx, y[k] - cy, reach, step, False)
-        chi2, count, excess, light_sum = 0.0, 0, 0.0, 0.0
+        chi2, count = 0.0, 0
         for i in range(2 * reach + 1):
             b = cy - reach + i
             if b < 0 or b >= h:
@@ -327,8 +327,8 @@ def deblend_sources(
         y = footprints.peak_y[rows].astype(np.float64) - y0
         terms = position_terms(psf, x + x0, y + y0)
         share, _ = _shares(
-            image, inside, usable, max(variance, 1e-6), slope, x, y, coefficients, terms, psf.step, half, sigma,
-            n_rounds, model_error,
+            image, inside, usable, max(variance, 1e-6), slope, x, y, coefficients, terms, psf.step, half,
+            sigma, n_rounds, model_error,
         )  # fmt: skip
         xs.append(x + x0)
         ys.append(y + y0)

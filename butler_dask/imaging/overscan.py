@@ -3,9 +3,11 @@
 The level is estimated from the serial overscan columns, row by row or as a smooth function of the row, then
 optionally from the parallel overscan rows, column by column.
 
-Context: a row's median of 16 pixels has 1.25 times the error of their mean, which is then in every pixel of
-the row. The default is therefore the mean of each row after rejection about the row's median
-(``ROBUST_PER_ROW``): with 16 columns it adds 3 % to the read noise, against 5 % for the median.
+Context: whatever error the level of a row has is in every pixel of the row, as a stripe. The mean of 16
+pixels adds 3 % to the read noise, that of 6 adds 8 %. Where the level changes slowly, that is needless: the
+default (``ROBUST_PER_ROW``) averages over neighbouring rows and adds only as much of a row's own deviation
+as is real, judged by how much larger deviations are than pixel noise explains. What is given up: in a
+detector with true row-to-row jumps of the size of that error, half of each jump stays.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from .detector import Amplifier, box_slices
 
 FIT_TYPES = (
     "ROBUST_PER_ROW",
+    "MEAN_PER_ROW",
     "MEDIAN_PER_ROW",
     "MEAN",
     "MEANCLIP",
@@ -71,29 +74,61 @@ def row_levels(
         elif fit_type == "MEAN":
             level = float(values.mean(dtype=np.float64))
         else:
-            level = float(_clipped(values.ravel()[None, :], clip_sigma)[0])
+            level = float(_clipped(values.ravel()[None, :], clip_sigma)[0][0])
         return np.full(n_rows, level, dtype=np.float32)
     if fit_type == "MEDIAN_PER_ROW":
         return np.median(values, axis=1).astype(np.float32)
-    rows = _clipped(values, clip_sigma)
-    if fit_type == "ROBUST_PER_ROW":
+    rows, sigma = _clipped(values, clip_sigma)
+    if fit_type == "MEAN_PER_ROW":
         return rows
+    if fit_type == "ROBUST_PER_ROW":
+        return _shrunk(rows, sigma**2 / values.shape[1])
     return _smooth(rows, fit_type, order, clip_sigma)
 
 
-def _clipped(values: NDArray[np.float32], clip_sigma: float) -> NDArray[np.float32]:
-    """Mean of each row without what lies beyond ``clip_sigma`` of its median; one sigma for all rows."""
+def _clipped(values: NDArray[np.float32], clip_sigma: float) -> tuple[NDArray[np.float32], float]:
+    """Mean of each row without what lies beyond ``clip_sigma`` of its median, and the pixels' sigma."""
     median = np.median(values, axis=1, keepdims=True)
     residual = values - median
-    # The median of |residual| is quantised for integer pixels, so the width is taken from the inner 90 %.
     absolute = np.abs(residual)
+    # The median of |residual| is quantised for integer pixels, so the width is taken from the inner 90 %:
+    # a normal distribution cut at its 90 % quantile has 0.787 of its sigma.
     limit = np.quantile(absolute, 0.9)
-    sigma = max(float(np.sqrt(np.mean(residual[absolute <= limit] ** 2))) * 1.27, 0.3)
-    good = absolute <= clip_sigma * sigma
-    result: NDArray[np.float32] = median[:, 0] + np.sum(residual * good, axis=1) / np.maximum(
-        good.sum(axis=1), 1
-    )
-    return result.astype(np.float32)
+    inner = float(np.sqrt(np.mean(residual[absolute <= limit] ** 2))) / 0.787
+    good = absolute <= clip_sigma * max(inner, 0.3)
+    count = np.maximum(good.sum(axis=1), 1)
+    means = median[:, 0] + np.sum(residual * good, axis=1) / count
+    spread = (values - means[:, None]) ** 2 * good
+    freedom = max(int(count.sum()) - len(values), 1)
+    return means.astype(np.float32), float(np.sqrt(spread.sum(dtype=np.float64) / freedom))
+
+
+def _shrunk(rows: NDArray[np.float32], noise_variance: float, half_window: int = 25) -> NDArray[np.float32]:
+    """Smooth row levels, keeping the part of each row's deviation that noise does not explain.
+
+    The smooth level is a Savitzky-Golay filter of second order (follows curvature, leaves a part ``own`` of
+    a row's noise in it); the factor is the James-Stein one, 1 - noise / (noise + signal).
+    """
+    window = 2 * half_window + 1
+    if len(rows) < 3 * window:
+        return rows
+    from scipy.ndimage import median_filter
+    from scipy.signal import savgol_coeffs, savgol_filter
+
+    # A few rows with a bleed trail in their overscan must not bend the smooth level.
+    local = median_filter(rows, size=9, mode="nearest")
+    limit = 5.0 * max(float(np.sqrt(noise_variance)), 1e-3)
+    tame = np.clip(rows, local - limit, local + limit)
+    smooth = savgol_filter(tame.astype(np.float64), window, 2)
+    own = float(savgol_coeffs(window, 2)[half_window])
+    deviation = rows - smooth
+    centre = float(np.median(deviation))
+    total = (1.4826 * float(np.median(np.abs(deviation - centre)))) ** 2
+    expected = noise_variance * (1.0 - own)
+    keep = max(1.0 - expected / total, 0.0) if total > 0 else 0.0
+    if keep < 0.15:  # within the error of the two variances
+        keep = 0.0
+    return (smooth + keep * deviation).astype(np.float32)
 
 
 def _smooth(rows: NDArray[np.float32], fit_type: str, order: int, clip_sigma: float) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ Measuring from stamps makes every algorithm one compiled loop over an (n, size, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numba
 import numpy as np
@@ -62,6 +62,14 @@ class SourceList:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def subset(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> SourceList:
+        """Return some of the sources; their parents are no longer known."""
+        columns = {
+            f.name: getattr(self, f.name)[rows].copy() for f in fields(self) if f.name not in ("shares",)
+        }
+        columns["parent_index"][:] = -1
+        return SourceList(**columns, shares=self.shares)
 
 
 @dataclass(slots=True)
@@ -258,7 +266,9 @@ def variance_slope(exposure: Exposure, labels: NDArray[np.int32], step: int = 3)
         Every so many pixels along each axis are looked at.
     """
     image, variance = exposure.image[::step, ::step], exposure.variance[::step, ::step]
-    clean = ~exposure.mask.is_set([p for p in DEFAULT_BAD_PLANES if p in exposure.mask.planes])[::step, ::step]
+    clean = ~exposure.mask.is_set([p for p in DEFAULT_BAD_PLANES if p in exposure.mask.planes])[
+        ::step, ::step
+    ]
     inside = labels[::step, ::step] > 0
     sky = clean & ~inside
     if not sky.any() or not (clean & inside).any():

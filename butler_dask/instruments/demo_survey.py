@@ -31,7 +31,7 @@ from ..imaging.visit_info import VisitInfo
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import Timespan
-from .instrument import Instrument, register_instrument, write_curated_calibrations
+from .instrument import Instrument, write_curated_calibrations
 from .raw_ingest import define_visits, detector_region, ingest_raws
 from .reference_catalog import ingest_reference_catalog
 from .simulated_raws import SimulatedVisit, write_simulated_raws
@@ -259,7 +259,7 @@ def make_demo(root: str | os.PathLike[str], *, small: bool = False, seed: int = 
     sky = demo_sky(camera, plan, seed)
     skymap = demo_skymap(camera, plan)
     with Butler(root, writeable=True) as butler:
-        register_instrument(butler, instrument)
+        instrument.register(butler)
         log.info("Registered instrument %s with %d detectors.", instrument.getName(), len(camera))
         write_curated_calibrations(butler, instrument)
         put_unbounded_calibrations(butler, instrument, sensors)

@@ -89,11 +89,15 @@ class Instrument:
 
         Parameters
         ----------
-        registry : `Registry`
-            ``butler.registry``.
+        registry : `Registry` or `Butler`
+            Where to; a butler also gets the camera file, which raws need to be read.
         update : `bool`
             Whether records that exist and differ are replaced (otherwise they are an error).
         """
+        if hasattr(registry, "registry"):
+            self.register(registry.registry, update)
+            self.write_camera_file(repository_root(registry))
+            return
         camera = self.getCamera()
         name = self.getName()
         limits = camera.limits
@@ -235,18 +239,19 @@ class Instrument:
         )
 
     @classmethod
-    def from_repository(cls, root: str, name: str, collection_prefix: str | None = None) -> Instrument:
+    def from_repository(cls, repository: Any, name: str, collection_prefix: str | None = None) -> Instrument:
         """Make from the camera file a repository stores, or else by name.
 
         Parameters
         ----------
-        root : `str`
-            Root directory or URL of the repository.
+        repository : `Butler` or `str`
+            The repository, or its root directory or URL.
         name : `str`
             Instrument name, a built-in camera's or a class's.
         collection_prefix : `str`, optional
             First part of the collections' names.
         """
+        root = repository if isinstance(repository, str) else repository_root(repository)
         try:
             camera = repository_camera(root, name)
         except InstrumentNotFoundError:
@@ -284,6 +289,11 @@ class Instrument:
 def builtin_cameras() -> list[str]:
     """Return the names of the camera files that come with this package."""
     return sorted(path.stem for path in _BUILTIN_DIRECTORY.glob("*.yaml"))
+
+
+def repository_root(butler: Any) -> str:
+    """Return the root directory or URL of a butler's repository."""
+    return str(butler.root)
 
 
 def stored_camera_uri(root: str, name: str) -> str:
@@ -342,22 +352,6 @@ def _camera_path(name: str) -> str | None:
     if name in aliases:
         return str(_BUILTIN_DIRECTORY / f"{aliases[name]}.yaml")
     return None
-
-
-def register_instrument(butler: Any, instrument: Instrument, *, update: bool = False) -> None:
-    """Register an instrument and store its camera file in the repository.
-
-    Parameters
-    ----------
-    butler : `Butler`
-        Opened for writing.
-    instrument : `Instrument`
-        What to register.
-    update : `bool`
-        Whether records that exist and differ are replaced.
-    """
-    instrument.register(butler.registry, update=update)
-    instrument.write_camera_file(str(butler.root))
 
 
 def write_curated_calibrations(butler: Any, instrument: Instrument) -> list[Any]:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from ..errors import DatasetFileError
 from ..imaging.camera import Camera
-from ..imaging.detector import Detector
+from ..imaging.detector import Detector, box_slices
 from ..imaging.exposure import Exposure, FilterLabel
+from ..imaging.mask import Mask
 from .instrument import repository_camera
 from .raw_headers import RawFacts, translate_header
 
@@ -27,7 +28,10 @@ _COMMENTARY = ("COMMENT", "HISTORY", "")
 
 
 class RawFormatter:
-    """Formatter of the ``raw`` dataset type: one detector's file of one exposure."""
+    """Reader of the ``raw`` dataset type: one detector's file of one exposure.
+
+    Raws are ingested as they come from the telescope, never written.
+    """
 
     extension: ClassVar[str] = ".fits"
 
@@ -52,7 +56,7 @@ class RawFormatter:
         component : `str`, optional
             wcs, visitInfo, detector, filter, metadata, image, mask, variance, bbox or xy0.
         parameters : mapping, optional
-            None are known.
+            ``bbox``: (x0, y0, width, height) of the raw pixels wanted.
         root : `str`
             Root of the repository, which holds the camera file.
         data_id : mapping
@@ -65,8 +69,8 @@ class RawFormatter:
         """
         camera = repository_camera(root, str((data_id or {})["instrument"]))
         if component in (None, "image", "mask", "variance"):
-            exposure = read_raw(path, camera)
-            return exposure if component is None else getattr(exposure, str(component))
+            exposure = _cut(read_raw(path, camera), (parameters or {}).get("bbox"))
+            return exposure if component is None else getattr(exposure, component)
         header = read_raw_header(path, camera)
         facts = translate_header(header, camera, path=path)
         detector = _detector_of(facts, header, camera)
@@ -89,18 +93,6 @@ class RawFormatter:
         if component in ("apCorrMap", "ap_corr", "summaryStats", "summary_stats"):
             return {}
         raise DatasetFileError(f"A raw has no component {component!r}: {path}")
-
-    def write(self, obj: Any, path: str) -> None:
-        """Refuse: raws are ingested as they come from the telescope.
-
-        Raises
-        ------
-        DatasetFileError
-            Always.
-        """
-        raise DatasetFileError(
-            f"Raw files are ingested (`butler ingest-raws`), not written by this package: {path}"
-        )
 
 
 def read_raw(path: str | os.PathLike[str], camera: Camera) -> Exposure:
@@ -212,6 +204,19 @@ def _detector_of(facts: RawFacts, header: Any, camera: Camera) -> Detector:
         for n, amplifier in enumerate(detector.amplifiers, start=1)
     )
     return replace(detector, amplifiers=amplifiers)
+
+
+def _cut(exposure: Exposure, box: Any) -> Exposure:
+    if box is None:
+        return exposure
+    section = box_slices((int(box[0]), int(box[1]), int(box[2]), int(box[3])))
+    return replace(
+        exposure,
+        image=exposure.image[section],
+        mask=Mask(exposure.mask.array[section], exposure.mask.planes),
+        variance=exposure.variance[section],
+        xy0=(int(box[0]), int(box[1])),
+    )
 
 
 def _initial_wcs(facts: RawFacts, detector: Detector, camera: Camera) -> Any:

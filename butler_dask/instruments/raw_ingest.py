@@ -131,8 +131,9 @@ def ingest_raws(
     *,
     run: str | None = None,
     transfer: str = "auto",
-    instrument: Instrument | None = None,
+    instrument: Instrument | str | None = None,
     fail_fast: bool = True,
+    skip_existing: bool = False,
     processes: int = 4,
     update_exposure_records: bool = False,
 ) -> list[DatasetRef]:
@@ -148,11 +149,13 @@ def ingest_raws(
         RUN collection; ``<NAME>/raw/all`` when not given.
     transfer : `str`
         copy, move, link, symlink, hardlink, direct or auto.
-    instrument : `Instrument`, optional
+    instrument : `Instrument` or `str`, optional
         Whose files they are; found from the headers among the registered ones when not given.
     fail_fast : `bool`
         Whether one bad file stops the ingest before anything is written (otherwise bad files are logged and
         the others ingested).
+    skip_existing : `bool`
+        Whether files whose raw is in the run already are passed over (otherwise they are an error).
     processes : `int`
         Headers read at the same time.
     update_exposure_records : `bool`
@@ -161,7 +164,7 @@ def ingest_raws(
     Returns
     -------
     refs : `list` [`DatasetRef`]
-        The raws, those that were there already included.
+        The raws ingested now.
 
     Raises
     ------
@@ -169,6 +172,8 @@ def ingest_raws(
         If a file is not what it should be; all problems are named with their files. Nothing was written.
     """
     paths = find_raw_files(files)
+    if isinstance(instrument, str):
+        instrument = Instrument.from_repository(butler, instrument)
     instruments = [instrument] if instrument is not None else registered_instruments(butler)
     if not instruments:
         raise RawIngestError(
@@ -185,6 +190,18 @@ def ingest_raws(
             )
         seen.setdefault(key, raw.path)
     problems |= _inconsistent_exposures([r for r in raws if r.path not in problems])
+    raw_type = raw_dataset_type(butler)
+    by_name = {i.getName(): i for i in instruments}
+    runs = {name: run or found.makeDefaultRawIngestRunName() for name, found in by_name.items()}
+    known = _known_raws(butler, raw_type, set(runs.values()))
+    old = [r for r in raws if _data_key(r, runs) in known]
+    if not skip_existing:
+        problems |= {
+            r.path: f"{r.path}: {_describe(r.facts)} is in {runs[r.facts.instrument]!r} already "
+            "(--skip-existing passes over such files)"
+            for r in old
+            if r.path not in problems
+        }
     if problems:
         lines = [f"{len(problems)} of {len(paths)} raw files cannot be ingested:"]
         lines += [f"  {text}" for text in list(problems.values())[:20]]
@@ -193,21 +210,23 @@ def ingest_raws(
         if fail_fast or len(problems) == len(paths):
             raise RawIngestError("\n".join(lines))
         log.warning("\n".join(lines))
-    raws = [r for r in raws if r.path not in problems]
+    skipped = {r.path for r in old}
+    raws = [r for r in raws if r.path not in problems and r.path not in skipped]
+    if skipped:
+        log.info("%d of %d raw files were ingested before.", len(skipped), len(paths))
 
     refs: list[DatasetRef] = []
-    by_name = {i.getName(): i for i in instruments}
-    raw_type = raw_dataset_type(butler)
     butler.registry.registerDatasetType(raw_type)
     for name, found in by_name.items():
         mine = [r for r in raws if r.facts.instrument == name]
         if not mine:
             continue
-        target = run or found.makeDefaultRawIngestRunName()
+        target = runs[name]
         butler.collections.register(target, CollectionType.RUN)
         _insert_exposures(butler, found.getCamera(), [r.facts for r in mine], replace=update_exposure_records)
-        refs += _ingest_files(butler, raw_type, mine, target, transfer, found)
-        log.info("Ingested %d raw files of %s into %s.", len(mine), name, target)
+        done = _ingest_files(butler, raw_type, mine, target, transfer, found)
+        log.info("Ingested %d raw files of %s into %s.", len(done), name, target)
+        refs += done
     return refs
 
 
@@ -221,7 +240,7 @@ def registered_instruments(butler: Any) -> list[Instrument]:
     found = []
     for record in butler.registry.queryDimensionRecords("instrument"):
         try:
-            found.append(Instrument.from_repository(str(butler.root), record.name))
+            found.append(Instrument.from_repository(butler, record.name))
         except InstrumentNotFoundError:
             if record.class_name:
                 try:
@@ -316,6 +335,31 @@ def _day_timespan(day_obs: int, offset_hours: float) -> Timespan:
     return Timespan(begin.tai, (begin + TimeDelta(86400.0, format="sec")).tai)
 
 
+def _data_key(raw: RawFile, runs: Mapping[str, str]) -> tuple[str, str, int, int]:
+    facts = raw.facts
+    return runs[facts.instrument], facts.instrument, facts.exposure_id, facts.detector
+
+
+def _known_raws(butler: Any, raw_type: DatasetType, runs: Iterable[str]) -> set[tuple[str, str, int, int]]:
+    """Return run, instrument, exposure and detector of the raws already there."""
+    existing = {info.name for info in butler.collections.query_info("*")} & set(runs)
+    if not existing or not list(butler.registry.queryDatasetTypes("raw")):
+        return set()
+    return {
+        (
+            ref.run,
+            str(ref.dataId["instrument"]),
+            int(ref.dataId["exposure"]),
+            int(ref.dataId["detector"]),
+        )
+        for ref in butler.registry.queryDatasets(raw_type, collections=sorted(existing))
+    }
+
+
+def _describe(facts: RawFacts) -> str:
+    return f"exposure {facts.exposure_id}, detector {facts.detector} of {facts.instrument}"
+
+
 def _ingest_files(
     butler: Any,
     raw_type: DatasetType,
@@ -327,12 +371,6 @@ def _ingest_files(
     refs = []
     datasets = []
     formatter = instrument.getRawFormatter()
-    existing = {
-        ref.id
-        for ref in butler.registry.queryDatasets(
-            raw_type, collections=[run], where=f"instrument = '{instrument.getName()}'"
-        )
-    }
     for raw in raws:
         data_id = {
             "instrument": raw.facts.instrument,
@@ -346,10 +384,7 @@ def _ingest_files(
             id=dataset_id_of_data_id("raw", data_id, run),
         )
         refs.append(ref)
-        if ref.id not in existing:
-            datasets.append(FileDataset(path=raw.path, refs=[ref], formatter=formatter))
-    if len(datasets) < len(refs):
-        log.info("%d of %d raw files were ingested before.", len(refs) - len(datasets), len(refs))
+        datasets.append(FileDataset(path=raw.path, refs=[ref], formatter=formatter))
     if datasets:
         butler.ingest(*datasets, transfer=transfer)
     return refs
@@ -357,7 +392,7 @@ def _ingest_files(
 
 def define_visits(
     butler: Any,
-    instrument: Instrument,
+    instrument: Instrument | str,
     collections: str | Sequence[str] | None = None,
     *,
     where: str = "",
@@ -370,7 +405,7 @@ def define_visits(
     ----------
     butler : `Butler`
         Opened for writing.
-    instrument : `Instrument`
+    instrument : `Instrument` or `str`
         Whose exposures.
     collections : `str` or sequence, optional
         Where raws are looked for; ``<NAME>/raw/all`` when not given.
@@ -386,6 +421,8 @@ def define_visits(
     n_visits : `int`
         Visits defined now; what exists is left alone, so the call may be repeated.
     """
+    if isinstance(instrument, str):
+        instrument = Instrument.from_repository(butler, instrument)
     name = instrument.getName()
     camera = instrument.getCamera()
     collections = collections or instrument.makeDefaultRawIngestRunName()

@@ -186,6 +186,8 @@ def _set_field(config: Config, key: str, value: Any, where: str) -> None:
                 value = parse_value(value, known[target.attr])
         elif not hasattr(owner, target.attr):
             raise _unknown(owner, target.attr, key, where)
+        elif isinstance(value, str):
+            value = _literal(value)
         setattr(owner, target.attr, value)
     except ConfigFieldError:
         raise

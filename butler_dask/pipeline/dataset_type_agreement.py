@@ -104,7 +104,7 @@ def agreed_node(
         raise ConnectionTypeConsistencyError(
             f"Dataset type {name!r} is a prerequisite input of {prerequisite[0].task_label!r}, so it "
             f"must exist before the run, but {producing.task_label!r} writes it. Declare it as Input, "
-            "or run the tasks one after the other."
+            f"or run the tasks one after the other (FILE#{producing.task_label} first)."
         )
     if registered is not None:
         definition, origin, error = registered, "the repository", IncompatibleDatasetTypeError

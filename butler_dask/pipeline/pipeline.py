@@ -33,7 +33,7 @@ from butler_dask.pipeline.pipeline_graph import (
 )
 from butler_dask.pipeline.pipeline_nodes import TaskNode
 from butler_dask.pipeline.pipeline_yaml import read_definition, read_definition_text
-from butler_dask.pipeline.task_class import import_class, import_task_class, type_name
+from butler_dask.pipeline.task_class import import_instrument, import_task_class, type_name
 
 __all__ = ["Pipeline"]
 
@@ -423,7 +423,7 @@ class Pipeline:
         definition = self._definition
         instrument = None
         if definition.instrument is not None:
-            instrument = import_class(definition.instrument, "instrument class")()
+            instrument = import_instrument(definition.instrument)
         nodes = []
         for task in definition.tasks.values():
             task_class = import_task_class(task.class_name)
@@ -442,6 +442,7 @@ class Pipeline:
             nodes,
             description=definition.description,
             instrument=definition.instrument,
+            data_id={} if instrument is None else {"instrument": instrument.getName()},
             subsets=[
                 TaskSubset(s.label, frozenset(s.members), s.description) for s in definition.subsets.values()
             ],

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from butler_dask.errors import DatasetTypeError, DimensionNameError
 from butler_dask.pipeline.connection_types import (
     BaseConnection,
     BaseInput,
@@ -22,6 +23,7 @@ from butler_dask.pipeline.connections import PipelineTaskConnections
 from butler_dask.pipeline.task_class import type_name
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from butler_dask.vocabulary.storage_class import find_storage_class
 
 __all__ = ["DatasetTypeNode", "Edge", "TaskNode"]
 
@@ -91,6 +93,11 @@ class Edge:
         dimensions: frozenset[str] = frozenset()
         if isinstance(connection, DimensionedConnection):
             dimensions = frozenset(connection.dimensions)
+        try:
+            group = conform(dimensions)
+            find_storage_class(connection.storageClass)
+        except (DimensionNameError, DatasetTypeError) as error:
+            raise type(error)(f"Task {label!r}, connection {connection.varName!r}: {error}") from None
         return cls(
             label,
             connection.varName,
@@ -98,7 +105,7 @@ class Edge:
             connection.storageClass,
             kind,
             dimensions,
-            conform(dimensions),
+            group,
             is_calibration=getattr(connection, "isCalibration", False),
             multiple=connection.multiple,
             minimum=connection.minimum if isinstance(connection, BaseInput) else 1,

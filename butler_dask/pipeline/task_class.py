@@ -11,9 +11,11 @@ from typing import Any
 
 from butler_dask.errors import TaskImportError, did_you_mean
 
-__all__ = ["import_class", "import_task_class", "type_name"]
+__all__ = ["import_class", "import_instrument", "import_task_class", "type_name"]
 
+# By name, not by import statement: pipelines name tasks and instruments, whose packages build on this one.
 _TASKS = "butler_dask.tasks"
+_INSTRUMENT = "butler_dask.instruments.instrument.Instrument"
 _STAND_INS = {
     "IsrTask": f"{_TASKS}.isr.IsrTask",
     "IsrTaskLSST": f"{_TASKS}.isr.IsrTask",
@@ -107,3 +109,20 @@ def import_task_class(name: str) -> Any:
     if not isinstance(found, type) or not hasattr(found, "ConfigClass") or not hasattr(found, "runQuantum"):
         raise TaskImportError(f"{name!r} is no pipeline task: it needs ConfigClass and runQuantum.")
     return found
+
+
+def import_instrument(name: str) -> Any:
+    """Return the instrument a pipeline names.
+
+    Parameters
+    ----------
+    name : `str`
+        Dotted name of an instrument class (ours or the reference's), name of a camera that comes with this
+        package, or path of a camera file.
+
+    Raises
+    ------
+    ButlerUserError
+        There is no such instrument.
+    """
+    return import_class(_INSTRUMENT, "class").from_string(name)

@@ -59,7 +59,8 @@ def select_tasks(graph: PipelineGraph, expression: str) -> set[str]:
     try:
         tree = _parser().parse(expression)
     except lark.exceptions.UnexpectedInput as error:
-        place = f" at column {error.column}" if error.column > 0 else " at its end"
+        ended = getattr(getattr(error, "token", None), "type", "") == "$END"
+        place = " at its end" if ended else f" at column {error.column}"
         raise InvalidExpressionError(
             f"Task selection {expression!r} is not well formed{place}. Write labels, subsets and "
             "dataset types with ~ & | ( ) and <, <=, >, >= before a name."

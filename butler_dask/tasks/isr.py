@@ -36,7 +36,8 @@ class OverscanConfig(Config):  # type: ignore[misc]  # pex_config ships no types
         doc="How the level of the rows is modelled.",
         default="ROBUST_PER_ROW",
         allowed={
-            "ROBUST_PER_ROW": "Mean of each row, clipped about its median",
+            "ROBUST_PER_ROW": "Smooth level, plus what of a row's own deviation is more than noise",
+            "MEAN_PER_ROW": "Mean of each row, clipped about its median",
             "MEDIAN_PER_ROW": "Median of each row",
             "MEAN": "One mean for all rows",
             "MEANCLIP": "One clipped mean for all rows",

@@ -1,0 +1,177 @@
+"""Star selection: point sources by the clump they form in size.
+
+Bright stars share one size, galaxies do not; so the stars are the peak of the distribution of sizes, refined
+by a polynomial in position because the PSF's size varies over a detector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .psf import polynomial_terms
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+UNFIT_FLAGS = (
+    "base_PixelFlags_flag_saturated",
+    "base_PixelFlags_flag_edge",
+    "base_PixelFlags_flag_badCenter",
+    "base_PixelFlags_flag_interpolatedCenter",
+    "base_PixelFlags_flag_crCenter",
+    "base_PixelFlags_flag_suspectCenter",
+    "base_SdssShape_flag",
+    "base_PsfFlux_flag",
+    "base_SdssCentroid_flag",
+    "sky_source",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StarSelection:
+    """Result of `select_stars`.
+
+    Parameters
+    ----------
+    selected : `numpy.ndarray`, shape (n,), bool
+        Rows that are stars.
+    sigma_pixels : `float`
+        Their median size, NaN if there are none [pixels].
+    """
+
+    selected: NDArray[np.bool_]
+    sigma_pixels: float
+
+
+def select_stars(
+    catalog: Table,
+    *,
+    min_signal_to_noise: float = 50.0,
+    max_stars: int = 300,
+    window: float = 0.15,
+    n_sigma: float = 3.0,
+    min_half_width: float = 0.03,
+    isolated: NDArray[np.bool_] | None = None,
+) -> StarSelection:
+    """Select bright, clean, point-like sources.
+
+    Parameters
+    ----------
+    catalog : `astropy.table.Table`
+        Of `measure_sources`.
+    min_signal_to_noise : `float`
+        Of the PSF flux; if fewer than 10 sources reach it, the 40 brightest clean ones are considered.
+    max_stars : `int`
+        The brightest this many are kept.
+    window : `float`
+        Half width of the clump looked at first, in ln(sigma).
+    n_sigma, min_half_width : `float`
+        The clump's final half width: so many robust deviations, but not less than this in ln(sigma).
+    isolated : `numpy.ndarray`, shape (n,), bool, optional
+        Rows that have no close neighbour.
+
+    Returns
+    -------
+    selection : `StarSelection`
+    """
+    n = len(catalog)
+    none = StarSelection(np.zeros(n, bool), float("nan"))
+    fit = np.ones(n, bool) if isolated is None else isolated.copy()
+    for flag in UNFIT_FLAGS:
+        if flag in catalog.colnames:
+            fit &= ~np.asarray(catalog[flag], bool)
+    if "deblend_nChild" in catalog.colnames:
+        fit &= np.asarray(catalog["deblend_nChild"]) == 0
+    size = 0.5 * (np.asarray(catalog["base_SdssShape_xx"]) + np.asarray(catalog["base_SdssShape_yy"]))
+    flux = np.asarray(catalog["base_GaussianFlux_instFlux"], np.float64)
+    err = np.asarray(catalog["base_GaussianFlux_instFluxErr"], np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        signal = np.where(fit & (err > 0) & (flux > 0) & (size > 0), flux / err, 0.0)
+    fit &= signal > 0
+    bright = np.flatnonzero(fit & (signal >= min_signal_to_noise))
+    if len(bright) < 10:
+        bright = np.flatnonzero(fit & (signal > 10))
+        bright = bright[np.argsort(-signal[bright])][:40]
+    if len(bright) == 0:
+        return none
+    log_sigma = 0.5 * np.log(size)
+    center = _mode(log_sigma[bright])
+    x, y = np.asarray(catalog["base_SdssCentroid_x"]), np.asarray(catalog["base_SdssCentroid_y"])
+    near = bright[np.abs(log_sigma[bright] - center) < window]
+    expected = np.full(n, center)
+    half_width = window
+    for degree in (0, 1, 2, 2):
+        if len(near) < 8 * (degree + 1) * (degree + 2) // 2 and degree > 0:
+            break
+        expected = _surface(x, y, log_sigma, near, degree)
+        residual = log_sigma[near] - expected[near]
+        # Galaxies only lie on the large side: the small side tells the stars' spread.
+        below = -residual[residual <= 0]
+        spread = 1.4826 * float(np.median(below)) if len(below) else 0.0
+        half_width = float(np.clip(n_sigma * spread, min_half_width, window))
+        near = bright[np.abs(log_sigma[bright] - expected[bright]) < half_width]
+        if len(near) == 0:
+            return none
+    near = near[np.argsort(-signal[near], kind="stable")][:max_stars]
+    selected = np.zeros(n, bool)
+    selected[near] = True
+    return StarSelection(selected, float(np.exp(np.median(log_sigma[near]))))
+
+
+def reserve_stars(selected: NDArray[np.bool_], fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Choose at random the stars kept out of the PSF fit, to test it.
+
+    Parameters
+    ----------
+    selected : `numpy.ndarray`, shape (n,), bool
+        Stars.
+    fraction : `float`
+        Fraction of them that is reserved.
+    seed : `int`
+        The same for the same exposure, so that a rerun agrees.
+
+    Returns
+    -------
+    reserved : `numpy.ndarray`, shape (n,), bool
+    """
+    rows = np.flatnonzero(selected)
+    reserved = np.zeros(len(selected), bool)
+    chosen = np.random.default_rng(abs(int(seed))).permutation(rows)[: int(len(rows) * fraction)]
+    reserved[chosen] = True
+    return reserved
+
+
+def _mode(values: NDArray[np.float64]) -> float:
+    """Return the densest place of a set, by a Gaussian kernel; the smaller one of nearly equal peaks."""
+    if len(values) < 4:
+        return float(np.median(values))
+    width = 0.03
+    grid = np.arange(values.min() - width, values.max() + width, width / 4)
+    density = np.exp(-0.5 * ((grid[:, np.newaxis] - values) / width) ** 2).sum(axis=1)
+    inner = density[1:-1]
+    peaks = 1 + np.flatnonzero((inner >= density[:-2]) & (inner > density[2:]))
+    if len(peaks) == 0:
+        return float(grid[np.argmax(density)])
+    high = peaks[density[peaks] > 0.7 * density.max()]
+    return float(grid[high[0]])
+
+
+def _surface(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    values: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    degree: int,
+) -> NDArray[np.float64]:
+    if degree == 0:
+        return np.full(len(values), float(np.median(values[rows])))
+    scale = max(float(np.ptp(x[rows])), float(np.ptp(y[rows])), 1.0) / 2
+    x0, y0 = float(np.mean(x[rows])), float(np.mean(y[rows]))
+    terms = polynomial_terms((x - x0) / scale, (y - y0) / scale, degree)
+    coefficients, *_ = np.linalg.lstsq(terms[:, rows].T, values[rows], rcond=None)
+    surface: NDArray[np.float64] = coefficients @ terms
+    return surface
