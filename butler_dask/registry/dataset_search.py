@@ -209,7 +209,7 @@ class DatasetSearch:
             identity = "t.uuid, t.run_id" if of_run else "d.uuid, d.run_id"
             source = f"{t} t" if of_run else f"{t} t JOIN dataset d ON d.id = t.dataset_id"
             sql = (
-                f"SELECT {dims}t.dataset_id, {identity}, t.{where}, {span} FROM {source} "  # noqa: S608
+                f"SELECT {dims}t.dataset_id, {identity}, t.{where}, {span} FROM {source} "
                 f"WHERE t.dataset_type_id = ? AND t.{where} IN ({', '.join('?' * len(ids))})"
                 + "".join(f" AND t.{k} = ?" for k in keys)
             )
