@@ -7,13 +7,14 @@
     |   |-- CollectionError: MissingCollectionError, CollectionTypeError, CollectionCycleError,
     |   |                    OrphanedRecordError
     |   |-- DatasetTypeError: MissingDatasetTypeError, ConflictingDefinitionError
-    |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError, ReadOnlyRepositoryError,
-    |   |   RepositoryError
+    |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError (MissingDatasetFileError),
+    |   |   ReadOnlyRepositoryError, RepositoryError
     |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError
     |   |-- InvalidQueryError, EmptyQueryResultError, UnimplementedQueryError
     |   |-- PipelineError: PipelineGraphError, PipelineDataCycleError, DuplicateOutputError,
     |   |                  ConnectionTypeConsistencyError, IncompatibleDatasetTypeError,
-    |   |                  InvalidExpressionError, ContractError, ConfigFieldError
+    |   |                  InvalidExpressionError, ContractError, ConfigFieldError,
+    |   |                  PipelineDefinitionError, PipelineLabelError, PipelineNotFoundError, TaskImportError
     |   |-- QuantumGraphBuilderError: OutputExistsError, InitInputMissingError, PrerequisiteMissingError,
     |   |                             EmptyQuantumGraphError
     |   |-- RunConfigMismatchError, RawIngestError, FormatVersionError
@@ -113,6 +114,10 @@ class DatasetFileError(ButlerUserError, OSError):
     """A dataset's file cannot be read or written."""
 
 
+class MissingDatasetFileError(DatasetFileError, FileNotFoundError):
+    """A dataset's file is not where the repository says it is."""
+
+
 class DataIdError(ButlerUserError, ValueError):
     """A data ID is incomplete or has unknown keys or values."""
 
@@ -153,6 +158,22 @@ class UnimplementedQueryError(ButlerUserError, NotImplementedError):
 
 class PipelineError(ButlerUserError):
     """A pipeline definition is at fault."""
+
+
+class PipelineDefinitionError(PipelineError, ValueError):
+    """A pipeline file is not well formed; the message names the file and line."""
+
+
+class PipelineLabelError(PipelineError, LookupError):
+    """A pipeline has no task, subset or parameter of that name."""
+
+
+class PipelineNotFoundError(PipelineError, FileNotFoundError):
+    """There is no pipeline or configuration file where one was named."""
+
+
+class TaskImportError(PipelineError, ImportError):
+    """A task or instrument class cannot be imported."""
 
 
 class PipelineGraphError(PipelineError, RuntimeError):

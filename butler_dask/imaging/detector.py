@@ -7,6 +7,7 @@ others in the assembled (trimmed) detector.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,32 @@ class Amplifier:
     flip_x: bool = False
     flip_y: bool = False
     linearity_coefficients: tuple[float, ...] = ()
+
+
+def readout_view(assembled: NDArray[Any], amplifier: Amplifier) -> NDArray[Any]:
+    """Return an amplifier's section of an assembled array with its columns in the order they are read.
+
+    Channels read at the same time cross-talk: column k of one channel's view meets column k of another's.
+    The serial overscan follows the last column read, so its side tells the direction.
+
+    Parameters
+    ----------
+    assembled : `numpy.ndarray`, shape (ny, nx)
+        Assembled detector.
+    amplifier : `Amplifier`
+        Which channel.
+
+    Returns
+    -------
+    view : `numpy.ndarray`
+        A view, mirrored where the channel is read from high to low columns.
+    """
+    view = assembled[box_slices(amplifier.box)]
+    overscan, data = amplifier.raw_serial_overscan_box, amplifier.raw_data_box
+    read_from_right_in_raw = overscan[2] > 0 and overscan[0] < data[0]
+    if read_from_right_in_raw != amplifier.flip_x:
+        view = view[:, ::-1]
+    return view[::-1] if amplifier.flip_y else view
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,49 @@
+"""The ``butler`` program: repositories, collections, datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .command import program, run_program
+
+_COMMANDS = {
+    "associate": ("collection_commands", "Add datasets to a TAGGED collection."),
+    "certify-calibrations": ("collection_commands", "Give calibrations a validity range."),
+    "collection-chain": ("collection_commands", "Define or edit a CHAINED collection."),
+    "create": ("setup_commands", "Make an empty repository."),
+    "define-defaults": ("setup_commands", "Make INSTRUMENT/defaults, the chain of all inputs."),
+    "define-visits": ("setup_commands", "Define visits from exposures."),
+    "demo": ("setup_commands", "Make the tutorial's repository from a simulated survey."),
+    "display": ("display_commands", "Draw an image dataset as a PNG file."),
+    "ingest-raws": ("setup_commands", "Ingest raw files."),
+    "ingest-reference-catalog": ("setup_commands", "Ingest a catalogue as reference catalogue."),
+    "make-discrete-skymap": ("setup_commands", "Define a sky map around existing visits."),
+    "prune-collection": ("removal_commands", "Remove one collection, with its datasets if asked."),
+    "query-collections": ("query_commands", "List collections."),
+    "query-data-ids": ("query_commands", "List data IDs."),
+    "query-dataset-types": ("query_commands", "List dataset types."),
+    "query-datasets": ("query_commands", "List datasets."),
+    "query-dimension-records": ("query_commands", "List records of a dimension."),
+    "register-dataset-type": ("setup_commands", "Register a dataset type."),
+    "register-instrument": ("setup_commands", "Register an instrument."),
+    "register-skymap": ("setup_commands", "Register a sky map from its YAML file."),
+    "remove-collections": ("removal_commands", "Remove collections that hold no dataset of their own."),
+    "remove-dataset-type": ("removal_commands", "Remove dataset types without datasets."),
+    "remove-runs": ("removal_commands", "Remove RUN collections with their datasets."),
+    "write-curated-calibrations": ("setup_commands", "Write and certify what the camera file carries."),
+}
+
+butler = program(
+    "butler",
+    "Make, fill and query data repositories. REPO is a path, a URI or an alias.",
+    _COMMANDS,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program and exit."""
+    run_program(butler, argv)
+
+
+if __name__ == "__main__":
+    main()

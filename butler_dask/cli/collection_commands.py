@@ -1,0 +1,159 @@
+"""``butler collection-chain``, ``associate``, ``certify-calibrations``: putting datasets in collections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ..vocabulary.collection import CollectionType, split_names
+from .command import log_options
+from .options import collections_option, limit_option, repo_argument, row_limit, where_option
+
+if TYPE_CHECKING:
+    from astropy.time import Time
+
+
+@click.command()
+@repo_argument
+@click.argument("parent")
+@click.argument("children", nargs=-1)
+@click.option(
+    "--mode",
+    type=click.Choice(["redefine", "extend", "prepend", "remove", "pop"]),
+    default="redefine",
+    show_default=True,
+    help="What to do with CHILDREN; pop removes by position (default the first).",
+)
+@click.option("--flatten", is_flag=True, help="Use the members of chained children in their place.")
+@click.option("--doc", default=None, help="Documentation of the chain.")
+@log_options
+def collection_chain(
+    repo: str, parent: str, children: tuple[str, ...], mode: str, flatten: bool, doc: str | None
+) -> None:
+    """Define or edit the CHAINED collection PARENT; prints its members afterwards.
+
+    CHILDREN are collection names or globs, also comma-separated.
+    """
+    from ..butler import Butler
+
+    with Butler(repo, writeable=True) as butler:
+        names = split_names(children)
+        collections = butler.collections
+        if mode == "pop":
+            members = list(collections.get_info(parent).children)
+            positions = [int(n) for n in names] or [0]
+            for position in positions:
+                if not -len(members) <= position < len(members):
+                    raise click.UsageError(f"{parent!r} has {len(members)} members, none at {position}")
+            gone = {members[p] for p in positions}
+            collections.redefine_chain(parent, [m for m in members if m not in gone])
+        elif mode == "remove":
+            collections.remove_from_chain(parent, names)
+        else:
+            chosen = [i.name for i in collections.query_info(names, flatten_chains=flatten)] if names else []
+            if mode == "redefine":
+                collections.register(parent, CollectionType.CHAINED, doc)
+                collections.redefine_chain(parent, chosen)
+            elif mode == "extend":
+                collections.extend_chain(parent, chosen)
+            else:
+                collections.prepend_chain(parent, chosen)
+        members = list(collections.get_info(parent).children)
+    click.echo(f"[{', '.join(members)}]")
+
+
+@click.command()
+@repo_argument
+@click.argument("collection")
+@click.option("-d", "--dataset-type", "types", multiple=True, required=True, help="Dataset types to add.")
+@collections_option(required=True)
+@where_option
+@click.option(
+    "--find-first", is_flag=True, help="Of each data ID only the first in the order of collections."
+)
+@limit_option
+@log_options
+def associate(
+    repo: str,
+    collection: str,
+    types: tuple[str, ...],
+    collections: list[str],
+    where: str,
+    find_first: bool,
+    limit: int,
+) -> None:
+    """Add datasets to the TAGGED COLLECTION, which is made if it does not exist."""
+    from ..butler import Butler
+
+    with Butler(repo, writeable=True) as butler:
+        refs = [
+            ref
+            for name in split_names(types)
+            for ref in butler.query_datasets(
+                name, collections, where=where, find_first=find_first, limit=row_limit(limit), explain=False
+            )
+        ]
+        butler.collections.register(collection, CollectionType.TAGGED)
+        butler.registry.associate(collection, refs)
+    click.echo(f"{len(refs)} datasets are now in {collection}")
+
+
+@click.command()
+@repo_argument
+@click.argument("input_collection", metavar="INPUT_COLLECTION")
+@click.argument("calibration_collection", metavar="CALIBRATION_COLLECTION")
+@click.argument("dataset_type", metavar="DATASET_TYPE")
+@click.option(
+    "--begin-date", metavar="TAI", help="ISO-8601 time (TAI) from which the calibrations are valid."
+)
+@click.option("--end-date", metavar="TAI", help="ISO-8601 time (TAI) at which they stop being valid.")
+@click.option(
+    "--search-all-inputs",
+    is_flag=True,
+    help="Use all members of an INPUT_COLLECTION chain, not the first found.",
+)
+@log_options
+def certify_calibrations(
+    repo: str,
+    input_collection: str,
+    calibration_collection: str,
+    dataset_type: str,
+    begin_date: str | None,
+    end_date: str | None,
+    search_all_inputs: bool,
+) -> None:
+    """Certify the calibrations of DATASET_TYPE in INPUT_COLLECTION into CALIBRATION_COLLECTION."""
+    from ..butler import Butler
+    from ..errors import DatasetNotFoundError
+    from ..vocabulary.timespan import Timespan
+
+    timespan = Timespan(_time(begin_date, "--begin-date"), _time(end_date, "--end-date"))
+    if timespan.isEmpty():
+        raise click.UsageError(f"--end-date {end_date} is not after --begin-date {begin_date}")
+    with Butler(repo, writeable=True) as butler:
+        info = butler.collections.get_info(input_collection)
+        searched = (
+            list(info.children)[:1]
+            if info.type is CollectionType.CHAINED and not search_all_inputs
+            else [input_collection]
+        )
+        refs = list(butler.query_datasets(dataset_type, searched, limit=None, explain=False))
+        if not refs:
+            raise DatasetNotFoundError(f"No {dataset_type!r} in {', '.join(map(repr, searched))} to certify.")
+        butler.collections.register(calibration_collection, CollectionType.CALIBRATION)
+        butler.registry.certify(calibration_collection, refs, timespan)
+    click.echo(f"Certified {len(refs)} {dataset_type} in {calibration_collection} for {timespan}")
+
+
+def _time(text: str | None, option: str) -> Time | None:
+    if text is None:
+        return None
+    from astropy.time import Time
+
+    try:
+        return Time(text, scale="tai", format="isot" if "T" in text else "iso")
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not an ISO-8601 time such as 2013-06-17T00:00:00", param_hint=option
+        ) from None

@@ -1,0 +1,156 @@
+"""Log lines as the tutorial's: ``isr INFO: Applying bias correction.``, or long ones with ``--long-log``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from ..errors import did_you_mean
+
+VERBOSE = 15
+"""Level between DEBUG and INFO, as the field uses it."""
+
+_LEVEL_NAMES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
+_LEVELS = {
+    "CRITICAL": logging.CRITICAL,
+    "FATAL": logging.CRITICAL,
+    "ERROR": logging.ERROR,
+    "WARNING": logging.WARNING,
+    "WARN": logging.WARNING,
+    "INFO": logging.INFO,
+    "VERBOSE": VERBOSE,
+    "DEBUG": logging.DEBUG,
+    "TRACE": 5,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What the user asked of the log.
+
+    Parameters
+    ----------
+    levels : `tuple` [`str`, ...]
+        ``LEVEL`` or ``COMPONENT=LEVEL``.
+    long : `bool`
+        Long lines.
+    files : `tuple` [`str`, ...]
+        Files to write to as well.
+    terminal : `bool`
+        Whether to write to standard error.
+    """
+
+    levels: tuple[str, ...] = ()
+    long: bool = False
+    files: tuple[str, ...] = ()
+    terminal: bool = True
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> LogSettings:
+        """Make from the values of the command line's log options."""
+        return cls(
+            tuple(values.get("log_levels", ())),
+            bool(values.get("long_log", False)),
+            tuple(values.get("log_files", ())),
+            bool(values.get("log_tty", True)),
+        )
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record as one line.
+
+    Parameters
+    ----------
+    long : `bool`
+        ``LEVEL time name (label:data ID)(file:line) - message`` instead of ``name LEVEL: message``.
+    """
+
+    def __init__(self, long: bool = False) -> None:
+        super().__init__()
+        self.long = long
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, with the traceback below it if there is one."""
+        level = _LEVEL_NAMES.get(record.levelname, record.levelname)
+        message = record.getMessage()
+        if self.long:
+            time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+            quantum = getattr(record, "MDC", {}).get("LABEL", "")
+            line = f"{level} {time} {record.name} ({quantum})({record.filename}:{record.lineno}) - {message}"
+        else:
+            line = f"{record.name} {level}: {message}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the JSON text."""
+        fields: dict[str, Any] = {
+            "asctime": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "levelname": record.levelname,
+            "name": record.name,
+            "message": record.getMessage(),
+            "filename": record.filename,
+            "lineno": record.lineno,
+            "process": record.process,
+            "MDC": dict(getattr(record, "MDC", {})),
+        }
+        if record.exc_info:
+            fields["exc_info"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+class _StandardError(logging.StreamHandler[Any]):
+    """Writes to what `sys.stderr` is at the time, above a progress display if one is on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def start_logging(settings: LogSettings) -> None:
+    """Set up the root logger; called again, it replaces what it set up before.
+
+    Raises
+    ------
+    click.BadParameter
+        For an unknown level; the nearest match is named.
+    """
+    logging.addLevelName(VERBOSE, "VERBOSE")
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if getattr(h, "butler_dask", False)]:
+        root.removeHandler(handler)
+        handler.close()
+    handlers: list[logging.Handler] = []
+    if settings.terminal:
+        terminal = _StandardError()
+        terminal.setFormatter(LineFormatter(settings.long))
+        handlers.append(terminal)
+    for name in settings.files:
+        file = logging.FileHandler(name, delay=True)
+        file.setFormatter(JsonFormatter() if name.endswith(".json") else LineFormatter(True))
+        handlers.append(file)
+    for handler in handlers:
+        handler.butler_dask = True  # type: ignore[attr-defined]  # our mark, to find it again
+        root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    # Chatter of libraries that users of this program did not ask for.
+    for noisy in ("distributed", "numba", "matplotlib", "asyncio", "fsspec", "bokeh", "tornado"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for text in settings.levels:
+        component, _, level = text.rpartition("=")
+        value = _LEVELS.get(level.upper())
+        if value is None:
+            raise click.BadParameter(f"No log level {level!r}.{did_you_mean(level.upper(), _LEVELS)}")
+        logging.getLogger(component or None).setLevel(value)

@@ -1,0 +1,90 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+from ..vocabulary.collection import split_names
+
+repo_argument = click.argument("repo", metavar="REPO")
+
+where_option = click.option(
+    "--where",
+    default="",
+    metavar="EXPRESSION",
+    help='Only what fulfils this expression, e.g. "visit=903344".',
+)
+order_by_option = click.option(
+    "--order-by", multiple=True, metavar="KEY", help="Sort by dimension or field; '-' in front sorts down."
+)
+limit_option = click.option(
+    "--limit",
+    type=int,
+    default=-20000,
+    metavar="N",
+    help="At most N rows; negative: warn when reached; 0: no limit.",
+    show_default=True,
+)
+offset_option = click.option("--offset", type=int, default=0, metavar="N", help="Leave out the first N rows.")
+confirm_option = click.option(
+    "--confirm/--no-confirm", default=True, help="Whether to ask before anything is removed."
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would be done and do nothing.")
+
+
+def collections_option(required: bool = False, help_text: str = "") -> Callable[[Any], Any]:
+    """Return the ``--collections`` option: repeatable, comma-separated."""
+    return click.option(
+        "--collections",
+        "collections",
+        multiple=True,
+        required=required,
+        metavar="COLLECTION[,..]",
+        help=help_text or "Collections to search, in order; names or globs.",
+        callback=lambda ctx, param, value: split_names(value),
+    )
+
+
+def transfer_option(default: str = "direct") -> Callable[[Any], Any]:
+    """Return the ``--transfer`` option."""
+    return click.option(
+        "-t",
+        "--transfer",
+        type=click.Choice(
+            ["auto", "copy", "direct", "hardlink", "link", "move", "relsymlink", "split", "symlink"]
+        ),
+        default=default,
+        show_default=True,
+        help="How files come into the repository.",
+    )
+
+
+def row_limit(limit: int) -> int | None:
+    """Return the ``limit`` argument of the butler's query methods for that of the command line."""
+    return None if limit == 0 else limit
+
+
+def confirmed(plan: Iterable[str], *, ask: bool, dry_run: bool) -> bool:
+    """Show a plan and return whether to carry it out.
+
+    Parameters
+    ----------
+    plan : iterable of `str`
+        Lines that say what will be removed.
+    ask : `bool`
+        Whether to ask.
+    dry_run : `bool`
+        Only show.
+    """
+    for line in plan:
+        click.echo(line)
+    if dry_run:
+        click.echo("Nothing was done (--dry-run).")
+        return False
+    if ask and not click.confirm("Continue?", default=False):
+        click.echo("Nothing was done.")
+        return False
+    return True

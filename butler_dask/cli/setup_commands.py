@@ -1,0 +1,260 @@
+"""``butler create`` to ``butler demo``: making a repository and filling it with what processing needs."""
+
+from __future__ import annotations
+
+import click
+
+from ..vocabulary.collection import CollectionType, split_names
+from .command import log_options
+from .options import collections_option, repo_argument, transfer_option, where_option
+
+
+@click.command()
+@repo_argument
+@click.option("--registry", metavar="URL", help="Database URL; SQLite inside REPO by default.")
+@log_options
+def create(repo: str, registry: str | None) -> None:
+    """Make an empty repository at REPO."""
+    from ..butler import Butler
+
+    Butler.makeRepo(repo, registry=registry)
+    click.echo(f"Made an empty repository at {repo}")
+
+
+@click.command()
+@repo_argument
+@click.argument("instrument", nargs=-1, required=True)
+@click.option("--update", is_flag=True, help="Change records that exist and differ.")
+@log_options
+def register_instrument(repo: str, instrument: tuple[str, ...], update: bool) -> None:
+    """Register INSTRUMENT: a name known here (HSC, EFOSC2), a camera YAML file, or a class."""
+    from ..butler import Butler
+    from ..instruments.instrument import Instrument
+
+    with Butler(repo, writeable=True) as butler:
+        for name in instrument:
+            found = Instrument.from_string(name)
+            found.register(butler, update=update)
+            click.echo(f"Registered {found.getName()}")
+
+
+@click.command()
+@repo_argument
+@click.argument("instrument")
+@log_options
+def write_curated_calibrations(repo: str, instrument: str) -> None:
+    """Write what the camera file of INSTRUMENT carries (camera, defects ...) and certify it."""
+    from ..butler import Butler
+    from ..instruments.instrument import Instrument, write_curated_calibrations
+
+    with Butler(repo, writeable=True) as butler:
+        refs = write_curated_calibrations(butler, Instrument.from_repository(butler.root, instrument))
+    click.echo(f"Wrote {len(refs)} curated calibrations of {instrument}")
+
+
+@click.command()
+@repo_argument
+@click.argument("locations", nargs=-1, required=True)
+@click.option("--output-run", metavar="RUN", help="RUN to put the raws in; INSTRUMENT/raw/all by default.")
+@click.option("-I", "--instrument", help="Only needed where files do not say which of several they are from.")
+@click.option("-j", "--processes", type=click.IntRange(1), default=1, help="Threads that read headers.")
+@click.option(
+    "--skip-existing", is_flag=True, help="Pass over files whose raws are in the repository already."
+)
+@transfer_option("link")
+@log_options
+def ingest_raws(
+    repo: str,
+    locations: tuple[str, ...],
+    output_run: str | None,
+    instrument: str | None,
+    processes: int,
+    update_records: bool,
+    transfer: str,
+) -> None:
+    """Ingest raw FITS files (LOCATIONS: files or directories). All of them, or none."""
+    from ..butler import Butler
+    from ..instruments.instrument import Instrument
+    from ..instruments.raw_ingest import find_raw_files, ingest_raws
+
+    with Butler(repo, writeable=True) as butler:
+        refs = ingest_raws(
+            butler,
+            find_raw_files(locations),
+            run=output_run,
+            transfer=transfer,
+            instrument=Instrument.from_repository(butler.root, instrument) if instrument else None,
+            processes=processes,
+            update_exposure_records=update_records,
+        )
+    runs = ", ".join(sorted({r.run for r in refs}))
+    click.echo(f"Ingested {len(refs)} raws" + (f" into {runs}" if runs else ""))
+
+
+@click.command()
+@repo_argument
+@click.argument("instrument")
+@collections_option(help_text="Where the raws are; INSTRUMENT/raw/all by default.")
+@where_option
+@click.option("--update-records", is_flag=True, help="Replace visit records that exist and differ.")
+@log_options
+def define_visits(
+    repo: str, instrument: str, collections: list[str], where: str, update_records: bool
+) -> None:
+    """Define a visit for each on-sky exposure of INSTRUMENT, with the regions its detectors cover."""
+    from ..butler import Butler
+    from ..instruments.instrument import Instrument
+    from ..instruments.raw_ingest import define_visits
+
+    with Butler(repo, writeable=True) as butler:
+        count = define_visits(
+            butler,
+            Instrument.from_repository(butler.root, instrument),
+            collections=collections or None,
+            where=where,
+            update_records=update_records,
+        )
+    click.echo(f"Defined {count} visits")
+
+
+@click.command()
+@repo_argument
+@click.argument("skymap_file", type=click.Path(exists=True, dir_okay=False))
+@log_options
+def register_skymap(repo: str, skymap_file: str) -> None:
+    """Register the sky map described by the YAML file SKYMAP_FILE."""
+    import yaml
+
+    from ..butler import Butler
+    from ..errors import FormatVersionError
+    from ..imaging.skymap import SkyMap
+    from ..instruments.skymap_registration import register_skymap
+
+    with open(skymap_file, encoding="utf-8") as stream:
+        try:
+            content = yaml.safe_load(stream)
+        except yaml.YAMLError as error:
+            raise FormatVersionError(f"{skymap_file} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise FormatVersionError(f"{skymap_file} does not describe a sky map: a mapping is expected.")
+    with Butler(repo, writeable=True) as butler:
+        skymap = SkyMap.from_dict(content)
+        register_skymap(butler, skymap)
+    click.echo(f"Registered sky map {skymap.name}")
+
+
+@click.command()
+@repo_argument
+@click.argument("name")
+@where_option
+@click.option("--instrument", help="Only visits of this instrument.")
+@click.option("--pixel-scale", type=float, default=0.2, show_default=True, help="[arcsec]")
+@click.option(
+    "--patch-size", type=int, default=4000, show_default=True, help="Inner size of a patch [pixels]."
+)
+@click.option("--patch-border", type=int, default=100, show_default=True, help="Overlap of patches [pixels].")
+@log_options
+def make_discrete_skymap(
+    repo: str,
+    name: str,
+    where: str,
+    instrument: str | None,
+    pixel_scale: float,
+    patch_size: int,
+    patch_border: int,
+) -> None:
+    """Define the sky map NAME: one tract around the visits there are."""
+    from ..butler import Butler
+    from ..instruments.discrete_skymap import make_discrete_skymap
+
+    with Butler(repo, writeable=True) as butler:
+        skymap = make_discrete_skymap(
+            butler,
+            name,
+            instrument=instrument,
+            where=where,
+            pixel_scale_arcsec=pixel_scale,
+            patch_inner_size=patch_size,
+            patch_border=patch_border,
+        )
+    click.echo(f"Registered sky map {skymap.name}")
+
+
+@click.command()
+@repo_argument
+@click.argument("catalog", type=click.Path(exists=True, dir_okay=False))
+@click.option("--dataset-type", default="reference_catalog", show_default=True)
+@click.option("--run", default="refcats", show_default=True, help="RUN to put the shards in.")
+@click.option("--band", help="Name of the flux columns when CATALOG is a source catalogue measured here.")
+@log_options
+def ingest_reference_catalog(repo: str, catalog: str, dataset_type: str, run: str, band: str | None) -> None:
+    """Shard CATALOG (a FITS or ECSV table) by htm7 and put it as reference catalogue.
+
+    CATALOG has id, coord_ra, coord_dec and <band>_flux columns, or is a calibrated `src` catalogue.
+    """
+    from ..butler import Butler
+    from ..instruments.reference_catalog import ingest_reference_catalog, read_catalog
+
+    with Butler(repo, writeable=True) as butler:
+        shards = ingest_reference_catalog(
+            butler, read_catalog(catalog), dataset_type=dataset_type, run=run, band=band
+        )
+    click.echo(f"Put {shards} shards of {dataset_type} in {run}")
+
+
+@click.command()
+@repo_argument
+@click.argument("name")
+@click.argument("storage_class")
+@click.argument("dimensions", nargs=-1)
+@click.option("--is-calibration", is_flag=True, help="Whether it may be in CALIBRATION collections.")
+@log_options
+def register_dataset_type(
+    repo: str, name: str, storage_class: str, dimensions: tuple[str, ...], is_calibration: bool
+) -> None:
+    """Register the dataset type NAME."""
+    from ..butler import Butler
+    from ..vocabulary.dataset_type import DatasetType
+    from ..vocabulary.storage_class import find_storage_class
+
+    with Butler(repo, writeable=True) as butler:
+        kind = DatasetType(
+            name, split_names(dimensions), find_storage_class(storage_class), isCalibration=is_calibration
+        )
+        new = butler.registry.registerDatasetType(kind)
+    click.echo("Registered" if new else "Already registered")
+
+
+@click.command()
+@repo_argument
+@click.argument("instrument")
+@click.option("--add", multiple=True, metavar="COLLECTION", help="Further collections, at the end.")
+@log_options
+def define_defaults(repo: str, instrument: str, add: tuple[str, ...]) -> None:
+    """Make the chain INSTRUMENT/defaults of raws, calibrations, masks, refcats and skymaps there are."""
+    from ..butler import Butler
+
+    with Butler(repo, writeable=True) as butler:
+        usual = [f"{instrument}/raw/all", f"{instrument}/calib", f"{instrument}/masks", "refcats", "skymaps"]
+        there = {i.name for i in butler.collections.query_info("*")}
+        members = [c for c in usual if c in there] + split_names(add)
+        name = f"{instrument}/defaults"
+        butler.collections.register(name, CollectionType.CHAINED, "All inputs of usual processing.")
+        butler.collections.redefine_chain(name, members)
+    click.echo(f"{name}: [{', '.join(members)}]")
+
+
+@click.command()
+@repo_argument
+@click.option("--small", is_flag=True, help="Detectors of 1k x 1k pixels: quick to make and to process.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated sky.")
+@log_options
+def demo(repo: str, small: bool, seed: int) -> None:
+    """Make the tutorial's repository at REPO from a simulated survey.
+
+    Simulates HSC raws of several visits and calibrations, then ingests them by the ordinary commands.
+    """
+    from ..instruments.demo_survey import make_demo
+
+    make_demo(repo, small=small, seed=seed)
+    click.echo(f"Made a demonstration repository at {repo}")

@@ -1,0 +1,235 @@
+"""Formatter: turns objects into the bytes of a file, and a file or a part of it into an object.
+
+A formatter is a small class without state, found by its dotted name, which is recorded with each file: a
+file is always read by the class that wrote it, even when a later version writes that storage class
+otherwise.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, ClassVar, Protocol
+
+from ..errors import DatasetTypeError
+from ..vocabulary.storage_class import StorageClass, find_storage_class
+
+
+class FileReader(Protocol):
+    """What is needed to read files (raws are never written)."""
+
+    def read(
+        self,
+        path: str,
+        *,
+        storage_class: str,
+        component: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        root: str = "",
+        data_id: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Read an object or a component of it.
+
+        Parameters
+        ----------
+        path : `str`
+            Local file name; also a URL where the class has ``reads_urls = True``.
+        storage_class : `str`
+            Storage class the file was written as.
+        component : `str`, optional
+            Part to read.
+        parameters : mapping, optional
+            What the storage class allows: ``bbox``, ``columns``.
+        root : `str`
+            Root of the datastore.
+        data_id : mapping, optional
+            Data ID of the dataset.
+
+        Raises
+        ------
+        OSError, ValueError, EOFError, KeyError
+            If the file is damaged; the datastore adds which file and dataset.
+        """
+        ...
+
+
+class Formatter(FileReader, Protocol):
+    """What is needed to write and read files."""
+
+    extension: ClassVar[str]
+    """File extension with its dot."""
+
+    def chunks(self, obj: Any, storage_class: str) -> Iterable[Any]:
+        """Return the bytes of a file that holds an object.
+
+        Parameters
+        ----------
+        obj : object
+            What to write.
+        storage_class : `str`
+            Storage class to write it as.
+
+        Returns
+        -------
+        chunks : iterable of bytes-like
+            In order; each is used before the next one is asked for, so the buffer may be the same.
+        """
+        ...
+
+
+_PACKAGE = __package__
+_EXPOSURE = f"{_PACKAGE}.fits_image.ExposureFormatter"
+_DOCUMENT = f"{_PACKAGE}.document.DocumentFormatter"
+_TABLE = f"{_PACKAGE}.fits_table.TableFormatter"
+_VALUE = f"{_PACKAGE}.document.ValueFormatter"
+
+DEFAULT_FORMATTERS: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            "StructuredDataDict",
+            "StructuredDataList",
+            "StructuredData",
+            "Integer",
+            "Scalar",
+            "Packages",
+            "ButlerLogRecords",
+        ),
+        _DOCUMENT,
+    ),
+    **dict.fromkeys(
+        (
+            "TaskMetadata",
+            "Wcs",
+            "PhotoCalib",
+            "VisitInfo",
+            "Detector",
+            "FilterLabel",
+            "Camera",
+            "SkyMap",
+        ),
+        _VALUE,
+    ),
+    "Config": f"{_PACKAGE}.document.ConfigFormatter",
+    "NumpyArray": f"{_PACKAGE}.numpy_array.ArrayFormatter",
+    "Background": f"{_PACKAGE}.numpy_array.NamedArraysFormatter",
+    "Psf": f"{_PACKAGE}.numpy_array.NamedArraysFormatter",
+    **dict.fromkeys(
+        ("ArrowAstropy", "AstropyTable", "SourceCatalog", "SimpleCatalog", "Catalog", "Defects"), _TABLE
+    ),
+    **dict.fromkeys(("Exposure", "ExposureF", "ExposureI", "ExposureU", "ExposureD"), _EXPOSURE),
+    "ImageF": f"{_PACKAGE}.fits_image.ImageFormatter",
+    "Mask": f"{_PACKAGE}.fits_image.MaskFormatter",
+    "Pickle": f"{_PACKAGE}.pickled_object.PickleFormatter",
+}
+"""Dotted name of the formatter that writes each storage class, where the repository does not say
+otherwise."""
+
+
+def formatter_name(formatter: Any) -> str:
+    """Return the dotted name of a formatter given as name, class or instance."""
+    if isinstance(formatter, str):
+        return formatter
+    cls = formatter if isinstance(formatter, type) else type(formatter)
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+@lru_cache(maxsize=256)
+def load_formatter(name: str) -> Any:
+    """Return a formatter by its dotted name.
+
+    Raises
+    ------
+    DatasetTypeError
+        If it cannot be imported.
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DatasetTypeError(
+            f"The formatter {name!r} cannot be imported ({error}). Is the package that has it installed?"
+        ) from error
+
+
+class FormatterTable:
+    """Which formatter writes which dataset type.
+
+    Parameters
+    ----------
+    overrides : mapping of `str` to `str`, optional
+        Dotted names by dataset type name or storage class name, before the defaults.
+    """
+
+    __slots__ = ("_overrides",)
+
+    def __init__(self, overrides: Mapping[str, str] | None = None) -> None:
+        self._overrides = dict(overrides or {})
+
+    def name_for(self, dataset_type: str, storage_class: str) -> str:
+        """Return the dotted name for a dataset type.
+
+        Raises
+        ------
+        DatasetTypeError
+            If nothing writes that storage class.
+        """
+        for key in (dataset_type, storage_class):
+            if key in self._overrides:
+                return self._overrides[key]
+        try:
+            return DEFAULT_FORMATTERS[storage_class]
+        except KeyError:
+            raise DatasetTypeError(
+                f"No formatter writes storage class {storage_class!r} (of {dataset_type!r}); name one under "
+                "`formatters:` in the repository's butler.yaml."
+            ) from None
+
+
+def converted(obj: Any, to: str) -> Any:
+    """Return an object as another storage class's Python type.
+
+    Parameters
+    ----------
+    obj : object
+        What there is.
+    to : `str`
+        Storage class name wanted.
+
+    Raises
+    ------
+    DatasetTypeError
+        If nothing converts between the two.
+    """
+    wanted: StorageClass = find_storage_class(to)
+    pytype = wanted.pytype
+    if pytype is object or isinstance(obj, pytype):
+        return obj
+    if wanted.pytype_name == "dict":
+        for method in ("to_dict", "toDict", "to_json_dict"):
+            if hasattr(obj, method):
+                return getattr(obj, method)()
+        if hasattr(obj, "colnames"):
+            return {name: obj[name].tolist() for name in obj.colnames}
+    elif wanted.pytype_name == "list" and isinstance(obj, (tuple, set, frozenset)):
+        return list(obj)
+    elif hasattr(pytype, "from_dict") and isinstance(obj, Mapping):
+        return pytype.from_dict(obj)
+    elif wanted.pytype_name == "astropy.table.Table" and (
+        isinstance(obj, Mapping) or getattr(getattr(obj, "dtype", None), "names", None)
+    ):
+        return pytype(obj)
+    elif wanted.pytype_name == "numpy.ndarray":
+        for attribute in ("image", "array"):
+            if isinstance(getattr(obj, attribute, None), pytype):
+                return getattr(obj, attribute)
+        if hasattr(obj, "as_array"):
+            return obj.as_array()
+    elif wanted.pytype_name.endswith(".Exposure") and getattr(obj, "ndim", 0) == 2:
+        return pytype(obj)
+    elif wanted.pytype_name == "int" and hasattr(obj, "__index__"):
+        return int(obj)
+    raise DatasetTypeError(
+        f"A {type(obj).__module__}.{type(obj).__qualname__} is no {wanted.name} ({wanted.pytype_name}), and "
+        "nothing converts it."
+    )

@@ -1,0 +1,113 @@
+"""Formatters of numpy arrays: ``.npy``, and ``.npz`` for values made of several named arrays."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import DatasetTypeError
+from ..vocabulary.storage_class import find_storage_class
+from .storage_root import open_stream
+
+
+class ArrayFormatter:
+    """Formatter of one array (NEP 1 format, version as numpy chooses)."""
+
+    extension: ClassVar[str] = ".npy"
+    reads_urls: ClassVar[bool] = True
+
+    def chunks(self, obj: Any, storage_class: str) -> Iterable[Any]:
+        """Return header and pixels."""
+        array = np.asarray(obj)
+        if array.dtype.hasobject:
+            raise DatasetTypeError(f"An array of Python objects (dtype {array.dtype}) cannot be written")
+        # One buffer in memory order; an array that is neither C nor Fortran ordered is copied.
+        if not array.flags.f_contiguous:
+            array = np.ascontiguousarray(array)
+        header = io.BytesIO()
+        description = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_2_0(header, description)
+        yield header.getvalue()
+        if array.nbytes:
+            flat = array.reshape(-1, order="C" if array.flags.c_contiguous else "F")
+            yield flat.view(np.uint8).data
+
+    def read(
+        self,
+        path: str,
+        *,
+        storage_class: str,
+        component: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        root: str = "",
+        data_id: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Read an array."""
+        with open_stream(path) as stream:
+            return np.load(stream, allow_pickle=False)
+
+
+class NamedArraysFormatter:
+    """Formatter of values with ``to_arrays()`` and ``from_arrays(arrays)``, and of the PSF."""
+
+    extension: ClassVar[str] = ".npz"
+    reads_urls: ClassVar[bool] = True
+
+    def chunks(self, obj: Any, storage_class: str) -> Iterable[Any]:
+        """Return an uncompressed zip archive of arrays."""
+        pytype: Any = find_storage_class(storage_class).pytype
+        if not isinstance(obj, pytype):
+            raise DatasetTypeError(f"{storage_class} takes a {pytype.__name__}, not a {type(obj).__name__}")
+        stream = io.BytesIO()
+        arrays: dict[str, Any] = _psf_to_arrays(obj) if storage_class == "Psf" else obj.to_arrays()
+        np.savez(stream, allow_pickle=False, **arrays)
+        return (stream.getbuffer(),)
+
+    def read(
+        self,
+        path: str,
+        *,
+        storage_class: str,
+        component: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        root: str = "",
+        data_id: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Read a value."""
+        import zipfile
+
+        try:
+            with open_stream(path) as stream, np.load(stream, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"not a whole archive of arrays: {error}") from error
+        if storage_class == "Psf":
+            return _psf_from_arrays(arrays)
+        pytype: Any = find_storage_class(storage_class).pytype
+        return pytype.from_arrays(arrays)
+
+
+def _psf_to_arrays(psf: Any) -> dict[str, Any]:
+    return {
+        "coefficients": psf.coefficients,
+        "degree": np.array(psf.degree),
+        "center": np.array(psf.center, dtype=np.float64),
+        "scale": np.array(psf.scale, dtype=np.float64),
+        "step": np.array(psf.step, dtype=np.float64),
+    }
+
+
+def _psf_from_arrays(arrays: Mapping[str, Any]) -> Any:
+    from ..imaging.psf import Psf
+
+    center, scale = arrays["center"].tolist(), arrays["scale"].tolist()
+    return Psf(
+        arrays["coefficients"],
+        int(arrays["degree"]),
+        (center[0], center[1]),
+        (scale[0], scale[1]),
+        float(arrays["step"]),
+    )

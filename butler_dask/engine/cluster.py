@@ -1,0 +1,110 @@
+"""Where a run's workers come from: processes of this machine, or a Dask cluster that is there already."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ButlerUserError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_LOG = logging.getLogger("butler_dask.cluster")
+
+CLUSTER_CONFIG: dict[str, Any] = {
+    # Deaths are counted by our plugin, quantum by quantum; Dask's own count is the last resort.
+    "distributed.scheduler.allowed-failures": 10,
+    # A long kernel that holds the GIL must not look like a dead worker.
+    "distributed.scheduler.worker-ttl": "15 minutes",
+    # Dask tasks return tokens: there is nothing to spill.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    # Samples every 10 ms, which is longer than a small quantum.
+    "distributed.worker.profile.enabled": False,
+    "distributed.nanny.pre-spawn-environ.NUMBA_NUM_THREADS": 1,
+}
+"""Dask settings for clusters started here; the user's own in ``dask.config`` win where they are not defaults."""
+
+
+@contextmanager
+def local_cluster(
+    jobs: int, *, dashboard: str | None = None, memory_limit: str | float = "auto"
+) -> Iterator[Client]:
+    """Start worker processes on this machine.
+
+    Parameters
+    ----------
+    jobs : `int`
+        Number of processes, each with one thread (BLAS and numba are held to one too).
+    dashboard : `str`, optional
+        Where to serve Dask's dashboard, ``":8787"``; none by default.
+    memory_limit : `str` or `float`
+        Memory of each process, as Dask takes it; by default an equal share of the machine's.
+
+    Yields
+    ------
+    client : `distributed.Client`
+        Connected to them.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    with (
+        dask.config.set(CLUSTER_CONFIG),
+        LocalCluster(
+            n_workers=jobs,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=dashboard,
+            silence_logs=logging.ERROR,
+            memory_limit=memory_limit,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def existing_cluster(address: str, *, timeout_s: float = 30.0) -> Iterator[Client]:
+    """Connect to a running Dask scheduler.
+
+    Parameters
+    ----------
+    address : `str`
+        ``tcp://host:port``, ``tls://host:port``, or the path of a scheduler file. Certificates are taken
+        from Dask's configuration (``distributed.comm.tls``).
+    timeout_s : `float`
+        How long to try [s].
+
+    Yields
+    ------
+    client : `distributed.Client`
+        Connected to it.
+
+    Raises
+    ------
+    ButlerUserError
+        If there is no scheduler.
+    """
+    from distributed import Client
+
+    where: dict[str, Any] = {"address": address}
+    if "://" not in address and (os.path.exists(address) or address.endswith(".json")):
+        if not os.path.exists(address):
+            raise ButlerUserError(f"There is no scheduler file {address!r}")
+        where = {"scheduler_file": address}
+    try:
+        client = Client(**where, timeout=timeout_s, set_as_default=False)
+    except (OSError, TimeoutError) as error:
+        raise ButlerUserError(
+            f"No Dask scheduler answers at {address!r}: {error}. Start one with `dask scheduler` and workers with "
+            "`dask worker`, or give the address it prints."
+        ) from error
+    with client:
+        if client.scheduler_info()["n_workers"] == 0:
+            _LOG.warning("The Dask cluster at %s has no workers yet; waiting for them", address)
+        yield client

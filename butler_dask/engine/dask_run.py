@@ -1,0 +1,235 @@
+"""Runs a graph on a Dask cluster: plugins in, windows of tasks, wait, drain, plugins out.
+
+The client holds no state of the run; scheduler and workers do. It submits windows of Dask tasks, at most three
+in flight, and lets finished ones go so that the scheduler forgets them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ButlerDaskError
+from .cluster import existing_cluster, local_cluster
+from .dask_graph import DaskGraph, Key
+from .recorder import ProgressCallback
+from .run_ledger import QuantumFailure
+from .run_settings import RunSettings
+from .run_summary import RunEnd
+
+if TYPE_CHECKING:
+    from dask.task_spec import Task
+    from distributed import Client, Future
+
+    from ..butler import Butler
+
+_LOG = logging.getLogger("butler_dask.execution")
+
+WINDOWS_IN_FLIGHT = 3
+"""Windows of Dask tasks the scheduler holds at a time."""
+ROUNDS = 5
+"""How often quanta left over by tasks that died are submitted again."""
+
+
+def run_on_dask(
+    dask_graph: DaskGraph,
+    butler: Butler,
+    path: Path,
+    settings: RunSettings,
+    *,
+    jobs: int,
+    address: str | None,
+    client: Client | None,
+    progress: ProgressCallback | None,
+    fail_fast: bool,
+    window: int,
+    dashboard: str | None,
+) -> RunEnd:
+    """Run a graph on a Dask cluster.
+
+    Parameters
+    ----------
+    dask_graph : `DaskGraph`
+        What to run.
+    butler : `Butler`
+        Its repository; scheduler and workers open it under the same root.
+    path : `pathlib.Path`
+        File of the plan.
+    settings : `RunSettings`
+        How each quantum is run.
+    jobs : `int`
+        Number of worker processes where neither address nor client is given.
+    address, client, progress, fail_fast, window, dashboard
+        As in `run_graph`.
+
+    Returns
+    -------
+    end : `RunEnd`
+        How it ended.
+
+    Raises
+    ------
+    ButlerDaskError
+        If outputs could not be recorded, or the scheduler is gone.
+    """
+    from .worker_plugin import PlanLocation
+
+    where: AbstractContextManager[Client]
+    if client is not None:
+        where = nullcontext(client)
+    elif address is not None:
+        where = existing_cluster(address)
+    else:
+        where = local_cluster(jobs, dashboard=dashboard)
+    graph = dask_graph.graph
+    location = PlanLocation(
+        str(Path(butler.root).absolute()),
+        str(path.absolute()),
+        graph.plan_id,
+        graph.run,
+        butler.datastore,
+        settings,
+        _log_levels(),
+    )
+    with where as connected:
+        run = _DaskRun(connected, dask_graph, location, progress, fail_fast)
+        with run.plugins():
+            return run.run(window)
+
+
+class _DaskRun:
+    """One run on one cluster, seen from the client."""
+
+    def __init__(
+        self,
+        client: Client,
+        dask_graph: DaskGraph,
+        location: Any,
+        progress: ProgressCallback | None,
+        fail_fast: bool,
+    ) -> None:
+        self._client, self._dask_graph, self._location = client, dask_graph, location
+        self._progress, self._fail_fast = progress, fail_fast
+        self._stopped = ""
+        self._in_flight: deque[list[Future]] = deque()
+
+    def plugins(self) -> ExitStack:
+        """Register the plugins and hear of progress and log lines; undone by the returned stack."""
+        from .scheduler_plugin import ButlerSchedulerPlugin, progress_topic
+        from .worker_plugin import ButlerWorkerPlugin
+
+        client, location = self._client, self._location
+        with ExitStack() as stack:
+            topic = progress_topic(location.plan_id)
+            client.subscribe_topic(topic, self._heard)
+            stack.callback(client.unsubscribe_topic, topic)
+            client.register_plugin(
+                ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._fail_fast)
+            )
+            stack.callback(client.unregister_scheduler_plugin, location.topic)
+            client.forward_logging()
+            stack.callback(client.unforward_logging)
+            client.register_plugin(ButlerWorkerPlugin(location))
+            stack.callback(client.unregister_worker_plugin, location.topic)
+            return stack.pop_all()
+
+    def run(self, window: int) -> RunEnd:
+        """Submit all windows and wait; return how the run ended."""
+        try:
+            for clusters in self._dask_graph.windows(window):
+                if len(self._in_flight) >= WINDOWS_IN_FLIGHT:
+                    self._wait_for_oldest()
+                if self._stopped:
+                    break
+                self._submit(*self._dask_graph.tasks(clusters))
+            while self._in_flight:
+                self._wait_for_oldest()
+            self._run_left_over()
+        except BaseException:
+            self._cancel()
+            self._drain(close=True)
+            raise
+        return self._end(self._drain(close=True))
+
+    def _run_left_over(self) -> None:
+        """Submit again what tasks that died left undone, quantum by quantum."""
+        before = -1
+        for attempt in range(1, ROUNDS + 1):
+            if self._stopped:
+                return
+            rows = np.array(self._drain(close=False)["unfinished"], dtype=np.int64)
+            if not len(rows) or len(rows) == before:
+                return
+            before = len(rows)
+            _LOG.info("%d quanta were left over by tasks that died; they are run again", len(rows))
+            self._submit(*self._dask_graph.tasks_of_rows(rows, attempt))
+            while self._in_flight:
+                self._wait_for_oldest()
+
+    def _submit(self, tasks: dict[Key, Task], sinks: list[Key]) -> None:
+        self._in_flight.append(self._client.get(tasks, sinks, sync=False))
+
+    def _wait_for_oldest(self) -> None:
+        from distributed import wait
+        from distributed.client import FuturesCancelledError
+
+        futures = self._in_flight[0]
+        try:
+            wait(futures)
+        except FuturesCancelledError as error:
+            if not self._stopped:
+                raise ButlerDaskError(
+                    f"The Dask scheduler is gone or dropped the run {self._location.run!r}: {error}. What had "
+                    "finished is kept; the same command with --extend-run runs the rest."
+                ) from error
+        self._in_flight.popleft()
+
+    def _cancel(self) -> None:
+        for futures in self._in_flight:
+            self._client.cancel(futures)
+        self._in_flight.clear()
+
+    def _drain(self, close: bool) -> dict[str, Any]:
+        from .scheduler_plugin import drain_on_scheduler
+
+        state: dict[str, Any] = self._client.run_on_scheduler(
+            drain_on_scheduler, plan_id=self._location.plan_id, close=close
+        )
+        return state
+
+    def _end(self, state: Mapping[str, Any]) -> RunEnd:
+        if state["recording_error"] or state["hook_errors"]:
+            raise ButlerDaskError(
+                f"Outputs of run {self._location.run!r} could not all be recorded: "
+                f"{state['recording_error'] or state['hook_errors'][0]}. The files are kept; the same command with "
+                "--extend-run records them."
+            )
+        failures = [QuantumFailure(*f) for f in state["failures"]]
+        return RunEnd(state["counts"], failures, state["adopted"], self._stopped)
+
+    def _heard(self, event: tuple[float, Any]) -> None:
+        """Take an event of the scheduler plugin; runs on the client's event loop."""
+        from .scheduler_plugin import progress_of_message
+
+        _, message = event
+        if "stop" in message:
+            self._stopped = self._stopped or str(message["stop"])
+            for futures in list(self._in_flight):
+                self._client.cancel(futures, asynchronous=True)
+        elif self._progress is not None:
+            self._progress(progress_of_message(message))
+
+
+def _log_levels() -> dict[str, int]:
+    """Return the levels that are set in this process, for the workers to take over."""
+    levels = {"": logging.getLogger().level}
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and logger.level and not name.startswith(("distributed", "dask")):
+            levels[name] = logger.level
+    return levels

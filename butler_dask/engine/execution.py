@@ -1,0 +1,163 @@
+"""run_graph: runs a quantum graph, by whatever executor.
+
+The same Dask tasks run under ``sync`` (one thread, this one), ``threads``, ``processes`` (a Dask cluster of this
+machine) and ``dask`` (a cluster that is there). Whatever ends the run (success, failure, Ctrl-C), what finished
+is recorded before `run_graph` returns or raises; whatever is killed, journals let the next run record it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+from ..errors import ButlerDaskError, ButlerUserError, did_you_mean
+from ..graph.graph_file import write_graph
+from .dask_graph import WINDOW_TASKS, Clustering, DaskGraph
+from .journal import plan_path
+from .local_run import run_locally
+from .recovery import forget_plan, recover_plan
+from .run_settings import RunSettings
+from .run_summary import RunSummary
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from ..butler import Butler
+    from ..graph.quantum_graph import QuantumGraph
+    from .recorder import ProgressCallback
+
+_LOG = logging.getLogger("butler_dask.execution")
+
+Executor: TypeAlias = Literal["sync", "threads", "processes", "dask"]
+EXECUTORS: tuple[Executor, ...] = ("sync", "threads", "processes", "dask")
+
+
+def run_graph(
+    graph: QuantumGraph,
+    butler: Butler,
+    *,
+    executor: Executor | None = None,
+    jobs: int = 1,
+    address: str | None = None,
+    client: Client | None = None,
+    cluster: Clustering = "detector",
+    progress: ProgressCallback | None = None,
+    fail_fast: bool = False,
+    settings: RunSettings | None = None,
+    window: int = WINDOW_TASKS,
+    dashboard: str | None = None,
+) -> RunSummary:
+    """Run all quanta of a graph and record what they write.
+
+    Parameters
+    ----------
+    graph : `QuantumGraph`
+        What to run; its RUN collection and dataset types are registered (`write_init_outputs`).
+    butler : `Butler`
+        A writeable butler of the repository.
+    executor : `str`, optional
+        ``sync``: in this thread; ``threads``: ``jobs`` threads of this process; ``processes``: ``jobs`` worker
+        processes of this machine; ``dask``: a Dask cluster that is there. By default ``dask`` with an address
+        or client, else ``threads`` for one job and ``processes`` for more.
+    jobs : `int`
+        How many quanta at once.
+    address : `str`, optional
+        Scheduler address (``tcp://host:8786``) or scheduler file.
+    client : `distributed.Client`, optional
+        A connected client, in place of ``address``.
+    cluster : `str`
+        Which quanta make a Dask task: ``none``, ``detector`` or ``visit``.
+    progress : callable, optional
+        Called with a `Progress` about four times a second, in another thread.
+    fail_fast : `bool`
+        Start nothing more after the first failure.
+    settings : `RunSettings`, optional
+        How each quantum is run.
+    window : `int`
+        Dask tasks submitted together.
+    dashboard : `str`, optional
+        Where ``processes`` serve Dask's dashboard, ``":8787"``.
+
+    Returns
+    -------
+    summary : `RunSummary`
+        Counts and failures. A failed quantum is no exception here; see `RunSummary.raise_on_failure`.
+
+    Raises
+    ------
+    ButlerUserError
+        If the executor is not known or no scheduler answers.
+    ButlerDaskError
+        If outputs could not be recorded, or the scheduler is gone. Journals stay: the same command with
+        ``--extend-run`` records what finished and runs the rest.
+    KeyboardInterrupt
+        If interrupted, after what had finished was recorded.
+    """
+    chosen = choose_executor(executor, jobs, address, client)
+    settings = settings or RunSettings()
+    dask_graph = DaskGraph(graph, cluster)
+    began = time.monotonic()
+    path = plan_path(butler.root, graph.run, graph.plan_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_graph(graph, path)
+    heard_all = False
+    try:
+        if chosen in ("sync", "threads"):
+            n_threads = 1 if chosen == "sync" else jobs
+            end = run_locally(dask_graph, butler, settings, n_threads, progress, fail_fast, window)
+        else:
+            from .dask_run import run_on_dask
+
+            end = run_on_dask(
+                dask_graph,
+                butler,
+                path,
+                settings,
+                jobs=jobs,
+                address=address,
+                client=client,
+                progress=progress,
+                fail_fast=fail_fast,
+                window=window,
+                dashboard=dashboard,
+            )
+        heard_all = not end.stopped
+    finally:
+        if not heard_all:
+            _recover(butler, graph)
+    forget_plan(butler.root, graph.run, graph.plan_id)
+    return RunSummary.of(graph, end, time.monotonic() - began)
+
+
+def choose_executor(
+    executor: str | None, jobs: int, address: str | None = None, client: Client | None = None
+) -> Executor:
+    """Return the executor meant by what a user gave.
+
+    Raises
+    ------
+    ButlerUserError
+        If there is none of that name, or the choices contradict one another.
+    """
+    there = address is not None or client is not None
+    if executor is None:
+        return "dask" if there else "threads" if jobs == 1 else "processes"
+    if executor not in EXECUTORS:
+        raise ButlerUserError(
+            f"No executor {executor!r}.{did_you_mean(executor, EXECUTORS)} There are: {', '.join(EXECUTORS)}."
+        )
+    if executor == "dask" and not there:
+        raise ButlerUserError("Executor 'dask' needs the address of a scheduler or a scheduler file.")
+    if executor != "dask" and there:
+        raise ButlerUserError(f"Executor {executor!r} does not go with the address of a Dask cluster.")
+    return cast(Executor, executor)
+
+
+def _recover(butler: Butler, graph: QuantumGraph) -> None:
+    """Record what finished without the recorder hearing of it: the run is being interrupted or has failed."""
+    try:
+        recover_plan(butler, graph)
+    except (ButlerDaskError, OSError) as error:
+        # The reason the run ended matters more, and the journals are still there.
+        _LOG.warning("Some finished quanta are not recorded yet (%s); rerun with --extend-run.", error)

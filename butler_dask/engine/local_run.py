@@ -1,0 +1,119 @@
+"""Runs a graph in this process, in one thread or several, with Dask's local schedulers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .dask_graph import DaskGraph
+from .open_plan import OpenPlan, opened
+from .quantum_report import QuantumReport
+from .recorder import ProgressCallback, Recorder
+from .run_ledger import QuantumStarted
+from .run_settings import RunSettings, open_runner
+from .run_summary import RunEnd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..butler import Butler
+
+
+class _LocalReporter:
+    """Tells the recorder of this process."""
+
+    def __init__(self, put: Callable[[Any], None]) -> None:
+        self._put = put
+
+    def started(self, row: int) -> None:
+        self._put(QuantumStarted(row))
+
+    def ended(self, report: QuantumReport) -> None:
+        self._put(report)
+
+
+def run_locally(
+    dask_graph: DaskGraph,
+    butler: Butler,
+    settings: RunSettings,
+    threads: int,
+    progress: ProgressCallback | None,
+    fail_fast: bool,
+    window: int,
+) -> RunEnd:
+    """Run a graph in this process.
+
+    Parameters
+    ----------
+    dask_graph : `DaskGraph`
+        What to run.
+    butler : `Butler`
+        Whose registry is written.
+    settings : `RunSettings`
+        How each quantum is run.
+    threads : `int`
+        How many at once; one means this thread, where Ctrl-C stops a quantum in its middle.
+    progress, fail_fast, window
+        As in `run_graph`.
+
+    Returns
+    -------
+    end : `RunEnd`
+        How it ended.
+    """
+    from dask.local import get_sync
+    from dask.threaded import get as get_threaded
+
+    graph = dask_graph.graph
+    stopped: list[str] = []
+    with ExitStack() as stack:
+        runner, journal = open_runner(graph, butler.datastore, butler.root, settings, stack)
+        stack.enter_context(single_threaded_algebra())
+
+        def stop(reason: str) -> None:
+            stopped.append(reason)
+            plan.stopping.set()
+
+        recorder = Recorder(
+            graph, butler.registry_tables, fail_fast=fail_fast, on_progress=progress, on_stop=stop
+        )
+        plan = stack.enter_context(opened(OpenPlan(graph, runner, _LocalReporter(recorder.put), journal)))
+        pool = stack.enter_context(ThreadPoolExecutor(threads, "quantum")) if threads > 1 else None
+        recorder.start()
+        try:
+            for clusters in dask_graph.windows(window):
+                tasks, sinks = dask_graph.tasks(clusters)
+                if pool is None:
+                    get_sync(tasks, sinks)
+                else:
+                    get_threaded(tasks, sinks, pool=pool)
+                if plan.stopping.is_set():
+                    break
+        except BaseException:
+            # Quanta that run in other threads finish and are recorded; no further one starts.
+            plan.stopping.set()
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        finally:
+            recorder.close()
+    state = recorder.progress()
+    return RunEnd(state.counts, state.failures, recorder.ledger.adopted, stopped[0] if stopped else "")
+
+
+@contextmanager
+def single_threaded_algebra() -> Iterator[None]:
+    """Hold BLAS to one thread inside the block, so that quanta are the only parallel thing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # the limit is the process's; it is not ours to change from a thread
+        return
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        yield
+        return
+    with threadpool_limits(1, user_api="blas"):
+        yield

@@ -1,0 +1,453 @@
+"""QuantumRunner: runs one quantum and says how it ended.
+
+Order of what reaches the disk: the task's outputs, the log, and last the metadata, each under a temporary name
+and then renamed. The metadata file is therefore the commit marker: where it exists, everything of the quantum
+does. It lists the files of the quantum, so a quantum that finds its marker (its worker died before it could
+report, or the registry was never told) reports the same again and runs nothing.
+
+This is the one place where errors of tasks are caught.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import resource
+import socket
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DatasetFileError, PipelineGraphError
+from ..graph.quantum import Quantum
+from ..pipeline.pipeline_task import ExecutionResources, PipelineTask, QuantumContext
+from ..pipeline.quantum_outcome import AnnotatedPartialOutputsError, NoWorkFound, RepeatableQuantumError
+from ..pipeline.task_metadata import TaskMetadata
+from ..quantum_butler import QuantumButler
+from ..vocabulary.file_record import FileRecord
+from .hand_over import HandOver
+from .log_capture import LogCapture, LogRecords
+from .quantum_report import QuantumReport, QuantumStatus
+
+if TYPE_CHECKING:
+    from ..datastore.file_datastore import FileDatastore
+    from ..graph.quantum_graph import QuantumGraph, TaskColumns
+    from ..vocabulary.dataset import DatasetRef
+
+_LOG = logging.getLogger("butler_dask.quantum")
+_HOST = socket.gethostname()
+_MARKER_VERSION = 1
+
+
+class QuantumRunner:
+    """Runs quanta of one graph in one process.
+
+    Parameters
+    ----------
+    graph : `QuantumGraph`
+        Where they are.
+    datastore : `FileDatastore`
+        Where datasets are read and written; the registry is never touched.
+    capture : `LogCapture`
+        Installed on the root logger; keeps the log lines of each quantum.
+    resources : `ExecutionResources`, optional
+        What a quantum may use.
+    retries : `int`
+        How often a quantum that raises is run again, `RepeatableQuantumError` excepted.
+    adopt_foreign : `bool`
+        Whether work that another plan finished in this run is taken over; work of this plan always is.
+    raise_on_partial_outputs : `bool`
+        Whether `AnnotatedPartialOutputsError` is a failure; otherwise what was written counts.
+    debug : `bool`
+        Whether an error of a task is raised here, for a debugger, and not reported.
+
+    Notes
+    -----
+    A task object is made once a thread and task, and used for all its quanta.
+    """
+
+    def __init__(
+        self,
+        graph: QuantumGraph,
+        datastore: FileDatastore,
+        capture: LogCapture,
+        *,
+        resources: ExecutionResources | None = None,
+        retries: int = 0,
+        adopt_foreign: bool = True,
+        raise_on_partial_outputs: bool = True,
+        debug: bool = False,
+    ) -> None:
+        self.graph, self.datastore, self.capture = graph, datastore, capture
+        self.resources = resources or ExecutionResources()
+        self.retries, self.adopt_foreign, self.debug = retries, adopt_foreign, debug
+        self.raise_on_partial_outputs = raise_on_partial_outputs
+        self._local = threading.local()
+
+    def run(
+        self,
+        row: int,
+        *,
+        doubtful: Collection[int] = (),
+        hand_over: HandOver | None = None,
+    ) -> QuantumReport:
+        """Run a quantum, or find that it was finished before.
+
+        Parameters
+        ----------
+        row : `int`
+            Row in the graph.
+        doubtful : collection of `int`
+            Rows of quanta that did not write all their outputs: those inputs are looked for.
+        hand_over : `HandOver`, optional
+            Objects handed over inside this process.
+
+        Returns
+        -------
+        report : `QuantumReport`
+            How it ended; errors of the task are in it.
+        """
+        quantum = self.graph.quantum(row)
+        adopted = self._adopt(row, quantum)
+        if adopted is not None:
+            return adopted
+        attempt = 0
+        while True:
+            attempt += 1
+            report, may_retry = self._attempt(row, quantum, attempt, doubtful, hand_over)
+            if report.succeeded or not may_retry or attempt > self.retries:
+                return report
+            _LOG.warning(
+                "%s %s failed, attempt %d of %d: %s: %s",
+                quantum.taskLabel,
+                quantum.dataId,
+                attempt,
+                self.retries + 1,
+                report.error_type,
+                report.error_message,
+            )
+
+    # -- one attempt ------------------------------------------------------------------------------------------
+
+    def _attempt(
+        self,
+        row: int,
+        quantum: Quantum,
+        attempt: int,
+        doubtful: Collection[int],
+        hand_over: HandOver | None,
+    ) -> tuple[QuantumReport, bool]:
+        """Run a quantum once; return the report, and whether another attempt can help."""
+        start_ns, cpu = time.time_ns(), time.thread_time()
+        _forget_peak_rss()
+        outputs = {ref.id: ref for refs in quantum.outputs_by_connection.values() for ref in refs}
+        files = self._input_files(row)
+        if hand_over is None:
+            butler = QuantumButler(self.datastore, files, outputs)
+        else:
+            butler = QuantumButler(
+                self.datastore,
+                files,
+                outputs,
+                memory=hand_over.objects,
+                last_uses=hand_over.last_uses(row),
+                kept=hand_over.kept,
+            )
+        report = QuantumReport(row, "success", attempt=attempt, host=_HOST, start_ns=start_ns)
+        label = f"{quantum.taskLabel}:{quantum.dataId}"
+        may_retry = True
+        try:
+            with self.capture.quantum(label, self.graph.run) as lines:
+                marker = TaskMetadata()
+                try:
+                    status = self._run_task(row, quantum, butler, marker, doubtful)
+                except Exception as error:
+                    if self.debug:
+                        raise
+                    may_retry = not isinstance(error, RepeatableQuantumError)
+                    raise _Failed from error
+                written = self._commit(quantum, butler, lines, marker, status)
+        except BaseException as error:
+            # What a failed or interrupted quantum wrote is of no use to anybody.
+            with contextlib.suppress(OSError):
+                self.datastore.remove([r.path for r in butler.written.values()])
+            cause = error.__cause__ if isinstance(error, _Failed) else error
+            if not isinstance(cause, Exception) or self.debug:
+                raise
+            report = _failure(report, cause)
+            _LOG.error(
+                "%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, type(cause).__name__, cause
+            )
+        else:
+            rows = self._output_rows(row)
+            report = replace(
+                report,
+                status=status,
+                written=tuple((rows[id_], record) for id_, record in written.items()),
+                complete=len(written) == len(rows),
+            )
+        report = replace(
+            report,
+            end_ns=time.time_ns(),
+            cpu_s=time.thread_time() - cpu,
+            peak_rss_bytes=_peak_rss_bytes(),
+        )
+        return report, may_retry
+
+    def _run_task(
+        self,
+        row: int,
+        quantum: Quantum,
+        butler: QuantumButler,
+        marker: TaskMetadata,
+        doubtful: Collection[int],
+    ) -> QuantumStatus:
+        """Run the task of a quantum and fill in the marker; return ``success`` or ``no_work``."""
+        _note_resources(marker, "prep")
+        status: QuantumStatus = "success"
+        task_columns = self.graph.task_of(row)
+        task, connections = self._task(task_columns)
+        task.emptyMetadata()
+        _note_resources(marker, "start")
+        try:
+            if doubtful:
+                quantum = self._without_missing_inputs(row, quantum, connections, doubtful)
+            inputs, outputs = connections.buildDatasetRefs(quantum)
+            task.runQuantum(QuantumContext(butler, quantum, resources=self.resources), inputs, outputs)
+        except NoWorkFound as reason:
+            task.log.info("Nothing to do for %s: %s", quantum.dataId, reason)
+            status = "no_work"
+        except AnnotatedPartialOutputsError as error:
+            if self.raise_on_partial_outputs:
+                raise
+            task.log.warning("Partial outputs of %s are kept: %s", quantum.dataId, error)
+        _note_resources(marker, "end")
+        own = task.getFullMetadata() if task.config.saveMetadata else TaskMetadata()
+        marker.metadata["task"] = own  # taken out again by _commit
+        return status
+
+    def _commit(
+        self,
+        quantum: Quantum,
+        butler: QuantumButler,
+        lines: LogRecords,
+        marker: TaskMetadata,
+        status: QuantumStatus,
+    ) -> dict[uuid.UUID, FileRecord]:
+        """Write log and, last, metadata; return all files of the quantum."""
+        log_ref, metadata_ref = quantum.log_ref, quantum.metadata_ref
+        if log_ref is not None:
+            butler.put(lines, log_ref)
+        full = marker.metadata.pop("task")
+        written = butler.written
+        marker.scalars |= {
+            "__version__": _MARKER_VERSION,
+            "status": status,
+            "plan": self.graph.plan_id,
+            "id": str(quantum.id),
+        }
+        marker.arrays |= {
+            "inputs": [str(i) for i in sorted(butler.read)],
+            "outputs": [str(i) for i in written],
+            "outputPaths": [r.path for r in written.values()],
+            "outputFormatters": [r.formatter for r in written.values()],
+            "outputStorageClasses": [r.storage_class for r in written.values()],
+            "outputSizes": [r.size for r in written.values()],
+            "outputChecksums": [r.checksum for r in written.values()],
+        }
+        full.metadata["quantum"] = marker
+        if metadata_ref is not None:
+            butler.put(full, metadata_ref)
+        return dict(butler.written)
+
+    # -- inputs -----------------------------------------------------------------------------------------------
+
+    def _output_rows(self, row: int) -> dict[uuid.UUID, int]:
+        return {self.graph.dataset_id(i): i for i in self.graph.outputs_of.of(row).tolist()}
+
+    def _input_files(self, row: int) -> dict[uuid.UUID, FileRecord]:
+        """Return where the inputs are stored: as recorded, or where this graph's quanta put them."""
+        graph = self.graph
+        files: dict[uuid.UUID, FileRecord] = {}
+        for dataset_row in dict.fromkeys(graph.inputs_of.of(row).tolist()):
+            ref = graph.ref(dataset_row)
+            files[ref.id] = graph.file_record(dataset_row) or self.datastore.predicted_record(ref)
+        return files
+
+    def _without_missing_inputs(
+        self, row: int, quantum: Quantum, connections: Any, doubtful: Collection[int]
+    ) -> Quantum:
+        """Return the quantum without inputs that were not written after all, adjusted by its task.
+
+        Raises
+        ------
+        NoWorkFound
+            If what is left is too little.
+        """
+        graph = self.graph
+        missing: set[uuid.UUID] = set()
+        for dataset_row in graph.inputs_of.of(row).tolist():
+            if int(graph.producer[dataset_row]) in doubtful:
+                ref = graph.ref(dataset_row)
+                if not self.datastore.exists(self.datastore.predicted_record(ref).path):
+                    missing.add(ref.id)
+        if not missing:
+            return quantum
+        inputs: dict[str, Sequence[DatasetRef]] = {
+            name: [r for r in refs if r.id not in missing]
+            for name, refs in quantum.inputs_by_connection.items()
+        }
+        known = connections.allConnections
+        adjusted, _ = connections.adjustQuantum(
+            {name: (known[name], refs) for name, refs in inputs.items()},
+            {n: (known[n], refs) for n, refs in quantum.outputs_by_connection.items() if n in known},
+            quantum.taskLabel,
+            quantum.dataId,
+        )
+        inputs |= {name: list(refs) for name, (_, refs) in adjusted.items()}
+        return replace(quantum, inputs_by_connection=inputs)
+
+    # -- tasks ------------------------------------------------------------------------------------------------
+
+    def _task(self, columns: TaskColumns) -> tuple[PipelineTask, Any]:
+        """Return the task object of this thread and its connections."""
+        known: dict[str, tuple[PipelineTask, Any]] = self._local.__dict__
+        found = known.get(columns.label)
+        if found is None:
+            found = known[columns.label] = self._make_task(columns)
+        return found
+
+    def _make_task(self, columns: TaskColumns) -> tuple[PipelineTask, Any]:
+        task_class = find_task_class(columns.task_class_name)
+        config = task_config(task_class, columns.config_text)
+        init_inputs = {
+            d.connection: self.datastore.get(d.file or self.datastore.predicted_record(d.ref), d.ref)
+            for d in self.graph.init_inputs
+            if d.label == columns.label
+        }
+        task = task_class(config=config, initInputs=init_inputs)
+        return task, config.ConnectionsClass(config=config)
+
+    # -- adoption ---------------------------------------------------------------------------------------------
+
+    def _adopt(self, row: int, quantum: Quantum) -> QuantumReport | None:
+        """Return the report of work that was finished before, or `None`."""
+        marker_ref = quantum.metadata_ref
+        if marker_ref is None:
+            return None
+        record = self.datastore.predicted_record(marker_ref)
+        if not self.datastore.exists(record.path):
+            return None
+        try:
+            marker: TaskMetadata = self.datastore.get(record, marker_ref).metadata["quantum"]
+            same_plan = marker.scalars["plan"] == self.graph.plan_id
+            status: Any = marker.scalars["status"]
+            listed = _listed_files(marker)
+        except (KeyError, ValueError, DatasetFileError) as error:
+            _LOG.warning("%s is not read as a commit marker (%r); the quantum is run", record.path, error)
+            return None
+        if not (same_plan or self.adopt_foreign):
+            return None
+        rows = {}
+        for dataset_row in self.graph.outputs_of.of(row).tolist():
+            ref = self.graph.ref(dataset_row)
+            rows[self.datastore.predicted_record(ref).path] = dataset_row
+        if not all(path in rows and self.datastore.check(file) is None for path, file in listed.items()):
+            return None
+        # Where it lies already; its size is read, nothing is moved.
+        listed[record.path] = self.datastore.ingest(self.datastore.uri(record.path), marker_ref, "auto")
+        return QuantumReport(
+            row,
+            status,
+            written=tuple((rows[path], file) for path, file in listed.items()),
+            complete=len(listed) == len(rows),
+            adopted=True,
+            host=_HOST,
+            start_ns=_utc_ns(marker.scalars.get("startUtc")),
+            end_ns=_utc_ns(marker.scalars.get("endUtc")),
+            cpu_s=_number(marker, "endCpuTime") - _number(marker, "startCpuTime"),
+            peak_rss_bytes=int(_number(marker, "endMaxResidentSetSize")),
+        )
+
+
+class _Failed(Exception):
+    """Carries the error of a task as its cause past the log capture."""
+
+
+def find_task_class(name: str) -> type[PipelineTask]:
+    """Import a task class by its dotted name.
+
+    Raises
+    ------
+    PipelineGraphError
+        If there is no such class.
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise PipelineGraphError(f"Task class {name!r} cannot be imported: {error}") from error
+    return found  # type: ignore[no-any-return]
+
+
+def task_config(task_class: type[PipelineTask], text: str) -> Any:
+    """Return the configuration of a task from the overrides a graph carries."""
+    config = task_class.ConfigClass()
+    if text:
+        config.loadFromString(text)
+    return config
+
+
+def _listed_files(marker: TaskMetadata) -> dict[str, FileRecord]:
+    arrays: Mapping[str, Any] = marker.arrays
+    columns = ("outputPaths", "outputFormatters", "outputStorageClasses", "outputSizes", "outputChecksums")
+    rows = zip(*(arrays[c] for c in columns), strict=True)
+    return {str(path): FileRecord(str(path), *rest) for path, *rest in rows}
+
+
+def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    text = "".join(traceback.format_exception(error))
+    return replace(
+        report, status="failure", error_type=name, error_message=str(error), error_traceback=text
+    )
+
+
+def _note_resources(marker: TaskMetadata, when: str) -> None:
+    """Note time and resources used, under the reference's names."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    marker.scalars |= {
+        f"{when}Utc": datetime.now(UTC).isoformat(),
+        f"{when}CpuTime": time.thread_time(),
+        f"{when}UserTime": usage.ru_utime,
+        f"{when}SystemTime": usage.ru_stime,
+        f"{when}MaxResidentSetSize": usage.ru_maxrss * 1024,
+    }
+
+
+def _number(marker: TaskMetadata, name: str) -> float:
+    value = marker.scalars.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _utc_ns(text: object) -> int:
+    if not isinstance(text, str):
+        return 0
+    return int(datetime.fromisoformat(text).timestamp() * 1e6) * 1000
+
+
+def _forget_peak_rss() -> None:
+    """Start the peak of resident memory anew, where the system can (Linux: proc(5), ``clear_refs``)."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as stream:
+        stream.write("5")
+
+
+def _peak_rss_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,117 @@
+"""Recovery: what workers finished and the registry was never told, because its writer was killed.
+
+Workers note each finished quantum in a journal. Before a run is extended (and when a run ends other than by
+itself) the journals are read, what the registry lacks is recorded, and they are dropped. A report is recorded
+only if all its files are there, so that recorded implies readable whatever happened in between.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import FormatVersionError
+from ..graph.graph_file import read_graph
+from ..graph.quantum_graph import METADATA_CONNECTION
+from .journal import Journal, journal_directory, plan_path
+from .quantum_report import QuantumReport
+from .recorder import BATCH_QUANTA, write_reports
+
+if TYPE_CHECKING:
+    from ..butler import Butler
+    from ..graph.quantum_graph import QuantumGraph
+
+_LOG = logging.getLogger("butler_dask.recovery")
+
+
+def recover_run(butler: Butler, run: str) -> int:
+    """Record what finished in a run and was not recorded; call it before a graph is built for the run.
+
+    Parameters
+    ----------
+    butler : `Butler`
+        A writeable butler.
+    run : `str`
+        RUN collection.
+
+    Returns
+    -------
+    n : `int`
+        Number of quanta recorded.
+    """
+    recovered = 0
+    for path in sorted(journal_directory(butler.root, run).glob("*.plan")):
+        if not _journals(butler.root, run, path.stem):
+            path.unlink(missing_ok=True)
+            continue
+        try:
+            graph = read_graph(path)
+        except FormatVersionError as error:
+            _LOG.warning("Journals of %s are left alone: %s", run, error)
+            continue
+        recovered += recover_plan(butler, graph)
+        forget_plan(butler.root, run, graph.plan_id)
+    if recovered:
+        _LOG.info("Recorded %d quanta that an interrupted run had finished", recovered)
+    return recovered
+
+
+def recover_plan(butler: Butler, graph: QuantumGraph) -> int:
+    """Record what the journals of one plan have and the registry lacks; the journals stay.
+
+    Parameters
+    ----------
+    butler : `Butler`
+        A writeable butler.
+    graph : `QuantumGraph`
+        The plan.
+
+    Returns
+    -------
+    n : `int`
+        Number of quanta recorded.
+    """
+    paths = _journals(butler.root, graph.run, graph.plan_id)
+    if not paths:
+        return 0
+    known = _recorded_metadata(butler, graph)
+    lacking: dict[int, QuantumReport] = {}
+    for path in paths:
+        for report in Journal.read(path):
+            ids = {graph.dataset_id(row).bytes for row, _ in report.written}
+            if ids.isdisjoint(known) and _all_there(butler, report):
+                lacking.setdefault(report.row, report)
+    reports = list(lacking.values())
+    for begin in range(0, len(reports), BATCH_QUANTA):
+        write_reports(butler.registry_tables, graph, reports[begin : begin + BATCH_QUANTA])
+    return len(reports)
+
+
+def forget_plan(root: str, run: str, plan_id: str) -> None:
+    """Remove a plan's copy and its journals: all of it is recorded."""
+    for path in _journals(root, run, plan_id):
+        path.unlink(missing_ok=True)
+    plan_path(root, run, plan_id).unlink(missing_ok=True)
+    directory = journal_directory(root, run)
+    top = journal_directory(root, "")
+    while directory != top and directory.is_dir() and not any(directory.iterdir()):
+        directory.rmdir()
+        directory = directory.parent
+
+
+def _journals(root: str, run: str, plan_id: str) -> list[Path]:
+    return sorted(journal_directory(root, run).glob(f"{plan_id}.*.jsonl"))
+
+
+def _recorded_metadata(butler: Butler, graph: QuantumGraph) -> set[bytes]:
+    """Return the ids of the metadata datasets recorded in the run: one a finished quantum."""
+    names = [
+        c.dataset_type.name for t in graph.tasks for c in t.connections if c.name == METADATA_CONNECTION
+    ]
+    tables = butler.registry_tables.existing_in_run(graph.run, names)
+    return {row.tobytes() for table in tables.values() for row in table.ids}
+
+
+def _all_there(butler: Butler, report: QuantumReport) -> bool:
+    return all(butler.datastore.exists(file.path) for _, file in report.written)

@@ -1,0 +1,254 @@
+"""ButlerSchedulerPlugin: hears from quanta on Dask's scheduler and hands on to the recorder.
+
+Hooks run on the scheduler's event loop, so they only put events in a queue; the recorder's thread does the rest.
+Successes and failures arrive with the completion of a Dask task, as its metadata; starts arrive as events. When
+a worker dies the plugin takes Dask's blame back from the tasks that were only queued on it, and fails the
+quantum that was running at its third strike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from distributed import SchedulerPlugin
+
+from .distributed_private import forgive, last_warning, rows_of_task, take_task_metadata
+from .quantum_report import QuantumReport
+from .recorder import Progress, Recorder
+from .run_ledger import QuantumFailure, QuantumGivenUp, QuantumStarted, StrikeBook
+from .worker_plugin import PlanLocation
+
+if TYPE_CHECKING:
+    from distributed import Scheduler
+
+    from .dask_graph import Key
+
+_LOG = logging.getLogger("butler_dask.scheduler")
+
+
+class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distributed ships no types
+    """Records a run from the scheduler's side.
+
+    Parameters
+    ----------
+    location : `PlanLocation`
+        The plan; the scheduler's host must see the repository.
+    run_tag : `str`
+        Ending of the keys' first element, by which the plugin knows its tasks.
+    fail_fast : `bool`
+        Whether the first failure stops the run.
+
+    Notes
+    -----
+    An error in a hook is swallowed by Dask; hooks therefore catch, count and report them (`hook_errors`).
+    """
+
+    def __init__(self, location: PlanLocation, run_tag: str, fail_fast: bool = False) -> None:
+        self.name = location.topic
+        self.location, self.run_tag, self.fail_fast = location, run_tag, fail_fast
+        self.hook_errors: list[str] = []
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Open the plan and the registry, start the recorder."""
+        self._scheduler = scheduler
+        self._loop = asyncio.get_running_loop()
+        self._book = StrikeBook()
+        self._stack = ExitStack()
+        self.recorder = await asyncio.to_thread(self._open)
+
+    def _open(self) -> Recorder:
+        from ..butler import Butler
+        from ..graph.graph_file import read_graph
+
+        graph = read_graph(self.location.path)
+        butler = Butler(self.location.root, writeable=True)
+        self._stack.callback(butler.close)
+        return Recorder(
+            graph,
+            butler.registry_tables,
+            fail_fast=self.fail_fast,
+            on_progress=self._on_progress,
+            on_stop=self._on_stop,
+        ).start()
+
+    async def finish(self) -> dict[str, Any]:
+        """Write all that has arrived, end the recorder; return the state of the run as plain values."""
+        await asyncio.to_thread(self._close)
+        return self.state()
+
+    async def drain(self) -> dict[str, Any]:
+        """Write all that has arrived; return the state of the run as plain values."""
+        await asyncio.to_thread(self._drain)
+        return self.state()
+
+    def _drain(self) -> None:
+        try:
+            self.recorder.drain()
+        except Exception as error:  # noqa: BLE001 -- told to the client by state()
+            _LOG.debug("drain: %r", error)
+
+    def _close(self) -> None:
+        try:
+            self.recorder.close()
+        except Exception as error:  # noqa: BLE001 -- told to the client by state()
+            _LOG.debug("close: %r", error)
+        self._stack.close()
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of the run as plain values."""
+        message = progress_message(self.recorder.progress())
+        error = self.recorder.error
+        return message | {
+            "unfinished": self.recorder.ledger.unfinished().tolist(),
+            "adopted": self.recorder.ledger.adopted,
+            "transactions": self.recorder.transactions,
+            "recording_error": "" if error is None else f"{type(error).__name__}: {error}",
+            "hook_errors": list(self.hook_errors),
+        }
+
+    async def before_close(self) -> None:
+        """Write all that has arrived before the scheduler ends."""
+        await asyncio.to_thread(self._close)
+
+    # -- hooks ------------------------------------------------------------------------------------------------
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Take note of starts, and of workers that died."""
+        try:
+            if topic == self.location.topic and msg.get("action") == "started":
+                worker, row = msg["worker"], int(msg["row"])
+                self._book.started(worker, row, int(msg["slot"]))
+                self.recorder.put(QuantumStarted(row, worker))
+            elif topic == "all" and isinstance(msg, dict) and msg.get("action") == "remove-worker":
+                self._worker_removed(msg["worker"], msg["processing-tasks"], msg["expected"])
+        except Exception as error:  # noqa: BLE001 -- Dask would swallow it
+            self._hook_failed(error)
+
+    def transition(
+        self, key: Key, start: str, finish: str, *args: Any, stimulus_id: str, **kwargs: Any
+    ) -> None:
+        """Take the reports of a Dask task that ended."""
+        if start != "processing" or finish not in ("memory", "erred") or not self._is_ours(key):
+            return
+        try:
+            if finish == "memory":
+                for message in take_task_metadata(self._scheduler, key, kwargs.get("metadata")):
+                    report = QuantumReport.from_message(message)
+                    self._book.ended(kwargs["worker"], report.row)
+                    self.recorder.put(report)
+            else:
+                self._task_failed(key, kwargs)
+        except Exception as error:  # noqa: BLE001 -- Dask would swallow it
+            self._hook_failed(error)
+
+    def _task_failed(self, key: Key, details: Mapping[str, Any]) -> None:
+        """Fail the quantum a Dask task was at: its worker died once too often, or the engine itself failed."""
+        rows = rows_of_task(self._scheduler, key)
+        states = self.recorder.ledger.states
+        running = [r for r in self._book.running(details.get("worker") or "") if r in rows]
+        guilty = running or [r for r in rows if states[r] < 2][:1] or list(rows[:1])
+        text = str(details.get("exception_text") or "")
+        if not text or "KilledWorker" in text:
+            kind = "KilledWorker"
+            text = (
+                f"Its worker died {self._book.allowed} times while running it; the last was "
+                f"{details.get('worker')}. Likely causes: not enough memory (see peak memory of its siblings in "
+                "`pipetask report`), or a crash in compiled code."
+            )
+        else:
+            kind = text.split("(", 1)[0]
+        for row in guilty:
+            self.recorder.put(QuantumGivenUp(row, kind, text))
+
+    def _worker_removed(self, worker: str, keys: Any, expected: bool) -> None:
+        ours = [k for k in keys if self._is_ours(k)]
+        if expected:
+            self._book.worker_died(worker)
+            return
+        rows_of = {k: rows_of_task(self._scheduler, k) for k in ours}
+        verdicts = self._book.worker_died(worker, [r[0] for r in rows_of.values() if r])
+        forgive(self._scheduler, ours)
+        for verdict in verdicts:
+            if verdict.row is None:
+                continue
+            _LOG.warning(
+                "Worker %s died at quantum %d (%d of %d times)",
+                worker,
+                verdict.row,
+                verdict.strikes,
+                self._book.allowed,
+            )
+            if verdict.strikes == self._book.allowed - 1:
+                for key, rows in rows_of.items():
+                    if verdict.row in rows:
+                        last_warning(self._scheduler, key)
+
+    def _is_ours(self, key: Any) -> bool:
+        return isinstance(key, tuple) and isinstance(key[0], str) and key[0].endswith(self.run_tag)
+
+    def _hook_failed(self, error: Exception) -> None:
+        _LOG.exception("Hook of butler_dask failed", exc_info=error)
+        self.hook_errors.append(f"{type(error).__name__}: {error}")
+
+    # -- from the recorder's thread ----------------------------------------------------------------------------
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._publish(progress_message(progress))
+
+    def _on_stop(self, reason: str) -> None:
+        self._publish({"stop": reason})
+
+    def _publish(self, message: dict[str, Any]) -> None:
+        if not self._loop.is_closed():
+            topic = progress_topic(self.location.plan_id)
+            self._loop.call_soon_threadsafe(self._scheduler.log_event, topic, message)
+
+
+def progress_topic(plan_id: str) -> str:
+    """Return the topic clients hear of a run's progress on."""
+    return f"butler-progress-{plan_id}"
+
+
+def progress_message(progress: Progress) -> dict[str, Any]:
+    """Return a progress as plain values."""
+    return {
+        "counts": {label: dict(by) for label, by in progress.counts.items()},
+        "failures": [[f.row, f.error_type, f.message, f.traceback] for f in progress.failures],
+        "elapsed_s": progress.elapsed_s,
+        "finished": progress.finished,
+    }
+
+
+def progress_of_message(message: Mapping[str, Any]) -> Progress:
+    """Return the progress of a message."""
+    return Progress(
+        message["counts"],
+        tuple(QuantumFailure(*f) for f in message["failures"]),
+        message["elapsed_s"],
+        message["finished"],
+    )
+
+
+async def drain_on_scheduler(plan_id: str, close: bool, dask_scheduler: Any = None) -> dict[str, Any]:
+    """Write all that has arrived of a run; for ``Client.run_on_scheduler``.
+
+    Parameters
+    ----------
+    plan_id : `str`
+        Which run.
+    close : `bool`
+        Whether it has ended.
+    dask_scheduler : `distributed.Scheduler`
+        Filled in by Dask.
+
+    Returns
+    -------
+    state : `dict`
+        As `ButlerSchedulerPlugin.state`.
+    """
+    plugin: ButlerSchedulerPlugin = dask_scheduler.plugins[f"butler-{plan_id}"]
+    return await (plugin.finish() if close else plugin.drain())

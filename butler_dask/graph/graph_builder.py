@@ -1,0 +1,574 @@
+"""Builds a QuantumGraph from a pipeline and a repository, a column at a time.
+
+For each connected part of the pipeline one query finds the data IDs of all its dimensions together, joined
+with the overall inputs that exist. Then the tasks are taken in the order they run: what is finished already
+is skipped, what lacks inputs left out, prerequisites are looked up for the rest, and what remains offers its
+outputs to the tasks behind it. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import (
+    EmptyQuantumGraphError,
+    InitInputMissingError,
+    MissingCollectionError,
+    OutputExistsError,
+    QuantumGraphBuilderError,
+)
+from ..pipeline.pipeline_graph import PipelineGraph
+from ..pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode
+from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from .common_data_ids import CommonDataIds, Projection
+from .dataset_pool import DatasetPool
+from .dataset_query_constraint import ALL, DatasetQueryConstraint
+from .dataset_search import DatasetSearch, check_prerequisites
+from .graph_assembly import DraftEdges, DraftTask, assemble
+from .quantum_adjustment import adjust_quanta, adjusts_quanta
+from .quantum_graph import GraphConnection, InitDataset, QuantumGraph
+from .record_cache import RecordCache
+
+if TYPE_CHECKING:
+    from ..butler import Butler
+
+_EXAMPLES = 3
+"""Data IDs shown of many."""
+
+
+def build_quantum_graph(
+    pipeline_graph: PipelineGraph,
+    butler: Butler,
+    *,
+    where: str = "",
+    bind: Mapping[str, Any] | None = None,
+    data_id: Mapping[str, Any] | None = None,
+    input_collections: Sequence[str],
+    output_run: str,
+    output: str | None = None,
+    skip_existing_in: Sequence[str] = (),
+    clobber: bool = False,
+    dataset_query_constraint: DatasetQueryConstraint = ALL,
+    data_id_tables: Iterable[DataIdTable] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> QuantumGraph:
+    """Build the graph of all executions a pipeline needs for some data.
+
+    Parameters
+    ----------
+    pipeline_graph : `PipelineGraph`
+        The tasks.
+    butler : `Butler`
+        The repository; it is only read.
+    where : `str`
+        Expression that selects data IDs (``-d``).
+    bind : mapping, optional
+        Values of names in ``where``.
+    data_id : mapping, optional
+        Values that hold for all data IDs.
+    input_collections : sequence of `str`
+        Where inputs are searched, in order; chains are flattened.
+    output_run : `str`
+        RUN the outputs will be in; it need not exist.
+    output : `str`, optional
+        CHAINED collection the run will be in, kept for information.
+    skip_existing_in : sequence of `str`
+        Quanta are skipped whose metadata (or whose every output) exist there; what they made is read by the
+        quanta behind them.
+    clobber : `bool`
+        Overwrite outputs that exist in ``output_run``, under the ids they have.
+    dataset_query_constraint : `DatasetQueryConstraint`
+        Which overall inputs must exist for a data ID to be considered at all.
+    data_id_tables : iterable of `DataIdTable`
+        Only data IDs found in each of these tables are considered.
+    metadata : mapping, optional
+        Facts to keep with the graph (JSON values).
+
+    Returns
+    -------
+    graph : `QuantumGraph`
+        It has no quantum if all were skipped: ``metadata["skipped"]`` counts them. ``metadata["notes"]`` says
+        what was left out and why.
+
+    Raises
+    ------
+    EmptyQuantumGraphError
+        If there is nothing to do and nothing was done; the reasons are given.
+    PrerequisiteMissingError
+        If a prerequisite input is missing.
+    OutputExistsError
+        If an output exists in the run and nothing says to skip or overwrite it.
+    InitInputMissingError
+        If a dataset a task is constructed with is missing.
+    """
+    pipeline = pipeline_graph.copy()
+    pipeline.resolve(butler.registry)
+    build = _Build(
+        pipeline,
+        butler,
+        _Question(where, bind, data_id, tuple(data_id_tables), dataset_query_constraint),
+        tuple(c.name for c in butler.registry_tables.flatten(list(input_collections)))
+        if input_collections
+        else (),
+        output_run,
+        tuple(skip_existing_in),
+        clobber,
+    )
+    build.find_data_ids()
+    for task in pipeline.tasks.values():
+        build.add_task(task)
+    check_prerequisites(build.lacking, build.inputs)
+    init_inputs, init_outputs = build.init_datasets()
+    build.check_not_empty()
+    facts: dict[str, Any] = {
+        "where": where,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "user": getpass.getuser(),
+        "output_run": output_run,
+        "datastore_root": str(butler.datastore.root),
+        "skip_existing_in": list(skip_existing_in),
+        "clobber": clobber,
+        "skipped": build.skipped,
+        "notes": build.notes,
+    }
+    return assemble(
+        build.drafts,
+        build.pools,
+        build.records,
+        run=output_run,
+        output=output,
+        inputs=build.inputs,
+        init_inputs=init_inputs,
+        init_outputs=init_outputs,
+        metadata={**facts, **(metadata or {})},
+    )
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What was asked for."""
+
+    where: str
+    bind: Mapping[str, Any] | None
+    data_id: Mapping[str, Any] | None
+    tables: tuple[DataIdTable, ...]
+    constraint: DatasetQueryConstraint
+
+
+@dataclass
+class _Part:
+    """A connected part of the pipeline and the answer to its query."""
+
+    labels: list[str]
+    dimensions: DimensionGroup
+    datasets: list[tuple[str, tuple[str, ...]]]
+    common: CommonDataIds
+
+
+@dataclass
+class _Build:
+    """A graph in the making."""
+
+    pipeline: PipelineGraph
+    butler: Butler
+    question: _Question
+    inputs: tuple[str, ...]
+    run: str
+    skip_in: tuple[str, ...]
+    clobber: bool
+    drafts: list[DraftTask] = field(default_factory=list)
+    pools: dict[str, DatasetPool] = field(default_factory=dict)
+    lacking: list[tuple[str, Edge, DimensionGroup, list[DataCoordinate], int]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.records = RecordCache(self.butler.registry_tables)
+        self.search = DatasetSearch(self.butler, self.inputs, self.records)
+        self.parts: list[_Part] = []
+        self._part_of: dict[str, _Part] = {}
+        # Predicted datasets by type: 1 will exist, 0 will not, -1 not known yet (its quantum was skipped).
+        self._available: dict[str, NDArray[np.int8]] = {}
+        self._overall: dict[str, NDArray[np.int64]] = {}
+        try:
+            self.butler.registry_tables.get_collection(self.run)
+            self.run_exists = True
+        except MissingCollectionError:
+            self.run_exists = False
+
+    # -- data IDs -----------------------------------------------------------------------------------------
+
+    def find_data_ids(self) -> None:
+        """Ask one query for each connected part of the pipeline."""
+        for labels in _connected_parts(self.pipeline):
+            nodes = _regular_nodes(self.pipeline, labels)
+            group = DimensionUniverse().empty.union(
+                *(self.pipeline.tasks[label].dimensions for label in labels),
+                *(node.dimensions for node in nodes),
+            )
+            datasets = [
+                (node.name, self.inputs) for node in nodes if self.question.constraint.applies_to(node)
+            ]
+            table = self._query(group, datasets)
+            part = _Part(labels, group, datasets, CommonDataIds(table))
+            self.parts.append(part)
+            self._part_of.update(dict.fromkeys(labels, part))
+
+    def _query(self, group: DimensionGroup, datasets: Sequence[tuple[str, tuple[str, ...]]]) -> DataIdTable:
+        if any(not self.search.is_registered(name) for name, _ in datasets):
+            return DataIdTable.empty(group)
+        question = self.question
+        table: DataIdTable = self.butler.registry_tables.query_data_ids(
+            group, where=question.where, bind=question.bind, data_id=question.data_id, datasets=datasets
+        )
+        for given in question.tables:
+            names = [n for n in given.dimensions.required if n in table.columns]
+            if names:
+                table = table.take(table.match(given, names) >= 0)
+        return table
+
+    def check_not_empty(self) -> None:
+        """Raise if no quantum is left and none was skipped."""
+        if any(d.alive.any() for d in self.drafts) or any(self.skipped.values()):
+            return
+        reasons = list(self.notes)
+        for part in self.parts:
+            if not len(part.common):
+                reasons += self._reasons(part)
+        raise EmptyQuantumGraphError(
+            "There is nothing to run: no data ID fulfils all conditions of the pipeline.", reasons
+        )
+
+    def _reasons(self, part: _Part) -> list[str]:
+        question = self.question
+        where = ", ".join(map(repr, self.inputs)) or "no collection (name some with --input)"
+        unknown = [
+            f"Dataset type {name!r} is not registered in this repository; tasks {part.labels} need it."
+            for name, _ in part.datasets
+            if not self.search.is_registered(name)
+        ]
+        if unknown:
+            return unknown
+        if not self.inputs and part.datasets:
+            names = ", ".join(repr(name) for name, _ in part.datasets)
+            return [f"No input collections are given to search for {names}: name them with --input (-i)."]
+        reasons: list[str] = self.butler.registry_tables.explain_data_ids(
+            part.dimensions,
+            where=question.where,
+            bind=question.bind,
+            data_id=question.data_id,
+            datasets=part.datasets,
+        )
+        if not reasons:
+            names = ", ".join(repr(name) for name, _ in part.datasets) or "no dataset"
+            reasons = [
+                f"No data ID of {part.dimensions} has {names} in {where} and fulfils {question.where!r}."
+            ]
+        return reasons
+
+    # -- tasks --------------------------------------------------------------------------------------------
+
+    def add_task(self, task: TaskNode) -> None:
+        """Decide which quanta of a task are in the graph, and connect them."""
+        part = self._part_of[task.label]
+        projection = part.common.project(task.dimensions)
+        for edge in task.iter_all_outputs():
+            pool = self._pool(edge)
+            pool.predict(part.common.project(pool.dataset_type.dimensions).table)
+        done = self._finished(task, part, projection)
+        if done.any():
+            self.skipped[task.label] = int(np.count_nonzero(done))
+        alive = ~done
+        edges: list[DraftEdges] = []
+        connections = _connections_of(task, self.pipeline)
+        codes = {c.name: i for i, c in enumerate(connections)}
+        for edge in task.inputs.values():
+            quanta, datasets = self._regular_input(edge, task, part, projection, alive)
+            edges.append(
+                DraftEdges(codes[edge.connection_name], edge.parent_dataset_type_name, quanta, datasets)
+            )
+            alive &= self._enough(task, edge, projection, alive, quanta)
+        for edge in task.prerequisite_inputs.values():
+            if alive.any():
+                rows = np.flatnonzero(alive)
+                quanta, datasets = self.search.prerequisites(
+                    edge, self._node(edge).dataset_type, projection.table.take(rows), self._pool(edge)
+                )
+                quanta = rows[quanta].astype(np.int32)
+                edges.append(
+                    DraftEdges(codes[edge.connection_name], edge.parent_dataset_type_name, quanta, datasets)
+                )
+                self._require(task, edge, projection, alive, quanta)
+        outputs = []
+        for edge in task.iter_all_outputs():
+            quanta, rows = part.common.pairs(task.dimensions, self._pool(edge).dataset_type.dimensions)
+            outputs.append(
+                DraftEdges(codes[edge.connection_name], edge.dataset_type_name, quanta, rows.astype(np.int64))
+            )
+        draft = DraftTask(task, projection.table, alive, connections, edges, outputs)
+        if adjusts_quanta(task) and alive.any():
+            self.notes += adjust_quanta(draft, self.pools, self.records, self.run)
+        self._settle_outputs(draft, done)
+        self.drafts.append(draft)
+
+    def _node(self, edge: Edge) -> DatasetTypeNode:
+        return self.pipeline.dataset_types[edge.parent_dataset_type_name]
+
+    def _pool(self, edge: Edge) -> DatasetPool:
+        name = edge.parent_dataset_type_name
+        if name not in self.pools:
+            self.pools[name] = DatasetPool(self._node(edge).dataset_type)
+        return self.pools[name]
+
+    def _finished(self, task: TaskNode, part: _Part, projection: Projection) -> NDArray[np.bool_]:
+        """Return which quanta need not run because what they make exists."""
+        done = np.zeros(len(projection), dtype=bool)
+        if not self.skip_in or not len(projection):
+            return done
+        kind = self._node(task.metadata_output).dataset_type
+        found = self.search.find(kind, projection.table, self.skip_in)
+        if found is not None:
+            done |= found.stored
+        if done.all() or not task.outputs:
+            return done
+        # Without metadata (outputs transferred from elsewhere) every output must be there.
+        complete = ~done
+        for edge in task.outputs.values():
+            group = self._node(edge).dimensions
+            made = part.common.project(group)
+            quanta, rows = part.common.pairs(task.dimensions, group)
+            wanted = complete[quanta]
+            needed, places = np.unique(rows[wanted].astype(np.int64), return_inverse=True)
+            found = self.search.find(self._node(edge).dataset_type, made.table.take(needed), self.skip_in)
+            if found is None:
+                return done
+            missing = quanta[wanted][~found.stored[places]]
+            complete[missing] = False
+        return done | complete
+
+    def _regular_input(
+        self, edge: Edge, task: TaskNode, part: _Part, projection: Projection, alive: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the edges of one input connection, to datasets that exist or will."""
+        node = self._node(edge)
+        if node.producing_edge is None and edge.is_calibration:
+            rows = np.flatnonzero(alive)
+            quanta, found = self.search.prerequisites(
+                edge, node.dataset_type, projection.table.take(rows), self._pool(edge)
+            )
+            return rows[quanta].astype(np.int32), found
+        quanta, datasets = part.common.pairs(task.dimensions, node.dimensions)
+        wanted = alive[quanta]
+        if not wanted.all():
+            quanta, datasets = quanta[wanted], datasets[wanted]
+        if node.producing_edge is None:
+            into = self._overall_rows(node, part)
+            rows = into[datasets]
+            return quanta[rows >= 0], rows[rows >= 0]
+        self._look_behind(node, datasets)
+        usable = self._available[node.name][datasets] == 1
+        return quanta[usable], datasets[usable].astype(np.int64)
+
+    def _overall_rows(self, node: DatasetTypeNode, part: _Part) -> NDArray[np.int64]:
+        """Return the pool's row of each data ID of an overall input, -1 where none exists."""
+        if node.name not in self._overall:
+            table = part.common.project(node.dimensions).table
+            pool = self.pools.setdefault(node.name, DatasetPool(node.dataset_type))
+            found = self.search.find(node.dataset_type, table)
+            self._overall[node.name] = (
+                np.full(len(table), -1, dtype=np.int64) if found is None else found.add_to(pool)
+            )
+        return self._overall[node.name]
+
+    def _look_behind(self, node: DatasetTypeNode, rows: NDArray[np.int32]) -> None:
+        """Find out what skipped quanta left of the datasets in these rows."""
+        state = self._available[node.name]
+        unknown = np.unique(rows[state[rows] < 0].astype(np.int64))
+        if not len(unknown):
+            return
+        pool = self.pools[node.name]
+        found = self.search.find(node.dataset_type, pool.predicted.take(unknown), self.skip_in)
+        state[unknown] = 0
+        if found is not None:
+            existing = found.add_to(pool)
+            there = existing >= 0
+            state[unknown[there]] = 1
+            pool.substitute(unknown[there], existing[there])
+
+    def _enough(
+        self,
+        task: TaskNode,
+        edge: Edge,
+        projection: Projection,
+        alive: NDArray[np.bool_],
+        quanta: NDArray[np.int32],
+    ) -> NDArray[np.bool_]:
+        """Return which quanta have as many datasets as a connection needs; note those that have not."""
+        counts = np.bincount(quanta, minlength=len(projection))
+        self._check_single(task, edge, projection, alive, counts)
+        enough: NDArray[np.bool_] = counts >= edge.minimum
+        short = np.flatnonzero(alive & ~enough)
+        if len(short):
+            examples = "; ".join(str(projection.table[i]) for i in short[:_EXAMPLES].tolist())
+            more = ", ..." if len(short) > _EXAMPLES else ""
+            self.notes.append(
+                f"{len(short)} of {np.count_nonzero(alive)} quanta of {task.label!r} are left out: they have "
+                f"fewer than {edge.minimum} {edge.dataset_type_name!r}: {examples}{more}."
+            )
+        return enough
+
+    def _require(
+        self,
+        task: TaskNode,
+        edge: Edge,
+        projection: Projection,
+        alive: NDArray[np.bool_],
+        quanta: NDArray[np.int32],
+    ) -> None:
+        counts = np.bincount(quanta, minlength=len(projection))
+        self._check_single(task, edge, projection, alive, counts)
+        short = np.flatnonzero(alive & (counts < edge.minimum))
+        if len(short):
+            examples = [projection.table[i] for i in short[:_EXAMPLES].tolist()]
+            self.lacking.append((task.label, edge, self._node(edge).dimensions, examples, len(short)))
+
+    @staticmethod
+    def _check_single(
+        task: TaskNode,
+        edge: Edge,
+        projection: Projection,
+        alive: NDArray[np.bool_],
+        counts: NDArray[np.int64],
+    ) -> None:
+        if edge.multiple:
+            return
+        several = np.flatnonzero(alive & (counts > 1))
+        if len(several):
+            row = int(several[0])
+            raise QuantumGraphBuilderError(
+                f"Connection {edge.connection_name!r} of {task.label!r} takes one "
+                f"{edge.dataset_type_name!r}, but {counts[row]} were found for {projection.table[row]}. "
+                "Declare it with multiple=True, or give the task more dimensions."
+            )
+
+    def _settle_outputs(self, draft: DraftTask, done: NDArray[np.bool_]) -> None:
+        """Say which outputs will exist, and check that none is in the way."""
+        task = draft.node
+        conflicts: list[str] = []
+        for edge, made in zip(task.iter_all_outputs(), draft.outputs, strict=True):
+            pool = self._pool(edge)
+            state = np.zeros(pool.n_predicted, dtype=np.int8)
+            state[made.datasets[done[made.quanta]]] = -1
+            rows = np.unique(made.datasets[draft.alive[made.quanta]])
+            state[rows] = 1
+            self._available[pool.dataset_type.name] = state
+            if not self.run_exists or not len(rows):
+                continue
+            found = self.search.find(pool.dataset_type, pool.predicted.take(rows), [self.run])
+            if found is None:
+                continue
+            there = found.rows >= 0
+            # The dataset is written again under the id it has: nobody's reference to it breaks.
+            pool.keep_ids(rows[there], found.table.ids[found.rows[there]])
+            stored = np.flatnonzero(found.stored)
+            # A failed quantum leaves its log; that must not keep it from being tried again.
+            if len(stored) and not self.clobber and edge is not task.log_output:
+                first = pool.predicted[int(rows[stored[0]])]
+                conflicts.append(f"{len(stored)} {pool.dataset_type.name!r}, e.g. {first}")
+        if conflicts:
+            raise OutputExistsError(
+                f"Outputs of {task.label!r} exist in {self.run!r}: {'; '.join(conflicts)}. Skip what is "
+                "finished with --skip-existing, overwrite with --clobber-outputs, or write to a new run."
+            )
+
+    # -- what is read and written once ----------------------------------------------------------------------
+
+    def init_datasets(self) -> tuple[tuple[InitDataset, ...], tuple[InitDataset, ...]]:
+        """Return what the construction of the tasks reads and writes."""
+        nothing = DataIdTable.from_values(DimensionUniverse().empty, {}, 1)
+        written: dict[str, InitDataset] = {}
+        read: list[InitDataset] = []
+
+        def existing(kind: DatasetType, collections: Sequence[str]) -> InitDataset | None:
+            found = self.search.find(kind, nothing, collections)
+            if found is None or found.rows[0] < 0:
+                return None
+            row = int(found.rows[0])
+            return InitDataset("", "", found.table[row], found.files[row])
+
+        def output(label: str, connection: str, kind: DatasetType) -> InitDataset:
+            known = existing(kind, [self.run]) if self.run_exists else None
+            if known is not None:
+                return InitDataset(label, connection, known.ref, known.file)
+            return InitDataset(label, connection, DatasetRef(kind, DataCoordinate.make_empty(), self.run))
+
+        missing = []
+        for task in self.pipeline.tasks.values():
+            for edge in task.init_inputs.values():
+                kind = self._node(edge).dataset_type
+                made = written.get(kind.name) or existing(kind, self.inputs)
+                if made is None:
+                    missing.append(f"{kind.name!r} for {task.label!r} (connection {edge.connection_name!r})")
+                else:
+                    read.append(InitDataset(task.label, edge.connection_name, made.ref, made.file))
+            for edge in task.iter_all_init_outputs():
+                kind = self._node(edge).dataset_type
+                written[kind.name] = output(task.label, edge.connection_name, kind)
+        if missing:
+            where = ", ".join(map(repr, self.inputs)) or "none"
+            raise InitInputMissingError(
+                f"Datasets needed to construct tasks do not exist: {', '.join(missing)}. Searched, in order: "
+                f"{where}. Add the collection that holds them with --input, or the task that makes them."
+            )
+        packages = output("", "_packages", self.pipeline.packages_dataset_type)
+        return tuple(read), (*written.values(), packages)
+
+
+def _connected_parts(pipeline: PipelineGraph) -> list[list[str]]:
+    """Return the labels of tasks that share regular inputs or outputs, part by part."""
+    parts: list[tuple[set[str], list[str]]] = []
+    for task in pipeline.tasks.values():
+        edges = (*task.inputs.values(), *task.iter_all_outputs())
+        names, labels = {e.parent_dataset_type_name for e in edges}, [task.label]
+        apart = []
+        for known, members in parts:
+            if known & names:
+                names |= known
+                labels = [*members, *labels]
+            else:
+                apart.append((known, members))
+        parts = [*apart, (names, labels)]
+    order = list(pipeline.tasks)
+    return [sorted(labels, key=order.index) for _, labels in parts]
+
+
+def _regular_nodes(pipeline: PipelineGraph, labels: Iterable[str]) -> list[DatasetTypeNode]:
+    names: dict[str, None] = {}
+    for label in labels:
+        task = pipeline.tasks[label]
+        for edge in (*task.inputs.values(), *task.iter_all_outputs()):
+            names[edge.parent_dataset_type_name] = None
+    return [pipeline.dataset_types[n] for n in names]
+
+
+def _connections_of(task: TaskNode, pipeline: PipelineGraph) -> tuple[GraphConnection, ...]:
+    connections = []
+    for edge in (*task.iter_all_inputs(), *task.iter_all_outputs()):
+        stored = pipeline.dataset_types[edge.parent_dataset_type_name].dataset_type
+        if edge.component is not None:
+            seen = DatasetType(edge.dataset_type_name, stored.dimensions, edge.storage_class_name)
+        else:
+            seen = stored.overrideStorageClass(edge.storage_class_name)
+        kind = {"inputs": "input", "prerequisite_inputs": "prerequisite", "outputs": "output"}[edge.kind]
+        connections.append(GraphConnection(edge.connection_name, kind, seen))  # type: ignore[arg-type]
+    return tuple(connections)

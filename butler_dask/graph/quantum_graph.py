@@ -1,0 +1,573 @@
+"""QuantumGraph: quanta and datasets as columns, the edges between them as CSR arrays.
+
+Quanta are rows 0..n-1, grouped by task in topological order; datasets are rows 0..m-1, grouped by dataset
+type. Everything done for all of them is done on arrays (a million quanta with their edges take some 200 MB,
+as objects they would take 20 GB); a `Quantum` or `DatasetRef` is made when somebody asks for one.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ButlerUserError, did_you_mean
+from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.dimension_record import DimensionRecord
+from ..vocabulary.dimensions import DimensionGroup
+from ..vocabulary.file_record import FileRecord, FileTable
+from .quantum import Quantum
+
+METADATA_CONNECTION = "_metadata"
+"""Connection name of the metadata every quantum writes last."""
+LOG_CONNECTION = "_log"
+"""Connection name of the log every quantum writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphConnection:
+    """One connection of a task, as far as its quanta need it.
+
+    Parameters
+    ----------
+    name : `str`
+        Attribute of the connections class, or ``_metadata``, ``_log``.
+    kind : `str`
+        ``input``, ``prerequisite`` or ``output``.
+    dataset_type : `DatasetType`
+        As the task sees it: maybe a component, maybe another storage class than the stored one.
+    """
+
+    name: str
+    kind: Literal["input", "prerequisite", "output"]
+    dataset_type: DatasetType
+
+
+@dataclass(frozen=True, slots=True)
+class TaskColumns:
+    """One task and its quanta.
+
+    Parameters
+    ----------
+    label, task_class_name : `str`
+        Label in the pipeline, dotted name of the class.
+    config_text : `str`
+        Overrides that make its configuration, as `lsst.pex.config` writes them.
+    dimensions : `DimensionGroup`
+        Of its quanta.
+    first_quantum : `int`
+        Row of its first quantum; its quanta are ``rows``.
+    data_ids : `DataIdTable`
+        Data ID of each of its quanta.
+    connections : `tuple` [`GraphConnection`, ...]
+        Its connections; the graph's connection columns are indices into this tuple.
+    """
+
+    label: str
+    task_class_name: str
+    config_text: str
+    dimensions: DimensionGroup
+    first_quantum: int
+    data_ids: DataIdTable
+    connections: tuple[GraphConnection, ...]
+
+    def __len__(self) -> int:
+        return len(self.data_ids)
+
+    @property
+    def rows(self) -> range:
+        """Rows of its quanta."""
+        return range(self.first_quantum, self.first_quantum + len(self.data_ids))
+
+    def connection_index(self, name: str) -> int:
+        """Return the index of a connection.
+
+        Raises
+        ------
+        KeyError
+            If there is none of that name.
+        """
+        for i, c in enumerate(self.connections):
+            if c.name == name:
+                return i
+        raise KeyError(f"Task {self.label!r} has no connection {name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetColumns:
+    """One dataset type and its datasets in the graph.
+
+    Parameters
+    ----------
+    table : `DatasetTable`
+        The datasets: data IDs, UUIDs, runs. ``table.dataset_type`` is as stored.
+    first_row : `int`
+        Row of the first in the graph; they are ``rows``.
+    files : `FileTable` or `None`
+        Where existing ones are stored, row by row; `None` if none exists.
+    """
+
+    table: DatasetTable
+    first_row: int
+    files: FileTable | None = None
+
+    @property
+    def dataset_type(self) -> DatasetType:
+        """Their type, as stored."""
+        return self.table.dataset_type
+
+    @property
+    def rows(self) -> range:
+        """Rows of the datasets in the graph."""
+        return range(self.first_row, self.first_row + len(self.table))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+@dataclass(frozen=True, slots=True)
+class InitDataset:
+    """A dataset read or written once a run, not once a quantum.
+
+    Parameters
+    ----------
+    label : `str`
+        Task label; empty for ``packages``.
+    connection : `str`
+        Name of the init connection; ``_config`` and ``_packages`` for the implicit ones.
+    ref : `DatasetRef`
+        The dataset.
+    file : `FileRecord` or `None`
+        Where it is stored, if it exists already.
+    """
+
+    label: str
+    connection: str
+    ref: DatasetRef
+    file: FileRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Edges from quanta to datasets, in compressed rows.
+
+    Parameters
+    ----------
+    indptr : `numpy.ndarray`, shape (n_quanta + 1,), int64
+        Edges of quantum ``i`` are ``indptr[i]:indptr[i + 1]``.
+    indices : `numpy.ndarray`, shape (n_edges,), int32
+        Dataset row of each edge.
+    connections : `numpy.ndarray`, shape (n_edges,), int16
+        Index into the task's ``connections`` of each edge.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    connections: NDArray[np.int16]
+
+    def __post_init__(self) -> None:
+        n = int(self.indptr[-1])
+        if len(self.indices) != n or len(self.connections) != n:
+            raise ValueError(
+                f"{n} edges by indptr, {len(self.indices)} indices, {len(self.connections)} connections"
+            )
+
+    def of(self, row: int) -> NDArray[np.int32]:
+        """Return the dataset rows of a quantum."""
+        return self.indices[self.indptr[row] : self.indptr[row + 1]]
+
+    def quantum_rows(self) -> NDArray[np.int32]:
+        """Return the quantum row of each edge, shape (n_edges,)."""
+        return np.repeat(np.arange(len(self.indptr) - 1, dtype=np.int32), np.diff(self.indptr))
+
+
+@dataclass(frozen=True)
+class QuantumGraph:
+    """All executions a pipeline needs for some data, and the datasets between them.
+
+    Parameters
+    ----------
+    run : `str`
+        RUN collection of the outputs.
+    tasks : `tuple` [`TaskColumns`, ...]
+        Tasks in an order in which they can run, each with its quanta.
+    dataset_types : `tuple` [`DatasetColumns`, ...]
+        Dataset types, each with its datasets.
+    inputs_of, outputs_of : `Edges`
+        Datasets read and written by each quantum.
+    quantum_ids : `numpy.ndarray`, shape (n_quanta, 16), uint8
+        UUID bytes of each quantum.
+    output : `str` or `None`
+        CHAINED collection the run belongs to.
+    inputs : `tuple` [`str`, ...]
+        Collections the inputs were searched in.
+    init_inputs, init_outputs : `tuple` [`InitDataset`, ...]
+        Datasets read and written once a run; ``<label>_config`` and ``packages`` are among the latter.
+    records : mapping of `str` to `dict`
+        Dimension records by element name, then by required values; attached to the data IDs of quanta.
+    pipeline : `str`
+        The pipeline as YAML, for people.
+    metadata : mapping
+        Further facts (JSON values): expression, user, time, datastore root.
+    plan_id : `str`
+        Identity of this graph, 32 hexadecimal digits.
+
+    Notes
+    -----
+    Equality is identity. `graph_file.write_graph` and `read_graph` save and open one;
+    `graph_draft.GraphDraft` makes one by hand.
+    """
+
+    run: str
+    tasks: tuple[TaskColumns, ...]
+    dataset_types: tuple[DatasetColumns, ...]
+    inputs_of: Edges
+    outputs_of: Edges
+    quantum_ids: NDArray[np.uint8]
+    output: str | None = None
+    inputs: tuple[str, ...] = ()
+    init_inputs: tuple[InitDataset, ...] = ()
+    init_outputs: tuple[InitDataset, ...] = ()
+    records: Mapping[str, Mapping[tuple[Any, ...], DimensionRecord]] = field(default_factory=dict, repr=False)
+    pipeline: str = field(default="", repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    plan_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __post_init__(self) -> None:
+        n = len(self.quantum_ids)
+        for name, edges in (("inputs_of", self.inputs_of), ("outputs_of", self.outputs_of)):
+            if len(edges.indptr) != n + 1:
+                raise ValueError(f"{n} quanta, but {name}.indptr has {len(edges.indptr)} values")
+        first = 0
+        for task in self.tasks:
+            if task.first_quantum != first:
+                raise ValueError(f"Quanta of {task.label!r} start at {task.first_quantum}, not at {first}")
+            first += len(task)
+        if first != n:
+            raise ValueError(f"{n} quantum ids, but the tasks have {first} quanta")
+
+    # -- counts -------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.quantum_ids)
+
+    @property
+    def n_datasets(self) -> int:
+        """Number of datasets, read or written."""
+        last = self.dataset_types[-1] if self.dataset_types else None
+        return 0 if last is None else last.first_row + len(last)
+
+    def summary(self) -> str:
+        """Return the line users know: how many quanta for how many tasks."""
+        # Tasks that have nothing left to do count, and nothing is put into the singular, as in the tutorial.
+        return f"QuantumGraph contains {len(self)} quanta for {len(self.tasks)} tasks"
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of quanta by task label."""
+        return {t.label: len(t) for t in self.tasks}
+
+    def __repr__(self) -> str:
+        return f"QuantumGraph({self.run!r}, {len(self)} quanta, {self.n_datasets} datasets)"
+
+    # -- edges --------------------------------------------------------------------------------------------
+
+    @property
+    def input_indptr(self) -> NDArray[np.int64]:
+        """``inputs_of.indptr``."""
+        return self.inputs_of.indptr
+
+    @property
+    def input_indices(self) -> NDArray[np.int32]:
+        """``inputs_of.indices``."""
+        return self.inputs_of.indices
+
+    @property
+    def input_connections(self) -> NDArray[np.int16]:
+        """``inputs_of.connections``."""
+        return self.inputs_of.connections
+
+    @property
+    def output_indptr(self) -> NDArray[np.int64]:
+        """``outputs_of.indptr``."""
+        return self.outputs_of.indptr
+
+    @property
+    def output_indices(self) -> NDArray[np.int32]:
+        """``outputs_of.indices``."""
+        return self.outputs_of.indices
+
+    @property
+    def output_connections(self) -> NDArray[np.int16]:
+        """``outputs_of.connections``."""
+        return self.outputs_of.connections
+
+    @cached_property
+    def producer(self) -> NDArray[np.int32]:
+        """Row of the quantum that writes each dataset, -1 for those only read; shape (n_datasets,)."""
+        producer = np.full(self.n_datasets, -1, dtype=np.int32)
+        producer[self.outputs_of.indices] = self.outputs_of.quantum_rows()
+        return producer
+
+    def predecessors(self, row: int) -> NDArray[np.int32]:
+        """Return the rows of the quanta that write what a quantum reads, sorted."""
+        makers = np.unique(self.producer[self.inputs_of.of(row)])
+        return makers[makers >= 0]
+
+    def dependency_csr(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return which quanta each quantum waits for.
+
+        Returns
+        -------
+        indptr : `numpy.ndarray`, shape (n_quanta + 1,), int64
+            Those of quantum ``i`` are ``indices[indptr[i]:indptr[i + 1]]``.
+        indices : `numpy.ndarray`, shape (n,), int32
+            Quantum rows, sorted and unique within each quantum.
+        """
+        return self._dependencies
+
+    @cached_property
+    def _dependencies(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        makers = self.producer[self.inputs_of.indices].astype(np.int64)
+        known = makers >= 0
+        pairs = self.inputs_of.quantum_rows()[known].astype(np.int64) * max(len(self), 1) + makers[known]
+        return _csr(np.unique(pairs), len(self))
+
+    def dependent_csr(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return which quanta wait for each quantum, as `dependency_csr` does for the other direction."""
+        return self._dependents
+
+    @cached_property
+    def _dependents(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        indptr, indices = self._dependencies
+        rows = np.repeat(np.arange(len(self), dtype=np.int64), np.diff(indptr))
+        return _csr(np.sort(indices.astype(np.int64) * max(len(self), 1) + rows), len(self))
+
+    # -- look-up ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _first_quanta(self) -> NDArray[np.int64]:
+        return np.array([t.first_quantum for t in self.tasks], dtype=np.int64)
+
+    @cached_property
+    def _first_datasets(self) -> NDArray[np.int64]:
+        return np.array([d.first_row for d in self.dataset_types], dtype=np.int64)
+
+    def task_index(self, row: int) -> int:
+        """Return the index in ``tasks`` of a quantum row's task."""
+        self._check(row, len(self), "quantum")
+        # Empty tasks share their first row with the next one; the last of equals is the one that has it.
+        return int(np.searchsorted(self._first_quanta, row, side="right")) - 1
+
+    def task_of(self, row: int) -> TaskColumns:
+        """Return the task of a quantum row."""
+        return self.tasks[self.task_index(row)]
+
+    def task(self, label: str) -> TaskColumns:
+        """Return a task by its label.
+
+        Raises
+        ------
+        ButlerUserError
+            If the graph has none of that label.
+        """
+        for t in self.tasks:
+            if t.label == label:
+                return t
+        labels = [t.label for t in self.tasks]
+        raise ButlerUserError(
+            f"The graph has no task {label!r}.{did_you_mean(label, labels)} It has {labels}."
+        )
+
+    def data_id(self, row: int) -> DataCoordinate:
+        """Return the data ID of a quantum row, with dimension records where the graph has all of them."""
+        task = self.task_of(row)
+        data_id = task.data_ids[row - task.first_quantum]
+        return self._with_records(data_id) if self.records else data_id
+
+    def _with_records(self, data_id: DataCoordinate) -> DataCoordinate:
+        if not data_id.hasFull():
+            return data_id
+        universe = data_id.universe
+        found: dict[str, DimensionRecord | None] = {}
+        for name in data_id.dimensions.elements:
+            element = universe[name]
+            if not element.has_own_table:
+                continue
+            found[name] = self.records.get(name, {}).get(tuple(data_id[r] for r in element.required))
+        return DataCoordinate(
+            data_id.dimensions, tuple(data_id[k] for k in data_id.dimensions.data_coordinate_keys), found
+        )
+
+    def type_index(self, dataset_row: int) -> int:
+        """Return the index in ``dataset_types`` of a dataset row."""
+        self._check(dataset_row, self.n_datasets, "dataset")
+        return int(np.searchsorted(self._first_datasets, dataset_row, side="right")) - 1
+
+    def ref(self, dataset_row: int) -> DatasetRef:
+        """Return the dataset of a row, as stored."""
+        columns = self.dataset_types[self.type_index(dataset_row)]
+        return columns.table[dataset_row - columns.first_row]
+
+    def file_record(self, dataset_row: int) -> FileRecord | None:
+        """Return where a dataset is stored, or `None` if it did not exist when the graph was made."""
+        columns = self.dataset_types[self.type_index(dataset_row)]
+        return None if columns.files is None else columns.files[dataset_row - columns.first_row]
+
+    def input_files(self, row: int) -> dict[uuid.UUID, FileRecord]:
+        """Return where the existing inputs of a quantum are stored, by dataset id."""
+        found = {}
+        for dataset_row in np.unique(self.inputs_of.of(row)).tolist():
+            record = self.file_record(dataset_row)
+            if record is not None:
+                found[self.dataset_id(dataset_row)] = record
+        return found
+
+    def dataset_id(self, dataset_row: int) -> uuid.UUID:
+        """Return the UUID of a dataset row."""
+        columns = self.dataset_types[self.type_index(dataset_row)]
+        return columns.table.id(dataset_row - columns.first_row)
+
+    def quantum_id(self, row: int) -> uuid.UUID:
+        """Return the UUID of a quantum row."""
+        return uuid.UUID(bytes=self.quantum_ids[row].tobytes())
+
+    def quantum(self, row: int) -> Quantum:
+        """Return a quantum.
+
+        Parameters
+        ----------
+        row : `int`
+            Row in the graph.
+        """
+        task = self.task_of(row)
+        inputs: dict[str, list[DatasetRef]] = {c.name: [] for c in task.connections if c.kind != "output"}
+        outputs: dict[str, list[DatasetRef]] = {c.name: [] for c in task.connections if c.kind == "output"}
+        for edges, refs in ((self.inputs_of, inputs), (self.outputs_of, outputs)):
+            span = slice(int(edges.indptr[row]), int(edges.indptr[row + 1]))
+            pairs = zip(edges.indices[span].tolist(), edges.connections[span].tolist(), strict=True)
+            for dataset_row, code in pairs:
+                connection = task.connections[code]
+                refs[connection.name].append(_as_seen(self.ref(dataset_row), connection.dataset_type))
+        return Quantum(
+            self.quantum_id(row), task.label, task.task_class_name, self.data_id(row), inputs, outputs, row
+        )
+
+    def __getitem__(self, row: int) -> Quantum:
+        return self.quantum(row)
+
+    def __iter__(self) -> Iterator[Quantum]:
+        return (self.quantum(i) for i in range(len(self)))
+
+    def quantum_row(self, label: str, data_id: Mapping[str, Any] | DataCoordinate) -> int:
+        """Return the row of the quantum of a task and data ID.
+
+        Parameters
+        ----------
+        label : `str`
+            Task label.
+        data_id : mapping or `DataCoordinate`
+            At least the required values.
+
+        Raises
+        ------
+        KeyError
+            If there is no such quantum.
+        """
+        task = self.task(label)
+        wanted = DataCoordinate.standardize(data_id, dimensions=task.dimensions)
+        found = np.ones(len(task), dtype=bool)
+        for name, value in wanted.required.items():
+            categories = task.data_ids.categories.get(name)
+            if categories is not None:
+                value = categories.index(str(value)) if value in categories else -1
+            found &= task.data_ids.columns[name] == value
+        rows = np.flatnonzero(found)
+        if not len(rows):
+            raise KeyError(f"No quantum of {label!r} for {wanted}")
+        return task.first_quantum + int(rows[0])
+
+    def dataset_type(self, name: str) -> DatasetColumns:
+        """Return the datasets of a type by its name.
+
+        Raises
+        ------
+        ButlerUserError
+            If the graph has none.
+        """
+        for columns in self.dataset_types:
+            if columns.dataset_type.name == name:
+                return columns
+        names = [d.dataset_type.name for d in self.dataset_types]
+        raise ButlerUserError(f"The graph has no dataset type {name!r}.{did_you_mean(name, names)}")
+
+    def output_dataset_types(self) -> list[DatasetType]:
+        """Return the types of everything the graph writes, init-outputs included, each once."""
+        written = {t.ref.datasetType.name: t.ref.datasetType for t in self.init_outputs}
+        for task in self.tasks:
+            for c in task.connections:
+                if c.kind == "output":
+                    written.setdefault(
+                        c.dataset_type.name, self.dataset_type(c.dataset_type.name).dataset_type
+                    )
+        return list(written.values())
+
+    def in_run(self, run: str) -> QuantumGraph:
+        """Return the same graph writing to another RUN, as a plan of its own.
+
+        Dataset ids stay, so only one of the two may be executed.
+        """
+        types = []
+        for d in self.dataset_types:
+            t = d.table
+            runs = tuple(run if r == self.run else r for r in t.runs)
+            types.append(replace(d, table=DatasetTable(t.dataset_type, t.data_ids, t.ids, t.run_codes, runs)))
+        inits = []
+        for item in self.init_outputs:
+            ref = item.ref
+            moved = DatasetRef(
+                ref.datasetType, ref.dataId, run if ref.run == self.run else ref.run, id=ref.id
+            )
+            inits.append(replace(item, ref=moved))
+        return replace(
+            self, run=run, dataset_types=tuple(types), init_outputs=tuple(inits), plan_id=uuid.uuid4().hex
+        )
+
+    @staticmethod
+    def _check(row: int, count: int, what: str) -> None:
+        if not 0 <= row < count:
+            raise IndexError(f"There is no {what} {row}; the graph has {count}")
+
+
+def _as_seen(ref: DatasetRef, dataset_type: DatasetType) -> DatasetRef:
+    """Return a stored dataset as a connection wants it: maybe a component, maybe another storage class."""
+    if ref.datasetType == dataset_type:
+        return ref
+    return DatasetRef(dataset_type, ref.dataId, ref.run, id=ref.id)
+
+
+def _csr(pairs: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return compressed rows of sorted codes ``row * n + column``."""
+    rows, columns = np.divmod(pairs, max(n, 1))
+    indptr = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows, minlength=n), out=indptr[1:])
+    return indptr, columns.astype(np.int32)
+
+
+def edges_of_lists(rows: Sequence[Sequence[tuple[int, int]]]) -> Edges:
+    """Make edges from a list of (dataset row, connection index) for each quantum."""
+    indptr = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(r) for r in rows], out=indptr[1:])
+    flat = np.array([pair for r in rows for pair in r], dtype=np.int64).reshape(-1, 2)
+    return Edges(indptr, flat[:, 0].astype(np.int32), flat[:, 1].astype(np.int16))

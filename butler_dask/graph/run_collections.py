@@ -1,0 +1,371 @@
+"""RunCollections: which collections a run reads, writes and redefines.
+
+All rules about ``-i``, ``-o``, ``--output-run``, ``--extend-run``, ``--replace-run``, ``--prune-replaced``,
+``--rebase`` and ``--skip-existing`` are here, as one decision made before the graph is built and carried out
+after it: an empty graph or a mistake leaves the repository as it was.
+
+The output collection is a chain: runs written through it, newest first, then the flattened inputs it was
+begun with. The chain is all that is remembered, so "the inputs have changed" means "the chain does not end
+with them".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import CollectionError, CollectionTypeError, MissingCollectionError, OrphanedRecordError
+from ..vocabulary.collection import (
+    CollectionInfo,
+    CollectionType,
+    check_collection_name,
+    run_timestamp,
+    split_names,
+)
+from .quantum_graph import QuantumGraph
+
+if TYPE_CHECKING:
+    from ..butler import Butler
+    from ..registry.registry import Registry
+
+Prune = Literal["unstore", "purge"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunCollections:
+    """What a run does with collections.
+
+    Parameters
+    ----------
+    output_run : `str`
+        RUN that takes the outputs.
+    output : `str` or `None`
+        CHAINED collection to write, if any.
+    inputs : `tuple` [`str`, ...]
+        Collections to search for inputs, in order, without chains.
+    chain : `tuple` [`str`, ...]
+        What ``output`` will hold.
+    extend : `bool`
+        Whether ``output_run`` exists and is added to.
+    replaced : `str` or `None`
+        RUN taken out of the chain.
+    prune_replaced : `str` or `None`
+        ``unstore``: delete the files of ``replaced``; ``purge``: delete all of it.
+    skip_existing_in : `tuple` [`str`, ...]
+        Collections in which a quantum's outputs make it unnecessary.
+    """
+
+    output_run: str
+    output: str | None = None
+    inputs: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
+    extend: bool = False
+    replaced: str | None = None
+    prune_replaced: Prune | None = None
+    skip_existing_in: tuple[str, ...] = ()
+
+    def apply(
+        self, butler: Butler, graph: QuantumGraph | None = None
+    ) -> tuple[RunCollections, QuantumGraph | None]:
+        """Create the RUN, redefine the chain, prune what is replaced.
+
+        Parameters
+        ----------
+        butler : `Butler`
+            A writeable butler.
+        graph : `QuantumGraph`, optional
+            The graph made for this plan.
+
+        Returns
+        -------
+        plan : `RunCollections`
+            The same plan, or one with another run name if somebody took the name meanwhile.
+        graph : `QuantumGraph` or `None`
+            The graph, writing to that run.
+
+        Raises
+        ------
+        OrphanedRecordError
+            If the run to purge is in a further chain; nothing was changed.
+        """
+        registry = butler.registry_tables
+        if self.prune_replaced == "purge" and self.replaced is not None:
+            self._check_only_ours(registry)
+        with registry.transaction():
+            plan = self._claimed(registry)
+            if plan.output is not None:
+                registry.register_collection(plan.output, CollectionType.CHAINED)
+                registry.set_chain(plan.output, plan.chain)
+        if plan.replaced is not None and plan.prune_replaced == "purge":
+            butler.removeRuns([plan.replaced])
+        elif plan.replaced is not None and plan.prune_replaced == "unstore":
+            _unstore(butler, plan.replaced)
+        if graph is not None and graph.run != plan.output_run:
+            graph = graph.in_run(plan.output_run)
+        return plan, graph
+
+    def _claimed(self, registry: Registry) -> RunCollections:
+        """Register the RUN; take the next free name if the planned one was registered by another process."""
+        if self.extend:
+            return self
+        name, count = self.output_run, 1
+        while not registry.register_collection(name, CollectionType.RUN):
+            count += 1
+            name = f"{self.output_run}_{count}"
+        chain = tuple(name if c == self.output_run else c for c in self.chain)
+        return replace(self, output_run=name, chain=chain)
+
+    def _check_only_ours(self, registry: Registry) -> None:
+        assert self.replaced is not None
+        (info,) = registry.query_collections([self.replaced], include_parents=True)
+        others = sorted((info.parents or frozenset()) - {self.output})
+        if others:
+            raise OrphanedRecordError(
+                f"The run to replace, {self.replaced!r}, is also in {', '.join(map(repr, others))}; it "
+                "cannot be purged. Take it out there with `butler collection-chain --mode remove`, or leave "
+                "out --prune-replaced."
+            )
+
+
+def plan_run_collections(
+    registry: Registry,
+    *,
+    inputs: str | Sequence[str] = (),
+    output: str | None = None,
+    output_run: str | None = None,
+    extend_run: bool = False,
+    replace_run: bool = False,
+    prune_replaced: Prune | None = None,
+    rebase: bool = False,
+    skip_existing: bool = False,
+    skip_existing_in: str | Sequence[str] = (),
+    now: datetime | None = None,
+) -> RunCollections:
+    """Decide which collections a run reads and writes; nothing is written.
+
+    Parameters
+    ----------
+    registry : `Registry`
+        Where the collections are.
+    inputs : `str` or sequence of `str`
+        Input collections or comma-separated lists of them; chains are flattened.
+    output : `str`, optional
+        CHAINED collection to make or add to.
+    output_run : `str`, optional
+        RUN to write; by default ``<output>/<time stamp>``.
+    extend_run : `bool`
+        Write to the newest run of ``output`` (or to ``output_run``); implies ``skip_existing``.
+    replace_run : `bool`
+        Put the new run in the place of the newest run of ``output``.
+    prune_replaced : `str`, optional
+        What to delete of the replaced run: its files (``unstore``) or all of it (``purge``).
+    rebase : `bool`
+        Let the chain end with ``inputs`` even if it ended with others.
+    skip_existing : `bool`
+        Skip quanta whose outputs exist in a run of ``output`` (or in ``output_run``).
+    skip_existing_in : `str` or sequence of `str`
+        Further collections whose datasets make quanta unnecessary.
+    now : `datetime.datetime`, optional
+        Time of the stamp.
+
+    Raises
+    ------
+    CollectionError
+        If the options contradict one another, or the inputs are not those of the existing chain.
+    MissingCollectionError
+        If an input does not exist.
+    CollectionTypeError
+        If the output collection exists and is no chain, or the output run no RUN.
+    """
+    given = split_names(inputs)
+    if output is None and output_run is None:
+        raise CollectionError("Where should the outputs go? Name a collection with --output (-o).")
+    if extend_run and replace_run:
+        raise CollectionError(
+            "--extend-run adds to the newest run, --replace-run puts a new one in its place: give only one."
+        )
+    if prune_replaced is not None and not replace_run:
+        raise CollectionError(
+            "--prune-replaced says what to delete of a run that --replace-run replaces: add --replace-run."
+        )
+    for name in (output, output_run):
+        if name is not None:
+            check_collection_name(name)
+
+    flat = [c.name for c in registry.flatten(given)] if given else []
+    chain_info = _find(registry, output)
+    if chain_info is not None and chain_info.type is not CollectionType.CHAINED:
+        raise CollectionTypeError(
+            f"--output {output!r} is a {chain_info.type.name} collection, but must be CHAINED or new. "
+            "Name another one; to write into a RUN of your own naming use --output-run."
+        )
+    if output is not None and output in given:
+        raise CollectionError(
+            f"{output!r} is given as --input and as --output. Leave out --input: what is in the chain is "
+            "searched."
+        )
+    if rebase and not given:
+        raise CollectionError("--rebase needs the new inputs: name them with --input (-i).")
+    if replace_run and chain_info is None:
+        raise CollectionError(
+            f"--replace-run needs an existing --output, but there is no collection {output!r}. Leave out "
+            "--replace-run for the first run."
+        )
+
+    members = [] if chain_info is None else list(chain_info.children)
+    if chain_info is None:
+        runs, tail = [], flat
+    elif rebase:
+        runs, tail = _own_runs(registry, output or "", members), flat
+    elif given:
+        runs, tail = _split_at_inputs(output or "", registry, members, flat)
+    else:
+        own = _own_runs(registry, output or "", members)
+        runs = members[: _count_leading(members, own)]
+        tail = members[len(runs) :]
+    tail = [c for c in tail if c not in runs]
+
+    replaced = None
+    if replace_run:
+        if not runs:
+            raise CollectionError(
+                f"--replace-run: {output!r} has no run to replace; it holds {_shown(members)}. Leave out "
+                "--replace-run."
+            )
+        replaced, runs = runs[0], runs[1:]
+
+    if output_run is not None:
+        run = output_run
+    elif extend_run:
+        if not runs:
+            what = (
+                f"there is no collection {output!r}" if chain_info is None else f"{output!r} has no run yet"
+            )
+            raise CollectionError(
+                f"--extend-run adds to an existing run, but {what}. Leave out --extend-run."
+            )
+        run = runs[0]
+    else:
+        assert output is not None
+        run = _free_name(registry, f"{output}/{run_timestamp(now)}")
+
+    run_info = _find(registry, run)
+    if run_info is not None and run_info.type is not CollectionType.RUN:
+        raise CollectionTypeError(f"The output run {run!r} is a {run_info.type.name} collection, not a RUN.")
+    if run_info is not None and not extend_run:
+        if run == replaced:
+            raise CollectionError(
+                f"--replace-run cannot replace {run!r} by itself: give --output-run another name."
+            )
+        raise CollectionError(
+            f"The output run {run!r} exists. Add --extend-run to complete it, or give another --output-run."
+        )
+    if run_info is None and extend_run:
+        raise CollectionError(f"--extend-run: there is no run {run!r} yet. Leave out --extend-run.")
+
+    older = [c for c in runs if c != run]
+    chain = (run, *older, *(c for c in tail if c != run))
+    searched = chain if run_info is not None else chain[1:]
+    skip = [c.name for c in registry.flatten(split_names(skip_existing_in))] if skip_existing_in else []
+    if extend_run:
+        skip.insert(0, run)
+    elif skip_existing:
+        skip = [*older, *skip]
+    return RunCollections(
+        output_run=run,
+        output=output,
+        inputs=tuple(searched),
+        chain=chain if output is not None else (),
+        extend=run_info is not None,
+        replaced=replaced,
+        prune_replaced=prune_replaced,
+        skip_existing_in=tuple(dict.fromkeys(skip)),
+    )
+
+
+def _find(registry: Registry, name: str | None) -> CollectionInfo | None:
+    if name is None:
+        return None
+    try:
+        return registry.get_collection(name)
+    except MissingCollectionError:
+        return None
+
+
+def _free_name(registry: Registry, name: str) -> str:
+    """Return the name, or with a number after it if a run of the same second has it."""
+    candidate, count = name, 1
+    while _find(registry, candidate) is not None:
+        count += 1
+        candidate = f"{name}_{count}"
+    return candidate
+
+
+def _own_runs(registry: Registry, output: str, members: Sequence[str]) -> list[str]:
+    """Return the members that were written through the chain.
+
+    Those are RUNs named below it, and RUNs of no other chain in which tasks left their configuration. Others
+    (raws, calibrations, other outputs) must never be extended or purged because they come first in a chain.
+    """
+    if not members:
+        return []
+    infos = registry.query_collections(list(members), include_summary=True, include_parents=True)
+    found = {i.name: i for i in infos}
+    own = []
+    for name in members:
+        info = found[name]
+        written = any(t.endswith("_config") or t == "packages" for t in info.dataset_types or ())
+        alone = info.parents == {output}
+        if info.type is CollectionType.RUN and (name.startswith(f"{output}/") or (written and alone)):
+            own.append(name)
+    return own
+
+
+def _count_leading(members: Sequence[str], own: Sequence[str]) -> int:
+    count = 0
+    while count < len(members) and members[count] in own:
+        count += 1
+    return count
+
+
+def _split_at_inputs(
+    output: str, registry: Registry, members: Sequence[str], flat: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return the runs and the inputs of an existing chain, if its inputs are those given."""
+    n = len(members) - len(flat)
+    runs = list(members[:n]) if n >= 0 else []
+    if n >= 0 and list(members[n:]) == list(flat) and len(_own_runs(registry, output, runs)) == n:
+        return runs, list(flat)
+    # Runs of the chain given as inputs again belong to both.
+    own = _own_runs(registry, output, members)
+    before = list(members[_count_leading(members, own) :])
+    wanted = list(flat)
+    missing = [c for c in before if c not in wanted]
+    further = [c for c in wanted if c not in before]
+    difference = []
+    if further:
+        difference.append(f"new: {_shown(further)}")
+    if missing:
+        difference.append(f"no longer given: {_shown(missing)}")
+    if not difference:
+        difference.append(f"the order is {_shown(wanted)} instead of {_shown(before)}")
+    raise CollectionError(
+        f"Cannot use --output {output!r} with other --input than it began with ({'; '.join(difference)}). "
+        "Leave out --input to keep its inputs, give --rebase to change them, or choose a new --output."
+    )
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names)) if names else "nothing"
+
+
+def _unstore(butler: Butler, run: str) -> None:
+    """Delete the files of a run and keep what is known about its datasets."""
+    registry = butler.registry_tables
+    for table in registry.existing_in_run(run).values():
+        # The record goes first: what is recorded as stored is readable at every instant.
+        paths = [file.path for file in registry.forget_files(table)]
+        butler.datastore.remove(paths)
+        registry.forget_deletions(paths)

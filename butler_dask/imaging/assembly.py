@@ -1,0 +1,166 @@
+"""Assembly: from the channels of a raw array to one detector image, in one pass over the pixels.
+
+Overscan, bias, linearity and the saturation masks all belong to single pixels of one channel. They are
+applied in the same pass that moves the pixel to its place, since each further pass over 34 MB of pixels
+costs as much as all this arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from .detector import Amplifier, Detector, box_slices
+from .mask import Mask
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _assemble_channel(
+    raw: Any,
+    levels: Any,
+    columns: Any,
+    bias: Any,
+    coefficients: Any,
+    saturation: float,
+    suspect: float,
+    flip_x: bool,
+    flip_y: bool,
+    sat_bit: int,
+    suspect_bit: int,
+    image: Any,
+    mask: Any,
+) -> None:
+    height, width = raw.shape
+    has_bias = bias.size > 0
+    has_columns = columns.size > 0
+    n_coefficients = coefficients.size
+    for y in range(height):
+        target = height - 1 - y if flip_y else y
+        level = levels[y]
+        # Slices instead of reversed indices: the compiler makes vector code of loops over them.
+        source = raw[y, ::-1] if flip_x else raw[y, ::1]
+        line, bits = image[target], mask[target]
+        top = np.float32(-1e30)
+        for x in range(width):
+            line[x] = np.float32(source[x]) - level
+        if has_columns:
+            for x in range(width):
+                line[x] -= columns[width - 1 - x] if flip_x else columns[x]
+        for x in range(width):
+            top = max(top, line[x])
+        if top >= suspect or top >= saturation:
+            for x in range(width):
+                if line[x] >= saturation:
+                    bits[x] |= sat_bit
+                elif line[x] >= suspect:
+                    bits[x] |= suspect_bit
+        if has_bias:
+            zero = bias[target]
+            for x in range(width):
+                line[x] -= zero[x]
+        if n_coefficients > 0:
+            for x in range(width):
+                value = line[x]
+                term = np.float32(0.0)
+                for k in range(n_coefficients - 1, -1, -1):
+                    term = (term + coefficients[k]) * value
+                line[x] = value + term * value
+
+
+_NOTHING = np.zeros(0, dtype=np.float32)
+_NO_IMAGE = np.zeros((0, 0), dtype=np.float32)
+
+
+def assemble(
+    raw: NDArray[Any],
+    detector: Detector,
+    row_levels: Mapping[str, NDArray[np.float32]] | None = None,
+    *,
+    column_levels: Mapping[str, NDArray[np.float32]] | None = None,
+    bias: NDArray[np.float32] | None = None,
+    linearity: Mapping[str, Sequence[float]] | None = None,
+    mask_saturation: bool = True,
+    suspect_levels: Mapping[str, float] | None = None,
+) -> tuple[NDArray[np.float32], Mask]:
+    """Trim, mirror and join the channels of a raw array, removing what belongs to single pixels.
+
+    Parameters
+    ----------
+    raw : `numpy.ndarray`, shape `Detector.raw_shape`
+        Raw pixels [ADU], any number type.
+    detector : `Detector`
+        Whose amplifiers say where everything is.
+    row_levels, column_levels : mapping of amplifier name to `numpy.ndarray`, float32, optional
+        Serial and parallel overscan level of every data row and column [ADU], in raw order.
+    bias : `numpy.ndarray`, shape `Detector.shape`, float32, optional
+        Subtracted after the overscan [ADU].
+    linearity : mapping of amplifier name to sequence of `float`, optional
+        Coefficients c of ``x + sum_k c[k] x**(k + 2)``, applied after the bias.
+    mask_saturation : `bool`
+        Set SAT at and above each amplifier's saturation.
+    suspect_levels : mapping of amplifier name to `float`, optional
+        Set SUSPECT from here to saturation [ADU above overscan].
+
+    Returns
+    -------
+    image : `numpy.ndarray`, shape `Detector.shape`, float32
+        [ADU].
+    mask : `Mask`
+        SAT and SUSPECT.
+
+    Raises
+    ------
+    ValueError
+        If the raw array or the bias has another shape than the detector; both shapes are named.
+    """
+    if raw.shape != detector.raw_shape:
+        raise ValueError(
+            f"The raw image has shape {raw.shape}, detector {detector.name!r} needs {detector.raw_shape}"
+        )
+    if bias is not None and bias.shape != detector.shape:
+        raise ValueError(f"The bias has shape {bias.shape}, detector {detector.name!r} {detector.shape}")
+    image = np.empty(detector.shape, dtype=np.float32)
+    mask = Mask.zeros(detector.shape)
+    for amplifier in detector.amplifiers:
+        section = raw[box_slices(amplifier.raw_data_box)]
+        if section.dtype.byteorder == ">":
+            section = section.astype(section.dtype.newbyteorder("="))
+        levels = (row_levels or {}).get(amplifier.name)
+        columns = (column_levels or {}).get(amplifier.name)
+        coefficients = (linearity or {}).get(amplifier.name, ())
+        target = box_slices(amplifier.box)
+        _assemble_channel(
+            section,
+            np.zeros(section.shape[0], dtype=np.float32) if levels is None else levels,
+            _NOTHING if columns is None or not columns.any() else columns,
+            _NO_IMAGE if bias is None else bias[target],
+            np.array(coefficients, dtype=np.float32),
+            np.float32(amplifier.saturation if mask_saturation else np.inf),
+            np.float32((suspect_levels or {}).get(amplifier.name, np.inf)),
+            amplifier.flip_x,
+            amplifier.flip_y,
+            mask.bitmask("SAT"),
+            mask.bitmask("SUSPECT"),
+            image[target],
+            mask.array[target],
+        )
+    return image, mask
+
+
+def amplifier_of(detector: Detector, x: int, y: int) -> Amplifier:
+    """Return the amplifier that reads a pixel of the assembled detector.
+
+    Raises
+    ------
+    ValueError
+        If the pixel is outside.
+    """
+    for amplifier in detector.amplifiers:
+        x0, y0, width, height = amplifier.box
+        if x0 <= x < x0 + width and y0 <= y < y0 + height:
+            return amplifier
+    raise ValueError(f"Pixel ({x}, {y}) is outside detector {detector.name!r} of shape {detector.shape}")

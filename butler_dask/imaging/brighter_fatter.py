@@ -1,0 +1,185 @@
+"""Brighter-fatter effect: charge already collected pushes later charge into neighbouring pixels.
+
+The correction solves Coulton et al. (2018, AJ 155, 258; doi:10.3847/1538-3881/aac08d), equation 22 in its
+discrete form: with measured image F and kernel K, the true image is F + 1/2 div(F grad(K * F)), F on the
+right replaced by the corrected image and iterated until it stays.
+
+The time goes into K * F. A detector's kernel is even in x and y, so the four mirror positions are summed
+before they are multiplied: 81 instead of 289 products a pixel for 17 x 17.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})  # type: ignore[untyped-decorator]
+def _convolve_even(image: Any, kernel: Any, out: Any) -> None:
+    """Convolve with a kernel given by its quadrant (half + 1, half + 1); the image is padded by half.
+
+    Slices instead of shifted indices, and four columns at a time: so the compiler makes vector code of it,
+    which is eight times faster.
+    """
+    half = kernel.shape[0] - 1
+    height, width = out.shape
+    line = np.empty(width + 2 * half, np.float32)
+    for y in range(height):
+        total = out[y]
+        for dy in range(half + 1):
+            if dy == 0:
+                line[:] = image[y + half]
+            else:
+                above, below = image[y + half - dy], image[y + half + dy]
+                for x in range(line.size):
+                    line[x] = above[x] + below[x]
+            k0 = kernel[dy, 0]
+            centre = line[half : half + width]
+            if dy == 0:
+                for x in range(width):
+                    total[x] = k0 * centre[x]
+            else:
+                for x in range(width):
+                    total[x] += k0 * centre[x]
+            dx = 1
+            while dx + 3 <= half:
+                k0, k1, k2, k3 = kernel[dy, dx], kernel[dy, dx + 1], kernel[dy, dx + 2], kernel[dy, dx + 3]
+                low, high = half - dx, half + dx
+                a0, b0 = line[low : low + width], line[high : high + width]
+                a1, b1 = line[low - 1 : low - 1 + width], line[high + 1 : high + 1 + width]
+                a2, b2 = line[low - 2 : low - 2 + width], line[high + 2 : high + 2 + width]
+                a3, b3 = line[low - 3 : low - 3 + width], line[high + 3 : high + 3 + width]
+                for x in range(width):
+                    total[x] += (
+                        k0 * (a0[x] + b0[x])
+                        + k1 * (a1[x] + b1[x])
+                        + k2 * (a2[x] + b2[x])
+                        + k3 * (a3[x] + b3[x])
+                    )
+                dx += 4
+            while dx <= half:
+                k0 = kernel[dy, dx]
+                a0, b0 = line[half - dx : half - dx + width], line[half + dx : half + dx + width]
+                for x in range(width):
+                    total[x] += k0 * (a0[x] + b0[x])
+                dx += 1
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})  # type: ignore[untyped-decorator]
+def _update(measured: Any, current: Any, potential: Any, following: Any) -> Any:
+    """One iteration: following = measured + correction(current); return sum |following - current|."""
+    height, width = measured.shape
+    total: Any = 0.0
+    quarter, half = np.float32(0.25), np.float32(0.5)
+    for x in range(width):
+        following[0, x] = measured[0, x]
+        following[height - 1, x] = measured[height - 1, x]
+    for y in range(1, height - 1):
+        following[y, 0] = measured[y, 0]
+        following[y, width - 1] = measured[y, width - 1]
+        row = np.float32(0.0)
+        for x in range(1, width - 1):
+            gradient = quarter * (
+                (current[y + 1, x] - current[y - 1, x]) * (potential[y + 1, x] - potential[y - 1, x])
+                + (current[y, x + 1] - current[y, x - 1]) * (potential[y, x + 1] - potential[y, x - 1])
+            )
+            laplacian = (
+                potential[y + 1, x]
+                + potential[y - 1, x]
+                + potential[y, x + 1]
+                + potential[y, x - 1]
+                - np.float32(4.0) * potential[y, x]
+            )
+            value = measured[y, x] + half * (gradient + current[y, x] * laplacian)
+            row += abs(value - current[y, x])
+            following[y, x] = value
+        total += row
+    return total
+
+
+def convolve_kernel(image: NDArray[np.float32], kernel: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Convolve an image with a brighter-fatter kernel, edges repeated.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`, shape (ny, nx), float32
+        Pixels.
+    kernel : `numpy.ndarray`, shape (n, n), n odd
+        Kernel; the quick way is taken where it is even in x and y, as physics wants it.
+
+    Returns
+    -------
+    result : `numpy.ndarray`, shape (ny, nx), float32
+        Same shape.
+    """
+    half = kernel.shape[0] // 2
+    padded = np.pad(image, half, mode="edge")
+    even = np.allclose(kernel, kernel[::-1], rtol=1e-6, atol=0) and np.allclose(
+        kernel, kernel[:, ::-1], rtol=1e-6, atol=0
+    )
+    if even:
+        out = np.empty_like(image)
+        _convolve_even(padded, np.ascontiguousarray(kernel[half:, half:], dtype=np.float32), out)
+        return out
+    from scipy.signal import oaconvolve
+
+    return oaconvolve(padded, kernel.astype(np.float32), mode="valid").astype(np.float32)
+
+
+def correct_brighter_fatter(
+    image: NDArray[np.float32],
+    kernel: NDArray[np.floating[Any]],
+    *,
+    max_iterations: int = 10,
+    threshold: float = 1000.0,
+) -> tuple[NDArray[np.float32], int, float]:
+    """Undo the brighter-fatter effect.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`, shape (ny, nx), float32
+        Charge as collected [electrons], sky and dark included, not yet flat-fielded, finite everywhere;
+        defects interpolated. Not changed.
+    kernel : `numpy.ndarray`, shape (n, n), n odd
+        Kernel [1 / electrons].
+    max_iterations : `int`
+        Give up after so many.
+    threshold : `float`
+        Stop when the sum of |change| over the image is below [electrons].
+
+    Returns
+    -------
+    corrected : `numpy.ndarray`, shape (ny, nx), float32
+        Charge as it would have been collected.
+    n_iterations : `int`
+        Iterations done.
+    change : `float`
+        Last sum of |change|; above ``threshold`` if it did not converge.
+
+    Raises
+    ------
+    ValueError
+        If the kernel is not square with odd size, or larger than the image.
+    """
+    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
+        raise ValueError(
+            f"A brighter-fatter kernel is square with an odd number of pixels, not {kernel.shape}"
+        )
+    if min(image.shape) <= kernel.shape[0]:
+        raise ValueError(f"The kernel {kernel.shape} does not fit into an image of shape {image.shape}")
+    current = image
+    following = np.empty_like(image)
+    change = np.inf
+    n_iterations = 0
+    while n_iterations < max_iterations:
+        n_iterations += 1
+        change = float(_update(image, current, convolve_kernel(current, kernel), following))
+        if current is image:
+            current = np.empty_like(image)
+        current, following = following, current
+        if change < threshold:
+            break
+    return current, n_iterations, change

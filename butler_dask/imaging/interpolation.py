@@ -1,0 +1,191 @@
+"""Interpolation: plausible values for pixels without one, from their neighbours in the row and the column.
+
+Each bad pixel becomes the mean of two linear interpolations, along its row and along its column, each
+weighted by the inverse of the gap it spans. A bad column is thus filled along rows and a bleed trail across
+itself, without being told which is which. It is a local estimate for display, detection and convolution;
+the pixels stay marked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from .mask import Mask
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _find_bad(mask: Any, bits: int) -> Any:
+    height, width = mask.shape
+    n = 0
+    counts = np.zeros(height, np.int64)
+    for y in range(height):
+        any_set = 0
+        for x in range(width):
+            any_set |= mask[y, x]
+        if any_set & bits:
+            for x in range(width):
+                if mask[y, x] & bits:
+                    n += 1
+                    counts[y] += 1
+    found = np.empty((n, 2), np.int32)
+    n = 0
+    for y in range(height):
+        if counts[y]:
+            for x in range(width):
+                if mask[y, x] & bits:
+                    found[n, 0] = y
+                    found[n, 1] = x
+                    n += 1
+    return found
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _estimate(
+    image: Any, variance: Any, mask: Any, bits: int, found: Any, reach: int, fallback: float, noise: float
+) -> Any:
+    height, width = mask.shape
+    n = found.shape[0]
+    values = np.empty(n, np.float32)
+    noises = np.empty(n, np.float32)
+    for i in range(n):
+        y, x = found[i, 0], found[i, 1]
+        weight = 0.0
+        value = 0.0
+        spread = 0.0
+        for axis in range(2):
+            before = -1
+            after = -1
+            for d in range(1, reach + 1):
+                if before < 0:
+                    yy, xx = (y, x - d) if axis == 0 else (y - d, x)
+                    if yy >= 0 and xx >= 0 and not mask[yy, xx] & bits:
+                        before = d
+                if after < 0:
+                    yy, xx = (y, x + d) if axis == 0 else (y + d, x)
+                    if yy < height and xx < width and not mask[yy, xx] & bits:
+                        after = d
+                if before > 0 and after > 0:
+                    break
+            if before > 0 and after > 0:
+                gap = before + after
+                wa, wb = after / gap, before / gap
+                w = 1.0 / gap
+            elif before > 0:
+                wa, wb, w = 1.0, 0.0, 0.25 / before
+            elif after > 0:
+                wa, wb, w = 0.0, 1.0, 0.25 / after
+            else:
+                continue
+            w *= w  # a gap of twice the length counts a quarter
+            v = 0.0
+            s = 0.0
+            if before > 0:
+                yy, xx = (y, x - before) if axis == 0 else (y - before, x)
+                v += wa * image[yy, xx]
+                s += wa * variance[yy, xx]
+            if after > 0:
+                yy, xx = (y, x + after) if axis == 0 else (y + after, x)
+                v += wb * image[yy, xx]
+                s += wb * variance[yy, xx]
+            value += w * v
+            spread += w * s
+            weight += w
+        values[i] = value / weight if weight > 0 else fallback
+        noises[i] = spread / weight if weight > 0 else noise
+    return values, noises
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _fill(image: Any, variance: Any, mask: Any, found: Any, values: Any, noises: Any, bit: int) -> None:
+    for i in range(found.shape[0]):
+        y, x = found[i, 0], found[i, 1]
+        image[y, x] = values[i]
+        variance[y, x] = noises[i]
+        mask[y, x] |= bit
+
+
+def interpolate_pixels(
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    mask: Mask,
+    planes: tuple[str, ...] = ("BAD", "SAT", "UNMASKEDNAN"),
+    *,
+    reach: int = 32,
+    fallback: float | None = None,
+) -> int:
+    """Interpolate over masked pixels in place.
+
+    Parameters
+    ----------
+    image, variance : `numpy.ndarray`, shape (ny, nx), float32
+        Changed. The variance becomes that of the neighbours used, not that of their mean: the pixel carries
+        no information, and must not look as if it did.
+    mask : `Mask`
+        INTRP is set on the pixels changed.
+    planes : `tuple` [`str`, ...]
+        Which pixels.
+    reach : `int`
+        How far neighbours are looked for [pixels].
+    fallback : `float`, optional
+        Value of pixels with no neighbour in reach; the median of the good pixels (sampled) when not given.
+
+    Returns
+    -------
+    n_pixels : `int`
+        Pixels changed.
+    """
+    bits = mask.bitmask(planes)
+    found = _find_bad(mask.array, bits)
+    if len(found) == 0:
+        return 0
+    noise = 0.0
+    if fallback is None:
+        step = max(int(np.sqrt(image.size / 200_000)), 1)
+        good = (mask.array[::step, ::step] & bits) == 0
+        fallback = float(np.median(image[::step, ::step][good])) if good.any() else 0.0
+        noise = float(np.median(variance[::step, ::step][good])) if good.any() else 0.0
+    values, noises = _estimate(image, variance, mask.array, bits, found, reach, fallback, noise)
+    _fill(image, variance, mask.array, found, values, noises, mask.bitmask("INTRP"))
+    return len(found)
+
+
+def count_masked(mask: Mask, planes: tuple[str, ...]) -> int:
+    """Return how many pixels have any of the planes set."""
+    return len(_find_bad(mask.array, mask.bitmask(planes)))
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _set_value(image: Any, mask: Any, bits: int, value: float) -> int:
+    n = 0
+    height, width = mask.shape
+    for y in range(height):
+        any_set = 0
+        for x in range(width):
+            any_set |= mask[y, x]
+        if any_set & bits:
+            for x in range(width):
+                if mask[y, x] & bits:
+                    image[y, x] = value
+                    n += 1
+    return n
+
+
+def fill_pixels(image: NDArray[np.float32], mask: Mask, planes: tuple[str, ...], value: float) -> int:
+    """Set masked pixels to one value in place and return how many there are.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`, shape (ny, nx), float32
+        Changed.
+    mask : `Mask`
+        Which pixels.
+    planes : `tuple` [`str`, ...]
+        By which planes.
+    value : `float`
+        New value.
+    """
+    return int(_set_value(image, mask.array, mask.bitmask(planes), np.float32(value)))

@@ -1,0 +1,514 @@
+"""Resampling of an exposure onto another pixel grid: Lanczos-3, with mask and variance.
+
+One pass over the output: the source position of a pixel comes from a cubic interpolation of a sparse grid
+of nodes (astropy is asked for a few hundred positions, never for every pixel), the six weights of each axis
+from a table. Image and variance share positions and weights; the mask is looked at under the same kernel.
+Noise becomes correlated between neighbours, as with any such kernel; the variance plane holds the variance of
+each pixel, not the covariance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+from .exposure import Exposure
+from .mask import Mask
+from .photo_calib import PhotoCalib
+from .psf import Psf, polynomial_terms
+from .sky_wcs import SkyWcs
+
+NODE_SPACING_PIXELS = 64
+"""Distance of the nodes at which world coordinates are evaluated. Cubic interpolation between them is good to
+1e-6 pixels for the distortion of a wide-field corrector, so the spacing is not a tuning matter."""
+
+KERNEL_ORDER = 3
+"""Lanczos order: the kernel reaches this many pixels to each side."""
+
+FULL_FOOTPRINT_PLANES = ("BAD", "SAT", "EDGE", "NO_DATA", "UNMASKEDNAN")
+"""Planes spread over every pixel the kernel touches. Other planes (repaired cosmic rays, detections) are
+spread over the four pixels nearest to the position only, as the field's warper does with its bilinear mask
+kernel: spread over 6 x 6 pixels, a repaired cosmic ray would cost ten times its area."""
+
+_TAPS = 2 * KERNEL_ORDER
+_TABLE_STEPS = 1024
+
+
+@lru_cache(maxsize=1)
+def _weight_table() -> NDArray[np.float32]:
+    """Tabulate the normalised Lanczos-3 weights, shape (steps + 2, 6), float32, by fractional position.
+
+    Row k is the fraction k / steps; tap t is the pixel at floor(x) - 2 + t. Each row is divided by its sum,
+    so that a constant stays constant (Lanczos weights alone ripple by 1 %).
+    """
+    fraction = np.arange(_TABLE_STEPS + 2)[:, np.newaxis] / _TABLE_STEPS
+    distance = fraction - (np.arange(_TAPS) - (KERNEL_ORDER - 1))[np.newaxis, :]
+    weights = np.where(
+        np.abs(distance) < KERNEL_ORDER, np.sinc(distance) * np.sinc(distance / KERNEL_ORDER), 0.0
+    )
+    result: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return result
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _flagged_blocks(mask: NDArray[np.int32], planes: int) -> NDArray[np.bool_]:
+    """Return where a kernel footprint may touch a pixel with any of ``planes`` set.
+
+    Shape (ny // 8 + 2, nx // 8 + 2): element [j, i] tells for footprints whose first pixel is in the block of
+    8 x 8 pixels [j, i]; they reach into the next block of each axis. A map this small costs nothing to make,
+    and spares nearly every output pixel the look at 36 mask pixels.
+    """
+    ny, nx = mask.shape
+    blocks = np.zeros((ny // 8 + 2, nx // 8 + 2), dtype=np.bool_)
+    for y in range(ny):
+        for x in range(nx):
+            if mask[y, x] & planes != 0:
+                j, i = y >> 3, x >> 3
+                blocks[j, i] = True
+                blocks[j, max(i - 1, 0)] = True
+                blocks[max(j - 1, 0), i] = True
+                blocks[max(j - 1, 0), max(i - 1, 0)] = True
+    return blocks
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _cubic_weights(t: float) -> tuple[float, float, float, float]:
+    """Return the four-point Lagrange weights at a fraction t between the two middle points."""
+    return (
+        -t * (t - 1.0) * (t - 2.0) / 6.0,
+        (t + 1.0) * (t - 1.0) * (t - 2.0) / 2.0,
+        -(t + 1.0) * t * (t - 2.0) / 2.0,
+        (t + 1.0) * t * (t - 1.0) / 6.0,
+    )
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]
+def _resample(
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    blocks: NDArray[np.bool_],
+    full_planes: int,
+    no_data: int,
+    nodes: NDArray[np.float64],
+    spacing: int,
+    table: NDArray[np.float32],
+    scale: float,
+    x_begin: int,
+    y_begin: int,
+    x_end: int,
+    y_end: int,
+    out_image: NDArray[np.float32],
+    out_variance: NDArray[np.float32],
+    out_mask: NDArray[np.int32],
+) -> int:
+    """Fill the output box; return the number of pixels with data.
+
+    ``nodes`` has shape (3, ny, nx): source x, source y and source pixels per output pixel; node [1, 1] lies
+    on the output pixel (x_begin, y_begin).
+    """
+    ny, nx = image.shape
+    steps = table.shape[0] - 2
+    n_nodes_x = nodes.shape[2]
+    line = np.empty((3, n_nodes_x))
+    filled = 0
+    for y in range(y_begin, y_end):
+        cell_y = (y - y_begin) // spacing
+        a, b, c, d = _cubic_weights((y - y_begin - cell_y * spacing) / spacing)
+        for k in range(3):
+            for i in range(n_nodes_x):
+                line[k, i] = (
+                    a * nodes[k, cell_y, i]
+                    + b * nodes[k, cell_y + 1, i]
+                    + c * nodes[k, cell_y + 2, i]
+                    + d * nodes[k, cell_y + 3, i]
+                )
+        for x in range(x_begin, x_end):
+            cell_x = (x - x_begin) // spacing
+            a, b, c, d = _cubic_weights((x - x_begin - cell_x * spacing) / spacing)
+            sx = (
+                a * line[0, cell_x]
+                + b * line[0, cell_x + 1]
+                + c * line[0, cell_x + 2]
+                + d * line[0, cell_x + 3]
+            )
+            sy = (
+                a * line[1, cell_x]
+                + b * line[1, cell_x + 1]
+                + c * line[1, cell_x + 2]
+                + d * line[1, cell_x + 3]
+            )
+            ix, iy = int(np.floor(sx)), int(np.floor(sy))
+            if ix < 2 or iy < 2 or ix + 3 >= nx or iy + 3 >= ny:
+                continue
+            area = (
+                a * line[2, cell_x]
+                + b * line[2, cell_x + 1]
+                + c * line[2, cell_x + 2]
+                + d * line[2, cell_x + 3]
+            )
+            px, py = (sx - ix) * steps, (sy - iy) * steps
+            kx, ky = int(px), int(py)
+            fx, fy = np.float32(px - kx), np.float32(py - ky)
+            w0 = table[kx, 0] + fx * (table[kx + 1, 0] - table[kx, 0])
+            w1 = table[kx, 1] + fx * (table[kx + 1, 1] - table[kx, 1])
+            w2 = table[kx, 2] + fx * (table[kx + 1, 2] - table[kx, 2])
+            w3 = table[kx, 3] + fx * (table[kx + 1, 3] - table[kx, 3])
+            w4 = table[kx, 4] + fx * (table[kx + 1, 4] - table[kx, 4])
+            w5 = table[kx, 5] + fx * (table[kx + 1, 5] - table[kx, 5])
+            value, noise = np.float32(0.0), np.float32(0.0)
+            left = np.uint64(ix - 2)
+            for j in range(6):
+                # Unsigned, or numba tests every index for being negative.
+                row = np.uint64(iy - 2 + j)
+                wy = table[ky, j] + fy * (table[ky + 1, j] - table[ky, j])
+                value += wy * (
+                    w0 * image[row, left]
+                    + w1 * image[row, left + np.uint64(1)]
+                    + w2 * image[row, left + np.uint64(2)]
+                    + w3 * image[row, left + np.uint64(3)]
+                    + w4 * image[row, left + np.uint64(4)]
+                    + w5 * image[row, left + np.uint64(5)]
+                )
+                noise += (wy * wy) * (
+                    (w0 * w0) * variance[row, left]
+                    + (w1 * w1) * variance[row, left + np.uint64(1)]
+                    + (w2 * w2) * variance[row, left + np.uint64(2)]
+                    + (w3 * w3) * variance[row, left + np.uint64(3)]
+                    + (w4 * w4) * variance[row, left + np.uint64(4)]
+                    + (w5 * w5) * variance[row, left + np.uint64(5)]
+                )
+            factor = scale * area
+            if not (np.isfinite(value) and np.isfinite(noise)):
+                continue
+            out_image[y, x] = value * factor
+            out_variance[y, x] = noise * factor * factor
+            bits = mask[iy, ix] | mask[iy, ix + 1] | mask[iy + 1, ix] | mask[iy + 1, ix + 1]
+            if blocks[(iy - 2) >> 3, (ix - 2) >> 3]:
+                touched = np.int32(0)
+                for j in range(6):
+                    for i in range(6):
+                        touched |= mask[iy - 2 + j, ix - 2 + i]
+                bits |= touched & full_planes
+            out_mask[y, x] = bits
+            if bits & no_data == 0:
+                filled += 1
+    return filled
+
+
+def map_nodes(
+    source: SkyWcs, target: SkyWcs, x_begin: int, y_begin: int, x_end: int, y_end: int
+) -> NDArray[np.float64]:
+    """Evaluate where output pixels lie in the source, on sparse nodes.
+
+    Parameters
+    ----------
+    source, target : `SkyWcs`
+        World coordinates of the source and output arrays.
+    x_begin, y_begin, x_end, y_end : `int`
+        Output box, half-open [pixels].
+
+    Returns
+    -------
+    nodes : `numpy.ndarray`, shape (3, n_nodes_y, n_nodes_x), float64
+        Source x, source y [pixels] and the area of an output pixel in source pixels, every
+        `NODE_SPACING_PIXELS` from one spacing before the box's first pixel to two after its last.
+    """
+    h = NODE_SPACING_PIXELS
+    xs = x_begin + h * np.arange(-1, (x_end - x_begin - 1) // h + 3, dtype=np.float64)
+    ys = y_begin + h * np.arange(-1, (y_end - y_begin - 1) // h + 3, dtype=np.float64)
+    # One more ring, so that the derivative at every node is a central difference.
+    xw = np.concatenate([[xs[0] - h], xs, [xs[-1] + h]])
+    yw = np.concatenate([[ys[0] - h], ys, [ys[-1] + h]])
+    grid_x, grid_y = np.meshgrid(xw, yw)
+    ra, dec = target.pixel_to_sky(grid_x.ravel(), grid_y.ravel())
+    sx, sy = (v.reshape(grid_x.shape) for v in source.sky_to_pixel(ra, dec))
+    dxdu, dydu = ((v[1:-1, 2:] - v[1:-1, :-2]) / (2 * h) for v in (sx, sy))
+    dxdv, dydv = ((v[2:, 1:-1] - v[:-2, 1:-1]) / (2 * h) for v in (sx, sy))
+    return np.stack([sx[1:-1, 1:-1], sy[1:-1, 1:-1], np.abs(dxdu * dydv - dxdv * dydu)])
+
+
+def overlap_box(
+    source_shape: tuple[int, int], source: SkyWcs, target_shape: tuple[int, int], target: SkyWcs
+) -> tuple[int, int, int, int]:
+    """Return the part of the output array that the source covers.
+
+    Parameters
+    ----------
+    source_shape, target_shape : `tuple` [`int`, `int`]
+        (ny, nx).
+    source, target : `SkyWcs`
+        World coordinates of the two arrays.
+
+    Returns
+    -------
+    box : `tuple`
+        (x_begin, y_begin, x_end, y_end), half-open [pixels]; empty (x_end <= x_begin or y_end <= y_begin)
+        where they do not meet.
+    """
+    ny, nx = source_shape
+    along = np.linspace(0.0, 1.0, 9)
+    x = np.concatenate([along * (nx - 1), np.full(9, nx - 1.0), along * (nx - 1), np.zeros(9)])
+    y = np.concatenate([np.zeros(9), along * (ny - 1), np.full(9, ny - 1.0), along * (ny - 1)])
+    ra, dec = source.pixel_to_sky(x, y)
+    center_ra, center_dec = target.pixel_to_sky(0.5 * (target_shape[1] - 1), 0.5 * (target_shape[0] - 1))
+    # A gnomonic projection mirrors the far side of the sky onto the plane.
+    a, d, ca, cd = np.radians(ra), np.radians(dec), np.radians(center_ra), np.radians(center_dec)
+    if np.min(np.sin(d) * np.sin(cd) + np.cos(d) * np.cos(cd) * np.cos(a - ca)) < 0.1:
+        return (0, 0, 0, 0)
+    tx, ty = target.sky_to_pixel(ra, dec)
+    margin = 2  # the edge between two of the points may bulge
+    return (
+        max(0, int(np.floor(tx.min())) - margin),
+        max(0, int(np.floor(ty.min())) - margin),
+        min(target_shape[1], int(np.ceil(tx.max())) + margin + 1),
+        min(target_shape[0], int(np.ceil(ty.max())) + margin + 1),
+    )
+
+
+def empty_warp(shape: tuple[int, int], wcs: SkyWcs, xy0: tuple[int, int] = (0, 0)) -> Exposure:
+    """Make an exposure in nJy with no data: image NaN, variance infinite, NO_DATA set.
+
+    Parameters
+    ----------
+    shape : `tuple` [`int`, `int`]
+        (ny, nx).
+    wcs : `SkyWcs`
+        World coordinates of the array.
+    xy0 : `tuple` [`int`, `int`]
+        Place of the array in the tract [pixels].
+    """
+    mask = Mask.zeros(shape)
+    mask.array[:] = mask.bitmask("NO_DATA")
+    return Exposure(
+        np.full(shape, np.nan, dtype=np.float32),
+        mask,
+        np.full(shape, np.inf, dtype=np.float32),
+        xy0,
+        wcs,
+        photo_calib=PhotoCalib(1.0),
+    )
+
+
+def resample_into(
+    warp: Exposure,
+    source: Exposure,
+    *,
+    full_footprint_planes: Iterable[str] = FULL_FOOTPRINT_PLANES,
+) -> int:
+    """Resample an exposure into the pixels of a warp that have no data yet.
+
+    Parameters
+    ----------
+    warp : `Exposure`
+        As made by `empty_warp`, perhaps with other detectors of the visit in it already; changed in place.
+    source : `Exposure`
+        Calibrated exposure with ``wcs`` and ``photo_calib``; not changed.
+    full_footprint_planes : iterable of `str`
+        Mask planes spread over the whole kernel footprint.
+
+    Returns
+    -------
+    n_good : `int`
+        Number of pixels this source filled with data.
+
+    Raises
+    ------
+    ValueError
+        If the source lacks a WCS or photometric calibration.
+
+    Notes
+    -----
+    Value of an output pixel: sum of Lanczos-3 weights (Duchon 1979, J. Appl. Meteor. 18, 1016) times source
+    pixels, times the photometric calibration [nJy per unit], times the output pixel's area in source pixels,
+    so that the sum over a star is its flux in nJy. Variance: the same with squared weights and factors.
+    """
+    if source.wcs is None or source.photo_calib is None or warp.wcs is None:
+        missing = [
+            n
+            for n, v in (
+                ("source wcs", source.wcs),
+                ("source photo_calib", source.photo_calib),
+                ("warp wcs", warp.wcs),
+            )
+            if v is None
+        ]
+        raise ValueError(f"Cannot resample: no {', '.join(missing)}; run calibrate on the exposure first")
+    box = overlap_box(source.shape, source.wcs, warp.shape, warp.wcs)
+    if box[2] <= box[0] or box[3] <= box[1]:
+        return 0
+    for name in source.mask.planes:
+        warp.mask.add_plane(name)
+    nodes = map_nodes(source.wcs, warp.wcs, *box)
+    # Only the part of the source under the box is touched; the nodes reach beyond the box on every side.
+    ny, nx = source.shape
+    x0, y0 = (max(0, int(nodes[k].min()) - KERNEL_ORDER) for k in (0, 1))
+    x1, y1 = (min(n, int(nodes[k].max()) + KERNEL_ORDER + 2) for k, n in ((0, nx), (1, ny)))
+    if x1 - x0 < _TAPS or y1 - y0 < _TAPS:
+        return 0
+    nodes[0] -= x0
+    nodes[1] -= y0
+    part = (slice(y0, y1), slice(x0, x1))
+    target_mask = _translated_planes(Mask(source.mask.array[part], source.mask.planes), warp.mask)
+    full = warp.mask.bitmask(p for p in full_footprint_planes if p in source.mask.planes)
+    no_data = warp.mask.bitmask("NO_DATA")
+    first = bool(np.all(warp.mask.array[box[1] : box[3], box[0] : box[2]] & no_data))
+    out = warp if first else empty_warp(warp.shape, warp.wcs)
+    filled: int = _resample(
+        np.ascontiguousarray(source.image[part], dtype=np.float32),
+        np.ascontiguousarray(source.variance[part], dtype=np.float32),
+        target_mask,
+        _flagged_blocks(target_mask, full),
+        full,
+        no_data,
+        nodes,
+        NODE_SPACING_PIXELS,
+        _weight_table(),
+        float(source.photo_calib.calibration_mean),
+        *box,
+        out.image,
+        out.variance,
+        out.mask.array,
+    )
+    if not first:
+        over = (slice(box[1], box[3]), slice(box[0], box[2]))
+        take = ((warp.mask.array[over] & no_data) != 0) & ((out.mask.array[over] & no_data) == 0)
+        warp.image[over][take] = out.image[over][take]
+        warp.variance[over][take] = out.variance[over][take]
+        warp.mask.array[over][take] = out.mask.array[over][take]
+        filled = int(take.sum())
+    return filled
+
+
+def _translated_planes(mask: Mask, target: Mask) -> NDArray[np.int32]:
+    """Return the mask's pixels with the bit numbers of another mask's planes."""
+    moved = {b: target.planes[n] for n, b in mask.planes.items() if target.planes[n] != b}
+    if not moved:
+        return np.ascontiguousarray(mask.array)
+    result = mask.array & np.int32(~sum(1 << b for b in moved))
+    for old, new in moved.items():
+        result |= ((mask.array >> old) & 1) << new
+    return result.astype(np.int32)
+
+
+def local_affine(source: SkyWcs, target: SkyWcs, x: float, y: float) -> NDArray[np.float64]:
+    """Return the derivative of source pixels by output pixels at an output position.
+
+    Parameters
+    ----------
+    source, target : `SkyWcs`
+        World coordinates of the two arrays.
+    x, y : `float`
+        Output position [pixels].
+
+    Returns
+    -------
+    matrix : `numpy.ndarray`, shape (2, 2), float64
+        [[dx_s/dx, dx_s/dy], [dy_s/dx, dy_s/dy]].
+    """
+    h = 8.0
+    ra, dec = target.pixel_to_sky(np.array([x - h, x + h, x, x]), np.array([y, y, y - h, y + h]))
+    sx, sy = source.sky_to_pixel(ra, dec)
+    return np.array([[sx[1] - sx[0], sx[3] - sx[2]], [sy[1] - sy[0], sy[3] - sy[2]]]) / (2 * h)
+
+
+def warped_psf_image(
+    psf: Psf, source_xy: tuple[float, float], matrix: NDArray[np.float64], size: int
+) -> NDArray[np.float64]:
+    """Return the PSF at a source position as seen in the output's pixels, centred, summing to 1.
+
+    Parameters
+    ----------
+    psf : `Psf`
+        PSF of the source.
+    source_xy : `tuple` [`float`, `float`]
+        Position in the source [pixels].
+    matrix : `numpy.ndarray`, shape (2, 2)
+        From `local_affine`.
+    size : `int`
+        Odd size of the image [output pixels].
+
+    Notes
+    -----
+    The Lanczos-3 kernel keeps the shape of a critically sampled PSF to better than 1e-3 of its peak, so the
+    warp's PSF is the source's under the local affine map and no kernel is convolved in.
+    """
+    kernel = psf.kernel_at(*source_xy)
+    half = size // 2
+    r = np.arange(-half, half + 1, dtype=np.float64)
+    v, u = np.meshgrid(r, r, indexing="ij")
+    middle = kernel.shape[0] // 2
+    x = (matrix[0, 0] * u + matrix[0, 1] * v) / psf.step + middle
+    y = (matrix[1, 0] * u + matrix[1, 1] * v) / psf.step + middle
+    image: NDArray[np.float64] = map_coordinates(kernel, [y, x], order=3, mode="constant")
+    image /= image.sum()
+    return image
+
+
+class PsfSource(NamedTuple):
+    """What the PSF of a warp needs of one exposure in it, its pixels left behind."""
+
+    psf: Psf
+    wcs: SkyWcs
+    shape: tuple[int, int]
+
+
+def warped_psf(
+    warp_wcs: SkyWcs, shape: tuple[int, int], sources: Sequence[PsfSource], *, n_samples: int = 5
+) -> Psf | None:
+    """Fit the PSF of a warp from those of the exposures in it.
+
+    Parameters
+    ----------
+    warp_wcs : `SkyWcs`
+        World coordinates of the warp's array.
+    shape : `tuple` [`int`, `int`]
+        (ny, nx) of the warp.
+    sources : sequence of `PsfSource`
+        PSF, world coordinates and shape of each exposure.
+    n_samples : `int`
+        Samples along each axis of the part of the warp an exposure covers.
+
+    Returns
+    -------
+    psf : `Psf` or None
+        Polynomial of degree 2, 1 or 0 as the number of samples allows; None if no source reaches the warp.
+    """
+    positions: list[tuple[float, float]] = []
+    images: list[NDArray[np.float64]] = []
+    size = max((s.psf.size for s in sources), default=1)
+    for source in sources:
+        x_begin, y_begin, x_end, y_end = overlap_box(source.shape, source.wcs, shape, warp_wcs)
+        if x_end <= x_begin or y_end <= y_begin:
+            continue
+        gx, gy = np.meshgrid(
+            np.linspace(x_begin, x_end - 1, n_samples), np.linspace(y_begin, y_end - 1, n_samples)
+        )
+        sx, sy = source.wcs.sky_to_pixel(*warp_wcs.pixel_to_sky(gx.ravel(), gy.ravel()))
+        ny, nx = source.shape
+        # A little outside is inside enough for a PSF model, and an overlap may be a sliver.
+        inside = (sx > -0.05 * nx) & (sy > -0.05 * ny) & (sx < 1.05 * nx) & (sy < 1.05 * ny)
+        for x, y, px, py in zip(gx.ravel()[inside], gy.ravel()[inside], sx[inside], sy[inside], strict=True):
+            matrix = local_affine(source.wcs, warp_wcs, float(x), float(y))
+            images.append(warped_psf_image(source.psf, (float(px), float(py)), matrix, size))
+            positions.append((float(x), float(y)))
+    if not images:
+        return None
+    degree = 2 if len(images) >= 12 else 1 if len(images) >= 5 else 0
+    center = (0.5 * (shape[1] - 1), 0.5 * (shape[0] - 1))
+    scale = (max(center[0], 1.0), max(center[1], 1.0))
+    xy = np.array(positions)
+    terms = polynomial_terms((xy[:, 0] - center[0]) / scale[0], (xy[:, 1] - center[1]) / scale[1], degree)
+    while degree > 0 and np.linalg.cond(terms) > 1e3:
+        # Samples in one line, or in a corner, do not fix a surface over the whole warp.
+        degree -= 1
+        terms = terms[: (degree + 1) * (degree + 2) // 2]
+    flat = np.stack(images).reshape(len(images), -1)
+    coefficients = np.linalg.lstsq(terms.T, flat, rcond=None)[0].reshape(-1, size, size)
+    return Psf(np.asarray(coefficients, dtype=np.float64), degree, center, scale)

@@ -1,0 +1,454 @@
+"""Instrument: a camera with its names in a repository.
+
+Most instruments need no class: a camera file is enough (`Instrument.from_camera_file`). Whoever needs code,
+an own raw formatter say, subclasses `Instrument` as with the reference and names the class where a name is
+asked for. Registering stores the camera file in the repository (``instruments/<NAME>.yaml`` under its root),
+so that raws can be read anywhere from the root and the instrument's name alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ButlerUserError, did_you_mean
+from ..imaging.camera import Camera, FilterDefinition, read_camera
+
+if TYPE_CHECKING:
+    from ..vocabulary.timespan import Timespan
+
+_BUILTIN_DIRECTORY = Path(__file__).parent
+
+
+class InstrumentNotFoundError(ButlerUserError, LookupError):
+    """No instrument, class or camera file has that name."""
+
+
+class Instrument:
+    """What a repository needs to know of an instrument.
+
+    Parameters
+    ----------
+    collection_prefix : `str`, optional
+        First part of the collections' names; the instrument's name when not given.
+    camera : `Camera`, optional
+        Detectors and filters; subclasses may instead override `getCamera`.
+    camera_path : path-like, optional
+        File the camera was read from, copied into repositories as it is.
+    """
+
+    configPaths: Sequence[str] = ()
+    """Directories searched for config overrides of tasks."""
+
+    def __init__(
+        self,
+        collection_prefix: str | None = None,
+        *,
+        camera: Camera | None = None,
+        camera_path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._camera = camera
+        self._camera_path = None if camera_path is None else os.fspath(camera_path)
+        self.collection_prefix = collection_prefix or self.getName()
+
+    # ---------------------------------------------------------------- what a subclass may override
+
+    def getName(self) -> str:
+        """Return the value of the ``instrument`` dimension."""
+        if self._camera is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} has no camera file, so it must define getName()"
+            )
+        return self._camera.name
+
+    def getCamera(self) -> Camera:
+        """Return the detectors and filters."""
+        if self._camera is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} has no camera file, so it must define getCamera()"
+            )
+        return self._camera
+
+    @property
+    def filterDefinitions(self) -> Sequence[FilterDefinition]:
+        """All filters of the instrument."""
+        return self.getCamera().filters
+
+    def getRawFormatter(self, dataId: Any = None) -> Any:
+        """Return the formatter class that reads the raws of a data ID."""
+        from .raw_frame import RawFormatter
+
+        return RawFormatter
+
+    def register(self, registry: Any, update: bool = False) -> None:
+        """Insert the instrument, its detectors and filters into a registry.
+
+        Parameters
+        ----------
+        registry : `Registry` or `Butler`
+            Where to; a butler also gets the camera file, which raws need to be read.
+        update : `bool`
+            Whether records that exist and differ are replaced (otherwise they are an error).
+        """
+        if hasattr(registry, "registry"):
+            self.register(registry.registry, update)
+            self.write_camera_file(repository_root(registry))
+            return
+        camera = self.getCamera()
+        name = self.getName()
+        limits = camera.limits
+        registry.syncDimensionData(
+            "instrument",
+            {
+                "name": name,
+                "visit_max": limits.get("visit_max", 2**31 - 1),
+                "visit_system": 0,
+                "exposure_max": limits.get("exposure_max", 2**31 - 1),
+                "detector_max": limits.get("detector_max", max(camera.detectors) + 1),
+                "class_name": camera.class_name or f"{type(self).__module__}.{type(self).__qualname__}",
+            },
+            update=update,
+        )
+        for detector in camera:
+            registry.syncDimensionData(
+                "detector",
+                {
+                    "instrument": name,
+                    "id": detector.id,
+                    "full_name": detector.name,
+                    "name_in_raft": detector.name_in_raft or detector.name,
+                    "raft": detector.raft or None,
+                    "purpose": detector.purpose,
+                },
+                update=update,
+            )
+        for definition in self.filterDefinitions:
+            registry.syncDimensionData(
+                "physical_filter",
+                {
+                    "instrument": name,
+                    "name": definition.physical_filter,
+                    "band": definition.band or definition.physical_filter,
+                },
+                update=update,
+            )
+
+    # ---------------------------------------------------------------- names of collections
+
+    def makeCollectionName(self, *labels: str) -> str:
+        """Return ``<prefix>/<label>/...``."""
+        return "/".join((self.collection_prefix, *labels))
+
+    def makeDefaultRawIngestRunName(self) -> str:
+        """Return the run raws go to, ``<NAME>/raw/all``."""
+        return self.makeCollectionName("raw", "all")
+
+    def makeCalibrationCollectionName(self, *labels: str) -> str:
+        """Return the CALIBRATION collection, ``<NAME>/calib[/...]``."""
+        return self.makeCollectionName("calib", *labels)
+
+    def makeUnboundedCalibrationRunName(self, *labels: str) -> str:
+        """Return the run of calibrations that are always valid, ``<NAME>/calib/unbounded``."""
+        return self.makeCollectionName("calib", "unbounded", *labels)
+
+    def makeCuratedCalibrationRunName(self, calibDate: str, *labels: str) -> str:
+        """Return the run of curated calibrations valid from a date, ``<NAME>/calib/curated/<date>``."""
+        return self.makeCollectionName("calib", "curated", calibDate, *labels)
+
+    def makeUmbrellaCollectionName(self) -> str:
+        """Return the chain with all usual inputs, ``<NAME>/defaults``."""
+        return self.makeCollectionName("defaults")
+
+    # ---------------------------------------------------------------- finding one
+
+    @classmethod
+    def from_camera_file(
+        cls, source: str | os.PathLike[str], collection_prefix: str | None = None
+    ) -> Instrument:
+        """Make from a camera file.
+
+        Parameters
+        ----------
+        source : path-like
+            Path of a YAML file, or the name of one that comes with this package (``hsc``, ``hsc_small``,
+            ``efosc2``; letter case ignored).
+        collection_prefix : `str`, optional
+            First part of the collections' names.
+
+        Raises
+        ------
+        InstrumentNotFoundError
+            If there is no such file and no such name; the nearest name is given.
+        """
+        path = _camera_path(os.fspath(source))
+        if path is None:
+            near = did_you_mean(os.fspath(source), builtin_cameras())
+            raise InstrumentNotFoundError(
+                f"No camera file {os.fspath(source)!r}; "
+                f"this package has {', '.join(builtin_cameras())}.{near}"
+            )
+        return cls(collection_prefix, camera=read_camera(path), camera_path=path)
+
+    @classmethod
+    def from_string(cls, name: str, registry: Any = None, collection_prefix: str | None = None) -> Instrument:
+        """Find an instrument by whatever a user may call it.
+
+        Parameters
+        ----------
+        name : `str`
+            Built-in camera or instrument name (``hsc``, ``HSC``), path of a camera file, or full name of a
+            class (``package.module.Class``); class names of the reference stand for the built-in
+            instruments that know them (``lsst.obs.subaru.HyperSuprimeCam``).
+        registry : `Registry`, optional
+            Where an instrument's short name is looked up if nothing else fits.
+        collection_prefix : `str`, optional
+            First part of the collections' names.
+
+        Raises
+        ------
+        InstrumentNotFoundError
+            If nothing has that name; says what was tried.
+        """
+        path = _camera_path(name)
+        if path is not None:
+            return Instrument.from_camera_file(path, collection_prefix)
+        if "." in name and not name.endswith((".yaml", ".yml")):
+            module_name, _, class_name = name.rpartition(".")
+            try:
+                found = getattr(importlib.import_module(module_name), class_name)
+            except (ImportError, AttributeError) as error:
+                raise InstrumentNotFoundError(
+                    f"Instrument {name!r} is neither a camera file nor an importable class: {error}. "
+                    f"Built-in cameras: {', '.join(builtin_cameras())}."
+                ) from error
+            if not (isinstance(found, type) and hasattr(found, "getName")):
+                raise InstrumentNotFoundError(f"{name!r} is not an Instrument class")
+            instrument: Instrument = found(collection_prefix)
+            return instrument
+        if registry is not None:
+            for record in registry.queryDimensionRecords("instrument"):
+                if record.name == name and record.class_name != name:
+                    return cls.from_string(record.class_name, None, collection_prefix)
+        raise InstrumentNotFoundError(
+            f"No instrument {name!r}: not a built-in camera ({', '.join(builtin_cameras())}), a camera file "
+            f"or a class.{did_you_mean(name, builtin_cameras())}"
+        )
+
+    @classmethod
+    def from_repository(cls, repository: Any, name: str, collection_prefix: str | None = None) -> Instrument:
+        """Make from the camera file a repository stores, or else by name.
+
+        Parameters
+        ----------
+        repository : `Butler` or `str`
+            The repository, or its root directory or URL.
+        name : `str`
+            Instrument name, a built-in camera's or a class's.
+        collection_prefix : `str`, optional
+            First part of the collections' names.
+        """
+        root = repository if isinstance(repository, str) else repository_root(repository)
+        try:
+            camera = repository_camera(root, name)
+        except InstrumentNotFoundError:
+            return cls.from_string(name, None, collection_prefix)
+        return Instrument(collection_prefix, camera=camera)
+
+    def write_camera_file(self, root: str) -> None:
+        """Store the camera file under a repository's root, replacing an older one.
+
+        Parameters
+        ----------
+        root : `str`
+            Root directory or URL of the repository.
+        """
+        import fsspec
+        import yaml
+
+        if self._camera_path is not None:
+            text = Path(self._camera_path).read_text(encoding="utf-8")
+        else:
+            text = yaml.safe_dump(self.getCamera().to_dict(), sort_keys=False, default_flow_style=None)
+        target = stored_camera_uri(root, self.getName())
+        file_system, path = fsspec.core.url_to_fs(target)
+        file_system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        temporary = f"{path}.{os.getpid()}.tmp"
+        with file_system.open(temporary, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        file_system.mv(temporary, path)
+        repository_camera.cache_clear()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.getName()!r})"
+
+
+def builtin_cameras() -> list[str]:
+    """Return the names of the camera files that come with this package."""
+    return sorted(path.stem for path in _BUILTIN_DIRECTORY.glob("*.yaml"))
+
+
+def repository_root(butler: Any) -> str:
+    """Return the root directory or URL of a butler's repository."""
+    return str(butler.root)
+
+
+def stored_camera_uri(root: str, name: str) -> str:
+    """Return where a repository keeps the camera file of an instrument."""
+    return f"{root.rstrip('/')}/instruments/{name}.yaml"
+
+
+@functools.lru_cache(maxsize=32)
+def repository_camera(root: str, name: str) -> Camera:
+    """Read the camera file a repository stores for an instrument (read once a process).
+
+    Parameters
+    ----------
+    root : `str`
+        Root directory or URL of the repository.
+    name : `str`
+        Instrument name.
+
+    Raises
+    ------
+    InstrumentNotFoundError
+        If the repository has no such file.
+    """
+    import fsspec
+
+    uri = stored_camera_uri(root, name)
+    try:
+        with fsspec.open(uri, "r", encoding="utf-8") as stream:
+            text = stream.read()
+    except FileNotFoundError:
+        raise InstrumentNotFoundError(
+            f"The repository at {root!r} has no camera file for instrument {name!r} ({uri}). "
+            f"Register the instrument with `butler register-instrument {root} {name}`."
+        ) from None
+    return _camera_from_text(text, uri)
+
+
+def _camera_from_text(text: str, where: str) -> Camera:
+    import yaml
+
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    document = yaml.load(text, Loader=loader)  # a safe loader, ten times faster where compiled
+    if not isinstance(document, Mapping):
+        raise ValueError(f"Camera file {where!r} holds no mapping")  # noqa: TRY004 (a wrong file)
+    return Camera.from_dict(document)
+
+
+def _camera_path(name: str) -> str | None:
+    """Return the path of the camera file a name stands for, or None."""
+    if os.path.isfile(name):
+        return name
+    builtin = _BUILTIN_DIRECTORY / f"{name.lower()}.yaml"
+    if builtin.is_file():
+        return str(builtin)
+    aliases = {"lsst.obs.subaru.HyperSuprimeCam": "hsc", "HyperSuprimeCam": "hsc"}
+    if name in aliases:
+        return str(_BUILTIN_DIRECTORY / f"{aliases[name]}.yaml")
+    return None
+
+
+def write_curated_calibrations(butler: Any, instrument: Instrument) -> list[Any]:
+    """Write the camera and the calibrations its file carries, valid at all times.
+
+    They go to ``<NAME>/calib/unbounded`` and are certified in ``<NAME>/calib``; what is there already is left
+    alone, so the call may be repeated.
+
+    Parameters
+    ----------
+    butler : `Butler`
+        Opened for writing, with the instrument registered.
+    instrument : `Instrument`
+        Whose calibrations.
+
+    Returns
+    -------
+    refs : `list` [`DatasetRef`]
+        The datasets written now.
+    """
+    from ..vocabulary.collection import CollectionType
+    from ..vocabulary.dataset_type import DatasetType
+    from ..vocabulary.timespan import Timespan
+
+    camera = instrument.getCamera()
+    name = instrument.getName()
+    run = instrument.makeUnboundedCalibrationRunName()
+    collection = instrument.makeCalibrationCollectionName()
+    butler.collections.register(collection, CollectionType.CALIBRATION)
+    butler.collections.register(run, CollectionType.RUN)
+    always: Timespan = Timespan(None, None)
+    written = []
+    for dataset_type, items in curated_datasets(camera).items():
+        storage_class, dimensions = _CURATED_TYPES[dataset_type]
+        definition = DatasetType(
+            dataset_type, dimensions, storage_class, universe=butler.dimensions, isCalibration=True
+        )
+        butler.registry.registerDatasetType(definition)
+        refs = []
+        for detector, value in items.items():
+            data_id = {"instrument": name} | ({} if detector is None else {"detector": detector})
+            if butler.find_dataset(definition, data_id, collections=[run]) is None:
+                refs.append(butler.put(value, definition, data_id, run=run))
+        if refs:
+            butler.registry.certify(collection, refs, always)
+        written += refs
+    return written
+
+
+_CURATED_TYPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "camera": ("Camera", ("instrument",)),
+    "defects": ("Defects", ("instrument", "detector")),
+    "linearizer": ("StructuredDataDict", ("instrument", "detector")),
+    "crosstalk": ("StructuredDataDict", ("instrument", "detector")),
+    "bfKernel": ("NumpyArray", ("instrument", "detector")),
+}
+
+
+def curated_datasets(camera: Camera) -> dict[str, dict[int | None, Any]]:
+    """Return the calibrations a camera carries, ready to be stored.
+
+    Parameters
+    ----------
+    camera : `Camera`
+        Detectors with crosstalk matrices and linearity coefficients, and ``curated`` entries.
+
+    Returns
+    -------
+    datasets : `dict`
+        By dataset type, then detector number (None for the camera itself).
+    """
+    import numpy as np
+
+    result: dict[str, dict[int | None, Any]] = {"camera": {None: camera}}
+    for detector in camera:
+        names = [a.name for a in detector.amplifiers]
+        if detector.crosstalk is not None:
+            result.setdefault("crosstalk", {})[detector.id] = {
+                "amplifiers": names,
+                "coefficients": detector.crosstalk.tolist(),
+            }
+        if any(a.linearity_coefficients for a in detector.amplifiers):
+            result.setdefault("linearizer", {})[detector.id] = {
+                "amplifiers": {a.name: list(a.linearity_coefficients) for a in detector.amplifiers}
+            }
+    for kind, by_detector in camera.curated.items():
+        if kind not in _CURATED_TYPES or kind == "camera":
+            raise ValueError(
+                f"Camera {camera.name!r} carries curated calibrations of unknown type {kind!r}."
+                f"{did_you_mean(kind, _CURATED_TYPES)}"
+            )
+        for number, value in by_detector.items():
+            if kind == "bfKernel":
+                value = np.array(value, dtype=np.float64)
+            elif kind == "defects":
+                from ..imaging.defects import defects_table
+
+                value = defects_table(value)
+            result.setdefault(kind, {})[number] = value
+    return result

@@ -1,0 +1,252 @@
+"""CollectionTable: create, list, chain and remove collections."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+
+import sqlalchemy as sa
+
+from ..errors import (
+    CollectionCycleError,
+    CollectionTypeError,
+    ConflictingDefinitionError,
+    OrphanedRecordError,
+)
+from ..vocabulary.collection import (
+    CollectionInfo,
+    CollectionType,
+    check_collection_name,
+    glob_regex,
+    is_glob,
+    split_names,
+)
+from . import schema
+from .database import Database
+from .definitions import CollectionRow, DefinitionCache, Definitions
+
+
+class CollectionTable:
+    """Collections of a registry.
+
+    Parameters
+    ----------
+    database : `Database`
+        Where they are.
+    definitions : `DefinitionCache`
+        The registry's cache of them.
+    """
+
+    def __init__(self, database: Database, definitions: DefinitionCache) -> None:
+        self._database, self._definitions = database, definitions
+
+    def register(self, name: str, type_: CollectionType, doc: str) -> bool:
+        """Make a collection unless it exists; return whether it was made."""
+        check_collection_name(name)
+        with self._database.read() as connection:
+            if self._registered(self._definitions.current(connection), name, type_):
+                return False
+        with self._database.write() as connection:
+            # Looked at again: another process may have made it in between.
+            if self._registered(self._definitions.current(connection), name, type_):
+                return False
+            connection.execute(schema.collection.insert().values(name=name, type=int(type_), doc=doc))
+            self._definitions.changed(connection)
+        return True
+
+    @staticmethod
+    def _registered(definitions: Definitions, name: str, type_: CollectionType) -> bool:
+        row = definitions.collections.get(name)
+        if row is None:
+            return False
+        if row.type is not type_:
+            raise ConflictingDefinitionError(
+                f"Collection {name!r} exists as {row.type.name}; it cannot be registered as {type_.name}."
+            )
+        return True
+
+    def get(self, name: str, *, parents: bool = False, summary: bool = False) -> CollectionInfo:
+        """Return what is known of one collection."""
+        with self._database.read() as connection:
+            definitions = self._definitions.current(connection)
+            return self._infos(connection, definitions, [definitions.collection(name)], parents, summary)[0]
+
+    def query(
+        self,
+        expressions: str | Iterable[str],
+        types: Collection[CollectionType] | None,
+        flatten_chains: bool,
+        include_chains: bool | None,
+        include_parents: bool,
+        include_summary: bool,
+    ) -> list[CollectionInfo]:
+        """Return the collections that names and globs match; see `Registry.query_collections`."""
+        if include_chains is None:
+            include_chains = not flatten_chains
+        with self._database.read() as connection:
+            definitions = self._definitions.current(connection)
+            found: dict[int, CollectionRow] = {}
+            for expression in split_names(expressions):
+                if is_glob(expression):
+                    regex = glob_regex(expression)
+                    matches = [c for c in definitions.collections.values() if regex.match(c.name)]
+                else:
+                    matches = [definitions.collection(expression)]
+                for row in matches:
+                    self._add(definitions, row, flatten_chains, found)
+            rows = [
+                r
+                for r in found.values()
+                if (types is None or r.type in types)
+                and (include_chains or r.type is not CollectionType.CHAINED)
+            ]
+            return self._infos(connection, definitions, rows, include_parents, include_summary)
+
+    def _add(
+        self, definitions: Definitions, row: CollectionRow, flatten: bool, found: dict[int, CollectionRow]
+    ) -> None:
+        if row.id in found:
+            return
+        found[row.id] = row
+        if flatten:
+            for child in definitions.children_of(row):
+                self._add(definitions, child, flatten, found)
+
+    def _infos(
+        self,
+        connection: sa.Connection,
+        definitions: Definitions,
+        rows: Sequence[CollectionRow],
+        parents: bool,
+        summary: bool,
+    ) -> list[CollectionInfo]:
+        types = self._summaries(connection, definitions, rows) if summary else {}
+        by_id = definitions.collections_by_id
+        return [
+            CollectionInfo(
+                row.name,
+                row.type,
+                row.doc,
+                tuple(c.name for c in definitions.children_of(row)),
+                frozenset(by_id[p].name for p in definitions.parents.get(row.id, ())) if parents else None,
+                frozenset(types[row.id]) if summary else None,
+            )
+            for row in rows
+        ]
+
+    def _summaries(
+        self, connection: sa.Connection, definitions: Definitions, rows: Sequence[CollectionRow]
+    ) -> dict[int, set[str]]:
+        s = schema.collection_summary.c
+        own: dict[int, set[str]] = {}
+        for collection_id, type_id in self._database.fetch(
+            connection, sa.select(s.collection_id, s.dataset_type_id)
+        ):
+            known = definitions.dataset_types_by_id.get(type_id)
+            if known is not None:
+                own.setdefault(collection_id, set()).add(known.definition.name)
+        return {
+            row.id: set().union(*(own.get(leaf.id, set()) for leaf in definitions.leaves((row.name,))))
+            for row in rows
+        }
+
+    def flatten(self, names: Iterable[str]) -> list[CollectionInfo]:
+        """Return the collections a search over ``names`` looks in, in order."""
+        with self._database.read() as connection:
+            definitions = self._definitions.current(connection)
+            rows = definitions.leaves(tuple(names))
+            return self._infos(connection, definitions, rows, False, False)
+
+    def governor_values(self, names: Sequence[str]) -> dict[str, frozenset[str]]:
+        """Return the instruments and skymaps of the datasets in collections, by dimension name."""
+        g = schema.collection_governor.c
+        with self._database.read() as connection:
+            leaves = {row.id for row in self._definitions.current(connection).leaves(tuple(names))}
+            found: dict[str, set[str]] = {}
+            for collection_id, dimension, value in self._database.fetch(
+                connection, sa.select(g.collection_id, g.dimension, g.value)
+            ):
+                if collection_id in leaves:
+                    found.setdefault(dimension, set()).add(value)
+        return {k: frozenset(v) for k, v in found.items()}
+
+    def set_chain(self, parent: str, children: Sequence[str]) -> None:
+        """Define what a chain holds, in search order; repeated names count once."""
+        with self._database.write() as connection:
+            definitions = self._definitions.current(connection)
+            row = self._chain(definitions, parent)
+            members = [definitions.collection(name) for name in dict.fromkeys(children)]
+            self._check_cycle(definitions, row, members)
+            connection.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
+            self._database.insert(
+                connection,
+                schema.chain,
+                ("parent_id", "position", "child_id"),
+                [(row.id, i, m.id) for i, m in enumerate(members)],
+            )
+            connection.execute(
+                schema.chain_history.insert().values(
+                    parent=parent, changed_ns=time.time_ns(), children=",".join(m.name for m in members)
+                )
+            )
+            self._definitions.changed(connection)
+
+    def change_chain(self, parent: str, children: Sequence[str], where: str) -> None:
+        """Put children at the ``front`` or ``back`` of a chain, or ``remove`` them."""
+        with self._database.write() as connection:
+            definitions = self._definitions.current(connection)
+            present = [c.name for c in definitions.children_of(self._chain(definitions, parent))]
+            rest = [c for c in present if c not in children]
+            if where == "remove":
+                for name in children:
+                    definitions.collection(name)
+                self.set_chain(parent, rest)
+            else:
+                self.set_chain(parent, [*children, *rest] if where == "front" else [*rest, *children])
+
+    @staticmethod
+    def _chain(definitions: Definitions, name: str) -> CollectionRow:
+        row = definitions.collection(name)
+        if row.type is not CollectionType.CHAINED:
+            raise CollectionTypeError(f"Collection {name!r} is {row.type.name}, not CHAINED")
+        return row
+
+    @staticmethod
+    def _check_cycle(
+        definitions: Definitions, parent: CollectionRow, members: Sequence[CollectionRow]
+    ) -> None:
+        def path_to_parent(row: CollectionRow, trail: tuple[str, ...]) -> tuple[str, ...] | None:
+            if row.id == parent.id:
+                return (*trail, row.name)
+            for child in definitions.children_of(row):
+                found = path_to_parent(child, (*trail, row.name))
+                if found is not None:
+                    return found
+            return None
+
+        for member in members:
+            path = path_to_parent(member, (parent.name,))
+            if path is not None:
+                raise CollectionCycleError(
+                    f"Chain {parent.name!r} would contain itself: {' -> '.join(path)}. Nothing was changed."
+                )
+
+    def remove_row(self, connection: sa.Connection, row: CollectionRow, definitions: Definitions) -> None:
+        """Take a collection off the list, and its own members if it is a chain.
+
+        Raises
+        ------
+        OrphanedRecordError
+            If it is a member of a chain.
+        """
+        parents = [definitions.collections_by_id[p].name for p in definitions.parents.get(row.id, ())]
+        if parents:
+            raise OrphanedRecordError(
+                f"Collection {row.name!r} is a member of {', '.join(map(repr, parents))}; "
+                "take it out of these chains first."
+            )
+        connection.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
+        for table in (schema.collection_summary, schema.collection_governor):
+            connection.execute(table.delete().where(table.c.collection_id == row.id))
+        connection.execute(schema.collection.delete().where(schema.collection.c.id == row.id))
+        self._definitions.changed(connection)

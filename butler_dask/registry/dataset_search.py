@@ -1,0 +1,427 @@
+"""DatasetSearch: datasets of one type in an ordered list of collections; first match wins.
+
+A search is one statement for each kind of collection that can hold the type (RUN, TAGGED, CALIBRATION). Which
+collection comes first, and which validity range holds, is decided by numpy on the rows that come back: that is
+one sort, where a window function would make the database sort by data ID row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from ..errors import CalibrationLookupError, DatasetTypeError
+from ..vocabulary.collection import CollectionType
+from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.dataset import DatasetTable
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.timespan import MAX_NS, MIN_NS, Timespan
+from . import schema
+from .database import Database
+from .datasets import uuid_column
+from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
+
+_FEW_LEAVES = 4
+"""A search of so few collections is not narrowed by the summaries first."""
+_FEW_DATA_IDS = 500
+"""So few data IDs are always joined; for more, reading a whole range may cost less."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Datasets that searches chose from: rows in search order of their collection.
+
+    Attributes
+    ----------
+    data_ids : `DataIdTable`
+        Data ID of each row.
+    row_ids, run_ids : `numpy.ndarray`, shape (n,), int64
+        Row numbers of dataset and RUN.
+    uuids : `numpy.ndarray`, shape (n, 16), uint8
+        Identity.
+    ranks : `numpy.ndarray`, shape (n,), int64
+        Place of the collection it was found in.
+    begin_ns, end_ns : `numpy.ndarray`, shape (n,), int64
+        Validity range; everything but in CALIBRATION collections.
+    certified : `numpy.ndarray`, shape (n,), bool
+        Whether it was found in a CALIBRATION collection.
+    """
+
+    data_ids: DataIdTable
+    row_ids: NDArray[np.int64]
+    uuids: NDArray[np.uint8]
+    run_ids: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    begin_ns: NDArray[np.int64]
+    end_ns: NDArray[np.int64]
+    certified: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.row_ids)
+
+
+class DatasetSearch:
+    """Searches for datasets in a registry.
+
+    Parameters
+    ----------
+    database : `Database`
+        Where they are.
+    definitions : `DefinitionCache`
+        The registry's cache of collections and dataset types.
+    """
+
+    def __init__(self, database: Database, definitions: DefinitionCache) -> None:
+        self._database, self._definitions = database, definitions
+
+    def leaves(
+        self,
+        connection: sa.Connection,
+        definitions: Definitions,
+        kind: DatasetTypeRow,
+        collections: Iterable[str],
+    ) -> list[CollectionRow]:
+        """Return the collections, chains flattened, that hold datasets of a type, in search order."""
+        leaves = definitions.leaves(tuple(collections))
+        if len(leaves) > _FEW_LEAVES:
+            sql = "SELECT collection_id FROM collection_summary WHERE dataset_type_id = ?"
+            holding = {r[0] for r in self._database.fetch_sql(connection, sql, (kind.id,))}
+            return [row for row in leaves if row.id in holding]
+        return list(leaves)
+
+    def find(
+        self,
+        dataset_type: DatasetType | str,
+        data_ids: DataIdTable,
+        collections: Sequence[str],
+        begin_ns: NDArray[np.int64] | None,
+        end_ns: NDArray[np.int64] | None,
+    ) -> tuple[DatasetTable, NDArray[np.int64]]:
+        """Find the first dataset for each data ID; see `Registry.find_datasets`."""
+        name = dataset_type if isinstance(dataset_type, str) else dataset_type.name
+        with self._database.read() as connection:
+            definitions = self._definitions.current(connection)
+            kind = definitions.dataset_type(name)
+            group = kind.definition.dimensions
+            missing = [n for n in group.required if n not in data_ids.columns]
+            if missing:
+                raise DatasetTypeError(
+                    f"Dataset type {name!r} has dimensions {group}; the data IDs {data_ids.dimensions} have "
+                    f"no {', '.join(missing)}."
+                )
+            leaves = self.leaves(connection, definitions, kind, collections)
+            wanted = data_ids.subset(group)
+            unique, inverse = (
+                wanted.unique() if len(wanted) > 1 else (wanted, np.zeros(len(wanted), np.int64))
+            )
+            candidates = self._candidates_of(connection, kind, leaves, unique)
+            codes = candidates.data_ids.match(unique) if len(candidates) else np.zeros(0, np.int64)
+            best = _first_matches(
+                inverse, codes, candidates, begin_ns, end_ns, len(unique), kind, wanted, leaves
+            )
+            used, rows = np.unique(best[best >= 0], return_inverse=True)
+            index = np.full(len(wanted), -1, dtype=np.int64)
+            index[best >= 0] = rows
+            return self.table(definitions, kind, candidates, used), index
+
+    def table(
+        self,
+        definitions: Definitions,
+        kind: DatasetTypeRow,
+        candidates: Candidates,
+        rows: NDArray[np.int64],
+    ) -> DatasetTable:
+        """Return some candidates as a dataset table."""
+        run_ids, codes = np.unique(candidates.run_ids[rows], return_inverse=True)
+        by_id = definitions.collections_by_id
+        return DatasetTable(
+            kind.definition,
+            candidates.data_ids.take(rows),
+            candidates.uuids[rows],
+            codes.astype(np.int32),
+            [by_id[i].name for i in run_ids.tolist()],
+            candidates.row_ids[rows],
+        )
+
+    def _candidates_of(
+        self,
+        connection: sa.Connection,
+        kind: DatasetTypeRow,
+        leaves: Sequence[CollectionRow],
+        unique: DataIdTable,
+    ) -> Candidates:
+        n, keys = len(unique), kind.tables.keys
+        if n == 0 or not leaves:
+            return empty_candidates(kind)
+        if n == 1 or not keys:
+            return self._candidates_of_one(connection, kind, leaves, unique)
+        with ExitStack() as stack:
+            bounds = _bounds(unique)
+            dense = n > _FEW_DATA_IDS and self._count(connection, kind, leaves, bounds) <= 4 * n
+            statements = []
+            if dense:
+                for part in search_statements(kind, leaves):
+                    statements.append(part.where(*_within(part, bounds)))
+            else:
+                table = kind.tables.datasets
+                rows = list(zip(*(unique.values(k).tolist() for k in keys), strict=True))
+                wanted = stack.enter_context(
+                    self._database.temporary_rows(connection, {k: table.c[k].type for k in keys}, rows)
+                )
+                for part in search_statements(kind, leaves):
+                    columns = part.selected_columns
+                    statements.append(part.where(*(columns[k] == wanted.c[k] for k in keys)))
+            found = [r for s in statements for r in self._database.fetch(connection, s)]
+        return candidates_of_rows(kind, leaves, found)
+
+    def _candidates_of_one(
+        self,
+        connection: sa.Connection,
+        kind: DatasetTypeRow,
+        leaves: Sequence[CollectionRow],
+        unique: DataIdTable,
+    ) -> Candidates:
+        # The way of Butler.get: text made by hand, since building statements would take most of the time.
+        quote = self._database.engine.dialect.identifier_preparer.quote
+        keys = [quote(k) for k in kind.tables.keys]
+        values = tuple(unique.value(k, 0) for k in kind.tables.keys)
+        rows: list[tuple[Any, ...]] = []
+        for types, table in (
+            ((CollectionType.RUN,), kind.tables.datasets),
+            ((CollectionType.TAGGED,), kind.tables.tags),
+            ((CollectionType.CALIBRATION,), kind.tables.calibs),
+        ):
+            ids = tuple(leaf.id for leaf in leaves if leaf.type in types)
+            if not ids:
+                continue
+            of_run = table is kind.tables.datasets
+            of_calib = table is kind.tables.calibs
+            t = table.name
+            where = "run_id" if of_run else "collection_id"
+            dims = "".join(f"t.{k}, " for k in keys)
+            span = "t.begin_ns, t.end_ns" if of_calib else f"{MIN_NS}, {MAX_NS}"
+            identity = "t.uuid, t.run_id" if of_run else "d.uuid, d.run_id"
+            source = f"{t} t" if of_run else f"{t} t JOIN dataset d ON d.id = t.dataset_id"
+            sql = (
+                f"SELECT {dims}t.dataset_id, {identity}, t.{where}, {span} FROM {source} "  # noqa: S608
+                f"WHERE t.dataset_type_id = ? AND t.{where} IN ({', '.join('?' * len(ids))})"
+                + "".join(f" AND t.{k} = ?" for k in keys)
+            )
+            rows += self._database.fetch_sql(connection, sql, (kind.id, *ids, *values))
+        return candidates_of_rows(kind, leaves, rows)
+
+    def _count(
+        self,
+        connection: sa.Connection,
+        kind: DatasetTypeRow,
+        leaves: Sequence[CollectionRow],
+        bounds: Mapping[str, tuple[Any, Any]],
+    ) -> int:
+        total = 0
+        for part in search_statements(kind, leaves):
+            counted = part.where(*_within(part, bounds)).with_only_columns(
+                sa.func.count(), maintain_column_froms=True
+            )
+            total += int(self._database.fetch(connection, counted)[0][0])
+        return total
+
+
+def search_statements(kind: DatasetTypeRow, leaves: Sequence[CollectionRow]) -> list[sa.Select[Any]]:
+    """Return statements for all datasets of a type in collections, one for each kind of collection.
+
+    Columns are the data ID's values, ``dataset_id``, ``uuid``, ``run_id``, ``collection_id``, ``begin_ns`` and
+    ``end_ns``.
+    """
+    out: list[sa.Select[Any]] = []
+    keys, tables, d = kind.tables.keys, kind.tables, schema.dataset.c
+    ids = {t: [leaf.id for leaf in leaves if leaf.type is t] for t in CollectionType}
+    always = (
+        sa.literal(MIN_NS, sa.BigInteger).label("begin_ns"),
+        sa.literal(MAX_NS, sa.BigInteger).label("end_ns"),
+    )
+    if ids[CollectionType.RUN]:
+        r = tables.datasets.c
+        out.append(
+            sa.select(
+                *(r[k] for k in keys),
+                r.dataset_id,
+                r.uuid,
+                r.run_id,
+                r.run_id.label("collection_id"),
+                *always,
+            ).where(r.dataset_type_id == kind.id, r.run_id.in_(ids[CollectionType.RUN]))
+        )
+    for type_, table in ((CollectionType.TAGGED, tables.tags), (CollectionType.CALIBRATION, tables.calibs)):
+        if ids[type_]:
+            c = table.c
+            span = (c.begin_ns, c.end_ns) if type_ is CollectionType.CALIBRATION else always
+            out.append(
+                sa.select(
+                    *(c[k] for k in keys), c.dataset_id, d.uuid, d.run_id, c.collection_id, *span
+                ).where(c.dataset_type_id == kind.id, c.collection_id.in_(ids[type_]), d.id == c.dataset_id)
+            )
+    return out
+
+
+def candidates_of_rows(
+    kind: DatasetTypeRow, leaves: Sequence[CollectionRow], rows: Sequence[tuple[Any, ...]]
+) -> Candidates:
+    """Make candidates of rows with the columns of `search_statements`, put into search order."""
+    group, n = kind.definition.dimensions, len(rows)
+    width = len(group.required)
+    if not n:
+        return empty_candidates(kind)
+    columns = list(zip(*rows, strict=True))
+    data_ids = DataIdTable.from_values(group, dict(zip(group.required, columns, strict=False)), n)
+    row_ids, run_ids, collections, begin_ns, end_ns = (
+        np.array(columns[width + i], dtype=np.int64) for i in (0, 2, 3, 4, 5)
+    )
+    ids = np.array([leaf.id for leaf in leaves], dtype=np.int64)
+    order = np.argsort(ids)
+    ranks = order[np.searchsorted(ids, collections, sorter=order)]
+    is_calib = np.array([leaf.type is CollectionType.CALIBRATION for leaf in leaves], dtype=bool)
+    uuids = uuid_column([bytes(u) for u in columns[width + 1]])
+    if n == 1:
+        return Candidates(data_ids, row_ids, uuids, run_ids, ranks, begin_ns, end_ns, is_calib[ranks])
+    sort = np.argsort(ranks, kind="stable")
+    return Candidates(
+        data_ids.take(sort),
+        row_ids[sort],
+        uuids[sort],
+        run_ids[sort],
+        ranks[sort],
+        begin_ns[sort],
+        end_ns[sort],
+        is_calib[ranks[sort]],
+    )
+
+
+def empty_candidates(kind: DatasetTypeRow) -> Candidates:
+    """Return no candidates."""
+    none = np.zeros(0, dtype=np.int64)
+    return Candidates(
+        DataIdTable.empty(kind.definition.dimensions),
+        none,
+        np.zeros((0, 16), dtype=np.uint8),
+        none,
+        none,
+        none,
+        none,
+        np.zeros(0, dtype=bool),
+    )
+
+
+def first_of_each(
+    candidates: Candidates, kind: DatasetTypeRow, leaves: Sequence[CollectionRow]
+) -> NDArray[np.int64]:
+    """Return the rows that are the first of their data ID, in search order.
+
+    Raises
+    ------
+    CalibrationLookupError
+        If the first collection with a data ID is a CALIBRATION one and certifies several datasets for it.
+    """
+    n = len(candidates)
+    if not n:
+        return np.zeros(0, dtype=np.int64)
+    codes = candidates.data_ids.codes()
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    winner = first[inverse]
+    rival = (
+        candidates.certified
+        & (candidates.ranks == candidates.ranks[winner])
+        & (candidates.row_ids != candidates.row_ids[winner])
+    )
+    if rival.any():
+        row = int(np.flatnonzero(rival)[0])
+        _raise_ambiguous(kind, candidates, [int(winner[row]), row], leaves, None)
+    return np.sort(first)
+
+
+def _first_matches(
+    wanted: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    candidates: Candidates,
+    begin_ns: NDArray[np.int64] | None,
+    end_ns: NDArray[np.int64] | None,
+    n_unique: int,
+    kind: DatasetTypeRow,
+    data_ids: DataIdTable,
+    leaves: Sequence[CollectionRow],
+) -> NDArray[np.int64]:
+    # `wanted` is the unique data ID of each row asked for, `codes` that of each candidate (-1: none). Pairs of
+    # row and candidate are expanded, tested and reduced to the first of each row.
+    best = np.full(len(wanted), -1, dtype=np.int64)
+    inside = np.flatnonzero(codes >= 0)
+    if not len(inside):
+        return best
+    inside = inside[np.argsort(codes[inside], kind="stable")]
+    counts = np.bincount(codes[inside], minlength=n_unique)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    per_row = counts[wanted]
+    rows = np.repeat(np.arange(len(wanted)), per_row)
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(per_row) - per_row, per_row)
+    pairs = inside[np.repeat(starts[wanted], per_row) + within]
+    if begin_ns is not None and end_ns is not None:
+        begin, end = begin_ns[rows], end_ns[rows]
+        # An instant (begin == end) is inside a range that contains it.
+        valid = (candidates.begin_ns[pairs] < np.maximum(end, begin + 1)) & (begin < candidates.end_ns[pairs])
+        valid |= ~candidates.certified[pairs]
+        rows, pairs = rows[valid], pairs[valid]
+    if not len(rows):
+        return best
+    # Candidates are in search order already and the sort above was stable.
+    first = np.concatenate([[True], rows[1:] != rows[:-1]])
+    heads = np.flatnonzero(first)
+    best[rows[heads]] = pairs[heads]
+    winner = best[rows]
+    rival = (
+        candidates.certified[pairs]
+        & (candidates.ranks[pairs] == candidates.ranks[winner])
+        & (candidates.row_ids[pairs] != candidates.row_ids[winner])
+    )
+    if rival.any():
+        i = int(np.flatnonzero(rival)[0])
+        row = int(rows[i])
+        time = None if begin_ns is None or end_ns is None else Timespan(int(begin_ns[row]), int(end_ns[row]))
+        _raise_ambiguous(kind, candidates, [int(winner[i]), int(pairs[i])], leaves, time)
+    return best
+
+
+def _raise_ambiguous(
+    kind: DatasetTypeRow,
+    candidates: Candidates,
+    rows: Sequence[int],
+    leaves: Sequence[CollectionRow],
+    time: Timespan | None,
+) -> None:
+    collection = leaves[int(candidates.ranks[rows[0]])].name
+    ranges = ", ".join(str(Timespan(int(candidates.begin_ns[r]), int(candidates.end_ns[r]))) for r in rows)
+    when = "without a time" if time is None else f"at {time}"
+    raise CalibrationLookupError(
+        f"Several {kind.definition.name!r} datasets for {candidates.data_ids[rows[0]]} are certified in "
+        f"{collection!r} ({ranges}, ...); a look-up {when} cannot choose. "
+        "Give a timespan, or a data ID with an exposure or visit."
+    )
+
+
+def _bounds(unique: DataIdTable) -> dict[str, tuple[Any, Any]]:
+    out: dict[str, tuple[Any, Any]] = {}
+    for name in unique.dimensions.required:
+        values = unique.values(name)
+        out[name] = (min(values.tolist()), max(values.tolist()))
+    return out
+
+
+def _within(statement: sa.Select[Any], bounds: Mapping[str, tuple[Any, Any]]) -> list[Any]:
+    columns = statement.selected_columns
+    return [
+        columns[name] == low if low == high else columns[name].between(low, high)
+        for name, (low, high) in bounds.items()
+    ]

@@ -1,0 +1,172 @@
+"""DatasetTypeTable: register, list and remove dataset types, and make the tables their datasets need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import EllipsisType
+
+import sqlalchemy as sa
+
+from ..errors import (
+    ConflictingDefinitionError,
+    DatasetTypeError,
+    MissingDatasetTypeError,
+    OrphanedRecordError,
+)
+from ..vocabulary.collection import glob_regex, is_glob, split_names
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.dimensions import DimensionGroup
+from . import schema
+from .database import Database
+from .definitions import DefinitionCache
+
+
+class DatasetTypeTable:
+    """Dataset types of a registry.
+
+    Parameters
+    ----------
+    database : `Database`
+        Where they are.
+    definitions : `DefinitionCache`
+        The registry's cache of them.
+    """
+
+    def __init__(self, database: Database, definitions: DefinitionCache) -> None:
+        self._database, self._definitions = database, definitions
+
+    def register(self, dataset_types: Sequence[DatasetType]) -> list[bool]:
+        """Register dataset types; return for each whether it is new.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If one is registered otherwise.
+        """
+        with self._database.read() as connection:
+            missing = self._missing(connection, dataset_types)
+        if not missing:
+            return [False] * len(dataset_types)
+        with self._database.write() as connection:
+            missing = self._missing(connection, dataset_types)
+            for dataset_type in missing.values():
+                group_id = self._group_id(connection, dataset_type.dimensions)
+                connection.execute(
+                    schema.dataset_type.insert().values(
+                        name=dataset_type.name,
+                        group_id=group_id,
+                        storage_class=dataset_type.storageClass_name,
+                        is_calibration=dataset_type.isCalibration(),
+                    )
+                )
+            self._definitions.changed(connection)
+        new = set(missing)
+        out = []
+        for dataset_type in dataset_types:
+            out.append(dataset_type.name in new)
+            new.discard(dataset_type.name)
+        return out
+
+    def _missing(
+        self, connection: sa.Connection, dataset_types: Iterable[DatasetType]
+    ) -> dict[str, DatasetType]:
+        known = self._definitions.current(connection).dataset_types
+        missing: dict[str, DatasetType] = {}
+        for dataset_type in dataset_types:
+            if dataset_type.isComponent():
+                raise DatasetTypeError(
+                    f"{dataset_type.name!r} names a component; register the dataset type it is a part of."
+                )
+            registered = known[dataset_type.name].definition if dataset_type.name in known else None
+            registered = registered or missing.get(dataset_type.name)
+            if registered is None:
+                missing[dataset_type.name] = dataset_type
+            elif registered != dataset_type:
+                raise ConflictingDefinitionError(
+                    f"Dataset type {dataset_type.name!r} is registered as {registered!r}, "
+                    f"which differs from {dataset_type!r}."
+                )
+        return missing
+
+    def _group_id(self, connection: sa.Connection, dimensions: DimensionGroup) -> int:
+        g = schema.dimension_group.c
+        required = ",".join(dimensions.required)
+        found = self._database.fetch(connection, sa.select(g.id).where(g.required == required))
+        if found:
+            return int(found[0][0])
+        result = connection.execute(schema.dimension_group.insert().values(required=required))
+        key = result.inserted_primary_key
+        assert key is not None
+        group_id = int(key[0])
+        tables = schema.group_tables(group_id, dimensions)
+        for table in (tables.datasets, tables.tags, tables.calibs):
+            table.create(connection, checkfirst=False)
+        return group_id
+
+    def get(self, name: str) -> DatasetType:
+        """Return a dataset type, or that of a component."""
+        with self._database.read() as connection:
+            row = self._definitions.current(connection).dataset_type(name)
+        component = name.partition(".")[2]
+        return row.definition.makeComponentDatasetType(component) if component else row.definition
+
+    def query(
+        self, expression: str | Iterable[str] | EllipsisType, missing: list[str] | None
+    ) -> list[DatasetType]:
+        """Return the dataset types that names and globs match, by name.
+
+        Plain names without match are appended to ``missing``, or raise where it is `None`.
+        """
+        with self._database.read() as connection:
+            definitions = self._definitions.current(connection)
+        known = definitions.dataset_types
+        if isinstance(expression, EllipsisType):
+            return [t.definition for t in known.values()]
+        found: dict[str, DatasetType] = {}
+        for text in split_names(expression):
+            if is_glob(text):
+                regex = glob_regex(text)
+                found.update((n, t.definition) for n, t in known.items() if regex.match(n))
+            else:
+                try:
+                    row = definitions.dataset_type(text)
+                except MissingDatasetTypeError:
+                    if missing is None:
+                        raise
+                    missing.append(text)
+                else:
+                    component = text.partition(".")[2]
+                    kind = row.definition
+                    found[text] = kind.makeComponentDatasetType(component) if component else kind
+        return [found[n] for n in sorted(found)]
+
+    def remove(self, name: str) -> None:
+        """Remove a dataset type that has no datasets.
+
+        Raises
+        ------
+        OrphanedRecordError
+            If it has some.
+        """
+        with self._database.write() as connection:
+            row = self._definitions.current(connection).dataset_type(name)
+            d = schema.dataset.c
+            # Its own table is clustered by type: the first row says enough.
+            table = row.tables.datasets
+            statement = sa.select(table.c.dataset_id).where(table.c.dataset_type_id == row.id).limit(1)
+            if self._database.fetch(connection, statement):
+                runs = self._database.fetch(
+                    connection,
+                    sa.select(schema.collection.c.name)
+                    .where(schema.collection.c.id == d.run_id, d.dataset_type_id == row.id)
+                    .distinct()
+                    .limit(5),
+                )
+                raise OrphanedRecordError(
+                    f"Dataset type {name!r} has datasets, in {', '.join(repr(r[0]) for r in runs)}; "
+                    "remove these first."
+                )
+            s = schema.collection_summary
+            connection.execute(s.delete().where(s.c.dataset_type_id == row.id))
+            connection.execute(schema.dataset_type.delete().where(schema.dataset_type.c.id == row.id))
+            self._definitions.changed(connection)

@@ -1,0 +1,666 @@
+"""DatasetRecordTable: insert datasets with their files, read them, remove them; all by the column.
+
+No statement here is made per dataset. Rows are made by numpy and `zip` at C speed and handed to the database in
+one go; what a batch clashes with is looked for only after the database refused it.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from ..errors import (
+    CollectionTypeError,
+    ConflictingDefinitionError,
+    DataIdValueError,
+    DatasetNotFoundError,
+    DatasetTypeError,
+)
+from ..vocabulary.collection import CollectionType
+from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.file_record import FileRecord, FileTable
+from . import schema
+from .database import Database
+from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
+from .dimension_records import DimensionRecordTable
+
+# TAI is ahead of UTC by this much since 2017; no further leap second has been announced.
+TAI_MINUS_UTC_NS = 37_000_000_000
+"""Added to Unix time to get the TAI nanoseconds in which ingest times are kept."""
+
+_FEW_IDS = 200
+
+
+class DatasetRecordTable:
+    """Datasets of a registry and where their files are.
+
+    Parameters
+    ----------
+    database : `Database`
+        Where they are.
+    definitions : `DefinitionCache`
+        The registry's cache of collections and dataset types.
+    records : `DimensionRecordTable`
+        Dimension records, against which new data IDs are checked.
+    """
+
+    def __init__(
+        self, database: Database, definitions: DefinitionCache, records: DimensionRecordTable
+    ) -> None:
+        self._database, self._definitions, self._records = database, definitions, records
+
+    # Insert
+
+    def insert(self, table: DatasetTable, files: FileTable | None) -> None:
+        """Insert datasets; see `Registry.insert_datasets`."""
+        if not len(table):
+            return
+        with self._database.write() as connection:
+            definitions = self._definitions.current(connection)
+            kind, runs = self._targets(definitions, table)
+            missing = self._records.missing_values(connection, table.data_ids)
+            if missing is not None:
+                name, values = missing
+                raise DataIdValueError(
+                    f"Cannot insert {table.dataset_type.name!r} datasets: the repository has no {name} for "
+                    f"{values!r}. Insert its dimension record first."
+                )
+            ids = self._allocate(connection, len(table))
+            try:
+                with self._database.write():
+                    self._insert_rows(connection, kind, table, runs, ids, "raise")
+            except sa.exc.IntegrityError as error:
+                self._explain_conflict(connection, kind, table, runs, error)
+            if files is not None:
+                self._insert_files(connection, ids, files, replace=False)
+            self._summarize(connection, definitions, kind, table, runs)
+
+    def record(self, batches: Sequence[tuple[DatasetTable, FileTable]]) -> None:
+        """Insert datasets and files that may be there already; see `Registry.record_outputs`."""
+        with self._database.write() as connection:
+            definitions = self._definitions.current(connection)
+            for table, files in batches:
+                if not len(table):
+                    continue
+                kind, runs = self._targets(definitions, table)
+                ids = self._allocate(connection, len(table))
+                n_new = self._insert_rows(connection, kind, table, runs, ids, "ignore")
+                if n_new == len(table):
+                    self._insert_files(connection, ids, files, replace=True)
+                else:
+                    self._record_rest(connection, kind, table, files)
+                self._summarize(connection, definitions, kind, table, runs)
+
+    def _record_rest(
+        self, connection: sa.Connection, kind: DatasetTypeRow, table: DatasetTable, files: FileTable
+    ) -> None:
+        # Some were there. Rows whose UUID was new but whose data ID was taken by another UUID are undone; for
+        # the others the file as it is now counts: a retried quantum has just written it anew.
+        known = self._row_ids(connection, table)
+        candidates = np.unique(known[known >= 0]).tolist()
+        d, own = schema.dataset.c, kind.tables.datasets.c
+        with self._database.temporary_rows(connection, {"id": schema.Key}, [(i,) for i in candidates]) as t:
+            orphans = {
+                r[0]
+                for r in self._database.fetch(
+                    connection,
+                    sa.select(t.c.id).where(
+                        ~sa.exists(sa.select(own.dataset_id).where(own.dataset_id == t.c.id))
+                    ),
+                )
+            }
+            if orphans:
+                connection.execute(
+                    schema.dataset.delete().where(
+                        d.id.in_(sa.select(t.c.id)),
+                        ~sa.exists(sa.select(own.dataset_id).where(own.dataset_id == d.id)),
+                    )
+                )
+        keep = np.array([i >= 0 and i not in orphans for i in known.tolist()], dtype=bool)
+        rows = np.flatnonzero(keep)
+        kept = FileTable.from_records([files[int(r)] for r in rows])
+        self._insert_files(connection, known[rows], kept, replace=True)
+
+    def _targets(
+        self, definitions: Definitions, table: DatasetTable
+    ) -> tuple[DatasetTypeRow, list[CollectionRow]]:
+        kind = definitions.dataset_type(table.dataset_type.name)
+        if table.dataset_type.isComponent():
+            raise DatasetTypeError(
+                f"{table.dataset_type.name!r} is a component; only whole datasets are kept"
+            )
+        if table.dataset_type.dimensions != kind.definition.dimensions:
+            raise ConflictingDefinitionError(
+                f"Dataset type {kind.definition.name!r} is registered with dimensions "
+                f"{kind.definition.dimensions}, not {table.dataset_type.dimensions}."
+            )
+        runs = [definitions.collection(r) for r in table.runs]
+        for run in runs:
+            if run.type is not CollectionType.RUN:
+                raise CollectionTypeError(
+                    f"Datasets are put into RUN collections; {run.name!r} is {run.type.name}."
+                )
+        return kind, runs
+
+    def _allocate(self, connection: sa.Connection, count: int) -> NDArray[np.int64]:
+        c = schema.counter
+        statement = (
+            sa.update(c).where(c.c.name == "dataset").values(value=c.c.value + count).returning(c.c.value)
+        )
+        if self._database.is_sqlite:
+            last = int(connection.execute(statement).scalar_one())
+        else:
+            # On its own connection: the row stays locked until the commit, and inserts may be long.
+            with self._database.engine.begin() as other:
+                last = int(other.execute(statement).scalar_one())
+        return np.arange(last - count + 1, last + 1, dtype=np.int64)
+
+    def _insert_rows(
+        self,
+        connection: sa.Connection,
+        kind: DatasetTypeRow,
+        table: DatasetTable,
+        runs: Sequence[CollectionRow],
+        ids: NDArray[np.int64],
+        on_conflict: Any,
+    ) -> int:
+        n = len(table)
+        row_ids = ids.tolist()
+        uuids = uuid_list(table.ids)
+        run_ids = np.array([r.id for r in runs], dtype=np.int64)[table.run_codes].tolist()
+        types = [kind.id] * n
+        now = [time.time_ns() + TAI_MINUS_UTC_NS] * n
+        self._database.insert(
+            connection,
+            schema.dataset,
+            ("id", "uuid", "dataset_type_id", "run_id", "ingest_ns"),
+            list(zip(row_ids, uuids, types, run_ids, now, strict=True)),
+            on_conflict=on_conflict,
+        )
+        keys = kind.tables.keys
+        values = [table.data_ids.values(k).tolist() for k in keys]
+        rows = list(zip(types, run_ids, *values, row_ids, uuids, strict=True))
+        if on_conflict == "ignore":
+            # Also refused by the index on row numbers: a row whose UUID was there must not come in again
+            # under another data ID.
+            known = self._row_ids(connection, table)
+            if not np.array_equal(known, ids):
+                rows = [r for r, new in zip(rows, (known == ids).tolist(), strict=True) if new]
+        return self._database.insert(
+            connection,
+            kind.tables.datasets,
+            ("dataset_type_id", "run_id", *keys, "dataset_id", "uuid"),
+            rows,
+            on_conflict=on_conflict,
+        )
+
+    def _insert_files(
+        self, connection: sa.Connection, ids: NDArray[np.int64], files: FileTable, *, replace: bool
+    ) -> None:
+        if len(files) != len(ids):
+            raise ValueError(f"{len(ids)} datasets but {len(files)} file records")
+        kinds = self._file_kinds(connection, files)
+        n_paths = len(set(files.paths))
+        shared: list[bool] = [False] * len(files)
+        if n_paths < len(files):
+            seen: dict[str, int] = {}
+            for path in files.paths:
+                seen[path] = seen.get(path, 0) + 1
+            shared = [seen[p] > 1 for p in files.paths]
+        n_kinds = len(files.storage_classes)
+        codes = (
+            files.formatter_codes.astype(np.int64) * max(n_kinds, 1) + files.storage_class_codes
+        ).tolist()
+        rows = [
+            (i, path, kinds[code], size, checksum, flag)
+            for i, path, code, size, checksum, flag in zip(
+                ids.tolist(), files.paths, codes, files.sizes.tolist(), files.checksums, shared, strict=True
+            )
+            if path
+        ]
+        self._database.insert(
+            connection,
+            schema.file,
+            ("dataset_id", "path", "kind_id", "size", "checksum", "shared"),
+            rows,
+            on_conflict="replace" if replace else "raise",
+        )
+        # A path that waits for deletion and was written again must not be deleted.
+        p = schema.pending_deletion
+        if self._database.fetch(connection, sa.select(p.c.path).limit(1)):
+            with self._database.temporary_rows(
+                connection, {"path": sa.String()}, [(x,) for x in {r[1] for r in rows}]
+            ) as t:
+                connection.execute(p.delete().where(p.c.path.in_(sa.select(t.c.path))))
+
+    def _file_kinds(self, connection: sa.Connection, files: FileTable) -> dict[int, int]:
+        k = schema.file_kind
+        n = max(len(files.storage_classes), 1)
+        codes = np.unique(files.formatter_codes.astype(np.int64) * n + files.storage_class_codes).tolist()
+        wanted = {c: (files.formatters[c // n], files.storage_classes[c % n]) for c in codes}
+        statement = sa.select(k.c.formatter, k.c.storage_class, k.c.id)
+        known = {(f, s): i for f, s, i in self._database.fetch(connection, statement)}
+        new = sorted({w for w in wanted.values() if w not in known})
+        if new:
+            self._database.insert(connection, k, ("formatter", "storage_class"), new, on_conflict="ignore")
+            known = {(f, s): i for f, s, i in self._database.fetch(connection, statement)}
+        return {c: known[w] for c, w in wanted.items()}
+
+    def _summarize(
+        self,
+        connection: sa.Connection,
+        definitions: Definitions,
+        kind: DatasetTypeRow,
+        table: DatasetTable,
+        collections: Sequence[CollectionRow],
+    ) -> None:
+        used = np.unique(table.run_codes).tolist()
+        summarize(self._database, connection, kind, table.data_ids, table.run_codes, used, collections)
+
+    def _explain_conflict(
+        self,
+        connection: sa.Connection,
+        kind: DatasetTypeRow,
+        table: DatasetTable,
+        runs: Sequence[CollectionRow],
+        error: sa.exc.IntegrityError,
+    ) -> None:
+        name = kind.definition.name
+        present = self._row_ids(connection, table)
+        for row in np.flatnonzero(present >= 0).tolist():
+            raise ConflictingDefinitionError(
+                f"Dataset {table.id(row)} ({name!r} {table.data_ids[row]}) is already in the registry."
+            ) from error
+        for code, run in enumerate(runs):
+            rows = np.flatnonzero(table.run_codes == code)
+            part = table.data_ids.take(rows)
+            unique, inverse = part.unique()
+            if len(unique) < len(part):
+                first = int(np.flatnonzero(np.bincount(inverse) > 1)[0])
+                raise ConflictingDefinitionError(
+                    f"Two datasets {name!r} for {unique[first]} were given for RUN {run.name!r}."
+                ) from error
+            existing = self.in_run(connection, kind, run)
+            clash = np.flatnonzero(part.match(existing.data_ids) >= 0)
+            if len(clash):
+                raise ConflictingDefinitionError(
+                    f"A dataset {name!r} for {part[int(clash[0])]} is already in RUN {run.name!r}; a RUN "
+                    "holds one dataset of a type and data ID. Nothing was inserted."
+                ) from error
+        raise error
+
+    # Read
+
+    def in_run(self, connection: sa.Connection, kind: DatasetTypeRow, run: CollectionRow) -> DatasetTable:
+        """Return all datasets of a type in a run."""
+        own = kind.tables.datasets.c
+        statement = sa.select(*(own[k] for k in kind.tables.keys), own.dataset_id, own.uuid).where(
+            own.dataset_type_id == kind.id, own.run_id == run.id
+        )
+        rows = self._database.fetch(connection, statement)
+        return dataset_table(kind, rows, [run.name], None)
+
+    def existing_in_run(self, run: str, dataset_type_names: Iterable[str] | None) -> dict[str, DatasetTable]:
+        """Return all datasets of a run by type name; see `Registry.existing_in_run`."""
+        with self._database.read() as connection:
+            definitions = self._definitions.current(connection)
+            row = definitions.collection(run)
+            s = schema.collection_summary.c
+            kinds = [
+                definitions.dataset_types_by_id[i]
+                for (i,) in self._database.fetch(
+                    connection, sa.select(s.dataset_type_id).where(s.collection_id == row.id)
+                )
+                if i in definitions.dataset_types_by_id
+            ]
+            if dataset_type_names is not None:
+                wanted = set(dataset_type_names)
+                kinds = [k for k in kinds if k.definition.name in wanted]
+            found = {k.definition.name: self.in_run(connection, k, row) for k in kinds}
+        return {name: table for name, table in sorted(found.items()) if len(table)}
+
+    def row_ids(self, connection: sa.Connection, table: DatasetTable) -> NDArray[np.int64]:
+        """Return the registry's row number of each dataset.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            If one is not in the registry.
+        """
+        found = table.row_ids if table.row_ids is not None else self._row_ids(connection, table)
+        absent = np.flatnonzero(found < 0)
+        if len(absent):
+            row = int(absent[0])
+            raise DatasetNotFoundError(
+                f"Dataset {table.id(row)} ({table.dataset_type.name!r} {table.data_ids[row]}) is not in the "
+                f"registry ({len(absent)} of {len(table)} are not)."
+            )
+        return found
+
+    def _row_ids(self, connection: sa.Connection, table: DatasetTable) -> NDArray[np.int64]:
+        ids = uuid_list(table.ids)
+        known = {u: i for u, i, _, _ in self._by_uuid(connection, ids)}
+        return np.array([known.get(u, -1) for u in ids], dtype=np.int64)
+
+    def _by_uuid(self, connection: sa.Connection, ids: Sequence[bytes]) -> list[tuple[bytes, int, int, int]]:
+        d = schema.dataset.c
+        columns = (d.uuid, d.id, d.dataset_type_id, d.run_id)
+        rows: list[tuple[Any, ...]]
+        if len(ids) == 1:
+            sql = "SELECT uuid, id, dataset_type_id, run_id FROM dataset WHERE uuid = ?"
+            rows = self._database.fetch_sql(connection, sql, (ids[0],))
+        elif len(ids) <= _FEW_IDS:
+            rows = self._database.fetch(connection, sa.select(*columns).where(d.uuid.in_(ids)))
+        else:
+            unique = sorted(set(ids))
+            with self._database.temporary_rows(
+                connection, {"uuid": sa.LargeBinary()}, [(u,) for u in unique]
+            ) as t:
+                rows = self._database.fetch(connection, sa.select(*columns).where(d.uuid == t.c.uuid))
+        return [(bytes(u), i, t, r) for u, i, t, r in rows]
+
+    def get(self, ids: Sequence[uuid.UUID]) -> list[DatasetRef | None]:
+        """Return the datasets of UUIDs, `None` for unknown ones."""
+        found: dict[bytes, DatasetRef] = {}
+        with self._database.read() as connection:
+            definitions = self._definitions.current(connection)
+            by_type: dict[int, dict[int, tuple[bytes, int]]] = {}
+            for value, row_id, type_id, run_id in self._by_uuid(connection, [i.bytes for i in ids]):
+                by_type.setdefault(type_id, {})[row_id] = (value, run_id)
+            for type_id, rows in by_type.items():
+                kind = definitions.dataset_types_by_id[type_id]
+                own, keys = kind.tables.datasets.c, kind.tables.keys
+                columns = (own.dataset_id, *(own[k] for k in keys))
+                if len(rows) <= _FEW_IDS:
+                    statement = sa.select(*columns).where(own.dataset_id.in_(list(rows)))
+                    values = self._database.fetch(connection, statement)
+                else:
+                    with self._database.temporary_rows(
+                        connection, {"id": schema.Key}, [(i,) for i in rows]
+                    ) as t:
+                        statement = sa.select(*columns).where(own.dataset_id == t.c.id)
+                        values = self._database.fetch(connection, statement)
+                for row_id, *data_id in values:
+                    value, run_id = rows[row_id]
+                    found[value] = DatasetRef(
+                        kind.definition,
+                        DataCoordinate(kind.definition.dimensions, tuple(data_id)),
+                        definitions.collections_by_id[run_id].name,
+                        id=uuid.UUID(bytes=value),
+                    )
+        return [found.get(i.bytes) for i in ids]
+
+    def files(self, ids: Sequence[bytes], row_ids: NDArray[np.int64] | None = None) -> FileTable:
+        """Return the file records of datasets by UUID, or row number where that is known."""
+        f, k, d = schema.file.c, schema.file_kind.c, schema.dataset.c
+        columns = (f.path, k.formatter, k.storage_class, f.size, f.checksum)
+        join = f.kind_id == k.id
+        known: dict[Any, tuple[Any, ...]] = {}
+        with self._database.read() as connection:
+            if row_ids is not None:
+                keys: list[Any] = row_ids.tolist()
+                if len(keys) <= _FEW_IDS:
+                    statement = sa.select(f.dataset_id, *columns).where(join, f.dataset_id.in_(keys))
+                    rows = self._database.fetch(connection, statement)
+                else:
+                    with self._database.temporary_rows(
+                        connection, {"id": schema.Key}, [(i,) for i in dict.fromkeys(keys)]
+                    ) as t:
+                        statement = sa.select(f.dataset_id, *columns).where(join, f.dataset_id == t.c.id)
+                        rows = self._database.fetch(connection, statement)
+            else:
+                keys = list(ids)
+                if len(keys) == 1:
+                    sql = (
+                        "SELECT d.uuid, f.path, k.formatter, k.storage_class, f.size, f.checksum "
+                        "FROM dataset d JOIN file f ON f.dataset_id = d.id JOIN file_kind k "
+                        "ON k.id = f.kind_id WHERE d.uuid = ?"
+                    )
+                    rows = self._database.fetch_sql(connection, sql, (keys[0],))
+                elif len(keys) <= _FEW_IDS:
+                    statement = sa.select(d.uuid, *columns).where(
+                        join, f.dataset_id == d.id, d.uuid.in_(keys)
+                    )
+                    rows = self._database.fetch(connection, statement)
+                else:
+                    with self._database.temporary_rows(
+                        connection, {"uuid": sa.LargeBinary()}, [(u,) for u in dict.fromkeys(keys)]
+                    ) as t:
+                        statement = sa.select(d.uuid, *columns).where(
+                            join, f.dataset_id == d.id, d.uuid == t.c.uuid
+                        )
+                        rows = self._database.fetch(connection, statement)
+        for row in rows:
+            known[bytes(row[0]) if isinstance(row[0], (bytes, memoryview)) else row[0]] = row[1:]
+        empty = ("", "", "", -1, "")
+        return file_table([known.get(key, empty) for key in keys])
+
+    # Remove
+
+    def remove(self, tables: Sequence[DatasetTable]) -> list[FileRecord]:
+        """Remove datasets from the registry; see `Registry.remove_datasets`."""
+        out: list[FileRecord] = []
+        with self._database.write() as connection:
+            definitions = self._definitions.current(connection)
+            for table in tables:
+                if not len(table):
+                    continue
+                kind = definitions.dataset_type(table.dataset_type.name)
+                ids = self.row_ids(connection, table)
+                with self._database.temporary_rows(
+                    connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]
+                ) as t:
+                    wanted = sa.select(t.c.id)
+                    out += self._remove_files(connection, wanted, journal=True)
+                    for own in (kind.tables.datasets, kind.tables.tags, kind.tables.calibs):
+                        connection.execute(own.delete().where(own.c.dataset_id.in_(wanted)))
+                    connection.execute(schema.dataset.delete().where(schema.dataset.c.id.in_(wanted)))
+                self._forget_summaries(connection, kind, [definitions.collection(r) for r in table.runs])
+        return out
+
+    def _remove_files(self, connection: sa.Connection, ids: Any, *, journal: bool) -> list[FileRecord]:
+        f, k = schema.file, schema.file_kind.c
+        rows = self._database.fetch(
+            connection,
+            sa.select(f.c.path, k.formatter, k.storage_class, f.c.size, f.c.checksum, f.c.shared).where(
+                f.c.kind_id == k.id, f.c.dataset_id.in_(ids)
+            ),
+        )
+        connection.execute(f.delete().where(f.c.dataset_id.in_(ids)))
+        still: set[str] = set()
+        shared = sorted({r[0] for r in rows if r[5]})
+        if shared:
+            with self._database.temporary_rows(
+                connection, {"path": sa.String()}, [(p,) for p in shared]
+            ) as t:
+                statement = sa.select(f.c.path).where(f.c.shared, f.c.path == t.c.path)
+                still = {r[0] for r in self._database.fetch(connection, statement)}
+        records: dict[str, FileRecord] = {}
+        for path, formatter, storage_class, size, checksum, _ in rows:
+            # Files taken in where they lay are the user's, not the repository's.
+            if path not in still and "://" not in path and not path.startswith("/"):
+                records[path] = FileRecord(path, formatter, storage_class, size, checksum)
+        if journal:
+            self._database.insert(
+                connection,
+                schema.pending_deletion,
+                ("path",),
+                [(p,) for p in records],
+                on_conflict="ignore",
+            )
+        return list(records.values())
+
+    def forget_files(self, table: DatasetTable) -> list[FileRecord]:
+        """Remove file records and keep the datasets; see `Registry.forget_files`."""
+        if not len(table):
+            return []
+        with self._database.write() as connection:
+            ids = self.row_ids(connection, table)
+            with self._database.temporary_rows(
+                connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]
+            ) as t:
+                return self._remove_files(connection, sa.select(t.c.id), journal=True)
+
+    def add_files(self, table: DatasetTable, files: FileTable) -> None:
+        """Insert or replace the file records of datasets that are there."""
+        with self._database.write() as connection:
+            self._insert_files(connection, self.row_ids(connection, table), files, replace=True)
+
+    def _forget_summaries(
+        self, connection: sa.Connection, kind: DatasetTypeRow, runs: Sequence[CollectionRow]
+    ) -> None:
+        own, s = kind.tables.datasets.c, schema.collection_summary
+        for run in runs:
+            statement = (
+                sa.select(own.dataset_id).where(own.dataset_type_id == kind.id, own.run_id == run.id).limit(1)
+            )
+            if not self._database.fetch(connection, statement):
+                connection.execute(
+                    s.delete().where(s.c.dataset_type_id == kind.id, s.c.collection_id == run.id)
+                )
+
+    def remove_run(
+        self, connection: sa.Connection, definitions: Definitions, run: CollectionRow
+    ) -> list[FileRecord]:
+        """Remove all datasets of a run."""
+        d = schema.dataset
+        ids = sa.select(d.c.id).where(d.c.run_id == run.id)
+        rows = self._database.fetch(
+            connection, sa.select(d.c.dataset_type_id).where(d.c.run_id == run.id).distinct()
+        )
+        removed = self._remove_files(connection, ids, journal=True)
+        for (type_id,) in rows:
+            kind = definitions.dataset_types_by_id[type_id]
+            own = kind.tables.datasets
+            of_type = sa.select(own.c.dataset_id).where(
+                own.c.dataset_type_id == type_id, own.c.run_id == run.id
+            )
+            for table in (kind.tables.tags, kind.tables.calibs):
+                connection.execute(table.delete().where(table.c.dataset_id.in_(of_type)))
+            connection.execute(own.delete().where(own.c.dataset_type_id == type_id, own.c.run_id == run.id))
+        connection.execute(d.delete().where(d.c.run_id == run.id))
+        q = schema.quantum
+        connection.execute(q.delete().where(q.c.run_id == run.id))
+        return removed
+
+    def has_files(self, connection: sa.Connection, run: CollectionRow) -> bool:
+        """Return whether any dataset of a run has a file."""
+        d, f = schema.dataset.c, schema.file.c
+        statement = sa.select(f.dataset_id).where(f.dataset_id == d.id, d.run_id == run.id).limit(1)
+        return bool(self._database.fetch(connection, statement))
+
+
+def summarize(
+    database: Database,
+    connection: sa.Connection,
+    kind: DatasetTypeRow,
+    data_ids: DataIdTable,
+    codes: NDArray[Any] | None,
+    used: Iterable[int],
+    collections: Sequence[CollectionRow],
+) -> None:
+    """Record that collections hold datasets of a type, and of which instruments and skymaps.
+
+    Parameters
+    ----------
+    database, connection
+        Where to.
+    kind : `DatasetTypeRow`
+        Dataset type.
+    data_ids : `DataIdTable`
+        Data IDs of the datasets.
+    codes : `numpy.ndarray`, shape (n,), or `None`
+        Index into ``collections`` of each row; `None` if all are in the first.
+    used : iterable of `int`
+        Codes that occur.
+    collections : sequence of `CollectionRow`
+        The collections.
+    """
+    rows: list[tuple[Any, ...]] = []
+    governors: list[tuple[Any, ...]] = []
+    for code in used:
+        collection_id = collections[code].id
+        rows.append((kind.id, collection_id))
+        for name in kind.definition.dimensions.governors:
+            column = data_ids.columns[name]
+            if codes is not None:
+                column = column[codes == code]
+            for value in np.unique(column).tolist():
+                governors.append((collection_id, name, data_ids.categories[name][value]))
+    database.insert(
+        connection,
+        schema.collection_summary,
+        ("dataset_type_id", "collection_id"),
+        rows,
+        on_conflict="ignore",
+    )
+    database.insert(
+        connection,
+        schema.collection_governor,
+        ("collection_id", "dimension", "value"),
+        governors,
+        on_conflict="ignore",
+    )
+
+
+def uuid_list(ids: NDArray[np.uint8]) -> list[bytes]:
+    """Return a column of UUIDs, shape (n, 16), as a list of bytes."""
+    data = np.ascontiguousarray(ids).tobytes()
+    return [data[i : i + 16] for i in range(0, len(data), 16)]
+
+
+def uuid_column(values: Sequence[bytes]) -> NDArray[np.uint8]:
+    """Return UUID bytes as a column, shape (n, 16), uint8."""
+    return np.frombuffer(b"".join(values), dtype=np.uint8).reshape(len(values), 16)
+
+
+def dataset_table(
+    kind: DatasetTypeRow,
+    rows: Sequence[tuple[Any, ...]],
+    runs: Sequence[str],
+    run_codes: NDArray[np.int32] | None,
+) -> DatasetTable:
+    """Make a dataset table of rows that begin with the data ID's values, the row number and the UUID.
+
+    Parameters
+    ----------
+    kind : `DatasetTypeRow`
+        Dataset type.
+    rows : sequence of `tuple`
+        Values.
+    runs : sequence of `str`
+        RUN names.
+    run_codes : `numpy.ndarray`, shape (n,), int32, or `None`
+        Index into ``runs`` of each row; `None` where all are in the first.
+    """
+    dimensions, n = kind.definition.dimensions, len(rows)
+    width = len(dimensions.required)
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) if n else [()] * (width + 2)
+    values: Mapping[str, Any] = dict(zip(dimensions.required, columns, strict=False))
+    return DatasetTable(
+        kind.definition,
+        DataIdTable.from_values(dimensions, values, n),
+        uuid_column(columns[width + 1]),
+        np.zeros(n, dtype=np.int32) if run_codes is None else run_codes,
+        runs,
+        np.array(columns[width], dtype=np.int64),
+    )
+
+
+def file_table(rows: Sequence[tuple[Any, ...]]) -> FileTable:
+    """Make a file table of rows (path, formatter, storage class, size, checksum)."""
+    paths, formatters, kinds, sizes, checksums = zip(*rows, strict=True) if rows else ((), (), (), (), ())
+    f_index: dict[str, int] = {}
+    k_index: dict[str, int] = {}
+    f_codes = np.array([f_index.setdefault(f, len(f_index)) for f in formatters], dtype=np.int16)
+    k_codes = np.array([k_index.setdefault(k, len(k_index)) for k in kinds], dtype=np.int16)
+    return FileTable(
+        paths, f_codes, tuple(f_index), k_codes, tuple(k_index), np.array(sizes, dtype=np.int64), checksums
+    )

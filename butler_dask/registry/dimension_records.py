@@ -1,0 +1,395 @@
+"""DimensionRecordTable: insert records of dimensions, look them up by key, expand data IDs with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError
+from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..vocabulary.dimension_record import DimensionRecord
+from ..vocabulary.dimensions import DimensionElement, DimensionUniverse
+from ..vocabulary.timespan import Timespan
+from .database import Database
+from .schema import element_tables, overlap_tables
+
+_FEW = 40
+"""Keys looked up one statement each rather than through a temporary table."""
+
+RecordKey = tuple[int | str, ...]
+
+
+class DimensionRecordTable:
+    """Records of the dimension elements of a registry.
+
+    Parameters
+    ----------
+    database : `Database`
+        Where they are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql: dict[str, str] = {}
+        quote = database.engine.dialect.identifier_preparer.quote
+        for name, table in element_tables.items():
+            columns = ", ".join(quote(c.name) for c in table.columns)
+            keys = " AND ".join(f"{quote(c.name)} = ?" for c in key_columns(name))
+            self._sql[name] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"  # noqa: S608
+
+    def insert(
+        self,
+        element_name: str,
+        records: Iterable[DimensionRecord | Mapping[str, Any]],
+        *,
+        replace: bool,
+        skip_existing: bool,
+    ) -> None:
+        """Insert records; see `Registry.insert_dimension_records`."""
+        element = DimensionUniverse().element(element_name)
+        if not element.has_own_table:
+            raise DataIdValueError(f"Dimension {element_name!r} has no records: its values are computed")
+        rows = [conformed(element, r) for r in records]
+        if not rows:
+            return
+        table = element_tables[element_name]
+        columns = [c.name for c in table.columns]
+        values = [row_of_record(r) for r in rows]
+        with self._database.write() as connection:
+            if element_name == "physical_filter":
+                bands = sorted({r.band for r in rows if r.band is not None})
+                self._database.insert(
+                    connection, element_tables["band"], ("name",), [(b,) for b in bands], on_conflict="ignore"
+                )
+            try:
+                with self._database.write():
+                    if skip_existing:
+                        rows = self._absent(connection, element, rows)
+                        values = [row_of_record(r) for r in rows]
+                    self._database.insert(
+                        connection,
+                        table,
+                        columns,
+                        values,
+                        on_conflict="replace" if replace else "raise",
+                    )
+            except sa.exc.IntegrityError as error:
+                self._explain_conflict(connection, element, rows, error)
+            if element.spatial:
+                self._insert_overlaps(connection, element, rows, replace)
+
+    def _absent(
+        self, connection: sa.Connection, element: DimensionElement, rows: Sequence[DimensionRecord]
+    ) -> list[DimensionRecord]:
+        unique = {key_of_record(r): r for r in reversed(rows)}
+        present = self._fetch_keys(connection, element, list(unique))
+        return [r for k, r in reversed(unique.items()) if k not in present]
+
+    def _explain_conflict(
+        self,
+        connection: sa.Connection,
+        element: DimensionElement,
+        rows: Sequence[DimensionRecord],
+        error: sa.exc.IntegrityError,
+    ) -> None:
+        seen: set[RecordKey] = set()
+        present = self._fetch_keys(connection, element, [key_of_record(r) for r in rows])
+        for record in rows:
+            key = key_of_record(record)
+            if key in present:
+                raise ConflictingDefinitionError(
+                    f"A record of {element.name!r} exists for {record.dataId}: {present[key]!r}. "
+                    "Use replace or skip_existing, or syncDimensionData."
+                ) from error
+            if key in seen:
+                raise ConflictingDefinitionError(
+                    f"Two records of {element.name!r} were given for {record.dataId}."
+                ) from error
+            seen.add(key)
+        for record in rows:
+            for name in (*element.requires, *element.implies):
+                parent = element.universe[name]
+                if not parent.has_own_table or record.get(name) is None:
+                    continue
+                values = {n: record.get(n) for n in (*parent.requires, name)}
+                key = tuple(values.values())
+                if not self._fetch_keys(connection, parent, [key]):
+                    raise DataIdValueError(
+                        f"A record of {element.name!r} names {name!r} {record.get(name)!r}, which has no "
+                        f"record of its own for {values!r}; insert that one first."
+                    ) from error
+        raise error
+
+    def _insert_overlaps(
+        self,
+        connection: sa.Connection,
+        element: DimensionElement,
+        rows: Sequence[DimensionRecord],
+        replace: bool,
+    ) -> None:
+        pixelization = element.universe.commonSkyPix.pixelization
+        table = overlap_tables[element.name]
+        keys = [c for c in table.columns if c.name != "htm7"]
+        pixels: list[tuple[Any, ...]] = []
+        for record in rows:
+            key = key_of_record(record)
+            if replace:
+                connection.execute(table.delete().where(*(c == v for c, v in zip(keys, key, strict=True))))
+            if record.region is not None:
+                for begin, end in pixelization.envelope(record.region):
+                    pixels.extend((*key, i) for i in range(begin, end))
+        self._database.insert(connection, table, [*(c.name for c in keys), "htm7"], pixels)
+
+    def sync(self, record: DimensionRecord, *, update: bool) -> bool | dict[str, Any]:
+        """Insert a record, or compare it with the one there is; see `Registry.sync_dimension_record`."""
+        element = record.definition
+        with self._database.write() as connection:
+            present = self._fetch_keys(connection, element, [key_of_record(record)])
+            if not present:
+                self.insert(element.name, [record], replace=False, skip_existing=False)
+                return True
+            old = present[key_of_record(record)]
+            changed = {
+                name: old.get(name)
+                for name in element.schema.names
+                if not _same(old.get(name), record.get(name))
+            }
+            if not changed:
+                return False
+            if not update:
+                difference = ", ".join(f"{n}: {v!r} != {record.get(n)!r}" for n, v in changed.items())
+                raise ConflictingDefinitionError(
+                    f"The record of {element.name!r} for {record.dataId} differs: {difference}. "
+                    "Use update to change it."
+                )
+            self.insert(element.name, [record], replace=True, skip_existing=False)
+            return changed
+
+    # Look-ups
+
+    def _fetch_keys(
+        self, connection: sa.Connection, element: DimensionElement, keys: Sequence[RecordKey]
+    ) -> dict[RecordKey, DimensionRecord]:
+        name = element.name
+        rows: list[tuple[Any, ...]] = []
+        if len(keys) <= _FEW:
+            for key in dict.fromkeys(keys):
+                rows.extend(self._database.fetch_sql(connection, self._sql[name], key))
+        else:
+            own = key_columns(name)
+            table = element_tables[name]
+            with self._database.temporary_rows(
+                connection, {c.name: c.type for c in own}, list(dict.fromkeys(keys))
+            ) as wanted:
+                rows = self._database.fetch(
+                    connection, sa.select(table).where(*(c == wanted.c[c.name] for c in own))
+                )
+        return {key_of_record(r): r for r in records_of_rows(element, rows)}
+
+    def fetch(self, element_name: str, data_ids: DataIdTable) -> list[DimensionRecord | None]:
+        """Return the record of each data ID, `None` where there is none."""
+        element = DimensionUniverse().element(element_name)
+        required = element.required
+        codes = data_ids.codes(required)
+        _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+        columns = [data_ids.values(n)[first].tolist() for n in required]
+        keys: list[RecordKey] = list(zip(*columns, strict=True)) if columns else [()] * len(first)
+        with self._database.read() as connection:
+            found = self._fetch_keys(connection, element, keys)
+        return [found.get(keys[i]) for i in inverse.tolist()]
+
+    def expand(self, data_id: DataCoordinate) -> DataCoordinate:
+        """Return a data ID with the records of all its elements; see `Registry.expand_data_id`."""
+        group = data_id.dimensions
+        values: dict[str, Any] = dict(data_id.mapping)
+        known = data_id.records if data_id.hasRecords() else {}
+        records: dict[str, DimensionRecord | None] = {}
+        universe = group.universe
+        with self._database.read() as connection:
+            # From the most specific to the most general, so that implied values are known when needed.
+            for name in reversed(group.elements):
+                element = universe[name]
+                if not element.has_own_table:
+                    continue
+                record = known.get(name)
+                if record is None:
+                    if any(values.get(n) is None for n in element.required):
+                        continue
+                    key = tuple(values[n] for n in element.required)
+                    found = self._fetch_keys(connection, element, [key])
+                    record = found.get(key)
+                if record is None:
+                    self._check_absent(element, values, data_id)
+                else:
+                    for implied in element.implies:
+                        value = record.get(implied)
+                        if values.setdefault(implied, value) != value and value is not None:
+                            raise InconsistentDataIdError(
+                                f"Data ID {data_id} has {implied}={values[implied]!r}, but its {name} "
+                                f"has {implied}={value!r}."
+                            )
+                records[name] = record
+        keys = group.data_coordinate_keys
+        full = all(values.get(k) is not None for k in keys)
+        return DataCoordinate(group, tuple(values[k] for k in (keys if full else group.required)), records)
+
+    @staticmethod
+    def _check_absent(element: DimensionElement, values: Mapping[str, Any], data_id: DataCoordinate) -> None:
+        shown = {n: values[n] for n in element.required}
+        if element.is_dimension:
+            raise DataIdValueError(
+                f"The repository has no {element.name} for {shown!r} (from data ID {data_id}). "
+                f"See `butler query-dimension-records REPO {element.name}`."
+            )
+        if element.always_join:
+            raise InconsistentDataIdError(
+                f"Data ID {data_id} joins {shown!r}, but the repository has no such {element.name}."
+            )
+
+    def expand_table(self, data_ids: DataIdTable) -> DataIdTable:
+        """Return the data IDs with columns of all implied dimensions."""
+        group = data_ids.dimensions
+        if all(n in data_ids.columns for n in group.names):
+            return data_ids
+        universe = group.universe
+        columns, categories = dict(data_ids.columns), dict(data_ids.categories)
+        with self._database.read() as connection:
+            for name in reversed(group.names):
+                element = universe[name]
+                wanted = [n for n in element.implies if n not in columns]
+                if not wanted or any(n not in columns for n in element.required):
+                    continue
+                table = DataIdTable(element.dimensions, columns, categories, len(data_ids))
+                codes = table.codes(element.required)
+                _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+                keys: list[RecordKey] = list(
+                    zip(*(table.values(n)[first].tolist() for n in element.required), strict=True)
+                )
+                found = self._implied_values(connection, element, wanted, keys)
+                for key in keys:
+                    if key not in found:
+                        raise DataIdValueError(
+                            f"The repository has no {name} for "
+                            f"{dict(zip(element.required, key, strict=True))!r}."
+                        )
+                for i, implied in enumerate(wanted):
+                    part = DataIdTable.from_values(
+                        universe.empty, {implied: [found[k][i] for k in keys]}, len(keys)
+                    )
+                    columns[implied] = part.columns[implied][inverse]
+                    if implied in part.categories:
+                        categories[implied] = part.categories[implied]
+        return DataIdTable(group, columns, categories, len(data_ids))
+
+    def _implied_values(
+        self,
+        connection: sa.Connection,
+        element: DimensionElement,
+        wanted: Sequence[str],
+        keys: Sequence[RecordKey],
+    ) -> dict[RecordKey, tuple[Any, ...]]:
+        table, own = element_tables[element.name], key_columns(element.name)
+        n = len(own)
+        with self._database.temporary_rows(connection, {c.name: c.type for c in own}, keys) as rows:
+            statement = sa.select(*own, *(table.c[w] for w in wanted)).where(
+                *(c == rows.c[c.name] for c in own)
+            )
+            return {r[:n]: r[n:] for r in self._database.fetch(connection, statement)}
+
+    def missing_values(
+        self, connection: sa.Connection, data_ids: DataIdTable
+    ) -> tuple[str, dict[str, Any]] | None:
+        """Return the first dimension with a value that has no record, with that value; or `None`."""
+        universe = data_ids.dimensions.universe
+        for name in data_ids.dimensions.required:
+            element = universe[name]
+            if not element.has_own_table:
+                continue
+            codes = data_ids.codes(element.required)
+            first = np.unique(codes, return_index=True)[1]
+            keys: list[RecordKey] = list(
+                zip(*(data_ids.values(n)[first].tolist() for n in element.required), strict=True)
+            )
+            own = key_columns(name)
+            if len(keys) <= _FEW:
+                present = {k for k in keys if self._database.fetch_sql(connection, self._sql[name], k)}
+            else:
+                with self._database.temporary_rows(connection, {c.name: c.type for c in own}, keys) as rows:
+                    statement = sa.select(*own).where(*(c == rows.c[c.name] for c in own))
+                    present = set(self._database.fetch(connection, statement))
+            for key in keys:
+                if key not in present:
+                    return name, dict(zip(element.required, key, strict=True))
+        return None
+
+
+def key_columns(element_name: str) -> list[sa.Column[Any]]:
+    """Return the columns that identify an element's records, in the order of ``element.required``."""
+    element, table = DimensionUniverse()[element_name], element_tables[element_name]
+    return [table.c[column_name(element, n)] for n in element.required]
+
+
+def column_name(element: DimensionElement, dimension: str) -> str:
+    """Return the name of the column of an element's table that holds a dimension's values."""
+    if element.key is not None and dimension == element.name:
+        return element.key.name
+    return dimension
+
+
+def key_of_record(record: DimensionRecord) -> RecordKey:
+    """Return the values that identify a record, in the order of ``element.required``."""
+    element = record.definition
+    return tuple(record.get(column_name(element, n)) for n in element.required)
+
+
+def conformed(element: DimensionElement, record: DimensionRecord | Mapping[str, Any]) -> DimensionRecord:
+    """Return a record of the element from a record or its fields."""
+    if isinstance(record, DimensionRecord):
+        if record.definition != element:
+            raise DataIdValueError(
+                f"A record of {record.definition.name!r} was given as one of {element.name!r}"
+            )
+        return record
+    return element.RecordClass(**record)
+
+
+def row_of_record(record: DimensionRecord) -> tuple[Any, ...]:
+    """Return the values of a record in the order of its table's columns."""
+    element = record.definition
+    values = [record.get(f.name) for f in element.fields]
+    if element.spatial:
+        values.append(None if record.region is None else record.region.encode())
+    if element.temporal:
+        span = record.timespan
+        values += [None, None] if span is None else [span.begin_ns, span.end_ns]
+    return tuple(values)
+
+
+def records_of_rows(element: DimensionElement, rows: Iterable[Sequence[Any]]) -> Iterator[DimensionRecord]:
+    """Make records of rows whose values are in the order of the table's columns."""
+    fields = element.fields
+    names = [f.name for f in fields]
+    flags = [f.name for f in fields if f.type is bool]
+    n = len(names)
+    if element.spatial:
+        from lsst.sphgeom import Region
+    for row in rows:
+        values: dict[str, Any] = dict(zip(names, row, strict=False))
+        for name in flags:
+            if values[name] is not None:
+                values[name] = bool(values[name])
+        i = n
+        if element.spatial:
+            if row[i] is not None:
+                values["region"] = Region.decode(bytes(row[i]))
+            i += 1
+        if element.temporal and row[i] is not None:
+            values["timespan"] = Timespan(row[i], row[i + 1])
+        yield element.RecordClass(**values)
+
+
+def _same(old: Any, new: Any) -> bool:
+    return bool(old == new)

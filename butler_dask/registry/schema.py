@@ -1,0 +1,299 @@
+"""Tables of the registry, and the version of their layout.
+
+Identity of a dataset is its UUID; inside, joins use the 64-bit ``dataset.id``. Data ID values of datasets are
+kept in one table per dimension group (``dataset_<n>``), clustered by dataset type, RUN and data ID, so that
+reading all datasets of one type in one RUN is one range scan and a look-up by data ID one index step.
+TAGGED and CALIBRATION memberships repeat the data ID in ``tag_<n>`` and ``calib_<n>`` for the same reason.
+There are no foreign keys between dataset tables: rows enter and leave by set-based statements of
+`butler_dask.registry.datasets` only, and a cascade would look into every group's tables for every row.
+Dimension tables do have foreign keys, so a data ID that joins is a data ID that exists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import sqlalchemy as sa
+
+from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
+
+SCHEMA_VERSION = 1
+"""Layout of the tables; a registry of another version is refused."""
+
+Key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""64-bit integer that SQLite takes as a row number."""
+
+_SQL_TYPES: dict[type, type[sa.types.TypeEngine[object]]] = {
+    int: sa.BigInteger,
+    float: sa.Double,
+    str: sa.String,
+    bool: sa.Boolean,
+}
+
+metadata = sa.MetaData()
+
+repository = sa.Table(
+    "repository",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("value", sa.String, nullable=False),
+)
+"""Schema version, universe version."""
+
+counter = sa.Table(
+    "counter",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)
+"""``definitions`` counts changes of collections and dataset types; ``dataset`` is the last row number given."""
+
+collection = sa.Table(
+    "collection",
+    metadata,
+    sa.Column("id", Key, primary_key=True),
+    sa.Column("name", sa.String, nullable=False, unique=True),
+    sa.Column("type", sa.SmallInteger, nullable=False),
+    sa.Column("doc", sa.String, nullable=False, default=""),
+)
+
+chain = sa.Table(
+    "collection_chain",
+    metadata,
+    sa.Column("parent_id", Key, sa.ForeignKey("collection.id"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("child_id", Key, sa.ForeignKey("collection.id"), nullable=False, index=True),
+)
+
+chain_history = sa.Table(
+    "chain_history",
+    metadata,
+    sa.Column("id", Key, primary_key=True),
+    sa.Column("parent", sa.String, nullable=False),
+    sa.Column("changed_ns", sa.BigInteger, nullable=False),
+    sa.Column("children", sa.String, nullable=False),
+)
+"""Every state a chain has had, children comma-separated: which inputs a past run searched."""
+
+dimension_group = sa.Table(
+    "dimension_group",
+    metadata,
+    sa.Column("id", Key, primary_key=True),
+    sa.Column("required", sa.String, nullable=False, unique=True),
+)
+
+dataset_type = sa.Table(
+    "dataset_type",
+    metadata,
+    sa.Column("id", Key, primary_key=True),
+    sa.Column("name", sa.String, nullable=False, unique=True),
+    sa.Column("group_id", Key, sa.ForeignKey("dimension_group.id"), nullable=False),
+    sa.Column("storage_class", sa.String, nullable=False),
+    sa.Column("is_calibration", sa.Boolean, nullable=False),
+)
+
+collection_summary = sa.Table(
+    "collection_summary",
+    metadata,
+    sa.Column("dataset_type_id", Key, primary_key=True),
+    sa.Column("collection_id", Key, primary_key=True, index=True),
+)
+"""Which dataset types a collection holds, so that searches leave out the others."""
+
+collection_governor = sa.Table(
+    "collection_governor",
+    metadata,
+    sa.Column("collection_id", Key, primary_key=True),
+    sa.Column("dimension", sa.String, primary_key=True),
+    sa.Column("value", sa.String, primary_key=True),
+)
+"""Instruments and skymaps of the datasets of a collection."""
+
+dataset = sa.Table(
+    "dataset",
+    metadata,
+    sa.Column("id", Key, primary_key=True, autoincrement=False),
+    sa.Column("uuid", sa.LargeBinary(16), nullable=False, unique=True),
+    sa.Column("dataset_type_id", Key, nullable=False),
+    sa.Column("run_id", Key, nullable=False),
+    sa.Column("ingest_ns", sa.BigInteger, nullable=False),
+)
+
+file_kind = sa.Table(
+    "file_kind",
+    metadata,
+    sa.Column("id", Key, primary_key=True),
+    sa.Column("formatter", sa.String, nullable=False),
+    sa.Column("storage_class", sa.String, nullable=False),
+    sa.UniqueConstraint("formatter", "storage_class"),
+)
+
+file = sa.Table(
+    "file",
+    metadata,
+    sa.Column("dataset_id", Key, primary_key=True, autoincrement=False),
+    sa.Column("path", sa.String, nullable=False),
+    sa.Column("kind_id", Key, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("checksum", sa.String, nullable=False),
+    sa.Column("shared", sa.Boolean, nullable=False),
+)
+"""``shared``: other datasets are in the same file, which goes with the last of them."""
+sa.Index("file_shared_path", file.c.path, sqlite_where=file.c.shared, postgresql_where=file.c.shared)
+
+pending_deletion = sa.Table(
+    "pending_deletion",
+    metadata,
+    sa.Column("path", sa.String, primary_key=True),
+)
+"""Files whose datasets are gone; the datastore removes them and takes them off this list."""
+
+quantum = sa.Table(
+    "quantum",
+    metadata,
+    sa.Column("quantum_id", sa.LargeBinary(16), primary_key=True),
+    sa.Column("run_id", Key, nullable=False, index=True),
+    sa.Column("label", sa.String, nullable=False),
+    sa.Column("data_id", sa.String, nullable=False),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("start_ns", sa.BigInteger, nullable=False),
+    sa.Column("end_ns", sa.BigInteger, nullable=False),
+    sa.Column("cpu_s", sa.Double, nullable=False),
+    sa.Column("peak_rss_bytes", sa.BigInteger, nullable=False),
+    sa.Column("error_type", sa.String, nullable=False),
+    sa.Column("error_message", sa.String, nullable=False),
+    sa.Column("error_traceback", sa.String, nullable=False),
+)
+
+
+def column_of_dimension(name: str, **options: bool) -> sa.Column[object]:
+    """Return a column for values of a dimension."""
+    key = DimensionUniverse()[name].key
+    assert key is not None
+    return sa.Column(name, _SQL_TYPES[key.type], nullable=False, **options)
+
+
+def _element_table(element: DimensionElement) -> sa.Table:
+    columns = []
+    key_name = None if element.key is None else element.key.name
+    primary = {*element.requires} | ({key_name} if key_name else set())
+    for field in element.fields:
+        columns.append(
+            sa.Column(
+                field.name,
+                _SQL_TYPES[field.type],
+                primary_key=field.name in primary,
+                nullable=field.name not in primary,
+                autoincrement=False,
+            )
+        )
+    if element.spatial:
+        columns.append(sa.Column("region", sa.LargeBinary))
+    if element.temporal:
+        columns.append(sa.Column("timespan_begin", sa.BigInteger))
+        columns.append(sa.Column("timespan_end", sa.BigInteger))
+    constraints: list[sa.ForeignKeyConstraint] = []
+    universe = element.universe
+    direct = {*element.requires, *element.implies}
+    for name in direct:
+        parent = universe[name]
+        if not parent.has_own_table or not {*parent.requires} <= {f.name for f in element.fields}:
+            continue
+        assert parent.key is not None
+        # A parent that another parent requires is checked by that one's own key.
+        if any(name in universe[other].requires for other in direct if other != name):
+            continue
+        constraints.append(
+            sa.ForeignKeyConstraint(
+                [*parent.requires, name],
+                [f"{parent.name}.{c}" for c in (*parent.requires, parent.key.name)],
+            )
+        )
+    table = sa.Table(element.name, metadata, *columns, *constraints)
+    if element.name == "visit_definition":
+        sa.Index("visit_definition_visit", table.c.instrument, table.c.visit)
+    return table
+
+
+element_tables: dict[str, sa.Table] = {
+    e.name: _element_table(e) for e in DimensionUniverse().getStaticElements()
+}
+"""Records, by element name; the primary key is the required dimensions, its own last."""
+
+overlap_tables: dict[str, sa.Table] = {
+    e.name: sa.Table(
+        f"{e.name}_htm7",
+        metadata,
+        *(column_of_dimension(n, primary_key=True) for n in e.required),
+        sa.Column("htm7", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Index(f"{e.name}_htm7_index", "htm7"),
+        sqlite_with_rowid=False,
+    )
+    for e in DimensionUniverse().getStaticElements()
+    if e.spatial
+}
+"""Level 7 HTM pixels that may overlap each record's region, by element name."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTables:
+    """The tables of the datasets of one dimension group."""
+
+    id: int
+    dimensions: DimensionGroup
+    datasets: sa.Table
+    tags: sa.Table
+    calibs: sa.Table
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the data ID columns."""
+        return self.dimensions.required
+
+
+@lru_cache(maxsize=1024)
+def group_tables(group_id: int, dimensions: DimensionGroup) -> GroupTables:
+    """Return the tables of one dimension group."""
+    own = sa.MetaData()
+    keys = dimensions.required
+
+    def dims(primary: bool) -> list[sa.Column[object]]:
+        return [column_of_dimension(n, primary_key=primary) for n in keys]
+
+    datasets = sa.Table(
+        f"dataset_{group_id}",
+        own,
+        sa.Column("dataset_type_id", Key, primary_key=True, autoincrement=False),
+        sa.Column("run_id", Key, primary_key=True, autoincrement=False),
+        *dims(True),
+        sa.Column("dataset_id", Key, nullable=False),
+        sa.Column("uuid", sa.LargeBinary(16), nullable=False),
+        sa.Index(f"dataset_{group_id}_id", "dataset_id", unique=True),
+        sqlite_with_rowid=False,
+    )
+    tags = sa.Table(
+        f"tag_{group_id}",
+        own,
+        sa.Column("dataset_type_id", Key, primary_key=True, autoincrement=False),
+        sa.Column("collection_id", Key, primary_key=True, autoincrement=False),
+        *dims(True),
+        sa.Column("dataset_id", Key, nullable=False),
+        sa.Index(f"tag_{group_id}_id", "dataset_id"),
+        sqlite_with_rowid=False,
+    )
+    calibs = sa.Table(
+        f"calib_{group_id}",
+        own,
+        sa.Column("dataset_type_id", Key, primary_key=True, autoincrement=False),
+        sa.Column("collection_id", Key, primary_key=True, autoincrement=False),
+        *dims(True),
+        sa.Column("begin_ns", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("end_ns", sa.BigInteger, nullable=False),
+        sa.Column("dataset_id", Key, nullable=False),
+        sa.Index(f"calib_{group_id}_id", "dataset_id"),
+        sqlite_with_rowid=False,
+    )
+    return GroupTables(group_id, dimensions, datasets, tags, calibs)

@@ -1,0 +1,160 @@
+"""MakeWarpTask: the detectors of one visit, resampled onto one patch of the sky map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from lsst.pex.config import Field, ListField
+
+from ..imaging.exposure import Exposure
+from ..imaging.resampling import FULL_FOOTPRINT_PLANES, PsfSource, empty_warp, resample_into, warped_psf
+from ..imaging.skymap import PatchInfo, SkyMap
+from ..pipeline import NoWorkFound, PipelineTask, PipelineTaskConfig, PipelineTaskConnections, Struct
+from ..pipeline import connectionTypes as cT
+
+
+class MakeWarpConnections(
+    PipelineTaskConnections,
+    dimensions=("instrument", "skymap", "tract", "patch", "visit"),
+    defaultTemplates={"coaddName": "deep", "calexpType": ""},
+):
+    """What `MakeWarpTask` reads and writes."""
+
+    calExpList = cT.Input(
+        doc="Calibrated exposures of the visit that overlap the patch.",
+        name="{calexpType}calexp",
+        storageClass="ExposureF",
+        dimensions=("instrument", "visit", "detector"),
+        multiple=True,
+        deferLoad=True,
+    )
+    skyMap = cT.Input(
+        doc="Tracts and patches.",
+        name="skyMap",
+        storageClass="SkyMap",
+        dimensions=("skymap",),
+    )
+    direct = cT.Output(
+        doc="The visit on the patch's pixels [nJy], PSF as observed.",
+        name="{coaddName}Coadd_directWarp",
+        storageClass="ExposureF",
+        dimensions=("instrument", "skymap", "tract", "patch", "visit"),
+    )
+
+
+class MakeWarpConfig(PipelineTaskConfig, pipelineConnections=MakeWarpConnections):
+    """Configuration of `MakeWarpTask`."""
+
+    fullFootprintPlanes = ListField(
+        dtype=str,
+        default=list(FULL_FOOTPRINT_PLANES),
+        doc="Mask planes spread over every pixel the kernel touches; others over the nearest four only.",
+    )
+    minimumGoodPixels = Field(
+        dtype=int,
+        default=1,
+        doc="Write no warp with fewer pixels with data than this.",
+        check=lambda n: n > 0,
+    )
+    psfSamples = Field(
+        dtype=int,
+        default=5,
+        doc="Positions along each axis of the patch at which the warp's PSF is taken from its detectors.",
+        check=lambda n: n > 0,
+    )
+
+
+class MakeWarpTask(PipelineTask):
+    """Resample the calibrated exposures of a visit onto a patch.
+
+    Exposures are read one after the other and dropped once resampled, so memory does not grow with the number
+    of detectors in the patch.
+    """
+
+    ConfigClass = MakeWarpConfig
+    _DefaultName = "makeWarp"
+
+    def runQuantum(self, butlerQC: Any, inputRefs: Any, outputRefs: Any) -> None:
+        """Read the sky map, resample, write the warp."""
+        data_id = butlerQC.quantum.dataId
+        refs = sorted(inputRefs.calExpList, key=lambda ref: ref.dataId["detector"])
+        outputs = self.run(
+            calExpList=butlerQC.get(refs),
+            skyMap=butlerQC.get(inputRefs.skyMap),
+            tract=data_id["tract"],
+            patch=data_id["patch"],
+            dataIds=[ref.dataId for ref in refs],
+        )
+        butlerQC.put(outputs, outputRefs)
+
+    def run(
+        self,
+        calExpList: Iterable[Any],
+        skyMap: SkyMap,
+        *,
+        tract: int,
+        patch: int,
+        dataIds: Iterable[Any] | None = None,
+    ) -> Struct:
+        """Resample exposures onto one patch.
+
+        Parameters
+        ----------
+        calExpList : iterable of `Exposure` or deferred handle
+            Calibrated exposures of one visit, with WCS and photometric calibration.
+        skyMap : `SkyMap`
+            Tracts and patches.
+        tract, patch : `int`
+            Which patch.
+        dataIds : iterable, optional
+            Data ID of each exposure, for the log.
+
+        Returns
+        -------
+        result : `Struct`
+            ``direct``: `Exposure` over the patch's outer box [nJy]; pixels no detector covers are NaN with
+            infinite variance and NO_DATA set.
+
+        Raises
+        ------
+        NoWorkFound
+            If no exposure has a good pixel on the patch.
+        """
+        patch_info: PatchInfo = skyMap[tract][patch]
+        warp = empty_warp(
+            patch_info.shape, patch_info.wcs, (patch_info.outer_box[0], patch_info.outer_box[1])
+        )
+        handles = list(calExpList)
+        names = list(dataIds) if dataIds is not None else [f"exposure {i}" for i in range(len(handles))]
+        models: list[PsfSource] = []
+        total = 0
+        for i, (handle, name) in enumerate(zip(handles, names, strict=True), start=1):
+            exposure: Exposure = handle.get() if hasattr(handle, "get") else handle
+            self.log.info("Processing calexp %d of %d for this warp: id=%s", i, len(handles), name)
+            n_good = resample_into(warp, exposure, full_footprint_planes=self.config.fullFootprintPlanes)
+            self.log.debug("%s fills %d pixels", name, n_good)
+            if n_good:
+                total += n_good
+                if exposure.psf is not None and exposure.wcs is not None:
+                    models.append(PsfSource(exposure.psf, exposure.wcs, exposure.shape))
+                _take_facts(warp, exposure)
+        if total < self.config.minimumGoodPixels:
+            raise NoWorkFound(
+                f"No good pixels of {len(handles)} calexps on tract {tract}, patch {patch} "
+                f"({total} found, {self.config.minimumGoodPixels} needed)"
+            )
+        warp.psf = warped_psf(patch_info.wcs, warp.shape, models, n_samples=self.config.psfSamples)
+        warp.metadata |= {"tract": int(tract), "patch": int(patch), "n_detectors": len(models)}
+        area = warp.shape[0] * warp.shape[1]
+        self.log.info("directWarp has %d good pixels (%.1f%%)", total, 100.0 * total / area)
+        self.metadata["good_pixels"] = total
+        return Struct(direct=warp)
+
+
+def _take_facts(warp: Exposure, exposure: Exposure) -> None:
+    """Give the warp the visit's facts from the first exposure that reaches it."""
+    if warp.visit_info is None:
+        warp.visit_info = exposure.visit_info
+    if not warp.filter.physical:
+        warp.filter = exposure.filter
