@@ -25,7 +25,7 @@ DISK_WIDTHS2 = np.array([0.0130, 0.1006, 0.4090, 1.2800])
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_gaussians(image, x, y, flux, xx, yy, xy, size):
+def add_gaussians(image, x, y, flux, xx, yy, xy, size):
     ny, nx = image.shape
     for i in range(x.size):
         half = size[i]
@@ -124,7 +124,7 @@ def make_star_field(
     xx, yy, xy = psf_moments(x, y, shape, sigma, variation)
     truth_image = np.zeros(shape)
     s = is_star
-    _add_gaussians(
+    add_gaussians(
         truth_image, x[s], y[s], flux[s, None] * PSF_AMPLITUDES,
         *(m[s, None] * PSF_WIDTHS2 for m in (xx, yy, xy)),
         np.where(flux[s] > 3e5, 60, 30),
@@ -143,7 +143,7 @@ def make_star_field(
             )
             for gm, pm in ((gxx, xx), (gyy, yy), (gxy, xy))
         ]
-        _add_gaussians(truth_image, x[g], y[g], flux[g, None] * amplitudes, *widths, np.full(n_galaxies, 40))
+        add_gaussians(truth_image, x[g], y[g], flux[g, None] * amplitudes, *widths, np.full(n_galaxies, 40))
     v, u = np.mgrid[0 : shape[0], 0 : shape[1]]
     sky_image = sky * (1 + sky_gradient * (u / shape[1] - 0.5) - 0.5 * sky_gradient * (v / shape[0]) ** 2)
     image = rng.poisson(truth_image + sky_image).astype(np.float64)
