@@ -186,3 +186,26 @@ def test_a_missing_filter_names_what_there_is():
     assert flux_column(["g_flux", "phot_g"], "g", "g#782", {"g#782": "phot_g"}) == "phot_g"
     with pytest.raises(KeyError, match="filterMap"):
         flux_column(["g_flux"], "y", "HSC-Y", {})
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_unrelated_catalogues_do_not_match_however_crowded(seed):
+    rng = np.random.default_rng(seed)
+    n, m = rng.integers(20, 800, 2)
+    a = rng.uniform(0, 2000, (2, n))
+    b = rng.uniform(-200, 2200, (2, m))
+    match = match_pattern(*a, rng.random(n), *b, rng.random(m), max_offset=150.0, final_radius=5.0)
+    assert match is None
+
+
+@pytest.mark.parametrize("n", [5, 8, 15, 40])
+def test_few_stars_match_among_many_references(n):
+    rng = np.random.default_rng(n)
+    b = rng.uniform(-200, 1200, (2, 6 * n))
+    flux = 10 ** rng.uniform(3, 6, 6 * n)
+    inside = np.flatnonzero((b > 0).all(axis=0) & (b < 1000).all(axis=0))[:n]
+    x, y = b[:, inside] + np.array([[53.0], [-81.0]]) + rng.normal(0, 0.1, (2, len(inside)))
+    match = match_pattern(x, y, flux[inside], *b, flux, max_offset=150.0, max_rotation_deg=0.5)
+    assert match is not None
+    assert len(match.source) >= len(inside) - 1
+    np.testing.assert_array_equal(match.reference, inside[match.source])

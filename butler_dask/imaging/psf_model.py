@@ -116,7 +116,7 @@ def refined(kernels: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def choose_degree(n_stars: int, wanted: int, stars_per_term: float = 4.0) -> int:
+def choose_degree(n_stars: int, wanted: int, stars_per_term: float = 3.0) -> int:
     """Return the highest polynomial degree, up to the wanted one, that so many stars can support."""
     degree = wanted
     while degree > 0 and n_stars < stars_per_term * (degree + 1) * (degree + 2) / 2:
@@ -337,8 +337,8 @@ def _fit_kernels(
         return np.asarray(mean.reshape(1, size, size), np.float64)
     matrix = np.einsum("ts,us,sp->ptu", terms, terms, w, optimize=True)
     vector = np.einsum("ts,sp->pt", terms, w * flat, optimize=True)
-    # A kernel pixel does not change by more than about 30 % of its value across the detector.
-    prior = 1.0 / (0.3 * np.abs(mean) + 1e-6) ** 2
+    # A kernel pixel changes by about 20 % of its value across the detector.
+    prior = 1.0 / (0.2 * np.abs(mean) + 1e-6) ** 2
     for t in range(1, n_terms):
         matrix[:, t, t] += prior
     solution = np.linalg.solve(matrix, vector[:, :, np.newaxis])[:, :, 0]
