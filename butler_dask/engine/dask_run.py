@@ -129,9 +129,7 @@ class _DaskRun:
             topic = progress_topic(location.plan_id)
             client.subscribe_topic(topic, self._heard)
             stack.callback(client.unsubscribe_topic, topic)
-            client.register_plugin(
-                ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._fail_fast)
-            )
+            client.register_plugin(ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._fail_fast))
             stack.callback(client.unregister_scheduler_plugin, location.topic)
             client.forward_logging()
             stack.callback(client.unforward_logging)
@@ -230,6 +228,10 @@ def _log_levels() -> dict[str, int]:
     """Return the levels that are set in this process, for the workers to take over."""
     levels = {"": logging.getLogger().level}
     for name, logger in list(logging.root.manager.loggerDict.items()):
-        if isinstance(logger, logging.Logger) and logger.level and not name.startswith(("distributed", "dask")):
+        if (
+            isinstance(logger, logging.Logger)
+            and logger.level
+            and not name.startswith(("distributed", "dask"))
+        ):
             levels[name] = logger.level
     return levels
