@@ -96,10 +96,11 @@ def run_on_dask(
         butler.datastore,
         settings,
         _log_levels(),
+        own_workers=client is None and address is None,
     )
     with where as connected:
         run = _DaskRun(connected, dask_graph, location, progress, fail_fast)
-        with run.plugins():
+        with connected.as_current(), run.plugins():
             return run.run(window)
 
 
@@ -149,8 +150,11 @@ class _DaskRun:
             while self._in_flight:
                 self._wait_for_oldest()
             self._run_left_over()
+            if self._stopped:
+                self._stop_workers(wait=True)
         except BaseException:
             self._cancel()
+            self._stop_workers(wait=False)
             self._drain(close=True)
             raise
         return self._end(self._drain(close=True))
@@ -193,6 +197,11 @@ class _DaskRun:
             self._client.cancel(futures)
         self._in_flight.clear()
 
+    def _stop_workers(self, wait: bool) -> None:
+        from .worker_plugin import stop_on_worker
+
+        self._client.run(stop_on_worker, self._location.plan_id, wait, on_error="ignore")
+
     def _drain(self, close: bool) -> dict[str, Any]:
         from .scheduler_plugin import drain_on_scheduler
 
@@ -211,7 +220,7 @@ class _DaskRun:
         failures = [QuantumFailure(*f) for f in state["failures"]]
         return RunEnd(state["counts"], failures, state["adopted"], self._stopped)
 
-    def _heard(self, event: tuple[float, Any]) -> None:
+    async def _heard(self, event: tuple[float, Any]) -> None:
         """Take an event of the scheduler plugin; runs on the client's event loop."""
         from .scheduler_plugin import progress_of_message
 
@@ -219,7 +228,7 @@ class _DaskRun:
         if "stop" in message:
             self._stopped = self._stopped or str(message["stop"])
             for futures in list(self._in_flight):
-                self._client.cancel(futures, asynchronous=True)
+                await self._client.cancel(futures, asynchronous=True)
         elif self._progress is not None:
             self._progress(progress_of_message(message))
 
