@@ -91,12 +91,8 @@ class IsrTask(PipelineTask):
 
 
 class CharacterizeConnections(PipelineTaskConnections, dimensions=("instrument", "visit", "detector")):
-    exposure = cT.Input(
-        "postISRCCD", "StructuredDataDict", dimensions=("instrument", "exposure", "detector")
-    )
-    characterized = cT.Output(
-        "icExp", "StructuredDataDict", dimensions=("instrument", "visit", "detector")
-    )
+    exposure = cT.Input("postISRCCD", "StructuredDataDict", dimensions=("instrument", "exposure", "detector"))
+    characterized = cT.Output("icExp", "StructuredDataDict", dimensions=("instrument", "visit", "detector"))
     sources = cT.Output("icSrc", "StructuredDataDict", dimensions=("instrument", "visit", "detector"))
 
 

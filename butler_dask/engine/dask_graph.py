@@ -165,9 +165,7 @@ class DaskGraph:
             made[key] = Task(key, run_cluster, plan_id, rows, *map(TaskRef, before))
         return made, [k for k in made if k not in needed]
 
-    def tasks_of_rows(
-        self, rows: NDArray[np.int64], attempt: int
-    ) -> tuple[dict[Key, Task], list[Key]]:
+    def tasks_of_rows(self, rows: NDArray[np.int64], attempt: int) -> tuple[dict[Key, Task], list[Key]]:
         """Make Dask tasks of quanta left over from tasks that died, a task a quantum.
 
         Parameters
@@ -291,4 +289,3 @@ def _common_names(task: TaskColumns, clustering: Clustering) -> tuple[str, ...]:
     if moment is None or "tract" in required:
         return ()
     return tuple(n for n in required if n in ("instrument", moment))
-

@@ -94,9 +94,13 @@ def write_init_outputs(
         name = item.ref.datasetType.name
         if name in there or (item.connection == PACKAGES_CONNECTION and not save_versions):
             continue
-        value = package_versions() if item.connection == PACKAGES_CONNECTION else tasks[item.label].value(item)
+        value = (
+            package_versions() if item.connection == PACKAGES_CONNECTION else tasks[item.label].value(item)
+        )
         file: FileRecord = butler.datastore.put(value, item.ref)
-        batches.append((DatasetTable.from_refs(item.ref.datasetType, [item.ref]), FileTable.from_records([file])))
+        batches.append(
+            (DatasetTable.from_refs(item.ref.datasetType, [item.ref]), FileTable.from_records([file]))
+        )
     if batches:
         registry.record_outputs(batches)
     return graph
@@ -246,4 +250,3 @@ def _installed(path: Iterable[str]) -> Mapping[str, str]:
                 versions.setdefault(re.sub(r"[-_.]+", "-", match["name"]).lower(), match["version"])
     versions["python"] = ".".join(map(str, sys.version_info[:3]))
     return dict(sorted(versions.items()))
-

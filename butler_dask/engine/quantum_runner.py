@@ -181,9 +181,7 @@ class QuantumRunner:
             if not isinstance(cause, Exception) or self.debug:
                 raise
             report = _failure(report, cause)
-            _LOG.error(
-                "%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, type(cause).__name__, cause
-            )
+            _LOG.error("%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, type(cause).__name__, cause)
         else:
             rows = self._output_rows(row)
             report = replace(
@@ -415,9 +413,7 @@ def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     text = "".join(traceback.format_exception(error))
-    return replace(
-        report, status="failure", error_type=name, error_message=str(error), error_traceback=text
-    )
+    return replace(report, status="failure", error_type=name, error_message=str(error), error_traceback=text)
 
 
 def _note_resources(marker: TaskMetadata, when: str) -> None:

@@ -229,7 +229,9 @@ class Recorder:
             write_reports(self._registry, self.graph, reports)
         except Exception as error:  # noqa: BLE001 -- kept for drain(), which raises it where the run is waited for
             self._error = error
-            _LOG.error("Outputs cannot be recorded: %s. Files and journals stay; rerun to record them.", error)
+            _LOG.error(
+                "Outputs cannot be recorded: %s. Files and journals stay; rerun to record them.", error
+            )
             self._stop(f"outputs cannot be recorded: {error}")
         else:
             self.transactions += 1

@@ -1,8 +1,8 @@
 """Database: one SQL database: connections, transactions, bulk inserts, rows that live for one query.
 
-SQLite is the default and is used as its authors advise for several processes: write-ahead log, so that readers
-never wait; ``BEGIN IMMEDIATE`` for every write, so that a transaction never fails half-way for want of the
-lock; back-off while another writer has it. PostgreSQL goes through the same calls.
+SQLite is the default and is used as its authors advise for several processes: write-ahead log, so that
+readers never wait; ``BEGIN IMMEDIATE`` for every write, so that a transaction never fails half-way for want
+of the lock; back-off while another writer has it. PostgreSQL goes through the same calls.
 """
 
 from __future__ import annotations
