@@ -1,7 +1,7 @@
 """Runs a graph on a Dask cluster: plugins in, windows of tasks, wait, drain, plugins out.
 
-The client holds no state of the run; scheduler and workers do. It submits windows of Dask tasks, at most three
-in flight, and lets finished ones go so that the scheduler forgets them.
+The client holds no state of the run; scheduler and workers do. It submits windows of Dask tasks, at most
+three in flight, and lets finished ones go so that the scheduler forgets them.
 """
 
 from __future__ import annotations
@@ -130,9 +130,7 @@ class _DaskRun:
             topic = progress_topic(location.plan_id)
             client.subscribe_topic(topic, self._heard)
             stack.callback(client.unsubscribe_topic, topic)
-            client.register_plugin(
-                ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._fail_fast)
-            )
+            client.register_plugin(ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._fail_fast))
             stack.callback(client.unregister_scheduler_plugin, location.topic)
             client.forward_logging()
             stack.callback(client.unforward_logging)
@@ -189,8 +187,8 @@ class _DaskRun:
         except FuturesCancelledError as error:
             if not self._stopped:
                 raise ButlerDaskError(
-                    f"The Dask scheduler is gone or dropped the run {self._location.run!r}: {error}. What had "
-                    "finished is kept; the same command with --extend-run runs the rest."
+                    f"The Dask scheduler is gone or dropped the run {self._location.run!r}: {error}. What "
+                    "had finished is kept; the same command with --extend-run runs the rest."
                 ) from error
         self._in_flight.popleft()
 
@@ -216,8 +214,8 @@ class _DaskRun:
         if state["recording_error"] or state["hook_errors"]:
             raise ButlerDaskError(
                 f"Outputs of run {self._location.run!r} could not all be recorded: "
-                f"{state['recording_error'] or state['hook_errors'][0]}. The files are kept; the same command with "
-                "--extend-run records them."
+                f"{state['recording_error'] or state['hook_errors'][0]}. The files are kept; the same command "
+                "with --extend-run records them."
             )
         failures = [QuantumFailure(*f) for f in state["failures"]]
         return RunEnd(state["counts"], failures, state["adopted"], self._stopped)
@@ -239,6 +237,10 @@ def _log_levels() -> dict[str, int]:
     """Return the levels that are set in this process, for the workers to take over."""
     levels = {"": logging.getLogger().level}
     for name, logger in list(logging.root.manager.loggerDict.items()):
-        if isinstance(logger, logging.Logger) and logger.level and not name.startswith(("distributed", "dask")):
+        if (
+            isinstance(logger, logging.Logger)
+            and logger.level
+            and not name.startswith(("distributed", "dask"))
+        ):
             levels[name] = logger.level
     return levels
