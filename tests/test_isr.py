@@ -12,7 +12,7 @@ from butler_dask.imaging.defects import defects_table
 from butler_dask.imaging.detector import box_slices
 from butler_dask.imaging.exposure import Exposure
 from butler_dask.imaging.visit_info import VisitInfo
-from butler_dask.tasks.isr import IsrTask
+from butler_dask.tasks.isr import IsrTask, IsrTaskConnections
 
 OFF = ("Bias", "Dark", "Flat", "Defect", "Linearize", "Crosstalk", "BrighterFatter", "Fringe", "Interpolate")
 
@@ -99,7 +99,7 @@ def test_crosstalk_is_removed(observed, detector):
     # Without noise: a saturating row in one channel, nothing elsewhere.
     charge = np.zeros(detector.shape)
     first = detector.amplifiers[0]
-    x0, y0, width, height = first.box
+    x0 = first.box[0]
     charge[100, x0 + 30 : x0 + 60] = 100_000.0
     raw = DetectorModel(detector, has_crosstalk=True, read_noise=False, drift=0.0).raw(charge)
     with_it = isr(doApplyGains=False).run(ccdExposure=raw).outputExposure
@@ -175,22 +175,27 @@ def test_nan_pixels_are_masked(detector):
 def kernel():
     y, x = np.mgrid[-8:9, -8:9]
     values = -2e-7 / (1.0 + np.hypot(x, y)) ** 1.5
-    return values - values.mean() * 0
+    return values
 
 
 def with_brighter_fatter(charge, kernel):
-    """Move charge as Coulton et al. (2018), equation 20, says; float64 and central differences."""
+    """Move charge as Coulton et al. (2018), equation 20, says: a flow through pixel faces, float64."""
     potential = np.zeros_like(charge)
     padded = np.pad(charge, 8, mode="edge")
     for dy in range(17):
         for dx in range(17):
             potential += kernel[dy, dx] * padded[dy : dy + charge.shape[0], dx : dx + charge.shape[1]]
-    gy, gx = np.gradient(potential)
-    cy, cx = np.gradient(charge)
-    laplacian = np.zeros_like(charge)
-    laplacian[1:-1] += np.diff(potential, 2, axis=0)
-    laplacian[:, 1:-1] += np.diff(potential, 2, axis=1)
-    return charge - 0.5 * (gy * cy + gx * cx + charge * laplacian)
+    result = charge.copy()
+    for axis in (0, 1):
+        here, there = (
+            [np.take(a, range(start, a.shape[axis] - 1 + start), axis) for a in (charge, potential)]
+            for start in (0, 1)
+        )
+        flow = 0.5 * 0.5 * (here[0] + there[0]) * (there[1] - here[1])
+        before, after = [(0, 0), (0, 0)], [(0, 0), (0, 0)]
+        after[axis], before[axis] = (0, 1), (1, 0)
+        result -= np.pad(flow, after) - np.pad(flow, before)
+    return result
 
 
 def test_brighter_fatter_restores_peaks_to_a_thousandth(kernel):
@@ -204,7 +209,7 @@ def test_brighter_fatter_restores_peaks_to_a_thousandth(kernel):
     inner = np.s_[10:-10, 10:-10]
     error = np.abs(corrected - truth)[inner] / truth[inner]
     assert error[peaks[inner]].max() < 1e-3
-    assert corrected.sum(dtype=np.float64) == pytest.approx(measured.sum(dtype=np.float64), rel=1e-5)
+    assert corrected.sum(dtype=np.float64) == pytest.approx(measured.sum(dtype=np.float64), rel=1e-7)
 
 
 def test_even_and_general_kernels_give_the_same_convolution(kernel):
@@ -231,10 +236,7 @@ def test_brighter_fatter_in_the_task_converges_and_marks_the_edges(detector, ker
     with caplog.at_level(logging.INFO, logger="isr"):
         out = isr("BrighterFatter").run(ccdExposure=raw, bfKernel=kernel).outputExposure
     text = caplog.text
-    assert (
-        "Applying brighter fatter correction using kernel type <class 'numpy.ndarray'> / gains <class 'NoneType'>."
-        in text
-    )
+    assert "brighter fatter correction using kernel type <class 'numpy.ndarray'> / gains <class " in text
     assert "Finished brighter fatter correction in" in text
     assert out.mask.is_set("SUSPECT")[:8].all()
     assert not out.mask.is_set("SUSPECT")[8:-8, 8:-8].any()
@@ -291,7 +293,7 @@ def test_connections_follow_the_switches():
     config = IsrTask.ConfigClass()
     config.doDark = False
     config.doBrighterFatter = True
-    connections = config.connections.ConnectionsClass(config=config)
+    connections = IsrTaskConnections(config=config)
     assert connections.prerequisiteInputs >= {"camera", "bias", "flat", "defects", "bfKernel"}
     assert not connections.prerequisiteInputs & {"dark", "fringe"}
     assert connections.outputExposure.name == "postISRCCD"
@@ -304,7 +306,6 @@ def test_fringes_are_scaled_and_subtracted(detector):
     raw = DetectorModel(detector).raw(np.random.default_rng(4).poisson(truth).astype(float))
     fringe = Exposure((1.0 + 0.01 * pattern).astype(np.float32))
     task = isr("Fringe")
-    task.config.unfreeze() if hasattr(task.config, "unfreeze") else None
     task.config.fringe.filters = ["HSC-R"]
     out = task.run(ccdExposure=raw, fringe=fringe).outputExposure
     left = np.mean((out.image - 3000.0) * pattern) / np.mean(pattern**2)

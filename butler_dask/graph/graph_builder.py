@@ -225,7 +225,7 @@ class _Build:
             self._part_of.update(dict.fromkeys(labels, part))
 
     def _query(self, group: DimensionGroup, datasets: Sequence[tuple[str, tuple[str, ...]]]) -> DataIdTable:
-        if any(not self.search.is_registered(name) for name, _ in datasets):
+        if any(not where or not self.search.is_registered(name) for name, where in datasets):
             return DataIdTable.empty(group)
         question = self.question
         table: DataIdTable = self.butler.registry_tables.query_data_ids(

@@ -31,7 +31,7 @@ from ..imaging.visit_info import VisitInfo
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import Timespan
-from .instrument import Instrument, register_instrument, write_curated_calibrations
+from .instrument import Instrument, write_curated_calibrations
 from .raw_ingest import define_visits, detector_region, ingest_raws
 from .reference_catalog import ingest_reference_catalog
 from .simulated_raws import SimulatedVisit, write_simulated_raws
@@ -196,9 +196,9 @@ def demo_skymap(camera: Camera, plan: DemoPlan) -> SkyMap:
 
     Notes
     -----
-    The detector's centre is put in the middle of a patch along x and on the edge of two along y. The plans' patch
-    sizes are chosen so that the detector, and the region of it padded for pointing errors, both reach into
-    three patches along x and four along y: 12 warps are predicted and 12 are made.
+    The detector's centre is put in the middle of a patch along x and on the edge of two along y. The plans'
+    patch sizes are chosen so that the detector, and the region of it padded for pointing errors, both reach
+    into three patches along x and four along y: 12 warps are predicted and 12 are made.
     """
     from .skymap_registration import enclosing_circle
 
@@ -259,7 +259,7 @@ def make_demo(root: str | os.PathLike[str], *, small: bool = False, seed: int = 
     sky = demo_sky(camera, plan, seed)
     skymap = demo_skymap(camera, plan)
     with Butler(root, writeable=True) as butler:
-        register_instrument(butler, instrument)
+        instrument.register(butler)
         log.info("Registered instrument %s with %d detectors.", instrument.getName(), len(camera))
         write_curated_calibrations(butler, instrument)
         put_unbounded_calibrations(butler, instrument, sensors)
@@ -370,15 +370,17 @@ def put_combined_frames(
         _put_and_certify(butler, instrument, run, _calibration_type(name, "ExposureF"), frames, validity)
     for physical_filter in epoch.filters:
         band = camera.filter(physical_filter).band
-        frames = (
+        flats: Iterable[tuple[dict[str, Any], Exposure]] = (
             (
                 {"detector": d, "physical_filter": physical_filter},
-                combined_frame("flat", s, np.random.default_rng([seed, number, d, ord(band)]), physical_filter, band),
+                combined_frame(
+                    "flat", s, np.random.default_rng([seed, number, d, ord(band)]), physical_filter, band
+                ),
             )
             for d, s in sensors.items()
         )
         kind = _calibration_type("flat", "ExposureF", "physical_filter")
-        _put_and_certify(butler, instrument, run, kind, frames, validity)
+        _put_and_certify(butler, instrument, run, kind, flats, validity)
     log.info("Certified combined frames of %s.", epoch.date)
 
 
@@ -435,7 +437,9 @@ def combined_frame(
     return frame
 
 
-def put_bright_object_masks(butler: Butler, instrument: Instrument, sky: SimulatedSky, skymap: SkyMap) -> None:
+def put_bright_object_masks(
+    butler: Butler, instrument: Instrument, sky: SimulatedSky, skymap: SkyMap
+) -> None:
     """Put, for each patch and band, circles around the stars brighter than magnitude 17.5."""
     from astropy.table import Table
 
@@ -464,7 +468,10 @@ def put_bright_object_masks(butler: Butler, instrument: Instrument, sky: Simulat
             for column in ("ra", "dec", "radius"):
                 table[column].unit = "deg"
             butler.put(
-                table, kind, {"skymap": skymap.name, "tract": tract.id, "patch": patch.id, "band": band}, run=run
+                table,
+                kind,
+                {"skymap": skymap.name, "tract": tract.id, "patch": patch.id, "band": band},
+                run=run,
             )
 
 

@@ -19,6 +19,7 @@ from ..imaging.simulated_sky import SimulatedSky
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
+
 @dataclass(frozen=True, slots=True)
 class SimulatedVisit:
     """A visit to simulate.

@@ -1,7 +1,7 @@
 """DatasetRecordTable: insert datasets with their files, read them, remove them; all by the column.
 
-No statement here is made per dataset. Rows are made by numpy and `zip` at C speed and handed to the database in
-one go; what a batch clashes with is looked for only after the database refused it.
+No statement here is made per dataset. Rows are made by numpy and `zip` at C speed and handed to the database
+in one go; what a batch clashes with is looked for only after the database refused it.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from ..vocabulary.data_id import DataCoordinate, DataIdTable
 from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimension_record import DimensionRecord
-from ..vocabulary.dimensions import UNIVERSE_VERSION, DimensionUniverse
+from ..vocabulary.dimensions import UNIVERSE_VERSION, DimensionGroup, DimensionUniverse
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.quantum_record import QuantumTable
 from ..vocabulary.timespan import Timespan
@@ -36,6 +36,7 @@ from .datasets import DatasetRecordTable, uuid_list
 from .definitions import DefinitionCache
 from .dimension_records import DimensionRecordTable
 from .quanta import QuantumRecordTable
+from .queries import DataIdLike, DatasetConstraint, QueryTable
 
 
 class Registry:
@@ -58,6 +59,7 @@ class Registry:
         self._search = DatasetSearch(database, self._definitions)
         self._associations = AssociationTable(database, self._definitions, self._datasets)
         self._quanta = QuantumRecordTable(database, self._definitions)
+        self._queries = QueryTable(database, self._definitions, self._search)
 
     @classmethod
     def create(cls, url: str) -> Self:
@@ -307,7 +309,8 @@ class Registry:
         Returns
         -------
         files : `list` [`FileRecord`]
-            Files no dataset is in any more; they wait in `pending_deletions` until the datastore removed them.
+            Files no dataset is in any more; they wait in `pending_deletions` until the datastore removed
+            them.
 
         Raises
         ------
@@ -448,6 +451,148 @@ class Registry:
         """Return data IDs with columns of all implied dimensions."""
         return self._records.expand_table(data_ids)
 
+    def complete_data_id(self, mapping: Mapping[str, Any], dimensions: DimensionGroup) -> DataCoordinate:
+        """Return the one data ID of some dimensions that the given values determine.
+
+        Parameters
+        ----------
+        mapping : mapping of `str` to value
+            Dimension values, also by a dimension's other keys: a detector's name under ``detector``,
+            ``seq_num`` and ``day_obs``, ``exposure.target_name``; and values of further dimensions that the
+            wanted ones follow from (the filter of a visit).
+        dimensions : `DimensionGroup`
+            Dimensions wanted.
+
+        Raises
+        ------
+        DimensionNameError
+            For an unknown key.
+        DataIdValueError
+            If no data ID matches.
+        DimensionValueError
+            If several do.
+        """
+        return self._queries.complete(mapping, dimensions)
+
+    # Queries
+
+    def query_data_ids(
+        self,
+        dimensions: DimensionGroup,
+        *,
+        where: str = "",
+        bind: Mapping[str, Any] | None = None,
+        data_id: DataIdLike = None,
+        datasets: Sequence[DatasetConstraint] = (),
+        order_by: Sequence[str] = (),
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> DataIdTable:
+        """Return the data IDs for which records, datasets and sky overlaps exist.
+
+        Parameters
+        ----------
+        dimensions : `DimensionGroup`
+            Dimensions of the result.
+        where : `str`
+            Condition, in the language of `butler_dask.vocabulary.expression`; its dimensions are joined too.
+        bind : mapping of `str` to value, optional
+            Values of names in it.
+        data_id : `DataCoordinate` or mapping, optional
+            Values that must hold.
+        datasets : sequence of (`str`, sequence of `str`)
+            Dataset types and the collections in which a data ID must have one.
+        order_by : sequence of `str`
+            Dimensions and fields to sort by, ``-`` in front for falling.
+        limit, offset : `int`, optional
+            How many rows at most, after how many.
+
+        Returns
+        -------
+        data_ids : `DataIdTable`
+            Unique rows with columns for required and implied dimensions.
+
+        Notes
+        -----
+        Exposures join visits by visit_definition; visits (with detectors) join tracts and patches, and any of
+        these join sky pixels, where their regions overlap. A dataset in a CALIBRATION collection counts where
+        its validity range overlaps the exposure or visit.
+        """
+        return self._queries.data_ids(dimensions, where, bind, data_id, datasets, order_by, limit, offset)
+
+    def explain_data_ids(
+        self,
+        dimensions: DimensionGroup,
+        *,
+        where: str = "",
+        bind: Mapping[str, Any] | None = None,
+        data_id: DataIdLike = None,
+        datasets: Sequence[DatasetConstraint] = (),
+    ) -> list[str]:
+        """Return what leaves `query_data_ids` without result, one sentence a reason; empty if it has some.
+
+        Constraints are dropped one at a time: dimensions without records, dataset types without datasets,
+        terms of the condition.
+        """
+        return self._queries.explain(dimensions, where, bind, data_id, datasets)
+
+    def query_dimension_records(
+        self,
+        element_name: str,
+        *,
+        where: str = "",
+        bind: Mapping[str, Any] | None = None,
+        data_id: DataIdLike = None,
+        datasets: Sequence[DatasetConstraint] = (),
+        order_by: Sequence[str] = (),
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> list[DimensionRecord]:
+        """Return records of one element; arguments as for `query_data_ids`."""
+        return self._queries.records(element_name, where, bind, data_id, datasets, order_by, limit, offset)
+
+    def query_datasets(
+        self,
+        dataset_type_name: str,
+        collections: str | Sequence[str],
+        *,
+        find_first: bool = True,
+        where: str = "",
+        bind: Mapping[str, Any] | None = None,
+        data_id: DataIdLike = None,
+        order_by: Sequence[str] = (),
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> DatasetTable:
+        """Return datasets of one type.
+
+        Parameters
+        ----------
+        dataset_type_name : `str`
+            Type.
+        collections : sequence of `str`
+            Where to look, in this order.
+        find_first : `bool`
+            Only the first dataset of each data ID; else all, each once.
+        where, bind, data_id, order_by, limit, offset
+            As for `query_data_ids`; the condition may also name ``<type>.run``, ``.collection``,
+            ``.ingest_date``, ``.dataset_id``, ``.timespan``.
+
+        Returns
+        -------
+        datasets : `DatasetTable`
+            In search order of their collections, unless sorted otherwise.
+
+        Raises
+        ------
+        CalibrationLookupError
+            With ``find_first``, if a CALIBRATION collection has several datasets for a data ID.
+        """
+        names = [collections] if isinstance(collections, str) else collections
+        return self._queries.datasets(
+            dataset_type_name, names, find_first, where, bind, data_id, order_by, limit, offset
+        )
+
     # Datasets
 
     def find_datasets(
@@ -504,8 +649,8 @@ class Registry:
         """Insert what quanta wrote, and how they went, in one transaction; repeating it changes nothing.
 
         Datasets whose UUID is known keep their row and get the new file record (a retried quantum overwrote
-        its file); a dataset whose data ID is taken by another UUID in the RUN is passed over. Data IDs are not
-        checked: those of a quantum graph come from this registry.
+        its file); a dataset whose data ID is taken by another UUID in the RUN is passed over. Data IDs are
+        not checked: those of a quantum graph come from this registry.
         """
         with self._database.write():
             self._datasets.record(batches)
@@ -540,8 +685,8 @@ class Registry:
         Returns
         -------
         files : `list` [`FileRecord`]
-            Files no dataset is in any more. They wait in `pending_deletions` until the datastore removed them.
-            Files ingested in place are not among them.
+            Files no dataset is in any more. They wait in `pending_deletions` until the datastore removed
+            them. Files ingested in place are not among them.
         """
         return self._datasets.remove(tables)
 

@@ -1,0 +1,137 @@
+"""Which pairs of many sky regions overlap.
+
+Regions are `lsst.sphgeom` objects kept as their encoded bytes. Nearly all are convex polygons, whose encoding
+is one type byte and the vertices as doubles, so they are tested by the column: bounding caps from a k-d tree,
+then the separating-great-circle test. Two convex polygons within a hemisphere are disjoint exactly if one of
+their edges' great circles has all of the other polygon on its outer side (the separating axis theorem in the
+gnomonic projection). Anything else is asked of `lsst.sphgeom`, pair by pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from lsst.sphgeom import Region
+
+_CHUNK = 200_000
+"""Pairs tested at a time, so that intermediate arrays stay below 100 MB."""
+
+
+def overlapping_pairs(
+    first: Sequence[bytes], second: Sequence[bytes]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the index pairs of overlapping regions of two lists.
+
+    Parameters
+    ----------
+    first, second : sequence of `bytes`
+        Encoded regions.
+
+    Returns
+    -------
+    i, j : `numpy.ndarray`, shape (k,), int64
+        Indices into ``first`` and ``second``, ordered by ``i``, then ``j``.
+    """
+    from scipy.spatial import cKDTree
+
+    none = np.zeros(0, dtype=np.int64)
+    if not first or not second:
+        return none, none
+    a, b = _Caps(first), _Caps(second)
+    tree = cKDTree(b.centres)
+    # Caps of radii r and s overlap if their centres are within r + s; as chords, with some rounding to spare.
+    reach = _chord(np.minimum(a.radii + b.radii.max(), np.pi)) + 1e-12
+    near = tree.query_ball_point(a.centres, reach, return_sorted=False)
+    counts = np.fromiter((len(n) for n in near), dtype=np.int64, count=len(near))
+    i = np.repeat(np.arange(len(a.radii)), counts)
+    j = np.fromiter((k for n in near for k in n), dtype=np.int64, count=int(counts.sum()))
+    distance = np.linalg.norm(a.centres[i] - b.centres[j], axis=1)
+    close = distance <= _chord(np.minimum(a.radii[i] + b.radii[j], np.pi)) + 1e-12
+    i, j = i[close], j[close]
+    hit = np.zeros(len(i), dtype=bool)
+    fast = a.is_polygon[i] & b.is_polygon[j] & (a.radii[i] + b.radii[j] < 0.5 * np.pi)
+    rows = np.flatnonzero(fast)
+    for start in range(0, len(rows), _CHUNK):
+        part = rows[start : start + _CHUNK]
+        u, v = a.vertices[i[part]], b.vertices[j[part]]
+        hit[part] = ~(_separated(u, v) | _separated(v, u))
+    slow = np.flatnonzero(~fast)
+    if len(slow):
+        hit[slow] = _related(first, second, i[slow], j[slow])
+    i, j = i[hit], j[hit]
+    order = np.lexsort((j, i))
+    return i[order], j[order]
+
+
+def overlapping(regions: Sequence[bytes], other: Region) -> NDArray[np.bool_]:
+    """Return which encoded regions overlap one region, shape (n,), bool."""
+    out = np.zeros(len(regions), dtype=bool)
+    out[overlapping_pairs(regions, [other.encode()])[0]] = True
+    return out
+
+
+class _Caps:
+    """Bounding caps of encoded regions, and the vertices of those that are convex polygons."""
+
+    def __init__(self, encoded: Sequence[bytes]) -> None:
+        n = len(encoded)
+        self.centres: NDArray[np.float64] = np.zeros((n, 3))
+        self.radii: NDArray[np.float64] = np.zeros(n)
+        self.is_polygon = np.zeros(n, dtype=bool)
+        sizes = np.array([len(e) if e[:1] == b"p" else 0 for e in encoded], dtype=np.int64)
+        widest = max((int(sizes.max(initial=0)) - 1) // 24, 1)
+        self.vertices: NDArray[np.float64] = np.zeros((n, widest, 3))
+        for size in np.unique(sizes[sizes > 0]).tolist():
+            rows = np.flatnonzero(sizes == size)
+            count = (size - 1) // 24
+            data = b"".join(encoded[r][1:] for r in rows.tolist())
+            corners = np.frombuffer(data, dtype="<f8").reshape(len(rows), count, 3)
+            self.vertices[rows, :count] = corners
+            # Repeated last vertices make edges of no length, which separate nothing.
+            self.vertices[rows, count:] = corners[:, -1:]
+            centres = corners.sum(axis=1)
+            norms = np.linalg.norm(centres, axis=1, keepdims=True)
+            centres = centres / np.where(norms > 0, norms, 1)
+            cosines = np.einsum("nvk,nk->nv", corners, centres).min(axis=1)
+            self.centres[rows], self.radii[rows] = centres, np.arccos(np.clip(cosines, -1, 1))
+            # Beyond a quarter of the sphere the mean of the vertices says little.
+            self.is_polygon[rows] = (norms[:, 0] > 1e-3) & (self.radii[rows] < 0.25 * np.pi)
+        for row in np.flatnonzero(~self.is_polygon).tolist():
+            circle = _decode(encoded[row]).getBoundingCircle()
+            centre = circle.getCenter()
+            self.centres[row] = centre.x(), centre.y(), centre.z()
+            self.radii[row] = np.clip(circle.getOpeningAngle().asRadians(), 0, np.pi)
+
+
+def _separated(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.bool_]:
+    # Edges of u; vertices are counter-clockwise, so the inside is on the positive side of each normal.
+    normals = np.cross(u, np.roll(u, -1, axis=1))
+    sides = np.einsum("nek,nvk->nev", normals, v)
+    out: NDArray[np.bool_] = (sides.max(axis=2) < 0).any(axis=1)
+    return out
+
+
+def _chord(angle: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 2 * np.sin(0.5 * angle)
+
+
+def _related(
+    first: Sequence[bytes], second: Sequence[bytes], i: NDArray[np.int64], j: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    from lsst.sphgeom import DISJOINT
+
+    a: dict[int, Any] = {k: _decode(first[k]) for k in np.unique(i).tolist()}
+    b: dict[int, Any] = {k: _decode(second[k]) for k in np.unique(j).tolist()}
+    pairs = zip(i.tolist(), j.tolist(), strict=True)
+    return np.array([not (a[p].relate(b[q]) & DISJOINT) for p, q in pairs], dtype=bool)
+
+
+def _decode(encoded: bytes) -> Any:
+    from lsst.sphgeom import Region
+
+    return Region.decode(bytes(encoded))
