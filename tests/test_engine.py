@@ -332,7 +332,7 @@ def test_scheduler_that_does_not_answer_is_named(butler):
     from butler_dask.engine.cluster import existing_cluster
 
     with (
-        pytest.raises(ButlerUserError, match="No Dask scheduler answers at 'tcp://127.0.0.1:9'"),
+        pytest.raises(ButlerUserError, match=r"No Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"),
         existing_cluster("tcp://127.0.0.1:9", timeout_s=1.0),
     ):
         pass

@@ -27,7 +27,8 @@ CLUSTER_CONFIG: dict[str, Any] = {
     "distributed.worker.profile.enabled": False,
     "distributed.nanny.pre-spawn-environ.NUMBA_NUM_THREADS": 1,
 }
-"""Dask settings for clusters started here; the user's own in ``dask.config`` win where they are not defaults."""
+"""Dask settings for clusters started here; the user's own in ``dask.config`` win where they are not
+defaults."""
 
 
 @contextmanager
@@ -67,8 +68,8 @@ def local_cluster(
             )
         except RuntimeError as error:
             raise ButlerDaskError(
-                f"Worker processes cannot be started: {error} A script that runs a graph in processes must do so "
-                "under `if __name__ == '__main__':`, because each process imports it."
+                f"Worker processes cannot be started: {error} A script that runs a graph in processes must do "
+                "so under `if __name__ == '__main__':`, because each process imports it."
             ) from error
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client
@@ -121,8 +122,8 @@ def existing_cluster(address: str, *, timeout_s: float = 30.0) -> Iterator[Clien
         client = Client(**where, timeout=timeout_s, set_as_default=False)
     except (OSError, TimeoutError) as error:
         raise ButlerUserError(
-            f"No Dask scheduler answers at {address!r}: {error}. Start one with `dask scheduler` and workers with "
-            "`dask worker`, or give the address it prints."
+            f"No Dask scheduler answers at {address!r}: {error}. Start one with `dask scheduler` and workers "
+            "with `dask worker`, or give the address it prints."
         ) from error
     with client:
         if client.scheduler_info()["n_workers"] == 0:

@@ -1,7 +1,7 @@
 """Runs a graph on a Dask cluster: plugins in, windows of tasks, wait, drain, plugins out.
 
-The client holds no state of the run; scheduler and workers do. It submits windows of Dask tasks, at most three
-in flight, and lets finished ones go so that the scheduler forgets them.
+The client holds no state of the run; scheduler and workers do. It submits windows of Dask tasks, at most
+three in flight, and lets finished ones go so that the scheduler forgets them.
 """
 
 from __future__ import annotations
@@ -187,8 +187,8 @@ class _DaskRun:
         except FuturesCancelledError as error:
             if not self._stopped:
                 raise ButlerDaskError(
-                    f"The Dask scheduler is gone or dropped the run {self._location.run!r}: {error}. What had "
-                    "finished is kept; the same command with --extend-run runs the rest."
+                    f"The Dask scheduler is gone or dropped the run {self._location.run!r}: {error}. What "
+                    "had finished is kept; the same command with --extend-run runs the rest."
                 ) from error
         self._in_flight.popleft()
 
@@ -214,8 +214,8 @@ class _DaskRun:
         if state["recording_error"] or state["hook_errors"]:
             raise ButlerDaskError(
                 f"Outputs of run {self._location.run!r} could not all be recorded: "
-                f"{state['recording_error'] or state['hook_errors'][0]}. The files are kept; the same command with "
-                "--extend-run records them."
+                f"{state['recording_error'] or state['hook_errors'][0]}. The files are kept; the same command "
+                "with --extend-run records them."
             )
         failures = [QuantumFailure(*f) for f in state["failures"]]
         return RunEnd(state["counts"], failures, state["adopted"], self._stopped)

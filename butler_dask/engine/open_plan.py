@@ -1,7 +1,8 @@
-"""OpenPlan: what a process holds while it runs quanta of a graph, and `run_cluster`, the body of every Dask task.
+"""OpenPlan: what a process holds while it runs quanta, and `run_cluster`, the body of every Dask task.
 
-Tasks name their plan by its id; each process opens a plan once (a worker by `ButlerWorkerPlugin`, a local run by
-`execution`). The same function runs under ``sync``, ``threads`` and on a cluster; only the `Reporter` differs.
+Tasks name their plan by its id; each process opens a plan once (a worker by `ButlerWorkerPlugin`, a local
+run by `execution`). The same function runs under ``sync``, ``threads`` and on a cluster; only the
+`Reporter` differs.
 """
 
 from __future__ import annotations
