@@ -200,7 +200,7 @@ def prepare_graph(
         from ..engine.init_outputs import compare_init_outputs
 
         assert pipeline is not None
-        pipeline_graph = pipeline.to_graph(butler.registry_tables)
+        pipeline_graph = pipeline.to_graph(butler.registry)
         if plan.extend:
             # Before anything is queried: a run is one configuration, and the answer costs nothing.
             compare_init_outputs(butler, pipeline_graph, plan.output_run)
