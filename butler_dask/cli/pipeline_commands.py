@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from ..errors import PipelineError, QuantumExecutionError
 from .command import log_options
 from .pipeline_options import (
     ExecutionOptions,
@@ -24,9 +21,11 @@ from .pipeline_options import (
 
 if TYPE_CHECKING:
     from ..butler import Butler
-    from ..engine.execution import RunSummary
+    from ..engine.dask_graph import Clustering
+    from ..engine.execution import Executor
+    from ..engine.run_summary import RunSummary
     from ..graph.quantum_graph import QuantumGraph
-    from ..graph.run_collections import RunCollections
+    from ..graph.run_collections import Prune, RunCollections
     from ..pipeline.pipeline import Pipeline
 
 _LOG = logging.getLogger("pipetask")
@@ -159,9 +158,9 @@ def build(
 
 
 def prepare_graph(
-    butler: Butler, options: GraphOptions, pipeline: Pipeline | None
+    butler: Butler, options: GraphOptions, pipeline: Pipeline | None, *, recover: bool = False
 ) -> tuple[RunCollections, QuantumGraph]:
-    """Decide the collections of a run and build its graph, or read a saved one. Nothing is written.
+    """Decide the collections of a run and build its graph, or read a saved one.
 
     Parameters
     ----------
@@ -171,6 +170,8 @@ def prepare_graph(
         The command line.
     pipeline : `Pipeline` or `None`
         The pipeline; `None` with a saved graph.
+    recover : `bool`
+        Record first what an interrupted run to be extended had finished; else nothing is written.
     """
     from ..graph.graph_builder import build_quantum_graph
     from ..graph.graph_file import read_graph
@@ -184,18 +185,22 @@ def prepare_graph(
         output_run=options.output_run or (saved.run if saved is not None and not options.output else None),
         extend_run=options.extend_run,
         replace_run=options.replace_run,
-        prune_replaced=options.prune_replaced,  # type: ignore[arg-type]  # click.Choice gave one of the two
+        prune_replaced=cast("Prune | None", options.prune_replaced),
         rebase=options.rebase,
         skip_existing=options.skip_existing,
         skip_existing_in=options.skip_existing_in,
     )
+    if plan.extend and recover:
+        from ..engine.recovery import recover_run
+
+        recover_run(butler, plan.output_run)
     if saved is not None:
         graph = saved
     else:
         from ..engine.init_outputs import compare_init_outputs
 
         assert pipeline is not None
-        pipeline_graph = pipeline.to_graph(butler.registry_tables)
+        pipeline_graph = pipeline.to_graph(butler.registry)
         if plan.extend:
             # Before anything is queried: a run is one configuration, and the answer costs nothing.
             compare_init_outputs(butler, pipeline_graph, plan.output_run)
@@ -208,7 +213,6 @@ def prepare_graph(
             output=plan.output,
             skip_existing_in=plan.skip_existing_in,
             clobber=options.clobber_outputs,
-            extend_run=plan.extend,
         )
     _LOG.info("%s", graph.summary())
     return plan, graph
@@ -240,7 +244,7 @@ def show_graph(graph: QuantumGraph) -> None:
     """Print each quantum with its inputs and outputs."""
     for row in range(len(graph)):
         quantum = graph.quantum(row)
-        click.echo(f"{quantum.label} {quantum.dataId}")
+        click.echo(f"{quantum.taskLabel} {quantum.dataId}")
         for name, parts in (("inputs", quantum.inputs), ("outputs", quantum.outputs)):
             click.echo(f"  {name}:")
             for refs in parts.values():
@@ -302,7 +306,6 @@ def run_pipeline(
     from ..butler import Butler
     from ..engine.execution import run_graph
     from ..engine.init_outputs import write_init_outputs
-    from ..engine.recovery import recover_run
     from ..graph.graph_file import write_graph
     from .progress import RunProgress
 
@@ -314,9 +317,7 @@ def run_pipeline(
         if "graph" not in options.show:
             return
     with Butler(options.repo, writeable=True) as butler:
-        if options.extend_run or options.skip_existing or options.output_run:
-            recover_run(butler, output=options.output, output_run=options.output_run)
-        plan, graph = prepare_graph(butler, options, definition)
+        plan, graph = prepare_graph(butler, options, definition, recover=not options.show)
         if options.save_quantum_graph:
             write_graph(graph, options.save_quantum_graph)
         if "graph" in options.show:
@@ -325,34 +326,27 @@ def run_pipeline(
         if not len(graph) and plan.extend:
             _LOG.info("Nothing to do: every quantum's outputs are in %s", plan.output_run)
             return
-        write_init_outputs(butler, graph, plan, save_versions=not execution.no_versions)
+        graph = write_init_outputs(butler, graph, plan, save_versions=not execution.no_versions)
         if execution.init_only:
             return
         with RunProgress() as progress:
             summary = run_graph(
                 graph,
                 butler,
-                executor=executor,
+                executor=cast("Executor", executor),
                 jobs=execution.jobs,
                 address=address,
-                cluster=execution.cluster,
+                cluster=cast("Clustering", execution.cluster),
                 progress=progress,
                 fail_fast=execution.fail_fast,
-                timeout=execution.timeout,
             )
     finish(summary, execution.summary)
 
 
 def finish(summary: RunSummary, file: str | None) -> None:
     """Print what became of a run, write its summary, and raise if quanta failed."""
-    for line in summary.lines():
-        click.echo(line, err=True)
+    _LOG.info("%s", summary.describe())
     if file:
         with open(file, "w", encoding="utf-8") as stream:
-            json.dump(summary.to_dict(), stream, indent=1)
-    if not summary.succeeded:
-        raise QuantumExecutionError(summary.failure_message())
-    sys.stderr.flush()
-
-
-__all__ = ["PipelineError", "build", "qgraph", "run", "run_pipeline"]
+            stream.write(summary.to_json())
+    summary.raise_on_failure()

@@ -7,22 +7,16 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
+    from ..engine.recorder import Progress
+
 _LOG = logging.getLogger("butler_dask.progress")
 _STATES = ("success", "failure", "blocked", "running")
-
-
-class Counts(Protocol):
-    """What a run tells of itself: for each task label the number of quanta in each state, and the total."""
-
-    def by_task(self) -> Mapping[str, Mapping[str, int]]:
-        """Return counts by task label and state; state ``total`` is the task's number of quanta."""
-        ...
 
 
 class RunProgress:
@@ -63,9 +57,9 @@ class RunProgress:
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, by_task: Mapping[str, Mapping[str, int]]) -> None:
-        """Take the present counts: for each task label the quanta by state and their ``total``."""
-        self._by_task = by_task
+    def __call__(self, progress: Progress) -> None:
+        """Take the present counts of a run."""
+        self._by_task = progress.counts
         now = time.monotonic()
         if self._enabled and not self._terminal and now - self._last >= 30.0:
             self._last = now

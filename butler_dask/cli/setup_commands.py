@@ -29,12 +29,12 @@ def create(repo: str, registry: str | None) -> None:
 def register_instrument(repo: str, instrument: tuple[str, ...], update: bool) -> None:
     """Register INSTRUMENT: a name known here (HSC, EFOSC2), a camera YAML file, or a class."""
     from ..butler import Butler
-    from ..instruments.instrument import Instrument, register_instrument
+    from ..instruments.instrument import Instrument
 
     with Butler(repo, writeable=True) as butler:
         for name in instrument:
             found = Instrument.from_string(name)
-            register_instrument(butler, found, update=update)
+            found.register(butler, update=update)
             click.echo(f"Registered {found.getName()}")
 
 

@@ -70,7 +70,7 @@ def run_locally(
     graph = dask_graph.graph
     stopped: list[str] = []
     with ExitStack() as stack:
-        runner, journal = open_runner(graph, butler.root, settings, stack)
+        runner, journal = open_runner(graph, butler.datastore, butler.root, settings, stack)
         stack.enter_context(single_threaded_algebra())
 
         def stop(reason: str) -> None:
@@ -111,7 +111,7 @@ def single_threaded_algebra() -> Iterator[None]:
         yield  # the limit is the process's; it is not ours to change from a thread
         return
     try:
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
     except ImportError:
         yield
         return

@@ -1,19 +1,19 @@
-"""OpenPlan: what a process holds while it runs quanta of a graph, and `run_cluster`, the body of every Dask task.
+"""OpenPlan: what a process holds while it runs quanta, and `run_cluster`, the body of every Dask task.
 
-Tasks name their plan by its id; each process opens a plan once (a worker by `ButlerWorkerPlugin`, a local run by
-`execution`). The same function runs under ``sync``, ``threads`` and on a cluster; only the `Reporter` differs.
+Tasks name their plan by its id; each process opens a plan once (a worker by `ButlerWorkerPlugin`, a local
+run by `execution`). The same function runs under ``sync``, ``threads`` and on a cluster; only the
+`Reporter` differs.
 """
 
 from __future__ import annotations
 
 import threading
-import uuid
-from collections import Counter
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ..errors import ButlerDaskError
+from .hand_over import HandOver
 from .journal import Journal
 from .quantum_report import QuantumReport
 from .quantum_runner import QuantumRunner
@@ -59,6 +59,9 @@ class OpenPlan:
         self.graph, self.runner, self.reporter, self.journal = graph, runner, reporter, journal
         self.stopping = threading.Event()
         """Set when no further quantum is to be started."""
+        self.n_running = 0
+        """Number of Dask tasks this process is at."""
+        self._lock = threading.Lock()
 
     def run(self, rows: Sequence[int], tokens: Iterable[Token]) -> Token:
         """Run the quanta of one Dask task in order.
@@ -75,12 +78,21 @@ class OpenPlan:
         token : `Token`
             For the tasks that wait for this one.
         """
+        with self._lock:
+            self.n_running += 1
+        try:
+            return self._run(rows, tokens)
+        finally:
+            with self._lock:
+                self.n_running -= 1
+
+    def _run(self, rows: Sequence[int], tokens: Iterable[Token]) -> Token:
         unusable: set[int] = set()
         doubtful: set[int] = set()
         for failed, partial in tokens:
             unusable.update(failed)
             doubtful.update(partial)
-        memory = HandOver(self.graph, rows) if len(rows) > 1 else None
+        hand_over = HandOver(self.graph, rows) if len(rows) > 1 else None
         for row in rows:
             if self.stopping.is_set():
                 unusable.add(row)
@@ -89,7 +101,7 @@ class OpenPlan:
                 unusable.add(row)
                 continue
             self.reporter.started(row)
-            report = self.runner.run(row, doubtful=doubtful, memory=memory)
+            report = self.runner.run(row, doubtful=doubtful, hand_over=hand_over)
             if not report.succeeded:
                 unusable.add(row)
             else:
@@ -98,8 +110,8 @@ class OpenPlan:
                 if self.journal is not None:
                     self.journal.append(report)
             self.reporter.ended(report)
-            if memory is not None:
-                memory.quantum_done(row)
+            if hand_over is not None:
+                hand_over.quantum_done(row)
         own = set(rows)
         return tuple(sorted(unusable & own)), tuple(sorted(doubtful & own))
 
@@ -109,58 +121,17 @@ class OpenPlan:
             self.journal.close()
 
 
-class HandOver(MutableMapping[uuid.UUID, Any]):
-    """Objects passed from one quantum of a Dask task to the next without reading them back.
-
-    Only what a later quantum of the task reads is kept, and only until the last of them has run.
-
-    Parameters
-    ----------
-    graph : `QuantumGraph`
-        Where the quanta are.
-    rows : sequence of `int`
-        The quanta of the task.
-    """
-
-    def __init__(self, graph: QuantumGraph, rows: Sequence[int]) -> None:
-        made = {d for row in rows for d in graph.outputs_of.of(row).tolist()}
-        self._reads = {
-            row: [graph.dataset_id(d) for d in set(graph.inputs_of.of(row).tolist()) if d in made]
-            for row in rows
-        }
-        self._readers = Counter(i for ids in self._reads.values() for i in ids)
-        self._objects: dict[uuid.UUID, Any] = {}
-
-    def quantum_done(self, row: int) -> None:
-        """Let go of what no later quantum reads."""
-        for id_ in self._reads[row]:
-            self._readers[id_] -= 1
-            if self._readers[id_] == 0:
-                self._objects.pop(id_, None)
-
-    def __getitem__(self, id_: uuid.UUID) -> Any:
-        return self._objects[id_]
-
-    def __setitem__(self, id_: uuid.UUID, value: Any) -> None:
-        if self._readers.get(id_, 0) > 0:
-            self._objects[id_] = value
-
-    def __delitem__(self, id_: uuid.UUID) -> None:
-        del self._objects[id_]
-
-    def __iter__(self) -> Iterator[uuid.UUID]:
-        return iter(self._objects)
-
-    def __len__(self) -> int:
-        return len(self._objects)
-
-
 _open: dict[str, OpenPlan] = {}
 
 
 def keep_open(plan: OpenPlan) -> None:
     """Make a plan known to `run_cluster` in this process."""
     _open[plan.graph.plan_id] = plan
+
+
+def find_open(plan_id: str) -> OpenPlan | None:
+    """Return a plan that is open in this process, or `None`."""
+    return _open.get(plan_id)
 
 
 def let_go(plan_id: str) -> None:
@@ -197,10 +168,9 @@ def run_cluster(plan_id: str, rows: tuple[int, ...], *tokens: Token) -> Token:
     ButlerDaskError
         If the plan is not open here.
     """
-    try:
-        plan = _open[plan_id]
-    except KeyError:
+    plan = find_open(plan_id)
+    if plan is None:
         raise ButlerDaskError(
             f"Plan {plan_id} is not open in this process; its worker plugin was not set up or is gone."
-        ) from None
+        )
     return plan.run(rows, tokens)

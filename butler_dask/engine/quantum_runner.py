@@ -1,9 +1,9 @@
 """QuantumRunner: runs one quantum and says how it ended.
 
-Order of what reaches the disk: the task's outputs, the log, and last the metadata, each under a temporary name
-and then renamed. The metadata file is therefore the commit marker: where it exists, everything of the quantum
-does. It lists the files of the quantum, so a quantum that finds its marker (its worker died before it could
-report, or the registry was never told) reports the same again and runs nothing.
+Order of what reaches the disk: the task's outputs, the log, and last the metadata, each under a temporary
+name and then renamed. The metadata file is therefore the commit marker: where it exists, everything of the
+quantum does. It lists the files of the quantum, so a quantum that finds its marker (its worker died before
+it could report, or the registry was never told) reports the same again and runs nothing.
 
 This is the one place where errors of tasks are caught.
 """
@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,8 @@ from ..pipeline.pipeline_task import ExecutionResources, PipelineTask, QuantumCo
 from ..pipeline.quantum_outcome import AnnotatedPartialOutputsError, NoWorkFound, RepeatableQuantumError
 from ..pipeline.task_metadata import TaskMetadata
 from ..quantum_butler import QuantumButler
+from ..vocabulary.file_record import FileRecord
+from .hand_over import HandOver
 from .log_capture import LogCapture, LogRecords
 from .quantum_report import QuantumReport, QuantumStatus
 
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from ..datastore.file_datastore import FileDatastore
     from ..graph.quantum_graph import QuantumGraph, TaskColumns
     from ..vocabulary.dataset import DatasetRef
-    from ..vocabulary.file_record import FileRecord
 
 _LOG = logging.getLogger("butler_dask.quantum")
 _HOST = socket.gethostname()
@@ -94,7 +95,7 @@ class QuantumRunner:
         row: int,
         *,
         doubtful: Collection[int] = (),
-        memory: MutableMapping[uuid.UUID, Any] | None = None,
+        hand_over: HandOver | None = None,
     ) -> QuantumReport:
         """Run a quantum, or find that it was finished before.
 
@@ -104,7 +105,7 @@ class QuantumRunner:
             Row in the graph.
         doubtful : collection of `int`
             Rows of quanta that did not write all their outputs: those inputs are looked for.
-        memory : mutable mapping of `uuid.UUID` to object, optional
+        hand_over : `HandOver`, optional
             Objects handed over inside this process.
 
         Returns
@@ -119,7 +120,7 @@ class QuantumRunner:
         attempt = 0
         while True:
             attempt += 1
-            report, may_retry = self._attempt(row, quantum, attempt, doubtful, memory)
+            report, may_retry = self._attempt(row, quantum, attempt, doubtful, hand_over)
             if report.succeeded or not may_retry or attempt > self.retries:
                 return report
             _LOG.warning(
@@ -132,7 +133,7 @@ class QuantumRunner:
                 report.error_message,
             )
 
-    # -- one attempt ------------------------------------------------------------------------------------------
+    # -- one attempt
 
     def _attempt(
         self,
@@ -140,13 +141,24 @@ class QuantumRunner:
         quantum: Quantum,
         attempt: int,
         doubtful: Collection[int],
-        memory: MutableMapping[uuid.UUID, Any] | None,
+        hand_over: HandOver | None,
     ) -> tuple[QuantumReport, bool]:
         """Run a quantum once; return the report, and whether another attempt can help."""
         start_ns, cpu = time.time_ns(), time.thread_time()
         _forget_peak_rss()
         outputs = {ref.id: ref for refs in quantum.outputs_by_connection.values() for ref in refs}
-        butler = QuantumButler(self.datastore, self._input_files(row, quantum), outputs, memory=memory)
+        files = self._input_files(row)
+        if hand_over is None:
+            butler = QuantumButler(self.datastore, files, outputs)
+        else:
+            butler = QuantumButler(
+                self.datastore,
+                files,
+                outputs,
+                memory=hand_over.objects,
+                last_uses=hand_over.last_uses(row),
+                kept=hand_over.kept,
+            )
         report = QuantumReport(row, "success", attempt=attempt, host=_HOST, start_ns=start_ns)
         label = f"{quantum.taskLabel}:{quantum.dataId}"
         may_retry = True
@@ -169,9 +181,7 @@ class QuantumRunner:
             if not isinstance(cause, Exception) or self.debug:
                 raise
             report = _failure(report, cause)
-            _LOG.error(
-                "%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, type(cause).__name__, cause
-            )
+            _LOG.error("%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, type(cause).__name__, cause)
         else:
             rows = self._output_rows(row)
             report = replace(
@@ -254,12 +264,12 @@ class QuantumRunner:
             butler.put(full, metadata_ref)
         return dict(butler.written)
 
-    # -- inputs -----------------------------------------------------------------------------------------------
+    # -- inputs
 
     def _output_rows(self, row: int) -> dict[uuid.UUID, int]:
         return {self.graph.dataset_id(i): i for i in self.graph.outputs_of.of(row).tolist()}
 
-    def _input_files(self, row: int, quantum: Quantum) -> dict[uuid.UUID, FileRecord]:
+    def _input_files(self, row: int) -> dict[uuid.UUID, FileRecord]:
         """Return where the inputs are stored: as recorded, or where this graph's quanta put them."""
         graph = self.graph
         files: dict[uuid.UUID, FileRecord] = {}
@@ -301,7 +311,7 @@ class QuantumRunner:
         inputs |= {name: list(refs) for name, (_, refs) in adjusted.items()}
         return replace(quantum, inputs_by_connection=inputs)
 
-    # -- tasks ------------------------------------------------------------------------------------------------
+    # -- tasks
 
     def _task(self, columns: TaskColumns) -> tuple[PipelineTask, Any]:
         """Return the task object of this thread and its connections."""
@@ -322,7 +332,7 @@ class QuantumRunner:
         task = task_class(config=config, initInputs=init_inputs)
         return task, config.ConnectionsClass(config=config)
 
-    # -- adoption ---------------------------------------------------------------------------------------------
+    # -- adoption
 
     def _adopt(self, row: int, quantum: Quantum) -> QuantumReport | None:
         """Return the report of work that was finished before, or `None`."""
@@ -346,9 +356,10 @@ class QuantumRunner:
         for dataset_row in self.graph.outputs_of.of(row).tolist():
             ref = self.graph.ref(dataset_row)
             rows[self.datastore.predicted_record(ref).path] = dataset_row
-        if not all(path in rows and self.datastore.exists(path) for path in listed):
+        if not all(path in rows and self.datastore.check(file) is None for path, file in listed.items()):
             return None
-        listed[record.path] = self.datastore.stored_record(marker_ref)
+        # Where it lies already; its size is read, nothing is moved.
+        listed[record.path] = self.datastore.ingest(self.datastore.uri(record.path), marker_ref, "auto")
         return QuantumReport(
             row,
             status,
@@ -392,8 +403,6 @@ def task_config(task_class: type[PipelineTask], text: str) -> Any:
 
 
 def _listed_files(marker: TaskMetadata) -> dict[str, FileRecord]:
-    from ..vocabulary.file_record import FileRecord
-
     arrays: Mapping[str, Any] = marker.arrays
     columns = ("outputPaths", "outputFormatters", "outputStorageClasses", "outputSizes", "outputChecksums")
     rows = zip(*(arrays[c] for c in columns), strict=True)
@@ -404,9 +413,7 @@ def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     text = "".join(traceback.format_exception(error))
-    return replace(
-        report, status="failure", error_type=name, error_message=str(error), error_traceback=text
-    )
+    return replace(report, status="failure", error_type=name, error_message=str(error), error_traceback=text)
 
 
 def _note_resources(marker: TaskMetadata, when: str) -> None:

@@ -12,6 +12,7 @@ from .log_capture import LogCapture
 from .quantum_runner import QuantumRunner
 
 if TYPE_CHECKING:
+    from ..datastore.file_datastore import FileDatastore
     from ..graph.quantum_graph import QuantumGraph
 
 
@@ -44,22 +45,23 @@ class RunSettings:
 
 
 def open_runner(
-    graph: QuantumGraph, root: str, settings: RunSettings, stack: ExitStack
-) -> tuple[QuantumRunner, Journal | None]:
+    graph: QuantumGraph, datastore: FileDatastore, root: str, settings: RunSettings, stack: ExitStack
+) -> tuple[QuantumRunner, Journal]:
     """Make a runner and a journal in this process.
 
     Parameters
     ----------
     graph : `QuantumGraph`
         What is run.
+    datastore : `FileDatastore`
+        Where datasets are.
     root : `str`
-        Root of the repository.
+        Root of the repository, where the journal goes.
     settings : `RunSettings`
         How.
     stack : `contextlib.ExitStack`
         Takes what is to be undone at the end.
     """
-    datastore = open_datastore(root)
     capture = stack.enter_context(LogCapture().installed())
     resources = ExecutionResources(settings.cores_per_quantum, settings.memory_per_quantum_bytes)
     runner = QuantumRunner(

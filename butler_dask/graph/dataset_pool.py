@@ -18,6 +18,27 @@ NO_FILES = FileTable([], np.zeros(0, np.int16), (), np.zeros(0, np.int16), (), n
 """Table of no file records."""
 
 
+class SharedRows:
+    """Rows taken from data ID tables, so that taking the same rows again gives the same table.
+
+    The outputs of one task mostly have the data IDs of its quanta; a graph keeps them once.
+    """
+
+    def __init__(self) -> None:
+        self._taken: dict[tuple[int, bytes], DataIdTable] = {}
+        self._tables: list[DataIdTable] = []
+
+    def take(self, table: DataIdTable, rows: NDArray[np.int64]) -> DataIdTable:
+        """Return rows of a table, which are ascending; the table itself if they are all."""
+        if len(rows) == len(table):
+            return table
+        key = (id(table), rows.tobytes())
+        if key not in self._taken:
+            self._tables.append(table)  # keeps its id from being used again
+            self._taken[key] = table.take(rows)
+        return self._taken[key]
+
+
 class DatasetPool:
     """Datasets of one type, numbered from 0: predicted ones first, then existing ones as they are found.
 
@@ -104,7 +125,8 @@ class DatasetPool:
             self._known = {}
             for row, key in enumerate(k for t, _ in self._found for k in _keys(t.ids)):
                 self._known[key] = self.n_predicted + row
-        following, new = len(self), []
+        following = len(self)
+        new: list[int] = []
         rows = np.empty(len(table), dtype=np.int64)
         for i, key in enumerate(_keys(table.ids)):
             row = self._known.get(key, -1)
@@ -118,7 +140,9 @@ class DatasetPool:
             self._n_found += len(new)
         return rows
 
-    def select(self, rows: NDArray[np.int64], run: str) -> tuple[DatasetTable, FileTable | None]:
+    def select(
+        self, rows: NDArray[np.int64], run: str, shared: SharedRows | None = None
+    ) -> tuple[DatasetTable, FileTable | None]:
         """Return chosen datasets.
 
         Parameters
@@ -127,7 +151,10 @@ class DatasetPool:
             Rows of this pool, ascending.
         run : `str`
             RUN of the predicted ones.
+        shared : `SharedRows`, optional
+            Lets pools with the same data IDs share them.
         """
+        shared = SharedRows() if shared is None else shared
         n = self.n_predicted
         cut = int(np.searchsorted(rows, n))
         tables: list[DatasetTable] = []
@@ -135,9 +162,8 @@ class DatasetPool:
         if cut:
             assert self._predicted is not None
             assert self._ids is not None
-            everything = cut == n and len(rows) >= n
-            data_ids = self._predicted if everything else self._predicted.take(rows[:cut])
-            ids = self._ids if everything else self._ids[rows[:cut]]
+            data_ids = shared.take(self._predicted, rows[:cut])
+            ids = self._ids if cut == n else self._ids[rows[:cut]]
             codes = np.broadcast_to(np.int32(0), (cut,))
             tables.append(DatasetTable(self.dataset_type, data_ids, ids, codes, (run,)))
             files.append(_no_files(cut))

@@ -1,7 +1,7 @@
 """DatasetQueryConstraint: which overall inputs must exist for a data ID to be considered.
 
-All of them is right nearly always. Where an input is sparse in a way the pipeline knows how to handle, leaving it
-out of the query and pruning afterwards gives other graphs.
+All of them is right nearly always. Where an input is sparse in a way the pipeline knows how to handle,
+leaving it out of the query and pruning afterwards gives other graphs.
 """
 
 from __future__ import annotations
@@ -32,9 +32,6 @@ class DatasetQueryConstraint:
             return node.name in self.names
         # An optional input decides nothing, nor does one whose author deferred it.
         return node.is_initial_query_constraint and any(e.minimum > 0 for e in node.consuming_edges)
-
-    def __iter__(self):  # type: ignore[no-untyped-def]  # noqa: D105
-        return iter(sorted(self.names or ()))
 
 
 ALL = DatasetQueryConstraint()

@@ -1,4 +1,4 @@
-"""Puts what the builder decided into a QuantumGraph: rows renumbered without gaps, edges in compressed rows."""
+"""Puts what the builder decided into a QuantumGraph: rows without gaps, edges in compressed rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..pipeline.pipeline_nodes import TaskNode
 from ..vocabulary.data_id import DataIdTable
-from .dataset_pool import DatasetPool
+from .dataset_pool import DatasetPool, SharedRows
 from .quantum_graph import (
     DatasetColumns,
     Edges,
@@ -106,6 +106,7 @@ def assemble(
             edges.datasets = pools[edges.pool].resolve(edges.datasets)
             used[edges.pool][edges.datasets] = True
 
+    taken = SharedRows()
     # Dataset types in the order they are met; each pool's rows get their place in the graph.
     columns: list[DatasetColumns] = []
     places: dict[str, NDArray[np.int64]] = {}
@@ -114,7 +115,7 @@ def assemble(
         rows = np.flatnonzero(used[name])
         if not len(rows):
             continue
-        table, files = pool.select(rows, run)
+        table, files = pool.select(rows, run, taken)
         columns.append(DatasetColumns(table, first, files))
         place = np.full(len(pool), -1, dtype=np.int64)
         place[rows] = first + np.arange(len(rows))
@@ -126,8 +127,7 @@ def assemble(
     first_quantum = 0
     parts: tuple[list[Edges], list[Edges]] = ([], [])
     for draft in drafts:
-        everything = bool(draft.alive.all())
-        data_ids = draft.data_ids if everything else draft.data_ids.take(draft.alive)
+        data_ids = taken.take(draft.data_ids, np.flatnonzero(draft.alive))
         number = np.cumsum(draft.alive) - 1
         for into, group in zip(parts, (draft.inputs, draft.outputs), strict=True):
             into.append(_edges(group, number, places, len(data_ids)))

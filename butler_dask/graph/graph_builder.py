@@ -1,14 +1,15 @@
 """Builds a QuantumGraph from a pipeline and a repository, a column at a time.
 
-For each connected part of the pipeline one query finds the data IDs of all its dimensions together, joined with
-the overall inputs that exist. Then the tasks are taken in the order they run: what is finished already is
-skipped, what lacks inputs left out, prerequisites are looked up for the rest, and what remains offers its
+For each connected part of the pipeline one query finds the data IDs of all its dimensions together, joined
+with the overall inputs that exist. Then the tasks are taken in the order they run: what is finished already
+is skipped, what lacks inputs left out, prerequisites are looked up for the rest, and what remains offers its
 outputs to the tasks behind it. Nothing is written.
 """
 
 from __future__ import annotations
 
 import getpass
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from ..errors import (
 from ..pipeline.pipeline_graph import PipelineGraph
 from ..pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode
 from ..vocabulary.data_id import DataCoordinate, DataIdTable
-from ..vocabulary.dataset import DatasetRef, new_dataset_ids
+from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from .common_data_ids import CommonDataIds, Projection
@@ -35,7 +36,7 @@ from .dataset_pool import DatasetPool
 from .dataset_query_constraint import ALL, DatasetQueryConstraint
 from .dataset_search import DatasetSearch, check_prerequisites
 from .graph_assembly import DraftEdges, DraftTask, assemble
-from .quantum_adjustment import adjusts_quanta, adjust_quanta
+from .quantum_adjustment import adjust_quanta, adjusts_quanta
 from .quantum_graph import GraphConnection, InitDataset, QuantumGraph
 from .record_cache import RecordCache
 
@@ -75,7 +76,8 @@ def build_quantum_graph(
     bind : mapping, optional
         Values of names in ``where``.
     data_id : mapping, optional
-        Values that hold for all data IDs.
+        Values that hold for all data IDs. Where the input collections have one instrument or one sky map
+        only, and ``where`` names none, it is taken.
     input_collections : sequence of `str`
         Where inputs are searched, in order; chains are flattened.
     output_run : `str`
@@ -111,15 +113,15 @@ def build_quantum_graph(
     InitInputMissingError
         If a dataset a task is constructed with is missing.
     """
+    inputs = tuple(c.name for c in butler.registry_tables.flatten(list(input_collections)))
+    constraint = dataset_query_constraint
     pipeline = pipeline_graph.copy()
     pipeline.resolve(butler.registry)
     build = _Build(
         pipeline,
         butler,
-        _Question(where, bind, data_id, tuple(data_id_tables), dataset_query_constraint),
-        tuple(c.name for c in butler.registry_tables.flatten(list(input_collections)))
-        if input_collections
-        else (),
+        _Question(where, bind, _defaults(butler, inputs, where, data_id), tuple(data_id_tables), constraint),
+        inputs,
         output_run,
         tuple(skip_existing_in),
         clobber,
@@ -154,13 +156,24 @@ def build_quantum_graph(
     )
 
 
+def _defaults(
+    butler: Butler, inputs: Sequence[str], where: str, data_id: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the data ID that holds for everything: what is given, and the lone instrument or sky map."""
+    values: dict[str, Any] = {}
+    for name, found in butler.registry_tables.governor_values(inputs).items():
+        if len(found) == 1 and not re.search(rf"\b{name}\b", where):
+            values[name] = next(iter(found))
+    return {**values, **(data_id or {})}
+
+
 @dataclass(frozen=True)
 class _Question:
     """What was asked for."""
 
     where: str
     bind: Mapping[str, Any] | None
-    data_id: Mapping[str, Any] | None
+    data_id: Mapping[str, Any]
     tables: tuple[DataIdTable, ...]
     constraint: DatasetQueryConstraint
 
@@ -225,10 +238,10 @@ class _Build:
             self._part_of.update(dict.fromkeys(labels, part))
 
     def _query(self, group: DimensionGroup, datasets: Sequence[tuple[str, tuple[str, ...]]]) -> DataIdTable:
-        if any(not self.search.is_registered(name) for name, _ in datasets):
+        if any(not where or not self.search.is_registered(name) for name, where in datasets):
             return DataIdTable.empty(group)
         question = self.question
-        table = self.butler.registry_tables.query_data_ids(
+        table: DataIdTable = self.butler.registry_tables.query_data_ids(
             group, where=question.where, bind=question.bind, data_id=question.data_id, datasets=datasets
         )
         for given in question.tables:
@@ -282,7 +295,6 @@ class _Build:
         """Decide which quanta of a task are in the graph, and connect them."""
         part = self._part_of[task.label]
         projection = part.common.project(task.dimensions)
-        n = len(projection)
         for edge in task.iter_all_outputs():
             pool = self._pool(edge)
             pool.predict(part.common.project(pool.dataset_type.dimensions).table)
@@ -349,7 +361,7 @@ class _Build:
             made = part.common.project(group)
             quanta, rows = part.common.pairs(task.dimensions, group)
             wanted = complete[quanta]
-            needed, places = np.unique(rows[wanted], return_inverse=True)
+            needed, places = np.unique(rows[wanted].astype(np.int64), return_inverse=True)
             found = self.search.find(self._node(edge).dataset_type, made.table.take(needed), self.skip_in)
             if found is None:
                 return done
@@ -394,7 +406,7 @@ class _Build:
     def _look_behind(self, node: DatasetTypeNode, rows: NDArray[np.int32]) -> None:
         """Find out what skipped quanta left of the datasets in these rows."""
         state = self._available[node.name]
-        unknown = np.unique(rows[state[rows] < 0])
+        unknown = np.unique(rows[state[rows] < 0].astype(np.int64))
         if not len(unknown):
             return
         pool = self.pools[node.name]
@@ -421,9 +433,10 @@ class _Build:
         short = np.flatnonzero(alive & ~enough)
         if len(short):
             examples = "; ".join(str(projection.table[i]) for i in short[:_EXAMPLES].tolist())
+            more = ", ..." if len(short) > _EXAMPLES else ""
             self.notes.append(
-                f"{len(short)} of {np.count_nonzero(alive)} quanta of {task.label!r} are left out: fewer than "
-                f"{edge.minimum} {edge.dataset_type_name!r} for {examples}{', ...' if len(short) > _EXAMPLES else ''}."
+                f"{len(short)} of {np.count_nonzero(alive)} quanta of {task.label!r} are left out: they have "
+                f"fewer than {edge.minimum} {edge.dataset_type_name!r}: {examples}{more}."
             )
         return enough
 
@@ -456,9 +469,9 @@ class _Build:
         if len(several):
             row = int(several[0])
             raise QuantumGraphBuilderError(
-                f"Connection {edge.connection_name!r} of {task.label!r} takes one {edge.dataset_type_name!r}, but "
-                f"{counts[row]} were found for {projection.table[row]}. Declare it with multiple=True, or give "
-                "the task more dimensions."
+                f"Connection {edge.connection_name!r} of {task.label!r} takes one "
+                f"{edge.dataset_type_name!r}, but {counts[row]} were found for {projection.table[row]}. "
+                "Declare it with multiple=True, or give the task more dimensions."
             )
 
     def _settle_outputs(self, draft: DraftTask, done: NDArray[np.bool_]) -> None:
@@ -487,8 +500,8 @@ class _Build:
                 conflicts.append(f"{len(stored)} {pool.dataset_type.name!r}, e.g. {first}")
         if conflicts:
             raise OutputExistsError(
-                f"Outputs of {task.label!r} exist in {self.run!r}: {'; '.join(conflicts)}. Skip what is finished "
-                "with --skip-existing, overwrite with --clobber-outputs, or write to a new run."
+                f"Outputs of {task.label!r} exist in {self.run!r}: {'; '.join(conflicts)}. Skip what is "
+                "finished with --skip-existing, overwrite with --clobber-outputs, or write to a new run."
             )
 
     # -- what is read and written once ----------------------------------------------------------------------
@@ -510,11 +523,7 @@ class _Build:
             known = existing(kind, [self.run]) if self.run_exists else None
             if known is not None:
                 return InitDataset(label, connection, known.ref, known.file)
-            id_ = new_dataset_ids(1)[0].tobytes()
-            import uuid
-
-            ref = DatasetRef(kind, DataCoordinate.make_empty(), self.run, id=uuid.UUID(bytes=id_))
-            return InitDataset(label, connection, ref)
+            return InitDataset(label, connection, DatasetRef(kind, DataCoordinate.make_empty(), self.run))
 
         missing = []
         for task in self.pipeline.tasks.values():

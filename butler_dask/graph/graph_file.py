@@ -224,11 +224,26 @@ class _Writer:
             {
                 "dimensions": list(table.dimensions.names),
                 "count": len(table),
-                "columns": {name: self.array(column) for name, column in table.columns.items()},
+                "columns": {name: self._narrow(column) for name, column in table.columns.items()},
                 "categories": {name: list(values) for name, values in table.categories.items()},
             }
         )
         return len(self.tables) - 1
+
+    def _narrow(self, column: NDArray[np.int64]) -> dict[str, Any]:
+        """Add a column of a data ID table in the fewest bytes that hold its range."""
+        key = ("narrow", column.__array_interface__["data"][0], column.shape, column.strides)
+        if len(column) and key in self._column_numbers:
+            return self._column_numbers[key]
+        low = int(column.min()) if len(column) else 0
+        spread = int(column.max()) - low if len(column) else 0
+        if spread and spread < 2**32:
+            number = {**self.array((column - low).astype(np.min_scalar_type(spread))), "low": low}
+        else:
+            number = self.array(column)
+        self._column_numbers[key] = number
+        self._kept.append(column)
+        return number
 
     def strings(self, texts: Sequence[str]) -> dict[str, Any]:
         """Add a column of texts."""
@@ -252,6 +267,9 @@ class _Reader:
         if "constant" in where:
             value = np.array(where["constant"], dtype=where["dtype"])
             return np.broadcast_to(value, (where["count"],))
+        if "low" in where:
+            stored: NDArray[Any] = self.array({"array": where["array"]})
+            return stored.astype(np.int64) + np.int64(where["low"])
         spec = self._specs[where["array"]]
         dtype = np.dtype(spec["dtype"])
         count = int(np.prod(spec["shape"], dtype=np.int64))

@@ -1,7 +1,7 @@
 """Calls ``adjustQuantum`` of the tasks that override it.
 
-This is the one step of building that makes objects for every quantum, so it is left out where the base class's
-checks would be made: the builder makes those on columns.
+This is the one step of building that makes objects for every quantum, so it is left out where the base
+class's checks would be made: the builder makes those on columns.
 """
 
 from __future__ import annotations

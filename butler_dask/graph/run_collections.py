@@ -306,18 +306,19 @@ def _free_name(registry: Registry, name: str) -> str:
 def _own_runs(registry: Registry, output: str, members: Sequence[str]) -> list[str]:
     """Return the members that were written through the chain.
 
-    Those are RUNs named below it, and RUNs in which tasks left their configuration. Others (raws,
-    calibrations) must never be extended or purged because they happen to come first in a chain.
+    Those are RUNs named below it, and RUNs of no other chain in which tasks left their configuration. Others
+    (raws, calibrations, other outputs) must never be extended or purged because they come first in a chain.
     """
     if not members:
         return []
-    infos = registry.query_collections(list(members), include_summary=True, flatten_chains=False)
+    infos = registry.query_collections(list(members), include_summary=True, include_parents=True)
     found = {i.name: i for i in infos}
     own = []
     for name in members:
         info = found[name]
         written = any(t.endswith("_config") or t == "packages" for t in info.dataset_types or ())
-        if info.type is CollectionType.RUN and (name.startswith(f"{output}/") or written):
+        alone = info.parents == frozenset((output,))
+        if info.type is CollectionType.RUN and (name.startswith(f"{output}/") or (written and alone)):
             own.append(name)
     return own
 
@@ -364,7 +365,7 @@ def _unstore(butler: Butler, run: str) -> None:
     """Delete the files of a run and keep what is known about its datasets."""
     registry = butler.registry_tables
     for table in registry.existing_in_run(run).values():
-        paths = [p for p in registry.files_of(table).paths if p]
         # The record goes first: what is recorded as stored is readable at every instant.
-        registry.forget_files(table)
+        paths = [file.path for file in registry.forget_files(table)]
         butler.datastore.remove(paths)
+        registry.forget_deletions(paths)

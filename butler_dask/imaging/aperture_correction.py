@@ -47,7 +47,10 @@ def _scaled(
 
 
 def evaluate_correction(
-    coefficients: float | NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int]
+    coefficients: float | NDArray[np.float64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    shape: tuple[int, int],
 ) -> NDArray[np.float64]:
     """Return a correction at positions [pixels].
 
@@ -61,7 +64,7 @@ def evaluate_correction(
         (ny, nx) of the exposure.
     """
     values = np.atleast_1d(np.asarray(coefficients, np.float64))
-    degree = int(round((np.sqrt(8 * len(values) + 1) - 3) / 2))
+    degree = round((float(np.sqrt(8 * len(values) + 1)) - 3) / 2)
     u, v = _scaled(x, y, shape)
     result: NDArray[np.float64] = values @ polynomial_terms(u, v, degree)
     return result
@@ -103,7 +106,9 @@ def fit_aperture_correction(
     flux = np.asarray(catalog[f"{field}_instFlux"], np.float64)
     target = np.asarray(catalog[f"{reference}_instFlux"], np.float64)
     target_err = np.asarray(catalog[f"{reference}_instFluxErr"], np.float64)
-    good = rows & ~np.asarray(catalog[f"{field}_flag"], bool) & ~np.asarray(catalog[f"{reference}_flag"], bool)
+    good = (
+        rows & ~np.asarray(catalog[f"{field}_flag"], bool) & ~np.asarray(catalog[f"{reference}_flag"], bool)
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio, noise = target / flux, target_err / flux
         good &= np.isfinite(ratio) & np.isfinite(noise) & (flux > 0) & (target > 0)
@@ -121,9 +126,7 @@ def fit_aperture_correction(
         terms = polynomial_terms(u, v, d)
         # A floor keeps a single very bright star from deciding alone.
         weight = 1.0 / np.sqrt(noise[used] ** 2 + 0.002**2)
-        coefficients, *_ = np.linalg.lstsq(
-            (terms[:, used] * weight).T, ratio[used] * weight, rcond=None
-        )
+        coefficients, *_ = np.linalg.lstsq((terms[:, used] * weight).T, ratio[used] * weight, rcond=None)
         residual = ratio - coefficients @ terms
         spread = max(1.4826 * float(np.median(np.abs(residual[used]))), 1e-6)
         allowed = n_sigma * np.hypot(spread, np.where(np.isfinite(noise), noise, 0.0))

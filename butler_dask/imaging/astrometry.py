@@ -1,7 +1,7 @@
 """Astrometry: a TAN-SIP world coordinate system fitted to matched stars.
 
-On the tangent plane the reference positions are polynomials of the pixel positions, so each fit is linear; its
-constant part moves the tangent point, its linear part is the CD matrix and the rest, seen through the CD
+On the tangent plane the reference positions are polynomials of the pixel positions, so each fit is linear;
+its constant part moves the tangent point, its linear part is the CD matrix and the rest, seen through the CD
 matrix, the SIP coefficients (Shupe et al. 2005, ASP 347, 491). Higher orders are kept only where they lower
 the Bayesian information criterion: distortion that is not there is not fitted.
 """
@@ -132,12 +132,15 @@ def fit_tan_sip(
     scale = max(float(np.max(np.hypot(u, v))), 1.0)
     terms = polynomial_terms(u / scale, v / scale, order)
     root = np.sqrt(weight)
-    a = b = np.zeros(len(terms))
+    a: NDArray[np.float64] = np.zeros(len(terms))
+    b: NDArray[np.float64] = np.zeros(len(terms))
     chi2 = 0.0
     for _ in range(5):
         xi, eta = tangent_plane(ra, dec, ra0, dec0)
-        a, *_ = np.linalg.lstsq((terms * root).T, xi * root, rcond=None)
-        b, *_ = np.linalg.lstsq((terms * root).T, eta * root, rcond=None)
+        both, *_ = np.linalg.lstsq(
+            (terms * root).T, np.column_stack([xi, eta]) * root[:, np.newaxis], rcond=None
+        )
+        a, b = np.asarray(both[:, 0], np.float64), np.asarray(both[:, 1], np.float64)
         chi2 = float((weight * ((xi - a @ terms) ** 2 + (eta - b @ terms) ** 2)).sum())
         moved = float(np.hypot(a[0], b[0]))
         ra0, dec0 = from_tangent_plane(float(a[0]), float(b[0]), ra0, dec0)
@@ -261,8 +264,8 @@ def fit_astrometry(
         highest = _order_allowed(n_used, order if iteration > 1 else min(order, 2))
         for k in range(1, highest + 1):
             trial, chi2 = fit_tan_sip(
-                x[rows[used]], y[rows[used]], ra[references[used]], dec[references[used]], 1.0 / variance[used],
-                crpix=crpix, crval=crval, order=k,
+                x[rows[used]], y[rows[used]], ra[references[used]], dec[references[used]],
+                1.0 / variance[used], crpix=crpix, crval=crval, order=k,
             )  # fmt: skip
             n_parameters = (k + 1) * (k + 2)
             freedom = max(2 * n_used - n_parameters, 1)
@@ -297,9 +300,7 @@ def fit_astrometry(
             break
     sep = _separations(fitted, x, y, ra, dec, rows, references)
     end = fitted.pixel_to_sky(np.array([crpix[0]]), np.array([crpix[1]]))
-    offset = separation(
-        np.array([crval[0]]), np.array([crval[1]]), np.radians(end[0]), np.radians(end[1])
-    )
+    offset = separation(np.array([crval[0]]), np.array([crval[1]]), np.radians(end[0]), np.radians(end[1]))
     return AstrometricFit(
         fitted,
         rows,

@@ -1,7 +1,7 @@
 """Background: the sky as clipped means on a mesh, and smooth in between.
 
-The levels are kept, not the picture: a hundred numbers rebuild it. A cubic spline along each axis is two small
-matrix products, so evaluating costs a few hundredths of a second for a detector.
+The levels are kept, not the picture: a hundred numbers rebuild it. A cubic spline along each axis is two
+small matrix products, so evaluating costs a few hundredths of a second for a detector.
 """
 
 from __future__ import annotations
@@ -308,7 +308,7 @@ def fit_background(
             f"No bin of {bin_size} pixels has {min_good_fraction:.0%} of its pixels free of {planes}: "
             "take a larger bin, or look at the mask"
         )
-    y_nodes, x_nodes = 0.5 * (y_edges[1:] + y_edges[:-1] - 1), 0.5 * (x_edges[1:] + x_edges[:-1] - 1)
+    y_nodes, x_nodes = _centers(y_edges), _centers(x_edges)
     if not good.all():
         levels = _filled(levels, good)
     return BackgroundModel(levels, y_nodes, x_nodes, (ny, nx), interpolation)
@@ -321,6 +321,10 @@ def subtract_background(exposure: Exposure, model: BackgroundModel) -> None:
 
 def _even_edges(n: int, bin_size: int) -> NDArray[np.int64]:
     return np.rint(np.linspace(0, n, max(1, round(n / bin_size)) + 1)).astype(np.int64)
+
+
+def _centers(edges: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(0.5 * (edges[1:] + edges[:-1] - 1), np.float64)
 
 
 def _filled(levels: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """Cosmic rays: pixels sharper than any star can be.
 
-A star's light falls off from a pixel to its neighbours no faster than the PSF does. A pixel is struck if, in one
-of four directions, the mean of its two neighbours is less than the PSF allows, beyond the noise
+A star's light falls off from a pixel to its neighbours no faster than the PSF does. A pixel is struck if,
+in one of four directions, the mean of its two neighbours is less than the PSF allows, beyond the noise
 (condition 3 of the SDSS, Lupton et al. 2001, ASP 238, 269; as in Rubin's ``findCosmicRays``). From such seeds
 the track is followed with lower limits, which finds its faint ends and the inside of thick tracks. One pass
 looks at every pixel once; all else visits only the few that are struck.
@@ -166,7 +166,7 @@ def _strike(
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _group(struck: NDArray[np.uint8], found: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
-    """Number the connected groups of struck pixels."""
+    """Return how many connected groups of struck pixels there are, and the group of each pixel."""
     ny, nx = struck.shape
     group = np.full(found.size, -1, np.int64)
     slot = np.zeros((ny, nx), np.int32)

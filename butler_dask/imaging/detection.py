@@ -1,7 +1,7 @@
 """Detection: where the smoothed image stands above its noise, and the peaks there.
 
-The image is correlated with the PSF's Gaussian (the matched filter of a point source in even noise), divided by
-the noise that the variance plane gives the result, and cut at so many sigma. A footprint is a connected
+The image is correlated with the PSF's Gaussian (the matched filter of a point source in even noise), divided
+by the noise that the variance plane gives the result, and cut at so many sigma. A footprint is a connected
 patch of such pixels, grown by some PSF widths. A local maximum counts as a peak only if it stands out of
 the saddle that joins it to a higher one by several sigma: otherwise every bright star's wings break up
 into noise. Peaks come from one pass over the detected pixels in descending order with a disjoint-set forest
@@ -81,26 +81,25 @@ def gaussian_kernel(sigma_pixels: float, n_sigma: float = 4.0) -> NDArray[np.flo
 def _convolve_separable(
     image: NDArray[np.float32], kernel: NDArray[np.float32], result: NDArray[np.float32]
 ) -> None:
-    """Convolve with a symmetric kernel along x and y; what lies outside repeats the edge.
+    """Convolve with a symmetric kernel along x and y; what lies outside is 0.
 
     One pass over a ring of rows, so that every pixel is read from and written to memory once.
     """
     ny, nx = image.shape
     half = kernel.size - 1
-    padded = np.empty(nx + 2 * half, np.float32)
+    padded = np.zeros(nx + 2 * half, np.float32)
     ring = np.empty((2 * half + 1, nx), np.float32)
     filled = -half - 1
     for i in range(ny):
         while filled < i + half:
             filled += 1
-            source = min(max(filled, 0), ny - 1)
             row = ring[filled % (2 * half + 1)]
+            if filled < 0 or filled >= ny:
+                row[:] = np.float32(0.0)
+                continue
             for j in range(nx):
-                v = image[source, j]
+                v = image[filled, j]
                 padded[half + j] = v if np.isfinite(v) else np.float32(0.0)
-            for j in range(half):
-                padded[j] = padded[half]
-                padded[half + nx + j] = padded[half + nx - 1]
             for j in range(nx):
                 row[j] = kernel[0] * padded[half + j]
             for m in range(1, half + 1):
@@ -124,7 +123,7 @@ def convolve_gaussian(image: NDArray[np.float32], sigma_pixels: float) -> NDArra
     Parameters
     ----------
     image : `numpy.ndarray`, shape (ny, nx), float32
-        Non-finite pixels count as 0.
+        Non-finite pixels, and what lies outside, count as 0.
     sigma_pixels : `float`
         Standard deviation [pixels].
     """
@@ -243,8 +242,8 @@ def _merge_tree_peaks(
 ) -> NDArray[np.bool_]:
     """Say which detected pixels are peaks.
 
-    Descending through the pixels, each joins the hills it touches. Where two meet, the lower one's top stays a
-    peak only if it rises above this saddle by ``min_prominence`` (height is in sigma) and by
+    Descending through the pixels, each joins the hills it touches. Where two meet, the lower one's top stays
+    a peak only if it rises above this saddle by ``min_prominence`` (height is in sigma) and by
     ``min_contrast`` of the higher top.
     """
     ny, nx = shape
@@ -279,6 +278,79 @@ def _merge_tree_peaks(
     return is_peak
 
 
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _significance_at(
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    where: NDArray[np.int64],
+    kernel: NDArray[np.float32],
+    sign: float,
+) -> NDArray[np.float32]:
+    """Significance of single pixels, smoothed by a kernel given by its middle and one half."""
+    ny, nx = image.shape
+    half = kernel.size - 1
+    result = np.empty(where.size, np.float32)
+    for k in range(where.size):
+        i, j = where[k] // nx, where[k] % nx
+        total, noise = 0.0, 0.0
+        for a in range(max(0, i - half), min(ny, i + half + 1)):
+            for b in range(max(0, j - half), min(nx, j + half + 1)):
+                w = kernel[abs(a - i)] * kernel[abs(b - j)]
+                if np.isfinite(image[a, b]):
+                    total += w * image[a, b]
+                    noise += w * w * variance[a, b]
+        result[k] = sign * total / np.sqrt(noise) if noise > 0 else 0.0
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class FineView:
+    """The image behind a significance, for peaks that the matched filter blurs into one.
+
+    Parameters
+    ----------
+    exposure : `Exposure`
+        Background subtracted.
+    sigma_pixels : `float`
+        Width of a narrower Gaussian [pixels].
+    min_prominence : `float`
+        As in `find_footprints`, for the peaks seen with it.
+    """
+
+    exposure: Exposure
+    sigma_pixels: float
+    min_prominence: float = 5.0
+
+
+def _blurred_peaks(
+    fine: FineView,
+    where: NDArray[np.int64],
+    is_peak: NDArray[np.bool_],
+    shape: tuple[int, int],
+    sign: int,
+    min_contrast: float,
+    separation: float,
+) -> NDArray[np.bool_]:
+    """Return the detected pixels that are peaks in the finer view, and not near one known already."""
+    from scipy.spatial import cKDTree
+
+    planes = [p for p in ("SAT", "BAD", "NO_DATA") if p in fine.exposure.mask.planes]
+    kernel = gaussian_kernel(fine.sigma_pixels, 3.0)
+    height = _significance_at(fine.exposure.image, fine.exposure.variance, where, kernel, float(sign))
+    order = np.argsort(-height, kind="stable")
+    found = np.flatnonzero(_merge_tree_peaks(where, height, order, shape, fine.min_prominence, min_contrast))
+    # Saturated plateaus have no shape to be believed.
+    bits = fine.exposure.mask.bitmask(planes)
+    found = found[(fine.exposure.mask.array.ravel()[where[found]] & bits) == 0]
+    result = np.zeros(len(where), bool)
+    if len(found) == 0 or not is_peak.any():
+        return result
+    known = np.column_stack(np.divmod(where[is_peak], shape[1]))
+    distance, _ = cKDTree(known).query(np.column_stack(np.divmod(where[found], shape[1])))
+    result[found[distance > separation]] = True
+    return result
+
+
 def find_footprints(
     significance: NDArray[np.float32],
     threshold: float,
@@ -288,6 +360,7 @@ def find_footprints(
     min_pixels: int = 1,
     min_prominence: float = 2.0,
     min_contrast: float = 0.0,
+    fine: FineView | None = None,
 ) -> FootprintSet:
     """Find connected patches beyond a threshold, and their peaks.
 
@@ -307,6 +380,8 @@ def find_footprints(
         How far a peak rises above the saddle to a higher one [sigma of the smoothed image].
     min_contrast : `float`
         The same as a fraction of the higher peak.
+    fine : `FineView`, optional
+        Where to look for peaks closer together than the smoothing.
 
     Returns
     -------
@@ -320,7 +395,8 @@ def find_footprints(
     offsets = np.arange(-radius, radius + 1)
     half_widths = np.floor(np.sqrt(np.maximum(grow_pixels**2 - offsets**2, 0.0))).astype(np.int64)
     mark = _grown(where, half_widths, shape)
-    labels, n = label(mark, structure=np.ones((3, 3), bool), output=np.int32)
+    labels = np.empty(shape, np.int32)
+    n = int(label(mark, structure=np.ones((3, 3), bool), output=labels))
     of_pixel = labels.ravel()[where]
     if min_pixels > 1 and n:
         kept = np.bincount(of_pixel, minlength=n + 1) >= min_pixels
@@ -331,6 +407,10 @@ def find_footprints(
         where, height, of_pixel, n = where[keep], height[keep], renumber[of_pixel[keep]], int(kept.sum())
     order = np.argsort(-height, kind="stable")
     is_peak = _merge_tree_peaks(where, height, order, shape, min_prominence, min_contrast)
+    if fine is not None:
+        is_peak |= _blurred_peaks(
+            fine, where, is_peak, shape, sign, min_contrast, max(3.0 * fine.sigma_pixels, 1.5)
+        )
     peaks = np.flatnonzero(is_peak)
     peaks = peaks[np.lexsort((-height[peaks], of_pixel[peaks]))]
     boxes = np.array(
@@ -367,8 +447,9 @@ def detect_sources(
     grow_n_sigma: float = 2.4,
     negative: bool = True,
     min_pixels: int = 1,
-    min_prominence: float = 2.0,
-    min_contrast: float = 0.0,
+    min_prominence: float = 3.0,
+    min_contrast: float = 0.003,
+    fine_prominence: float = 5.0,
 ) -> Detections:
     """Detect sources and mark them in the mask's DETECTED and DETECTED_NEGATIVE planes.
 
@@ -386,6 +467,8 @@ def detect_sources(
         Whether to look below the sky too.
     min_pixels, min_prominence, min_contrast
         See `find_footprints`.
+    fine_prominence : `float`
+        ``min_prominence`` in a view smoothed by 0.4 of the PSF's width, which parts close pairs; 0 for none.
 
     Returns
     -------
@@ -403,9 +486,9 @@ def detect_sources(
             min_pixels=min_pixels,
             min_prominence=min_prominence,
             min_contrast=min_contrast,
+            fine=FineView(exposure, 0.4 * sigma_pixels, fine_prominence) if fine_prominence > 0 else None,
         )
         if len(footprints):
             exposure.mask.set_where(footprints.labels > 0, plane)
         found.append(footprints)
     return Detections(*found)
-

@@ -1,7 +1,7 @@
 """Matching: detected sources with reference objects, when the pointing is off.
 
-Every pair of a bright source and a bright reference object votes for the offset between them: true pairs agree
-on one offset, false ones spread evenly, so the peak of the histogram is the pointing error. A small
+Every pair of a bright source and a bright reference object votes for the offset between them: true pairs
+agree on one offset, false ones spread evenly, so the peak of the histogram is the pointing error. A small
 rotation is tried in steps. From the peak an affine transformation is refined with a shrinking search radius.
 """
 
@@ -66,11 +66,12 @@ def match_nearest(
         empty = np.zeros(0, np.int64)
         return empty, empty, np.zeros(0)
     sources, references = np.column_stack([x, y]), np.column_stack([reference_x, reference_y])
-    distance, nearest = cKDTree(references).query(sources, distance_upper_bound=radius)
-    _, back = cKDTree(sources).query(references)
+    found = cKDTree(references).query(sources, distance_upper_bound=radius)
+    distance, nearest = np.asarray(found[0], np.float64), np.asarray(found[1], np.int64)
+    back = np.asarray(cKDTree(sources).query(references)[1], np.int64)
     rows = np.flatnonzero(np.isfinite(distance))
     rows = rows[back[nearest[rows]] == rows]
-    return rows.astype(np.int64), nearest[rows].astype(np.int64), distance[rows]
+    return rows.astype(np.int64), nearest[rows], distance[rows]
 
 
 def _vote(
@@ -143,7 +144,7 @@ def match_pattern(
     Returns
     -------
     match : `Match` or `None`
-        None when no offset is significantly more frequent than chance (4 sigma), or too few pairs remain.
+        None when no offset is more frequent than chance allows for all places tried, or too few pairs remain.
     """
     if len(x) < min_matches or len(reference_x) < min_matches:
         return None
@@ -166,7 +167,7 @@ def match_pattern(
     # Steps small enough that the far corner moves by half a bin.
     rotation_step = np.degrees(bin_size / max(extent, bin_size))
     n_steps = int(np.ceil(max_rotation_deg / rotation_step))
-    best = (0.0, 0.0, 0.0, 0.0, -np.inf, 1.0, 1.0)
+    best = (1.0, 0.0, 0.0, 0.0, -np.inf, 1.0, 1.0)
     for k in sorted(range(-n_steps, n_steps + 1), key=abs):
         angle = np.radians(k * rotation_step)
         c, s = np.cos(angle), np.sin(angle)
@@ -176,13 +177,21 @@ def match_pattern(
         score = (votes - expected) / np.sqrt(expected + 1.0)
         if score > best[4]:
             best = (c, s, dx, dy, score, votes, expected)
-    c, s, dx, dy, score, votes, expected = best
-    if score < 4.0 and votes < 0.5 * min(len(top), len(reference_top)):
+    c, s, dx, dy, _, votes, expected = best
+    n_trials = (2 * n_steps + 1) * (2 * max_offset / bin_size) ** 2
+    # Near the middle of the histogram chance pairs are up to twice as frequent as on average.
+    if _chance(votes, 2.0 * expected) * n_trials > 1e-2 and votes < 0.7 * min(len(top), len(reference_top)):
         return None
     affine = np.array([[c, -s, cx + dx - c * cx + s * cy], [s, c, cy + dy - s * cx - c * cy]])
     rows = references = np.zeros(0, np.int64)
     distance = np.zeros(0)
-    for radius in (1.5 * bin_size, 1.0 * bin_size, max(final_radius, 0.5 * bin_size), final_radius, final_radius):
+    for radius in (
+        1.5 * bin_size,
+        1.0 * bin_size,
+        max(final_radius, 0.5 * bin_size),
+        final_radius,
+        final_radius,
+    ):
         tx, ty = _apply(affine, reference_x, reference_y)
         rows, references, distance = match_nearest(x[top], y[top], tx, ty, radius)
         if len(rows) < min_matches:
@@ -194,7 +203,20 @@ def match_pattern(
     rows, references, distance = match_nearest(x, y, tx, ty, final_radius)
     if len(rows) < min_matches:
         return None
+    # Unrelated catalogues have some pairs too, and the fit has chosen the best of many places to look.
+    on_image = (tx > x.min()) & (tx < x.max()) & (ty > y.min()) & (ty < y.max())
+    density = on_image.sum() / max(float(np.ptp(x) * np.ptp(y)), 1.0)
+    by_chance = len(x) * density * np.pi * final_radius**2
+    if _chance(len(rows), by_chance) * n_trials > 1e-3 and len(rows) < 0.5 * min(len(x), int(on_image.sum())):
+        return None
     return Match(rows, references, distance, affine, votes, expected)
+
+
+def _chance(count: float, expected: float) -> float:
+    """Return the probability of at least so many Poisson events."""
+    from scipy.special import gammainc
+
+    return float(gammainc(max(count, 1e-9), expected)) if expected > 0 else 0.0
 
 
 def _apply(
@@ -220,8 +242,7 @@ def _fit_affine(
     away = np.hypot(ex - middle[0], ey - middle[1])
     keep = away <= 3.0 * np.median(away) + 1e-6
     if keep.sum() < 8:
-        return start + np.array([[0, 0, middle[0]], [0, 0, middle[1]]])
+        return np.asarray(start + np.array([[0, 0, middle[0]], [0, 0, middle[1]]]), np.float64)
     design = np.column_stack([rx[keep], ry[keep], np.ones(keep.sum())])
     solution, *_ = np.linalg.lstsq(design, np.column_stack([x[keep], y[keep]]), rcond=None)
-    result: NDArray[np.float64] = solution.T
-    return result
+    return np.asarray(solution.T, np.float64)

@@ -1,8 +1,8 @@
 """Photometry: positions and fluxes of point sources by fitting the PSF, and fluxes in circles.
 
-The position minimises chi2 over (flux, x, y) with Gauss-Newton steps; its noise is the Cramer-Rao bound if the
-PSF is right. Weights come from a smooth model of the variance (sky plus the fitted source), never from the
-pixel's own photons, which would bias faint fluxes low. Circles cut pixels exactly.
+The position minimises chi2 over (flux, x, y) with Gauss-Newton steps; its noise is the Cramer-Rao bound if
+the PSF is right. Weights come from a smooth model of the variance (sky plus the fitted source), never from
+the pixel's own photons, which would bias faint fluxes low. Circles cut pixels exactly.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .psf import Psf
-from .psf_images import position_terms, render, spline_coefficients
+from .psf_images import combine, position_terms, render, spline_coefficients
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +72,20 @@ def _fit(
     half = size // 2
     for s in range(n):
         dx, dy = start_dx[s], start_dy[s]
+        kernel = combine(coefficients, terms[s])
         flux = 0.0
         sky = sky_variance[s]
         found = fixed[s]
         var_x, var_y = np.nan, np.nan
         if not fixed[s]:
             reach = min(half, int(np.ceil(fit_radius)) + 1)
+            circle_x, circle_y = dx, dy
             for iteration in range(n_iterations):
-                p, px, py = render(coefficients, terms[s], dx, dy, reach, step, True)
+                # The circle of fitted pixels stays put once it is about right: a pixel that enters and leaves
+                # with every step would keep the fit from settling.
+                if iteration < 3:
+                    circle_x, circle_y = dx, dy
+                p, px, py = render(kernel, dx, dy, reach, step, True)
                 m = 2 * reach + 1
                 if iteration == 0:
                     num, den = 0.0, 0.0
@@ -98,7 +104,7 @@ def _fit(
                 used = 0
                 for i in range(m):
                     for j in range(m):
-                        u, v = j - reach - dx, i - reach - dy
+                        u, v = j - reach - circle_x, i - reach - circle_y
                         if u * u + v * v > fit_radius * fit_radius:
                             continue
                         a, b = half - reach + i, half - reach + j
@@ -141,12 +147,12 @@ def _fit(
                 shift2 = (dx - start_dx[s]) ** 2 + (dy - start_dy[s]) ** 2
                 if shift2 > max_shift * max_shift:
                     break
-                if length < 1e-4 + 1e-3 * np.sqrt(var_x):
+                if length < 1e-4 + 5e-3 * np.sqrt(var_x):
                     found = True
                     break
             if not found:
                 dx, dy = start_dx[s], start_dy[s]
-        p, _, _ = render(coefficients, terms[s], dx, dy, half, step, False)
+        p, _, _ = render(kernel, dx, dy, half, step, False)
         total = p.sum()
         if total > 0:
             p /= total
@@ -155,7 +161,7 @@ def _fit(
         estimate = 0.0
         err2, chi2, used = np.nan, 0.0, 0
         coverage = 0.0
-        for k in range(2 if weighted else 1):
+        for _ in range(2 if weighted else 1):
             num, den, noise = 0.0, 0.0, 0.0
             coverage = 0.0
             for i in range(size):
@@ -270,7 +276,16 @@ def fit_psfs(
     )
     # At least half of the PSF's light must lie on usable pixels.
     return PsfFits(
-        *(out[:, k] for k in range(7)), models, out[:, 7] != 1.0, ~(out[:, 8] > 0.5) | ~np.isfinite(out[:, 4])
+        dx=out[:, 0],
+        dy=out[:, 1],
+        dx_err=out[:, 2],
+        dy_err=out[:, 3],
+        flux=out[:, 4],
+        flux_err=out[:, 5],
+        chi2=out[:, 6],
+        models=models,
+        centroid_flag=out[:, 7] != 1.0,
+        flux_flag=~(out[:, 8] > 0.5) | ~np.isfinite(out[:, 4]),
     )
 
 
@@ -283,15 +298,15 @@ def _quadrant_area(x: float, y: float, r: float) -> float:
     if y < 0:
         y, sign = -y, -sign
     if x * x + y * y <= r * r:
-        return sign * x * y
+        return float(sign * x * y)
     x, y = min(x, r), min(y, r)
     a = np.sqrt(max(r * r - y * y, 0.0))
     if a >= x:
-        return sign * x * y
+        return float(sign * x * y)
     # Flat part up to where the circle meets y, then the integral of sqrt(r2 - u2).
     upper = 0.5 * (x * np.sqrt(max(r * r - x * x, 0.0)) + r * r * np.arcsin(min(x / r, 1.0)))
     lower = 0.5 * (a * y + r * r * np.arcsin(min(a / r, 1.0)))
-    return sign * (y * a + upper - lower)
+    return float(sign * (y * a + upper - lower))
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

@@ -199,10 +199,12 @@ def draw_exposure(
 
     aspect = nx / ny
     width, height = (size_inches, size_inches / aspect) if aspect > 1 else (size_inches * aspect, size_inches)
-    figure = Figure(figsize=(max(width, 4.0) + (3.2 if mask is not None else 1.6), max(height, 3.0) + 0.9), layout="constrained")
+    figure = Figure(
+        figsize=(max(width, 4.0) + (3.2 if mask is not None else 1.6), max(height, 3.0) + 0.9),
+        layout="constrained",
+    )
     axes = figure.add_subplot()
-    shades = colormaps[color_map].copy()
-    shades.set_bad("#302038")
+    shades = colormaps[color_map].with_extremes(bad="#302038")
     axes.imshow(small, origin="lower", extent=extent, cmap=shades, norm=norm, interpolation="nearest")
     legend = []
     if mask is not None:
@@ -213,7 +215,10 @@ def draw_exposure(
             fraction = float(np.count_nonzero(mask.array & mask.bitmask(plane))) / mask.array.size
             if where.any():
                 axes.imshow(
-                    _overlay(where, color, mask_opacity), origin="lower", extent=extent, interpolation="nearest"
+                    _overlay(where, color, mask_opacity),
+                    origin="lower",
+                    extent=extent,
+                    interpolation="nearest",
                 )
             legend.append(Patch(facecolor=color, label=f"{plane}  {_percentage(fraction)}"))
     if sources is not None:
@@ -228,7 +233,9 @@ def draw_exposure(
     # An inset keeps the bar as high as the picture, whatever the picture's shape.
     bar_width = 0.03 * max(1.0, 1.0 / aspect)
     bar_axes = axes.inset_axes((1.0 + 0.5 * bar_width, 0.0, bar_width, 1.0))
-    bar = figure.colorbar(ScalarMappable(norm=norm, cmap=shades), cax=bar_axes, extend="both", extendfrac=0.02)
+    bar = figure.colorbar(
+        ScalarMappable(norm=norm, cmap=shades), cax=bar_axes, extend="both", extendfrac=0.02
+    )
     bar.ax.tick_params(labelsize=8)
     bar.set_label(f"{stretch}{f', {unit}' if unit else ''}", fontsize=8)
     if legend:
@@ -305,7 +312,9 @@ def _planes_to_draw(mask: Mask, wanted: Sequence[str] | None) -> list[str]:
     if wanted is None or list(wanted) == ["all"]:
         present = int(np.bitwise_or.reduce(mask.array, axis=None))
         return [
-            p for p, b in sorted(mask.planes.items(), key=lambda i: i[1]) if present >> b & 1 and (p != "DETECTED" or wanted)
+            p
+            for p, b in sorted(mask.planes.items(), key=lambda i: i[1])
+            if present >> b & 1 and (p != "DETECTED" or wanted)
         ]
     for plane in wanted:
         if plane not in mask.planes:

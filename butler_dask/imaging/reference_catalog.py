@@ -180,9 +180,7 @@ def load_reference_stars(
         parts.append([ids.astype(np.int64), ra, dec, error, flux, flux_err, point])
     if not parts:
         empty = np.zeros(0)
-        return ReferenceStars(
-            np.zeros(0, np.int64), empty, empty, empty, empty, empty, np.zeros(0, bool), ""
-        )
+        return ReferenceStars(np.zeros(0, np.int64), empty, empty, empty, empty, empty, np.zeros(0, bool), "")
     ids, ra, dec, error, flux, flux_err, point = (np.concatenate(c) for c in zip(*parts, strict=True))
     # Overlapping shards may list an object twice.
     _, first = np.unique(np.column_stack([ra, dec]), axis=0, return_index=True)

@@ -11,9 +11,9 @@ and its truth can be asked for (`bias_adu`, `dark_electrons_s`, `flat`, `defects
 Conventions shared with the corrections
 ---------------------------------------
 Brighter-fatter: kernel K [1 / electron], negative for charge that repels, with
-``observed = true - 0.5 div(true grad(K * true))``, ``*`` a convolution: the inverse of the correction of Coulton et
-al. 2018 (AJ 155, 258, eq. 22) in `butler_dask.imaging.brighter_fatter`. Linearity and crosstalk: see
-`Amplifier.linearity_coefficients` and `Detector.crosstalk`; crosstalk is added to linear signals in ADU.
+``observed = true - 0.5 div(true grad(K * true))``, ``*`` a convolution: the inverse of the correction of
+Coulton et al. 2018 (AJ 155, 258, eq. 22) in `butler_dask.imaging.brighter_fatter`. Linearity and crosstalk:
+see `Amplifier.linearity_coefficients` and `Detector.crosstalk`; crosstalk is added to linear signals in ADU.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _draw_tracks(
     tracks: NDArray[np.float64],
     deposits: NDArray[np.float64],
 ) -> None:
-    """Draw straight tracks: columns of ``tracks`` are x, y, angle, length; ``deposits`` e- per pixel length."""
+    """Draw straight tracks (x, y, angle, length a row), ``deposits`` electrons per pixel of length."""
     ny, nx = image.shape
     for n in range(tracks.shape[0]):
         x, y, angle, length = tracks[n, 0], tracks[n, 1], tracks[n, 2], tracks[n, 3]
@@ -259,7 +259,9 @@ class SimulatedDetector:
         along = 2 * (cx * np.cos(yaw) + cy * np.sin(yaw))
         across = 2 * (-cx * np.sin(yaw) + cy * np.cos(yaw))
         falloff = {"g": 1.1, "r": 1.0, "i": 0.95, "z": 0.92, "y": 0.9}.get(band, 1.0) * 0.12 / 250.0**2
-        flat = (1.0 - falloff * ((u**2 + along * u) + (v**2 + across * v))).astype(np.float32)
+        flat: NDArray[np.float32] = (1.0 - falloff * ((u**2 + along * u) + (v**2 + across * v))).astype(
+            np.float32
+        )
         response = rng.standard_normal(self.detector.shape, dtype=np.float32)
         response *= np.float32(0.006 if band != "g" else 0.008)
         response += np.float32(1.0)

@@ -55,7 +55,7 @@ class Observation:
 
 
 FIELD_DISTORTION = 2.0e-8
-"""k1 of the radial distortion that the camera file does not know [1 / mm**2]: 0.2 mm at the edge of the field."""
+"""k1 of a radial distortion that the camera file does not know [1 / mm**2]: 0.2 mm at the field's edge."""
 
 COSMIC_RAYS_PER_CM2_S = 0.12
 """Rate of cosmic rays; 67 in 30 s on a detector of 2048 x 4176 pixels of 15 um."""

@@ -2,8 +2,8 @@
 
 Everything is drawn from one seed, so a test makes the truth anew instead of storing it. Every profile, of the
 PSF as of the galaxies, is a sum of Gaussians: a convolution is then an addition of covariances, exact and
-without Fourier transforms, and a Gaussian costs two multiplications a pixel by recurrence. What is given up is
-the true power-law wing of a PSF beyond ten times its width.
+without Fourier transforms, and a Gaussian costs two multiplications a pixel by recurrence. What is given up
+is the true power-law wing of a PSF beyond ten times its width.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _EXPONENTIAL = (
     (4.33873750e00, 4.60962500e-01),
     (5.99820770e00, 1.50159566e00),
 )
-"""(amplitude, variance) of an exponential disc of half-light radius 1 (Hogg & Lang 2013, PASP 125, 719, table 1)."""
+"""(amplitude, variance) of a disc of half-light radius 1 (Hogg & Lang 2013, PASP 125, 719, table 1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class PsfField:
         return cls(fwhm_arcsec, waves, (float(e1), float(e2)))
 
     def covariance(self, x_mm: ArrayLike, y_mm: ArrayLike, pixel_scale_arcsec: float) -> NDArray[np.float64]:
-        """Return (xx, yy, xy) of the narrowest Gaussian at focal-plane positions, shape (n, 3) [pixels**2]."""
+        """Return (xx, yy, xy) of the narrowest Gaussian at focal-plane positions, (n, 3) [pixels**2]."""
         x, y = np.asarray(x_mm, dtype=np.float64), np.asarray(y_mm, dtype=np.float64)
         size, e1, e2 = (w[0] * np.sin(w[1] * x + w[2] * y + w[3]) for w in self.waves)
         sigma = self.fwhm_arcsec / mixture_fwhm() / pixel_scale_arcsec * (1.0 + size)
@@ -101,7 +101,7 @@ def mixture_fwhm() -> float:
     from scipy.optimize import brentq
 
     def profile(r: float) -> float:
-        return sum(w / s**2 * np.exp(-0.5 * (r / s) ** 2) for w, s in PSF_MIXTURE)
+        return float(sum(w / s**2 * np.exp(-0.5 * (r / s) ** 2) for w, s in PSF_MIXTURE))
 
     return 2.0 * float(brentq(lambda r: profile(r) - 0.5 * profile(0.0), 0.5, 3.0))
 
@@ -122,6 +122,8 @@ class SimulatedSky:
         Number brighter than r = 22.5.
     faintest_mag : `float`
         Faintest r magnitude.
+    brightest_star_mag : `float`
+        Brightest r magnitude of a star; a star of 16.3 saturates in 30 s.
     """
 
     ra_deg: float
@@ -131,6 +133,7 @@ class SimulatedSky:
     stars_per_arcmin2: float = 3.0
     galaxies_per_arcmin2: float = 2.0
     faintest_mag: float = 26.0
+    brightest_star_mag: float = 14.0
 
     @cached_property
     def truth(self) -> Table:
@@ -141,8 +144,8 @@ class SimulatedSky:
 
         Notes
         -----
-        Counts rise as 10**(0.15 m) for stars of r = 14 and fainter, as 10**(0.35 m) for galaxies of r = 17
-        and fainter, the slopes seen at high galactic latitude.
+        Counts rise as 10**(0.15 m) for stars, as 10**(0.35 m) for galaxies of r = 17 and fainter, the slopes
+        seen at high galactic latitude.
         """
         from astropy.table import Table
 
@@ -150,7 +153,7 @@ class SimulatedSky:
         area = np.pi * (self.radius_deg * 60.0) ** 2
         columns: dict[str, list[NDArray[np.generic]]] = {}
         for is_star, density, slope, brightest in (
-            (True, self.stars_per_arcmin2, 0.15, 14.0),
+            (True, self.stars_per_arcmin2, 0.15, self.brightest_star_mag),
             (False, self.galaxies_per_arcmin2, 0.35, 17.0),
         ):
             count = rng.poisson(density * area * 10.0 ** (slope * (self.faintest_mag - 22.5)))

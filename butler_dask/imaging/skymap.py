@@ -335,7 +335,8 @@ class SkyMap:
         cd = scale * np.array([[-np.cos(angle), np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         origin = SkyWcs.tangent((0.0, 0.0), (ra, dec), cd)
         # Extent of the circle and its overlap, from four points at its compass directions.
-        ras, decs = _offset(ra, dec, np.arange(4) * 90.0, self.radii_deg[tract] + self.tract_overlap_deg)
+        bearings = np.array([0.0, 90.0, 180.0, 270.0])
+        ras, decs = _offset(ra, dec, bearings, self.radii_deg[tract] + self.tract_overlap_deg)
         x, y = origin.sky_to_pixel(ras, decs)
         low = [int(np.floor(v.min() + 0.5)) for v in (x, y)]
         size = [int(np.floor(v.max() + 0.5)) - lo + 1 for v, lo in zip((x, y), low, strict=True)]

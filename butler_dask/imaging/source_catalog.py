@@ -162,7 +162,8 @@ def measure_sources(
         columns[f"base_PixelFlags_flag_{flag}"] = (stamps.flags & bits) != 0
         if flag in ("saturated", "interpolated", "cr", "bad", "suspect"):
             columns[f"base_PixelFlags_flag_{flag}Center"] = (stamps.center_flags & bits) != 0
-    columns["base_PixelFlags_flag_edge"] |= ~_inside_image(x, y, 2.0 * sigma, exposure.shape)
+    at_edge = ~_inside_image(x, y, 2.0 * sigma, exposure.shape)
+    columns["base_PixelFlags_flag_edge"] = columns["base_PixelFlags_flag_edge"].astype(bool) | at_edge
     columns["base_PixelFlags_flag_offimage"] = ~_inside_image(x, y, -0.5, exposure.shape)
     columns["base_ClassificationExtendedness_value"] = np.full(n, np.nan)
     columns["base_ClassificationExtendedness_flag"] = np.zeros(n, bool)

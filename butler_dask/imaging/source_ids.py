@@ -26,7 +26,7 @@ def _packed_exposure(exposure_id: int) -> int:
     days = (date - datetime.date(2000, 1, 1)).days
     if not 0 <= days < 1 << 14:
         raise ValueError(
-            f"Exposure {exposure_id} is neither below 2**31 nor YYYYMMDDNNNNN, so no source ids can be made of it"
+            f"No source ids for exposure {exposure_id}: it is neither below 2**31 nor YYYYMMDDNNNNN"
         )
     return 1 << 31 | days << 17 | sequence
 

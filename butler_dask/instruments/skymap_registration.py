@@ -127,7 +127,9 @@ def make_discrete_skymap(
         If no visit with a region fits.
     """
     condition = " AND ".join(
-        part for part in (f"instrument = '{instrument}'" if instrument else "", f"({where})" if where else "") if part
+        part
+        for part in (f"instrument = '{instrument}'" if instrument else "", f"({where})" if where else "")
+        if part
     )
     regions = [
         record.region

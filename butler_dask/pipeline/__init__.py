@@ -7,14 +7,11 @@
 """
 
 from butler_dask.pipeline import connection_types as connectionTypes  # noqa: N812 -- the field says so
-from butler_dask.pipeline.connections import (
-    InputQuantizedConnection,
-    OutputQuantizedConnection,
-    PipelineTaskConnections,
-)
+from butler_dask.pipeline.connections import PipelineTaskConnections
 from butler_dask.pipeline.pipeline import Pipeline
 from butler_dask.pipeline.pipeline_graph import PipelineGraph
 from butler_dask.pipeline.pipeline_task import PipelineTask, QuantumContext, Task
+from butler_dask.pipeline.quantized_connections import InputQuantizedConnection, OutputQuantizedConnection
 from butler_dask.pipeline.quantum_outcome import (
     AlgorithmError,
     AnnotatedPartialOutputsError,

@@ -10,9 +10,14 @@ import dataclasses
 import string
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from butler_dask.pipeline.connection_types import BaseConnection, BaseInput, Input, Output
+from butler_dask.pipeline.quantized_connections import (
+    DeferredDatasetRef,
+    InputQuantizedConnection,
+    OutputQuantizedConnection,
+)
 from butler_dask.pipeline.quantum_outcome import NoWorkFound, ScalarError
 
 if TYPE_CHECKING:
@@ -22,11 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdjustQuantumInputs",
     "AdjustQuantumOutputs",
-    "DeferredDatasetRef",
-    "InputQuantizedConnection",
-    "OutputQuantizedConnection",
     "PipelineTaskConnections",
-    "QuantizedConnection",
 ]
 
 AdjustQuantumInputs = Mapping[str, tuple[BaseInput, "Collection[DatasetRef]"]]
@@ -358,60 +359,3 @@ def _refs_of(name: str, given: Mapping[str, Sequence[DatasetRef]]) -> list[Any]:
         return list(given.get(name, ()))
     parent, component = name.split(".", 1)
     return [ref.makeComponentRef(component) for ref in given.get(parent, ())]
-
-
-@dataclasses.dataclass(frozen=True)
-class DeferredDatasetRef:
-    """A ref whose dataset the task reads by itself (``deferLoad=True``).
-
-    Parameters
-    ----------
-    datasetRef : `DatasetRef`
-        What the handle will read.
-    """
-
-    datasetRef: DatasetRef
-
-    @property
-    def dataId(self) -> DataCoordinate:
-        """Data ID of the dataset."""
-        return self.datasetRef.dataId
-
-    @property
-    def datasetType(self) -> Any:
-        """Dataset type of the dataset."""
-        return self.datasetRef.datasetType
-
-
-class QuantizedConnection:
-    """Refs of one quantum by connection name: attributes, and iteration over (name, ref or list of refs)."""
-
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
-        return iter(vars(self).items())
-
-    def keys(self) -> Collection[str]:
-        """Return the connection names."""
-        return vars(self).keys()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(vars(self))})"
-
-    def copy(self) -> Self:
-        """Return a copy whose attributes can be changed without changing this one."""
-        result = type(self)()
-        vars(result).update(vars(self))
-        return result
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
-
-        def __setattr__(self, name: str, value: Any) -> None: ...
-
-
-class InputQuantizedConnection(QuantizedConnection):
-    """Refs of the inputs of one quantum."""
-
-
-class OutputQuantizedConnection(QuantizedConnection):
-    """Refs of the outputs of one quantum."""

@@ -7,17 +7,13 @@ of a repository; before that, definitions follow from the connections alone.
 
 from __future__ import annotations
 
-import graphlib
-import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from butler_dask.errors import (
-    DuplicateOutputError,
     MissingDatasetTypeError,
-    PipelineDataCycleError,
     PipelineGraphError,
     PipelineLabelError,
     did_you_mean,
@@ -25,6 +21,7 @@ from butler_dask.errors import (
 from butler_dask.pipeline.dataset_type_agreement import agreed_node, check_definable, with_skypix
 from butler_dask.pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode, conform
 from butler_dask.pipeline.task_class import import_task_class
+from butler_dask.pipeline.task_order import ordered
 from butler_dask.pipeline.task_subsets import StepDefinitions, TaskSubset
 from butler_dask.vocabulary.data_id import DataCoordinate
 from butler_dask.vocabulary.dataset_type import DatasetType
@@ -320,60 +317,12 @@ class PipelineGraph:
         """Take a new set of tasks, or leave everything as it was."""
         before = self._tasks, self._dataset_types, self._is_resolved
         try:
-            self._tasks = {task.label: task for task in tasks}
-            self._check_single_writers()
-            self._tasks = {label: self._tasks[label] for label in self._order()}
+            self._tasks = {task.label: task for task in ordered(tasks)}
             self._is_resolved = False
             self._agree()
         except BaseException:
             self._tasks, self._dataset_types, self._is_resolved = before
             raise
-
-    def _check_single_writers(self) -> None:
-        writers: dict[str, Edge] = {}
-        for task in self._tasks.values():
-            for edge in (*task.iter_all_init_outputs(), *task.iter_all_outputs()):
-                other = writers.setdefault(edge.dataset_type_name, edge)
-                if other is not edge:
-                    raise DuplicateOutputError(
-                        f"Dataset type {edge.dataset_type_name!r} is written by both "
-                        f"{other.task_label}.{other.connection_name} and "
-                        f"{edge.task_label}.{edge.connection_name}. Rename one with "
-                        f"{edge.task_label}:connections.{edge.connection_name}=..., or select one of "
-                        "the tasks (FILE#label)."
-                    )
-
-    def _order(self) -> list[str]:
-        """Return the labels in topological order, ties in the order given."""
-        writers = {
-            edge.dataset_type_name: task.label
-            for task in self._tasks.values()
-            for edge in (*task.iter_all_init_outputs(), *task.iter_all_outputs())
-        }
-        place = {label: i for i, label in enumerate(self._tasks)}
-        sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
-        for task in self._tasks.values():
-            edges = (*task.init_inputs.values(), *task.iter_all_inputs())
-            before = {writers.get(edge.parent_dataset_type_name) for edge in edges}
-            sorter.add(task.label, *(label for label in before if label is not None))
-        try:
-            sorter.prepare()
-        except graphlib.CycleError as error:
-            circle = error.args[1]
-            raise PipelineDataCycleError(
-                "Tasks need one another's outputs in a circle: "
-                + " -> ".join(circle)
-                + ". Give one of the outputs another name with connections."
-            ) from None
-        order: list[str] = []
-        heap: list[tuple[int, str]] = []
-        while sorter.is_active():
-            for label in sorter.get_ready():
-                heapq.heappush(heap, (place[label], label))
-            label = heapq.heappop(heap)[1]
-            order.append(label)
-            sorter.done(label)
-        return order
 
     def _agree(self) -> None:
         """Find the one definition of each dataset type."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from lsst.pex.config import Config
 
-from butler_dask.pipeline.connections import (
+from butler_dask.pipeline.quantized_connections import (
     DeferredDatasetRef,
     InputQuantizedConnection,
     OutputQuantizedConnection,

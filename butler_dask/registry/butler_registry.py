@@ -1,4 +1,4 @@
-"""ButlerRegistry: the registry under the reference's names, one dataset or data ID at a time where users do so.
+"""ButlerRegistry: the registry under the reference's names, for one dataset or data ID at a time.
 
 What ``butler.registry`` is. It adds defaults (collections, run, instrument) and turns references and mappings
 into the columns `Registry` works on.

@@ -1,9 +1,9 @@
-"""DataIdQuery: which data IDs there are: dimension tables, datasets and sky overlaps, joined under a condition.
+"""DataIdQuery: which data IDs there are, from dimension tables, datasets and sky overlaps under a condition.
 
 Tables are joined only where they give something: a value nobody else gives, or a field that is named. What is
 left out is sure to exist, because dimension tables have foreign keys and datasets are checked when inserted.
-Sky overlaps are found first, for the records each side's own conditions leave, and joined as a temporary table
-of key pairs; no pair is ever tested twice.
+Sky overlaps are found first, for the records each side's own conditions leave, and joined as a temporary
+table of key pairs; no pair is ever tested twice.
 """
 
 from __future__ import annotations
@@ -382,8 +382,9 @@ class DataIdQuery:
                     candidates.append((i, wanted))
         pixels = sorted({p for _, p in candidates})
         index = {p: k for k, p in enumerate(pixels)}
-        i, j = overlapping_pairs([r[-1] for r in records], [pixelization.pixel(p).encode() for p in pixels])
-        hits = set(zip(i.tolist(), j.tolist(), strict=True))
+        encoded = [pixelization.pixel(p).encode() for p in pixels]
+        first, second = overlapping_pairs([r[-1] for r in records], encoded)
+        hits = set(zip(first.tolist(), second.tolist(), strict=True))
         return [(*records[k][:-1], p) for k, p in candidates if (k, index[p]) in hits]
 
     # What the expression compiler asks for

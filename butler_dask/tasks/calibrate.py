@@ -19,7 +19,7 @@ from butler_dask.pipeline import (
 )
 from butler_dask.pipeline import connectionTypes as cT
 
-from .source_detection import SourceDetectionConfig, SourceMeasurementConfig, detect
+from .source_detection import SourceDetectionConfig, SourceMeasurementConfig, detect, identity
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from butler_dask.imaging.detection import Detections
     from butler_dask.imaging.exposure import Exposure
     from butler_dask.imaging.reference_catalog import ReferenceStars
+
+
+class CalibrationError(AlgorithmError):
+    """An exposure cannot be calibrated: no PSF, no match, no reference flux."""
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The message alone."""
+        return {"reason": str(self)}
 
 
 class CalibrateConnections(
@@ -128,11 +137,17 @@ class AstrometryConfig(Config):  # type: ignore[misc]
     """How the world coordinates are found."""
 
     order = RangeField(
-        dtype=int, default=3, min=1, max=5, doc="Highest order of the SIP polynomial; less where it does not help"
+        dtype=int,
+        default=3,
+        min=1,
+        max=5,
+        doc="Highest order of the SIP polynomial; less where it does not help",
     )
     maxOffsetArcsec = RangeField(dtype=float, default=30.0, min=0.1, doc="Largest pointing error [arcsec]")
     maxRotationDeg = RangeField(dtype=float, default=1.0, min=0.0, doc="Largest error of the rotation [deg]")
-    matchRadiusArcsec = RangeField(dtype=float, default=1.0, min=0.01, doc="Largest separation of a pair [arcsec]")
+    matchRadiusArcsec = RangeField(
+        dtype=float, default=1.0, min=0.01, doc="Largest separation of a pair [arcsec]"
+    )
     minSignalToNoise = RangeField(dtype=float, default=10.0, min=0.0, doc="Of the sources matched")
     minMatches = RangeField(dtype=int, default=3, min=3, doc="Fewer pairs are no solution")
     nSigmaClip = RangeField(dtype=float, default=3.5, min=1.0, doc="Pairs farther apart are left out [sigma]")
@@ -143,7 +158,9 @@ class PhotoCalConfig(Config):  # type: ignore[misc]
 
     fluxField = Field(dtype=str, default="base_PsfFlux", doc="Flux that is calibrated")
     minSignalToNoise = RangeField(dtype=float, default=20.0, min=0.0, doc="Of the stars used")
-    matchRadiusArcsec = RangeField(dtype=float, default=0.7, min=0.01, doc="Largest separation of a pair [arcsec]")
+    matchRadiusArcsec = RangeField(
+        dtype=float, default=0.7, min=0.01, doc="Largest separation of a pair [arcsec]"
+    )
     magErrFloor = RangeField(dtype=float, default=0.005, min=0.0, doc="Scatter beyond the errors [mag]")
     minStars = RangeField(dtype=int, default=1, min=1, doc="Fewer stars are no solution")
 
@@ -236,21 +253,18 @@ class CalibrateTask(PipelineTask):
 
         Raises
         ------
-        AlgorithmError
+        CalibrationError
             If a required calibration fails.
         """
         from butler_dask.imaging.background import BackgroundList
         from butler_dask.imaging.source_catalog import fill_coordinates
 
         if exposure.psf is None:
-            raise AlgorithmError("The exposure has no PSF: calibrate takes the output of characterizeImage")
-        if exposureId is None:
-            exposureId = exposure.visit_info.exposure_id if exposure.visit_info is not None else 0
-        if detector is None:
-            detector = exposure.detector.id if exposure.detector is not None else 0
+            raise CalibrationError("The exposure has no PSF: calibrate takes the output of characterizeImage")
+        exposure_id, detector = identity(exposure, exposureId, detector)
         background = background.copy() if background is not None else BackgroundList()
         detections = detect(exposure, exposure.psf, self.config.detection, background, self.log)
-        catalog = self._measure(exposure, detections, exposureId, detector)
+        catalog = self._measure(exposure, detections, exposure_id, detector)
         if icSourceCat is not None:
             self._copy_psf_flags(icSourceCat, catalog)
         matches = None
@@ -263,7 +277,9 @@ class CalibrateTask(PipelineTask):
             self._set_rough_zero_point(exposure)
         self._summarize(exposure, catalog, background)
         self.metadata["nSources"] = len(catalog)
-        return Struct(outputExposure=exposure, outputCat=catalog, outputBackground=background, matches=matches)
+        return Struct(
+            outputExposure=exposure, outputCat=catalog, outputBackground=background, matches=matches
+        )
 
     def _measure(self, exposure: Exposure, detections: Detections, exposure_id: int, detector: int) -> Table:
         import numpy as np
@@ -319,8 +335,12 @@ class CalibrateTask(PipelineTask):
             psf_model_error=self.config.measurement.psfModelError,
         )
         if self.config.doApCorr and exposure.ap_corr:
-            applied = apply_aperture_corrections(catalog, exposure.ap_corr, flux_fields(radii), exposure.shape)
-            self.log.getChild("applyApCorr").info("Applying aperture corrections to %d instFlux fields", applied)
+            applied = apply_aperture_corrections(
+                catalog, exposure.ap_corr, flux_fields(radii), exposure.shape
+            )
+            self.log.getChild("applyApCorr").info(
+                "Applying aperture corrections to %d instFlux fields", applied
+            )
         if not np.isfinite(np.asarray(catalog["base_PsfFlux_instFlux"])).any():
             self.log.warning("No source has a PSF flux")
         return catalog
@@ -368,11 +388,11 @@ class CalibrateTask(PipelineTask):
                 need_flux=need_flux,
             )
         except KeyError as error:
-            raise AlgorithmError(str(error.args[0])) from error
+            raise CalibrationError(str(error.args[0])) from error
 
     def _fail(self, required: bool, message: str, option: str) -> None:
         if required:
-            raise AlgorithmError(f"{message}; config {option}=False lets the exposure through uncalibrated")
+            raise CalibrationError(f"{message}; config {option}=False lets the exposure through uncalibrated")
         self.log.warning("%s; going on without", message)
 
     def _fit_astrometry(self, exposure: Exposure, catalog: Table, shards: Sequence[Any]) -> Table | None:
@@ -392,7 +412,8 @@ class CalibrateTask(PipelineTask):
         rows = _usable(catalog, "base_PsfFlux", config.minSignalToNoise)
         rows = np.flatnonzero(rows & ~np.asarray(catalog["base_SdssCentroid_flag"]))
         error = np.hypot(
-            np.asarray(catalog["base_SdssCentroid_xErr"])[rows], np.asarray(catalog["base_SdssCentroid_yErr"])[rows]
+            np.asarray(catalog["base_SdssCentroid_xErr"])[rows],
+            np.asarray(catalog["base_SdssCentroid_yErr"])[rows],
         ) / np.sqrt(2.0)
         fit = fit_astrometry(
             exposure.wcs,
@@ -526,9 +547,13 @@ class CalibrateTask(PipelineTask):
         rough = self.config.roughZeroPoint
         for name in (exposure.filter.physical, exposure.filter.band):
             if name in rough:
-                seconds = exposure.visit_info.exposure_time_s if exposure.visit_info is not None else float("nan")
+                seconds = (
+                    exposure.visit_info.exposure_time_s if exposure.visit_info is not None else float("nan")
+                )
                 seconds = seconds if np.isfinite(seconds) and seconds > 0 else 1.0
-                exposure.photo_calib = PhotoCalib.from_zero_point(rough[name] + 2.5 * float(np.log10(seconds)))
+                exposure.photo_calib = PhotoCalib.from_zero_point(
+                    rough[name] + 2.5 * float(np.log10(seconds))
+                )
                 self.log.info("Rough magnitude zero point: %f", exposure.photo_calib.zero_point_mag)
                 return
         exposure.photo_calib = PhotoCalib(1.0)
@@ -546,7 +571,9 @@ class CalibrateTask(PipelineTask):
         if sky.any():
             values = exposure.image[::4, ::4][sky[::4, ::4]]
             middle = np.median(values) if values.size else np.nan
-            stats["skyNoise"] = float(1.4826 * np.median(np.abs(values - middle))) if values.size else float("nan")
+            stats["skyNoise"] = (
+                float(1.4826 * np.median(np.abs(values - middle))) if values.size else float("nan")
+            )
             stats["meanVar"] = float(exposure.variance[sky].mean())
         stats["zeroPoint"] = exposure.photo_calib.zero_point_mag
         stats["nPsfStar"] = float(np.sum(catalog["calib_psf_used"]))
@@ -559,9 +586,11 @@ class CalibrateTask(PipelineTask):
         # The residual of the sky sources says how flat the background is.
         empty = np.asarray(catalog["sky_source"])
         if empty.any():
-            stats["skySourceFlux9"] = float(
-                np.nanmedian(np.asarray(catalog["base_CircularApertureFlux_9_0_instFlux"])[empty])
-            ) if "base_CircularApertureFlux_9_0_instFlux" in catalog.colnames else float("nan")
+            stats["skySourceFlux9"] = (
+                float(np.nanmedian(np.asarray(catalog["base_CircularApertureFlux_9_0_instFlux"])[empty]))
+                if "base_CircularApertureFlux_9_0_instFlux" in catalog.colnames
+                else float("nan")
+            )
 
 
 def _usable(catalog: Table, field: str, min_signal_to_noise: float) -> Any:

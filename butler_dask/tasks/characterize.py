@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lsst.pex.config import Config, ConfigField, Field, ListField, RangeField
@@ -24,6 +23,7 @@ from .source_detection import (
     SourceMeasurementConfig,
     SubtractBackgroundConfig,
     detect,
+    identity,
     subtract_sky,
 )
 
@@ -32,16 +32,12 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from numpy.typing import NDArray
 
-    from butler_dask.imaging.background import BackgroundList
     from butler_dask.imaging.detection import Detections
     from butler_dask.imaging.exposure import Exposure
-    from butler_dask.imaging.psf import Psf
     from butler_dask.imaging.stamps import SourceList
 
 
-class CharacterizeImageConnections(
-    PipelineTaskConnections, dimensions=("instrument", "visit", "detector")
-):
+class CharacterizeImageConnections(PipelineTaskConnections, dimensions=("instrument", "visit", "detector")):
     """Datasets of `CharacterizeImageTask`."""
 
     exposure = cT.Input(
@@ -76,7 +72,9 @@ class CosmicRayConfig(Config):  # type: ignore[misc]  # pex_config ships no type
     minSigma = RangeField(dtype=float, default=6.0, min=0.0, doc="Least height of a struck pixel [sigma]")
     min_DN = RangeField(dtype=float, default=150.0, min=0.0, doc="Least charge of a cosmic ray [electrons]")
     cond3_fac = Field(dtype=float, default=2.5, doc="Noise granted in the comparison with the PSF [sigma]")
-    cond3_fac2 = Field(dtype=float, default=0.6, doc="Fraction of the PSF's fall-off that is too sharp for a star")
+    cond3_fac2 = Field(
+        dtype=float, default=0.6, doc="Fraction of the PSF's fall-off that is too sharp for a star"
+    )
     nCrPixelMax = RangeField(
         dtype=int, default=500_000, min=0, doc="More struck pixels than this are taken for a failure"
     )
@@ -133,9 +131,7 @@ class MeasureApCorrConfig(Config):  # type: ignore[misc]
     refFluxName = Field(
         dtype=str, default="base_CircularApertureFlux_12_0", doc="Flux that the others should agree with"
     )
-    fields = ListField(
-        dtype=str, default=["base_PsfFlux", "base_GaussianFlux"], doc="Fluxes to correct"
-    )
+    fields = ListField(dtype=str, default=["base_PsfFlux", "base_GaussianFlux"], doc="Fluxes to correct")
     spatialOrder = RangeField(
         dtype=int, default=2, min=0, max=4, doc="Degree of the polynomial in position; less with few stars"
     )
@@ -145,7 +141,9 @@ class MeasureApCorrConfig(Config):  # type: ignore[misc]
 class CharacterizeImageConfig(PipelineTaskConfig, pipelineConnections=CharacterizeImageConnections):
     """Configuration of `CharacterizeImageTask`."""
 
-    doMeasurePsf = Field(dtype=bool, default=True, doc="Measure the PSF? If not, the exposure's or a guess stays")
+    doMeasurePsf = Field(
+        dtype=bool, default=True, doc="Measure the PSF? If not, the exposure's or a guess stays"
+    )
     psfIterations = RangeField(dtype=int, default=2, min=1, doc="Rounds of detection and PSF measurement")
     doDeblend = Field(dtype=bool, default=False, doc="Divide sources with several peaks?")
     doApCorr = Field(dtype=bool, default=True, doc="Measure and apply aperture corrections?")
@@ -188,7 +186,9 @@ class CharacterizeImageTask(PipelineTask):
         outputs = self.run(**inputs, exposureId=int(data_id["visit"]), detector=int(data_id["detector"]))
         butlerQC.put(outputs, outputRefs)
 
-    def run(self, exposure: Exposure, *, exposureId: int | None = None, detector: int | None = None) -> Struct:
+    def run(
+        self, exposure: Exposure, *, exposureId: int | None = None, detector: int | None = None
+    ) -> Struct:
         """Characterize one detector image.
 
         Parameters
@@ -215,10 +215,7 @@ class CharacterizeImageTask(PipelineTask):
         from butler_dask.imaging.psf import Psf
 
         self._require_pixels(exposure)
-        if exposureId is None:
-            exposureId = exposure.visit_info.exposure_id if exposure.visit_info is not None else 0
-        if detector is None:
-            detector = exposure.detector.id if exposure.detector is not None else 0
+        exposure_id, detector = identity(exposure, exposureId, detector)
         background = BackgroundList()
         subtract_sky(exposure, self.config.background, background)
         guess = self.config.installSimplePsf
@@ -235,9 +232,9 @@ class CharacterizeImageTask(PipelineTask):
             removed = self._repair(exposure)
             assert exposure.psf is not None
             detections = detect(exposure, exposure.psf, self.config.detection, background, self.log)
-            sources, catalog = self._measure(exposure, detections, exposureId, detector)
+            sources, catalog = self._measure(exposure, detections, exposure_id, detector)
             if self.config.doMeasurePsf:
-                self._measure_psf(exposure, detections, sources, catalog, exposureId)
+                self._measure_psf(exposure, detections, sources, catalog, exposure_id)
             levels = sum(float(np.median(model.levels)) for model in background)
             self.log.info(
                 "iter %d; PSF sigma=%0.2f, dimensions=(%d, %d); median background=%0.2f",
@@ -253,7 +250,7 @@ class CharacterizeImageTask(PipelineTask):
         self._restore(exposure, removed)
         self._repair(exposure)
         calibration = {name: np.asarray(catalog[name]) for name in _PSF_FLAGS}
-        _, catalog = self._measure(exposure, detections, exposureId, detector)
+        _, catalog = self._measure(exposure, detections, exposure_id, detector)
         for name, values in calibration.items():
             catalog[name] = values
         if self.config.doApCorr:
@@ -294,12 +291,18 @@ class CharacterizeImageTask(PipelineTask):
         log = self.log.getChild("repair")
         if len(found.y) > config.nCrPixelMax:
             log.warning(
-                "%d struck pixels are more than nCrPixelMax=%d; none is replaced", len(found.y), config.nCrPixelMax
+                "%d struck pixels are more than nCrPixelMax=%d; none is replaced",
+                len(found.y),
+                config.nCrPixelMax,
             )
             return ()
         log.info("Identified %d cosmic rays.", found.n_objects)
         where = (found.y, found.x)
-        before = exposure.image[where].copy(), exposure.variance[where].copy(), exposure.mask.array[where].copy()
+        before = (
+            exposure.image[where].copy(),
+            exposure.variance[where].copy(),
+            exposure.mask.array[where].copy(),
+        )
         repair_cosmic_rays(exposure, found)
         return where, before[0] - exposure.image[where], before[1], before[2]
 
@@ -414,13 +417,18 @@ class CharacterizeImageTask(PipelineTask):
     def _correct_apertures(self, exposure: Exposure, catalog: Table) -> None:
         import numpy as np
 
-        from butler_dask.imaging.aperture_correction import apply_aperture_corrections, fit_aperture_correction
+        from butler_dask.imaging.aperture_correction import (
+            apply_aperture_corrections,
+            fit_aperture_correction,
+        )
 
         config = self.config.measureApCorr
         log = self.log.getChild("measureApCorr")
         log.info("Measuring aperture corrections for %d flux fields", len(config.fields))
         with np.errstate(invalid="ignore", divide="ignore"):
-            signal = np.asarray(catalog["base_PsfFlux_instFlux"]) / np.asarray(catalog["base_PsfFlux_instFluxErr"])
+            signal = np.asarray(catalog["base_PsfFlux_instFlux"]) / np.asarray(
+                catalog["base_PsfFlux_instFluxErr"]
+            )
         stars = np.asarray(catalog["calib_psf_used"]) | np.asarray(catalog["calib_psf_reserved"])
         rows = stars & (signal > config.minSignalToNoise)
         if rows.sum() < 5:
@@ -459,5 +467,3 @@ def _isolated(detections: Detections, sources: SourceList) -> NDArray[np.bool_]:
     np.maximum.at(second, footprints.peak_footprint[rival], footprints.peak_significance[rival])
     isolated: NDArray[np.bool_] = second[sources.footprint] < 0.02 * sources.significance
     return isolated if isolated.sum() >= 10 else np.ones(len(sources), bool)
-
-

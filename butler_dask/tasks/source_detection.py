@@ -1,4 +1,4 @@
-"""Configuration and log lines of what characterizeImage and calibrate share: background, detection, measurement."""
+"""What characterizeImage and calibrate share: configuration and log lines of sky, detection, measurement."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ class SourceDetectionConfig(Config):  # type: ignore[misc]
     minPeakProminence = Field(
         dtype=float, default=3.0, doc="A peak rises above the saddle to a higher one by this [sigma]"
     )
-    minPeakContrast = Field(
-        dtype=float, default=0.003, doc="... and by this fraction of the higher one"
-    )
+    minPeakContrast = Field(dtype=float, default=0.003, doc="... and by this fraction of the higher one")
     thresholdPolarity = Field(dtype=str, default="both", doc="both or positive")
     reEstimateBackground = Field(dtype=bool, default=True, doc="Fit the sky again without what was detected")
     background = ConfigField(dtype=SubtractBackgroundConfig, doc="The sky fitted after detection")
@@ -60,17 +58,15 @@ class SourceMeasurementConfig(Config):  # type: ignore[misc]
     usePixelWeights = Field(
         dtype=bool,
         default=False,
-        doc="Weigh pixels by their variance in base_PsfFlux: less noise for bright stars, but fluxes that depend "
-        "on brightness if the PSF model is not perfect",
+        doc="Weigh pixels by their variance in base_PsfFlux: less noise for bright stars, but fluxes that "
+        "depend on brightness if the PSF model is not perfect",
     )
     psfModelError = RangeField(
         dtype=float, default=0.003, min=0.0, doc="Error of the PSF model as a fraction of its value"
     )
 
 
-def subtract_sky(
-    exposure: Exposure, config: Any, background: BackgroundList
-) -> BackgroundModel:
+def subtract_sky(exposure: Exposure, config: Any, background: BackgroundList) -> BackgroundModel:
     """Fit and subtract the sky, and add it to the list.
 
     Parameters
@@ -145,3 +141,12 @@ def detect(
         log.info("Resubtracting the background after object detection")
         subtract_sky(exposure, config.background, background)
     return found
+
+
+def identity(exposure: Exposure, exposure_id: int | None, detector: int | None) -> tuple[int, int]:
+    """Return the numbers of exposure and detector, the exposure's own where none are given."""
+    if exposure_id is None:
+        exposure_id = exposure.visit_info.exposure_id if exposure.visit_info is not None else 0
+    if detector is None:
+        detector = exposure.detector.id if exposure.detector is not None else 0
+    return exposure_id, detector
