@@ -98,7 +98,10 @@ class Butler(DatasetQueries):
         self._defaults = SearchDefaults(names, run, dataId, infer)
         self._finder = DatasetFinder(self._registry, self._defaults)
 
-    from_config = classmethod(lambda cls, *args, **kwargs: cls(*args, **kwargs))
+    @classmethod
+    def from_config(cls, config: str | PathLike[str] | Repository | Butler, **kwargs: Any) -> Self:
+        """Open a repository; arguments are those of the class."""
+        return cls(config, **kwargs)
 
     @staticmethod
     def makeRepo(root: str | PathLike[str], **settings: Any) -> Repository:

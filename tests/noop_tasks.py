@@ -1,4 +1,5 @@
-"""Small tasks for tests of the engine, and a graph of them: isr and characterize per detector, warp per visit."""
+"""Small tasks for tests of the engine, and a graph of them: isr and characterize per detector, warp per
+visit."""
 
 from __future__ import annotations
 
@@ -91,12 +92,8 @@ class IsrTask(PipelineTask):
 
 
 class CharacterizeConnections(PipelineTaskConnections, dimensions=("instrument", "visit", "detector")):
-    exposure = cT.Input(
-        "postISRCCD", "StructuredDataDict", dimensions=("instrument", "exposure", "detector")
-    )
-    characterized = cT.Output(
-        "icExp", "StructuredDataDict", dimensions=("instrument", "visit", "detector")
-    )
+    exposure = cT.Input("postISRCCD", "StructuredDataDict", dimensions=("instrument", "exposure", "detector"))
+    characterized = cT.Output("icExp", "StructuredDataDict", dimensions=("instrument", "visit", "detector"))
     sources = cT.Output("icSrc", "StructuredDataDict", dimensions=("instrument", "visit", "detector"))
 
 
