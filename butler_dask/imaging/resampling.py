@@ -298,6 +298,7 @@ def empty_warp(shape: tuple[int, int], wcs: SkyWcs, xy0: tuple[int, int] = (0, 0
         xy0,
         wcs,
         photo_calib=PhotoCalib(1.0),
+        metadata={"BUNIT": "nJy"},
     )
 
 

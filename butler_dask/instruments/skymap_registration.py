@@ -54,7 +54,7 @@ def register_skymap(butler: Butler, skymap: SkyMap, *, run: str = SKYMAP_RUN) ->
             "skymap",
             {
                 "name": skymap.name,
-                "hash": skymap.sha1,
+                "hash": skymap.sha1.hex(),
                 "tract_max": len(skymap),
                 "patch_nx_max": max(n[0] for n in numbers),
                 "patch_ny_max": max(n[1] for n in numbers),
