@@ -14,9 +14,10 @@ from butler_dask.instruments.demo_survey import (
     make_demo,
     reference_of_truth,
 )
+from butler_dask.instruments.discrete_skymap import make_discrete_skymap
 from butler_dask.instruments.instrument import Instrument
 from butler_dask.instruments.raw_ingest import detector_region
-from butler_dask.instruments.skymap_registration import make_discrete_skymap, register_skymap
+from butler_dask.instruments.skymap_registration import register_skymap
 
 
 @pytest.fixture(scope="module")
