@@ -46,7 +46,7 @@ class SourceDetectionConfig(Config):  # type: ignore[misc]
     minFinePeakProminence = Field(
         dtype=float,
         default=5.0,
-        doc="... in a view smoothed by 0.4 of the PSF's width, which parts close pairs [sigma]; 0: no such view",
+        doc="... in a view smoothed by 0.4 of the PSF's width, which parts close pairs [sigma]; 0: none",
     )
     minPeakContrast = Field(dtype=float, default=0.003, doc="... and by this fraction of the higher one")
     thresholdPolarity = Field(dtype=str, default="both", doc="both or positive")
