@@ -1,4 +1,5 @@
-"""Small tasks for tests of the engine, and a graph of them: isr and characterize per detector, warp per visit."""
+"""Small tasks for tests of the engine, and a graph of them: isr and characterize per detector, warp per
+visit."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ groups, colours and learns durations by the dataset type. Run and plan are hashe
 that a scheduler knows already is silently not executed.
 
 Tasks return tokens, never data: which of their quanta failed or left outputs out. A failed quantum does not
-raise inside Dask, so that the other quanta of its cluster, and with ``threads`` those of the whole run, go on.
+raise inside Dask, so that the other quanta of its cluster, and with ``threads`` those of all the run, go on.
 
 A submission of 100 000 tasks freezes Dask's scheduler for seconds, so tasks are made and submitted in windows
 cut along connected components.

@@ -1,15 +1,16 @@
 """run_graph: runs a quantum graph, by whatever executor.
 
-The same Dask tasks run under ``sync`` (one thread, this one), ``threads``, ``processes`` (a Dask cluster of this
-machine) and ``dask`` (a cluster that is there). Whatever ends the run (success, failure, Ctrl-C), what finished
-is recorded before `run_graph` returns or raises; whatever is killed, journals let the next run record it.
+The same Dask tasks run under ``sync`` (one thread, this one), ``threads``, ``processes`` (a Dask cluster
+of this machine) and ``dask`` (a cluster that is there). Whatever ends the run (success, failure, Ctrl-C),
+what finished is recorded before `run_graph` returns or raises; whatever is killed, journals let the next
+run record it.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ..errors import ButlerDaskError, ButlerUserError, did_you_mean
 from ..graph.graph_file import write_graph
@@ -57,9 +58,9 @@ def run_graph(
     butler : `Butler`
         A writeable butler of the repository.
     executor : `str`, optional
-        ``sync``: in this thread; ``threads``: ``jobs`` threads of this process; ``processes``: ``jobs`` worker
-        processes of this machine; ``dask``: a Dask cluster that is there. By default ``dask`` with an address
-        or client, else ``threads`` for one job and ``processes`` for more.
+        ``sync``: in this thread; ``threads``: ``jobs`` threads of this process; ``processes``: ``jobs``
+        worker processes of this machine; ``dask``: a Dask cluster that is there. By default ``dask`` with
+        an address or client, else ``threads`` for one job and ``processes`` for more.
     jobs : `int`
         How many quanta at once.
     address : `str`, optional
@@ -151,7 +152,7 @@ def choose_executor(
         raise ButlerUserError("Executor 'dask' needs the address of a scheduler or a scheduler file.")
     if executor != "dask" and there:
         raise ButlerUserError(f"Executor {executor!r} does not go with the address of a Dask cluster.")
-    return cast(Executor, executor)
+    return executor
 
 
 def _recover(butler: Butler, graph: QuantumGraph) -> None:

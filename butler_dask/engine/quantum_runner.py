@@ -1,9 +1,9 @@
 """QuantumRunner: runs one quantum and says how it ended.
 
-Order of what reaches the disk: the task's outputs, the log, and last the metadata, each under a temporary name
-and then renamed. The metadata file is therefore the commit marker: where it exists, everything of the quantum
-does. It lists the files of the quantum, so a quantum that finds its marker (its worker died before it could
-report, or the registry was never told) reports the same again and runs nothing.
+Order of what reaches the disk: the task's outputs, the log, and last the metadata, each under a temporary
+name and then renamed. The metadata file is therefore the commit marker: where it exists, everything of the
+quantum does. It lists the files of the quantum, so a quantum that finds its marker (its worker died before
+it could report, or the registry was never told) reports the same again and runs nothing.
 
 This is the one place where errors of tasks are caught.
 """
@@ -133,7 +133,7 @@ class QuantumRunner:
                 report.error_message,
             )
 
-    # -- one attempt ------------------------------------------------------------------------------------------
+    # -- one attempt
 
     def _attempt(
         self,
@@ -168,6 +168,8 @@ class QuantumRunner:
                 try:
                     status = self._run_task(row, quantum, butler, marker, doubtful)
                 except Exception as error:
+                    if _is_interrupt(error):
+                        raise KeyboardInterrupt from error
                     if self.debug:
                         raise
                     may_retry = not isinstance(error, RepeatableQuantumError)
@@ -264,7 +266,7 @@ class QuantumRunner:
             butler.put(full, metadata_ref)
         return dict(butler.written)
 
-    # -- inputs -----------------------------------------------------------------------------------------------
+    # -- inputs
 
     def _output_rows(self, row: int) -> dict[uuid.UUID, int]:
         return {self.graph.dataset_id(i): i for i in self.graph.outputs_of.of(row).tolist()}
@@ -311,7 +313,7 @@ class QuantumRunner:
         inputs |= {name: list(refs) for name, (_, refs) in adjusted.items()}
         return replace(quantum, inputs_by_connection=inputs)
 
-    # -- tasks ------------------------------------------------------------------------------------------------
+    # -- tasks
 
     def _task(self, columns: TaskColumns) -> tuple[PipelineTask, Any]:
         """Return the task object of this thread and its connections."""
@@ -332,7 +334,7 @@ class QuantumRunner:
         task = task_class(config=config, initInputs=init_inputs)
         return task, config.ConnectionsClass(config=config)
 
-    # -- adoption ---------------------------------------------------------------------------------------------
+    # -- adoption
 
     def _adopt(self, row: int, quantum: Quantum) -> QuantumReport | None:
         """Return the report of work that was finished before, or `None`."""
@@ -414,6 +416,19 @@ def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     text = "".join(traceback.format_exception(error))
     return replace(report, status="failure", error_type=name, error_message=str(error), error_traceback=text)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Return whether an error is Ctrl-C in disguise.
+
+    An interrupt that arrives inside compiled code comes out of it as a `SystemError` that carries it.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def _note_resources(marker: TaskMetadata, when: str) -> None:

@@ -42,17 +42,18 @@ _TABLE_STEPS = 1024
 
 @lru_cache(maxsize=1)
 def _weight_table() -> NDArray[np.float32]:
-    """Tabulate the normalised Lanczos-3 weights, shape (steps + 2, 6), float32, by fractional position.
+    """Tabulate the normalised Lanczos-3 weights, shape (steps + 2, 8), float32, by fractional position.
 
-    Row k is the fraction k / steps; tap t is the pixel at floor(x) - 2 + t. Each row is divided by its sum,
-    so that a constant stays constant (Lanczos weights alone ripple by 1 %).
+    Row k is the fraction k / steps; tap t is the pixel at floor(x) - 2 + t, the last two are zero. Each row
+    is divided by its sum, so that a constant stays constant (Lanczos weights alone ripple by 1 %).
     """
     fraction = np.arange(_TABLE_STEPS + 2)[:, np.newaxis] / _TABLE_STEPS
     distance = fraction - (np.arange(_TAPS) - (KERNEL_ORDER - 1))[np.newaxis, :]
     weights = np.where(
         np.abs(distance) < KERNEL_ORDER, np.sinc(distance) * np.sinc(distance / KERNEL_ORDER), 0.0
     )
-    result: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    result = np.zeros((_TABLE_STEPS + 2, 8), dtype=np.float32)
+    result[:, :_TAPS] = weights / weights.sum(axis=1, keepdims=True)
     return result
 
 
@@ -115,8 +116,13 @@ def _resample(
     """
     ny, nx = image.shape
     steps = table.shape[0] - 2
+    pixels, variances = image.ravel(), variance.ravel()
     n_nodes_x = nodes.shape[2]
     line = np.empty((3, n_nodes_x))
+    position = np.empty((3, x_end - x_begin))
+    weights = np.empty((4, spacing))
+    for i in range(spacing):
+        weights[0, i], weights[1, i], weights[2, i], weights[3, i] = _cubic_weights(i / spacing)
     filled = 0
     for y in range(y_begin, y_end):
         cell_y = (y - y_begin) // spacing
@@ -129,60 +135,59 @@ def _resample(
                     + c * nodes[k, cell_y + 2, i]
                     + d * nodes[k, cell_y + 3, i]
                 )
+        # Positions of the whole row first, in loops that become vector instructions.
+        for cell_x in range((x_end - x_begin - 1) // spacing + 1):
+            first = cell_x * spacing
+            for k in range(3):
+                n0, n1, n2, n3 = (
+                    line[k, cell_x],
+                    line[k, cell_x + 1],
+                    line[k, cell_x + 2],
+                    line[k, cell_x + 3],
+                )
+                for i in range(min(spacing, x_end - x_begin - first)):
+                    position[k, first + i] = (
+                        weights[0, i] * n0 + weights[1, i] * n1 + weights[2, i] * n2 + weights[3, i] * n3
+                    )
         for x in range(x_begin, x_end):
-            cell_x = (x - x_begin) // spacing
-            a, b, c, d = _cubic_weights((x - x_begin - cell_x * spacing) / spacing)
-            sx = (
-                a * line[0, cell_x]
-                + b * line[0, cell_x + 1]
-                + c * line[0, cell_x + 2]
-                + d * line[0, cell_x + 3]
-            )
-            sy = (
-                a * line[1, cell_x]
-                + b * line[1, cell_x + 1]
-                + c * line[1, cell_x + 2]
-                + d * line[1, cell_x + 3]
-            )
+            sx, sy = position[0, x - x_begin], position[1, x - x_begin]
             ix, iy = int(np.floor(sx)), int(np.floor(sy))
-            if ix < 2 or iy < 2 or ix + 3 >= nx or iy + 3 >= ny:
+            if ix < 2 or iy < 2 or ix + 3 >= nx or iy + 3 >= ny or (iy + 4 == ny and ix + 5 >= nx):
                 continue
-            area = (
-                a * line[2, cell_x]
-                + b * line[2, cell_x + 1]
-                + c * line[2, cell_x + 2]
-                + d * line[2, cell_x + 3]
-            )
+            area = position[2, x - x_begin]
             px, py = (sx - ix) * steps, (sy - iy) * steps
             kx, ky = int(px), int(py)
             fx, fy = np.float32(px - kx), np.float32(py - ky)
-            w0 = table[kx, 0] + fx * (table[kx + 1, 0] - table[kx, 0])
-            w1 = table[kx, 1] + fx * (table[kx + 1, 1] - table[kx, 1])
-            w2 = table[kx, 2] + fx * (table[kx + 1, 2] - table[kx, 2])
-            w3 = table[kx, 3] + fx * (table[kx + 1, 3] - table[kx, 3])
-            w4 = table[kx, 4] + fx * (table[kx + 1, 4] - table[kx, 4])
-            w5 = table[kx, 5] + fx * (table[kx + 1, 5] - table[kx, 5])
+            # One loop of eight, two of its weights zero, without stores, on unsigned indices: LLVM makes it
+            # vector instructions, three times faster than six by six. The two surplus pixels may lie in the
+            # next row; a pixel that is not finite spoils what reads it there too.
+            y0 = table[ky, 0] + fy * (table[ky + 1, 0] - table[ky, 0])
+            y1 = table[ky, 1] + fy * (table[ky + 1, 1] - table[ky, 1])
+            y2 = table[ky, 2] + fy * (table[ky + 1, 2] - table[ky, 2])
+            y3 = table[ky, 3] + fy * (table[ky + 1, 3] - table[ky, 3])
+            y4 = table[ky, 4] + fy * (table[ky + 1, 4] - table[ky, 4])
+            y5 = table[ky, 5] + fy * (table[ky + 1, 5] - table[ky, 5])
+            r0 = (iy - 2) * nx + ix - 2
+            r1, r2, r3, r4, r5 = r0 + nx, r0 + 2 * nx, r0 + 3 * nx, r0 + 4 * nx, r0 + 5 * nx
             value, noise = np.float32(0.0), np.float32(0.0)
-            left = np.uint64(ix - 2)
-            for j in range(6):
-                # Unsigned, or numba tests every index for being negative.
-                row = np.uint64(iy - 2 + j)
-                wy = table[ky, j] + fy * (table[ky + 1, j] - table[ky, j])
-                value += wy * (
-                    w0 * image[row, left]
-                    + w1 * image[row, left + np.uint64(1)]
-                    + w2 * image[row, left + np.uint64(2)]
-                    + w3 * image[row, left + np.uint64(3)]
-                    + w4 * image[row, left + np.uint64(4)]
-                    + w5 * image[row, left + np.uint64(5)]
+            for i in range(8):
+                u = np.uint64(i)
+                wx = table[kx, u] + fx * (table[kx + 1, u] - table[kx, u])
+                value += wx * (
+                    y0 * pixels[np.uint64(r0) + u]
+                    + y1 * pixels[np.uint64(r1) + u]
+                    + y2 * pixels[np.uint64(r2) + u]
+                    + y3 * pixels[np.uint64(r3) + u]
+                    + y4 * pixels[np.uint64(r4) + u]
+                    + y5 * pixels[np.uint64(r5) + u]
                 )
-                noise += (wy * wy) * (
-                    (w0 * w0) * variance[row, left]
-                    + (w1 * w1) * variance[row, left + np.uint64(1)]
-                    + (w2 * w2) * variance[row, left + np.uint64(2)]
-                    + (w3 * w3) * variance[row, left + np.uint64(3)]
-                    + (w4 * w4) * variance[row, left + np.uint64(4)]
-                    + (w5 * w5) * variance[row, left + np.uint64(5)]
+                noise += (wx * wx) * (
+                    y0 * y0 * variances[np.uint64(r0) + u]
+                    + y1 * y1 * variances[np.uint64(r1) + u]
+                    + y2 * y2 * variances[np.uint64(r2) + u]
+                    + y3 * y3 * variances[np.uint64(r3) + u]
+                    + y4 * y4 * variances[np.uint64(r4) + u]
+                    + y5 * y5 * variances[np.uint64(r5) + u]
                 )
             factor = scale * area
             if not (np.isfinite(value) and np.isfinite(noise)):

@@ -4,8 +4,8 @@ Nothing here is special: a handful of raw files is simulated, and then the funct
 commands are called in the order a user would (create, register-instrument, write-curated-calibrations,
 register-skymap, ingest-raws, define-visits, certify-calibrations, ingest-reference-catalog, define-defaults).
 
-Sizes are a compromise: the full form has detectors of the real size but two of them only (two bands, four
-visits: 150 MB of raws), the small form six detectors of 1024 x 1024 pixels.
+Sizes are a compromise: the full form has detectors of the real size but two of them only (1.2 GB, most of it
+combined frames), the small form six detectors of 1024 x 1024 pixels (0.45 GB). Both have four visits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..imaging.visit_info import VisitInfo
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import Timespan
-from .instrument import Instrument, register_instrument, write_curated_calibrations
+from .instrument import Instrument, write_curated_calibrations
 from .raw_ingest import define_visits, detector_region, ingest_raws
 from .reference_catalog import ingest_reference_catalog
 from .simulated_raws import SimulatedVisit, write_simulated_raws
@@ -65,13 +65,36 @@ DARK_TIME_S, FLAT_ELECTRONS = 300.0, 30_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationEpoch:
-    """Combined frames of one date: run name, validity, and filters that have a flat."""
+class CombinedFrame:
+    """One kind of combined frame: the run it is in and when it holds.
 
+    Parameters
+    ----------
+    kind : `str`
+        bias, dark or flat.
+    date : `str`
+        Names the run, ``HSC/calib/gen2/<date>``.
+    begin, end : `str`
+        Validity, TAI.
+    physical_filter : `str`
+        Of a flat.
+    """
+
+    kind: str
     date: str
     begin: str
     end: str
-    filters: tuple[str, ...]
+    physical_filter: str = ""
+
+
+COMBINED_FRAMES = (
+    CombinedFrame("bias", "2013-06-17", "2013-01-31", "2013-09-01"),
+    CombinedFrame("dark", "2013-06-17", "2013-01-31", "2014-07-01"),
+    CombinedFrame("flat", "2013-06-17", "2013-01-31", "2014-07-01", "HSC-R"),
+    CombinedFrame("bias", "2013-11-03", "2013-09-01", "2014-07-01"),
+    CombinedFrame("flat", "2013-11-03", "2013-01-31", "2014-07-01", "HSC-I"),
+)
+"""The bias is the one that changes with time; frames are the bulk of the repository, so there are no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,48 +107,26 @@ class DemoPlan:
         Name of a built-in camera.
     detectors : `tuple` [`int`, ...]
         Detectors with raws.
-    epochs : `tuple` [`CalibrationEpoch`, ...]
-        Combined frames.
     patch_inner_size, patch_border : `int`
         Of the sky map [pixels].
     stars_per_arcmin2, galaxies_per_arcmin2 : `float`
-        Brighter than r = 22.5.
+        Brighter than r = 22.5; the small form has more, so that a detector has stars enough for its PSF.
+    brightest_star_mag : `float`
+        Fewer saturated stars where detectors are small.
     """
 
     camera_file: str
     detectors: tuple[int, ...]
-    epochs: tuple[CalibrationEpoch, ...]
     patch_inner_size: int
     patch_border: int
     stars_per_arcmin2: float
     galaxies_per_arcmin2: float
+    brightest_star_mag: float
 
 
-FULL = DemoPlan(
-    "hsc",
-    (4, 5),
-    (
-        CalibrationEpoch("2013-06-17", "2013-01-31", "2013-09-01", ("HSC-R",)),
-        CalibrationEpoch("2013-11-03", "2013-09-01", "2014-07-01", ("HSC-I",)),
-    ),
-    1500,
-    100,
-    2.5,
-    1.6,
-)
+FULL = DemoPlan("hsc", (4, 5), 1500, 100, 2.5, 1.6, 14.0)
 
-SMALL = DemoPlan(
-    "hsc_small",
-    (4, 5, 6, 10, 11, 12),
-    (
-        CalibrationEpoch("2013-06-17", "2013-01-31", "2013-09-01", ("HSC-R", "HSC-I")),
-        CalibrationEpoch("2013-11-03", "2013-09-01", "2014-07-01", ("HSC-R", "HSC-I")),
-    ),
-    675,
-    200,
-    8.0,
-    2.0,
-)
+SMALL = DemoPlan("hsc_small", (4, 5, 6, 10, 11, 12), 675, 200, 8.0, 2.0, 16.0)
 
 PIXEL_SCALE_ARCSEC = 0.168
 
@@ -166,6 +167,7 @@ def demo_sky(camera: Camera, plan: DemoPlan, seed: int) -> SimulatedSky:
         seed=seed,
         stars_per_arcmin2=plan.stars_per_arcmin2,
         galaxies_per_arcmin2=plan.galaxies_per_arcmin2,
+        brightest_star_mag=plan.brightest_star_mag,
     )
 
 
@@ -259,7 +261,7 @@ def make_demo(root: str | os.PathLike[str], *, small: bool = False, seed: int = 
     sky = demo_sky(camera, plan, seed)
     skymap = demo_skymap(camera, plan)
     with Butler(root, writeable=True) as butler:
-        register_instrument(butler, instrument)
+        instrument.register(butler)
         log.info("Registered instrument %s with %d detectors.", instrument.getName(), len(camera))
         write_curated_calibrations(butler, instrument)
         put_unbounded_calibrations(butler, instrument, sensors)
@@ -268,15 +270,14 @@ def make_demo(root: str | os.PathLike[str], *, small: bool = False, seed: int = 
         log.info("Registered sky map %s with %d patches.", skymap.name, sum(len(t) for t in skymap))
         visits = demo_visits()
         log.info("Simulating %d visits of %d detectors.", len(visits), len(plan.detectors))
-        # Inside the repository, so that moving a file into place is a rename.
-        with tempfile.TemporaryDirectory(
-            prefix=".staging-", dir=root if os.path.isdir(root) else None
-        ) as staging:
+        # Beside the repository, so that moving a file into place is a rename.
+        beside = os.path.dirname(os.path.abspath(root)) if os.path.isdir(root) else None
+        with tempfile.TemporaryDirectory(prefix=".demo-raws-", dir=beside) as staging:
             write_simulated_raws(staging, camera, sky, visits, plan.detectors)
             ingest_raws(butler, [staging], transfer="move", instrument=instrument)
         define_visits(butler, instrument)
-        for epoch in plan.epochs:
-            put_combined_frames(butler, instrument, sensors, epoch, seed)
+        for frame in COMBINED_FRAMES:
+            put_combined_frames(butler, instrument, sensors, frame, seed)
         butler.collections.register(instrument.makeCollectionName("external"), CollectionType.RUN)
         put_bright_object_masks(butler, instrument, sky, skymap)
         ingest_reference_catalog(butler, reference_of_truth(sky))
@@ -352,36 +353,34 @@ def put_combined_frames(
     butler: Butler,
     instrument: Instrument,
     sensors: dict[int, SimulatedDetector],
-    epoch: CalibrationEpoch,
+    frame: CombinedFrame,
     seed: int,
 ) -> None:
-    """Put combined bias, dark and flat frames of an epoch: the sensors' truth with the noise of a stack."""
+    """Put one kind of combined frame for all detectors: the sensors' truth with the noise of a stack."""
     from astropy.time import Time
 
-    run = instrument.makeCalibrationCollectionName("gen2", epoch.date)
-    validity = Timespan(Time(epoch.begin, scale="tai"), Time(epoch.end, scale="tai"))
-    number = int(epoch.date.replace("-", ""))
-    camera = instrument.getCamera()
-    for name in ("bias", "dark"):
-        frames = (
-            ({"detector": d}, combined_frame(name, s, np.random.default_rng([seed, number, d, len(name)])))
-            for d, s in sensors.items()
+    run = instrument.makeCalibrationCollectionName("gen2", frame.date)
+    validity = Timespan(Time(frame.begin, scale="tai"), Time(frame.end, scale="tai"))
+    number = int(frame.date.replace("-", ""))
+    flat = frame.kind == "flat"
+    band = instrument.getCamera().filter(frame.physical_filter).band if flat else ""
+    further = {"physical_filter": frame.physical_filter} if flat else {}
+    frames = (
+        (
+            {"detector": detector, **further},
+            combined_frame(
+                frame.kind,
+                sensor,
+                np.random.default_rng([seed, number, detector, *frame.kind.encode()]),
+                frame.physical_filter,
+                band,
+            ),
         )
-        _put_and_certify(butler, instrument, run, _calibration_type(name, "ExposureF"), frames, validity)
-    for physical_filter in epoch.filters:
-        band = camera.filter(physical_filter).band
-        flats: Iterable[tuple[dict[str, Any], Exposure]] = (
-            (
-                {"detector": d, "physical_filter": physical_filter},
-                combined_frame(
-                    "flat", s, np.random.default_rng([seed, number, d, ord(band)]), physical_filter, band
-                ),
-            )
-            for d, s in sensors.items()
-        )
-        kind = _calibration_type("flat", "ExposureF", "physical_filter")
-        _put_and_certify(butler, instrument, run, kind, flats, validity)
-    log.info("Certified combined frames of %s.", epoch.date)
+        for detector, sensor in sensors.items()
+    )
+    kind = _calibration_type(frame.kind, "ExposureF", *further)
+    _put_and_certify(butler, instrument, run, kind, frames, validity)
+    log.info("Certified the %s of %s.", frame.kind, frame.date)
 
 
 def combined_frame(

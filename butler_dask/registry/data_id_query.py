@@ -1,9 +1,9 @@
-"""DataIdQuery: which data IDs there are: dimension tables, datasets and sky overlaps, joined under a condition.
+"""DataIdQuery: which data IDs there are, from dimension tables, datasets and sky overlaps under a condition.
 
 Tables are joined only where they give something: a value nobody else gives, or a field that is named. What is
 left out is sure to exist, because dimension tables have foreign keys and datasets are checked when inserted.
-Sky overlaps are found first, for the records each side's own conditions leave, and joined as a temporary table
-of key pairs; no pair is ever tested twice.
+Sky overlaps are found first, for the records each side's own conditions leave, and joined as a temporary
+table of key pairs; no pair is ever tested twice.
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ class Where:
         return Where(tuple(terms), self.text, self.bind)
 
 
+class UnlistableDimensionError(InvalidQueryError):
+    """A sky pixel dimension is not constrained by anything."""
+
+
 class DataIdQuery:
     """One query over dimensions.
 
@@ -84,13 +88,20 @@ class DataIdQuery:
     data_id : mapping of `str` to value
         Values that must hold.
     datasets : sequence of `DatasetJoin`
-        Only data IDs with such datasets; the first may be ``main``.
-    main : `bool`
-        Whether the first dataset join's rows are the result.
+        Only data IDs with such datasets.
     order_by : sequence of `str`
         Names to sort by, with ``-`` for falling.
     elements : sequence of `str`
         Elements joined in any case.
+    implied : `bool`
+        Whether the result needs columns of implied dimensions.
+    check : `bool`
+        Whether dimensions in the condition must come with their instrument or skymap.
+
+    Raises
+    ------
+    InvalidQueryError
+        If the condition is not answerable.
     """
 
     def __init__(
@@ -103,11 +114,13 @@ class DataIdQuery:
         where: Where,
         data_id: Mapping[str, Any],
         datasets: Sequence[DatasetJoin] = (),
-        main: bool = False,
         order_by: Sequence[str] = (),
         elements: Sequence[str] = (),
+        implied: bool = False,
+        check: bool = True,
     ) -> None:
         self._database, self._connection, self._stack = database, connection, stack
+        self._wanted = dimensions.names if implied else dimensions.required
         self.dimensions, self._where, self._datasets = dimensions, where, datasets
         universe = DimensionUniverse()
         group = dimensions.union(*(d.dimensions for d in datasets))
@@ -124,7 +137,7 @@ class DataIdQuery:
         sort_fields = [sort_scope.resolve_text(name) for name, _ in self._order]
         group = group.union(*(f.dimensions for f in sort_fields if isinstance(f, FieldReference)))
         self.group = group
-        if where.terms:
+        if where.terms and check:
             known = {n for n in data_id if universe[n].governor}
             tree = where.terms[0] if len(where.terms) == 1 else And(0, where.terms)
             self.scope.check_governors(tree, known)
@@ -133,6 +146,7 @@ class DataIdQuery:
         self._sources: list[Any] = []
         self._conditions: list[Any] = []
         self._dataset_columns: dict[str, Any] = {}
+        self._givers: set[str] = set()
         self.unique = set(group.names) <= set(dimensions.names)
         self._constants = self._fixed_values()
         self._join(elements, sort_fields)
@@ -150,7 +164,7 @@ class DataIdQuery:
         pairs = explicit + [p for p in self._automatic_overlaps() if not _covered(p, explicit)]
         for first, second in pairs:
             self._join_overlap(first, second)
-        for name in reversed(self.group.names):
+        for name in self._needed(sort_fields):
             self._cover(name)
         compiler = ExpressionCompiler(self.scope, self)
         self._conditions += [compiler.condition(term) for term in rest]
@@ -213,15 +227,35 @@ class DataIdQuery:
         if element.skypix_level is not None:
             if name not in self._columns:
                 if name not in self._constants:
-                    raise InvalidQueryError(
+                    raise UnlistableDimensionError(
                         f"Dimension {name!r} has too many values to list; constrain it by data ID, by a "
                         "dataset type that has it, or by a dimension with a region (visit, patch, ...)."
                     )
                 self._provide({name: sa.literal(self._constants[name], sa.BigInteger)})
             return
-        needed = (*element.required, *(n for n in element.implies if n in self.group))
-        if any(n not in self._columns for n in needed):
+        if name in self._givers or any(n not in self._columns for n in element.required):
             self._table(name)
+
+    def _needed(self, sort_fields: Sequence[Any]) -> list[str]:
+        # Dimensions whose values somebody uses, the most specific first. An implied one also needs one of the
+        # dimensions it follows from (band: physical_filter, and that exposure or visit).
+        group, universe = self.group, DimensionUniverse()
+        used = {*group.required, *self._wanted, *self._constants}
+        fields = [r for t in self._where.terms for r in self.scope.references(t)] + list(sort_fields)
+        for field in fields:
+            if isinstance(field, FieldReference):
+                used.add(field.field if field.field in group.names else field.element)
+        used &= set(group.names)
+        for name in group.names:
+            if name in used and name in group.implied and name not in self._columns:
+                sources = [n for n in group.names if name in universe[n].implies]
+                joined = [n for n in sources if n in self._aliases]
+                if not joined:
+                    # The first dimension that gives it; all others agree.
+                    source = next((n for n in sources if n in group.required), sources[0])
+                    used.add(source)
+                    self._givers.add(source)
+        return [n for n in reversed(group.names) if n in used]
 
     def _join_dataset(self, dataset: DatasetJoin) -> None:
         parts = search_statements(dataset.kind, dataset.leaves)
@@ -348,8 +382,9 @@ class DataIdQuery:
                     candidates.append((i, wanted))
         pixels = sorted({p for _, p in candidates})
         index = {p: k for k, p in enumerate(pixels)}
-        i, j = overlapping_pairs([r[-1] for r in records], [pixelization.pixel(p).encode() for p in pixels])
-        hits = set(zip(i.tolist(), j.tolist(), strict=True))
+        encoded = [pixelization.pixel(p).encode() for p in pixels]
+        first, second = overlapping_pairs([r[-1] for r in records], encoded)
+        hits = set(zip(first.tolist(), second.tolist(), strict=True))
         return [(*records[k][:-1], p) for k, p in candidates if (k, index[p]) in hits]
 
     # What the expression compiler asks for
@@ -536,6 +571,7 @@ class _Part:
             data_id=data_id,
             datasets=datasets,
             elements=(element_name,),
+            check=False,
         )
         self.restricted = bool(where.terms or data_id or datasets)
 

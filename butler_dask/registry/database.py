@@ -1,8 +1,8 @@
 """Database: one SQL database: connections, transactions, bulk inserts, rows that live for one query.
 
-SQLite is the default and is used as its authors advise for several processes: write-ahead log, so that readers
-never wait; ``BEGIN IMMEDIATE`` for every write, so that a transaction never fails half-way for want of the
-lock; back-off while another writer has it. PostgreSQL goes through the same calls.
+SQLite is the default and is used as its authors advise for several processes: write-ahead log, so that
+readers never wait; ``BEGIN IMMEDIATE`` for every write, so that a transaction never fails half-way for want
+of the lock; back-off while another writer has it. PostgreSQL goes through the same calls.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ _BUSY_TIMEOUT_MS = 2000
 """How long SQLite itself waits before our back-off takes over."""
 
 _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+_FEW_ROWS = 200
+"""Inserts are counted towards new statistics in portions of at least so many rows."""
 
 Rows = Sequence[tuple[Any, ...]]
 
@@ -66,6 +69,7 @@ class Database:
         self.writeable = writeable
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._session = _Session()
+        self._inserted: dict[str, int] = {}
         self.after_rollback: Callable[[], None] = _nothing
         options: dict[str, Any] = {"enable_from_linting": False}
         if self.is_sqlite:
@@ -147,6 +151,8 @@ class Database:
             yield session.connection
             return
         with self._translated(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection.execution_options(isolation_level="REPEATABLE READ")
             connection.begin()
             session.connection = connection
             try:
@@ -186,6 +192,7 @@ class Database:
             session.connection, session.writing = connection, True
             try:
                 yield connection
+                self._analyze(connection)
             except BaseException:
                 connection.rollback()
                 self.after_rollback()
@@ -194,6 +201,23 @@ class Database:
                 connection.commit()
             finally:
                 session.connection, session.writing = None, False
+
+    def _analyze(self, connection: sa.Connection) -> None:
+        # Without statistics SQLite joins in an order that can be a thousand times slower. They are taken anew
+        # whenever a table has doubled, from a sample, which takes milliseconds.
+        count = (
+            "INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE "
+            "SET value = counter.value + excluded.value RETURNING value"
+        )
+        for name in [n for n, rows in self._inserted.items() if rows >= _FEW_ROWS]:
+            rows = self._inserted.pop(name, 0)
+            total = self.fetch_sql(connection, count, (f"rows {name}", rows))[0][0]
+            analyzed = self.fetch_sql(connection, count, (f"analyzed {name}", 0))[0][0]
+            if total >= 2 * analyzed:
+                if self.is_sqlite:
+                    connection.exec_driver_sql("PRAGMA analysis_limit = 2000")
+                connection.exec_driver_sql(f"ANALYZE {self._quote(name)}")
+                self.fetch_sql(connection, count, (f"analyzed {name}", total - analyzed))
 
     @property
     def in_transaction(self) -> bool:
@@ -263,6 +287,17 @@ class Database:
             cursor.close()
         return rows
 
+    def lock_rows(
+        self, connection: sa.Connection, table: sa.Table, ids: Sequence[int], *, exclusive: bool
+    ) -> None:
+        """Keep others from removing rows (or, exclusively, from using them) until the transaction ends.
+
+        SQLite has one writer at a time anyhow.
+        """
+        if not self.is_sqlite and ids:
+            rows = sa.select(table.c.id).where(table.c.id.in_(sorted(ids))).order_by(table.c.id)
+            self.fetch(connection, rows.with_for_update(read=not exclusive))
+
     def insert(
         self,
         connection: sa.Connection,
@@ -298,11 +333,13 @@ class Database:
         """
         if not rows:
             return 0
+        if not table._prefixes:
+            self._inserted[table.name] = self._inserted.get(table.name, 0) + len(rows)
         name = self._quote(table.name)
         names = ", ".join(map(self._quote, columns))
         if not self.is_sqlite and on_conflict == "raise" and len(rows) > 50:
             return self._copy(connection, name, names, rows)
-        sql = f"INSERT INTO {name} ({names}) VALUES ({', '.join([self._mark] * len(columns))})"  # noqa: S608
+        sql = f"INSERT INTO {name} ({names}) VALUES ({', '.join([self._mark] * len(columns))})"
         if on_conflict == "ignore":
             sql += " ON CONFLICT DO NOTHING"
         elif on_conflict == "replace":

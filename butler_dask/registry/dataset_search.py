@@ -1,8 +1,8 @@
 """DatasetSearch: datasets of one type in an ordered list of collections; first match wins.
 
 A search is one statement for each kind of collection that can hold the type (RUN, TAGGED, CALIBRATION). Which
-collection comes first, and which validity range holds, is decided by numpy on the rows that come back: that is
-one sort, where a window function would make the database sort by data ID row by row.
+collection comes first, and which validity range holds, is decided by numpy on the rows that come back: that
+is one sort, where a window function would make the database sort by data ID row by row.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ class DatasetSearch:
             identity = "t.uuid, t.run_id" if of_run else "d.uuid, d.run_id"
             source = f"{t} t" if of_run else f"{t} t JOIN dataset d ON d.id = t.dataset_id"
             sql = (
-                f"SELECT {dims}t.dataset_id, {identity}, t.{where}, {span} FROM {source} "  # noqa: S608
+                f"SELECT {dims}t.dataset_id, {identity}, t.{where}, {span} FROM {source} "
                 f"WHERE t.dataset_type_id = ? AND t.{where} IN ({', '.join('?' * len(ids))})"
                 + "".join(f" AND t.{k} = ?" for k in keys)
             )
@@ -235,8 +235,8 @@ class DatasetSearch:
 def search_statements(kind: DatasetTypeRow, leaves: Sequence[CollectionRow]) -> list[sa.Select[Any]]:
     """Return statements for all datasets of a type in collections, one for each kind of collection.
 
-    Columns are the data ID's values, ``dataset_id``, ``uuid``, ``run_id``, ``collection_id``, ``begin_ns`` and
-    ``end_ns``.
+    Columns are the data ID's values, ``dataset_id``, ``uuid``, ``run_id``, ``collection_id``, ``begin_ns``
+    and ``end_ns``.
     """
     out: list[sa.Select[Any]] = []
     keys, tables, d = kind.tables.keys, kind.tables, schema.dataset.c
@@ -355,8 +355,8 @@ def _first_matches(
     data_ids: DataIdTable,
     leaves: Sequence[CollectionRow],
 ) -> NDArray[np.int64]:
-    # `wanted` is the unique data ID of each row asked for, `codes` that of each candidate (-1: none). Pairs of
-    # row and candidate are expanded, tested and reduced to the first of each row.
+    # `wanted` is the unique data ID of each row asked for, `codes` that of each candidate (-1: none). Pairs
+    # of row and candidate are expanded, tested and reduced to the first of each row.
     best = np.full(len(wanted), -1, dtype=np.int64)
     inside = np.flatnonzero(codes >= 0)
     if not len(inside):

@@ -1,8 +1,8 @@
 """Definitions: all collections, chains and dataset types of a registry, as one read gives them.
 
 They are few beside datasets and every call needs some, so they are kept in memory. A counter in the database
-says when they changed; comparing it costs one tiny look-up in the caller's own transaction, so what is used is
-never older or newer than the rows it is used with.
+says when they changed; comparing it costs one tiny look-up in the caller's own transaction, so what is used
+is never older or newer than the rows it is used with.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Definitions:
         )
 
     def leaves(self, names: Iterable[str]) -> tuple[CollectionRow, ...]:
-        """Return the collections to search, in order: chains replaced by their members, the first of duplicates kept."""
+        """Return the collections to search, in order: chains replaced by their members, each once."""
         key = tuple(names)
         found = self._leaves.get(key)
         if found is None:
@@ -145,6 +145,14 @@ class DefinitionCache:
         if current is None or current.revision != revision:
             current = self._current = self._read(connection, revision)
         return current
+
+    def locked(self, connection: sa.Connection) -> Definitions:
+        """Return the definitions, which nobody else changes until this transaction ends."""
+        if not self._database.is_sqlite:
+            self._database.fetch_sql(
+                connection, "SELECT value FROM counter WHERE name = 'definitions' FOR UPDATE"
+            )
+        return self.current(connection)
 
     def changed(self, connection: sa.Connection) -> None:
         """Record that definitions were changed in this transaction."""

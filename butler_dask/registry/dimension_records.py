@@ -38,7 +38,7 @@ class DimensionRecordTable:
         for name, table in element_tables.items():
             columns = ", ".join(quote(c.name) for c in table.columns)
             keys = " AND ".join(f"{quote(c.name)} = ?" for c in key_columns(name))
-            self._sql[name] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"  # noqa: S608
+            self._sql[name] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
 
     def insert(
         self,

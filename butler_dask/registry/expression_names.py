@@ -37,7 +37,10 @@ DATASET_FIELDS: dict[str, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class FieldReference:
-    """A field of a dimension element; ``field`` is a column, or ``region``, ``timespan``, ``timespan.begin``, ``timespan.end``."""
+    """A field of a dimension element.
+
+    ``field`` is a column, or ``region``, ``timespan``, ``timespan.begin``, ``timespan.end``.
+    """
 
     element: str
     field: str

@@ -1,8 +1,8 @@
 """ExpressionCompiler: an expression tree as a SQL condition.
 
-Operands carry their kind beside their SQL, so that comparing a detector's number with a string is an error that
-points at the place, not an empty result. Conditions on regions are turned into memberships of temporary tables:
-candidates come from the database, the exact test is made here.
+Operands carry their kind beside their SQL, so that comparing a detector's number with a string is an error
+that points at the place, not an empty result. Conditions on regions are turned into memberships of temporary
+tables: candidates come from the database, the exact test is made here.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class ExpressionCompiler:
             case In():
                 return self._in(node)
             case IsNull(operand=operand, negated=negated):
-                value = self._value(operand)
+                value = self.value(operand)
                 column = value.sql[0] if value.kind == "timespan" else value.sql
                 if value.kind == "region":
                     raise self._scope.error(operand.position, "a region is not compared with NULL")
@@ -141,7 +141,7 @@ class ExpressionCompiler:
             case Call(function="GLOB"):
                 return self._glob(node)
             case Name() | Bind() | Literal():
-                value = self._value(node)
+                value = self.value(node)
                 if value.kind == "bool":
                     return (
                         sa.true()
@@ -154,15 +154,12 @@ class ExpressionCompiler:
     # Values
 
     def value(self, node: Expression) -> Operand:
-        """Return the value of an expression."""
-        return self._value(node)
-
-    def _value(self, node: Expression) -> Operand:
+        """Return the value of an expression that is not a condition."""
         match node:
-            case Literal(value=value):
-                if value is None:
+            case Literal(value=constant):
+                if constant is None:
                     raise self._scope.error(node.position, "NULL is only compared by = and !=")
-                return constant_operand(value)
+                return constant_operand(constant)
             case Instant(ns=ns):
                 return constant_operand(_Instant(ns))
             case Name() | Bind():
@@ -193,7 +190,7 @@ class ExpressionCompiler:
         return Operand(meaning.kind, sql, reference=meaning)
 
     def _number(self, node: Expression) -> Operand:
-        value = self._value(node)
+        value = self.value(node)
         if value.kind not in ("int", "float"):
             raise self._scope.error(node.position, f"a number is needed here, not {_KIND_NAMES[value.kind]}")
         return value
@@ -222,7 +219,7 @@ class ExpressionCompiler:
             if isinstance(node, Literal) and node.value is None:
                 bounds.append(sa.literal(unbounded, sa.BigInteger))
                 continue
-            value = self._as_time(node, self._value(node))
+            value = self._as_time(node, self.value(node))
             bounds.append(value.sql)
         return Operand("timespan", (bounds[0], bounds[1]))
 
@@ -252,7 +249,7 @@ class ExpressionCompiler:
     def _constants(self, node: Call, what: str) -> list[Any]:
         out = []
         for argument in node.arguments:
-            value = self._value(argument)
+            value = self.value(argument)
             if value.constant is None:
                 raise self._scope.error(argument.position, f"{node.function} takes {what}, not columns")
             out.append(value.constant)
@@ -261,7 +258,7 @@ class ExpressionCompiler:
     # Conditions
 
     def _comparison(self, node: Comparison) -> Any:
-        left, right = self._value(node.left), self._value(node.right)
+        left, right = self.value(node.left), self.value(node.right)
         if left.kind == right.kind == "timespan" or {left.kind, right.kind} == {"timespan", "time"}:
             return self._compare_spans(node, left, right)
         self._check_comparable(node, left, right)
@@ -338,7 +335,7 @@ class ExpressionCompiler:
                 if element.temporal:
                     span = FieldReference(element.name, "timespan", "timespan")
                     return Operand("timespan", self._tables.field(span), reference=span)
-        return self._value(node)
+        return self.value(node)
 
     def _kind_if_plain(self, node: Expression) -> Kind:
         if isinstance(node, Name):
@@ -346,7 +343,7 @@ class ExpressionCompiler:
             if isinstance(meaning, FieldReference) and meaning.is_dimension:
                 element = DimensionUniverse()[meaning.element]
                 return "region" if element.spatial or element.skypix_level is not None else "timespan"
-        return self._value(node).kind
+        return self.value(node).kind
 
     def _regions_overlap(self, node: Comparison, left: Operand, right: Operand) -> Any:
         if left.constant is not None and right.constant is not None:
@@ -360,16 +357,15 @@ class ExpressionCompiler:
         return self._tables.within_region(elements[0], region)
 
     def _in(self, node: In) -> Any:
-        left = self._value(node.operand)
+        left = self.value(node.operand)
         single = node.items[0] if len(node.items) == 1 else None
         if isinstance(single, (Name, Bind)):
             meaning = self._scope.resolve(single)
-            if isinstance(meaning, BoundValue) and not isinstance(meaning.value, (str, bytes)):
-                if isinstance(meaning.value, Iterable):
-                    condition = self._member(node, left, list(meaning.value), ())
-                    return sa.not_(condition) if node.negated else condition
+            if isinstance(meaning, BoundValue) and _is_list(meaning.value):
+                condition = self._member(node, left, list(meaning.value), ())
+                return sa.not_(condition) if node.negated else condition
         if single is not None and left.kind == "time" and not isinstance(single, Range):
-            span = self._value(single)
+            span = self.value(single)
             if span.kind == "timespan":
                 a, b = _span(span)
                 condition = sa.and_(a <= left.sql, left.sql < b)
@@ -382,12 +378,10 @@ class ExpressionCompiler:
                 continue
             if isinstance(item, (Name, Bind)):
                 meaning = self._scope.resolve(item)
-                if isinstance(meaning, BoundValue) and isinstance(
-                    meaning.value, (list, tuple, set, frozenset, range)
-                ):
+                if isinstance(meaning, BoundValue) and _is_list(meaning.value):
                     constants.extend(meaning.value)
                     continue
-            value = self._value(item)
+            value = self.value(item)
             self._check_comparable(item, left, value)
             if value.constant is None:
                 others.append(left.sql == value.sql)
@@ -422,10 +416,14 @@ class ExpressionCompiler:
     def _glob(self, node: Call) -> Any:
         if len(node.arguments) != 2:
             raise self._scope.error(node.position, "GLOB takes a field and a pattern")
-        left, pattern = (self._value(a) for a in node.arguments)
+        left, pattern = (self.value(a) for a in node.arguments)
         if left.kind != "str" or not isinstance(pattern.constant, str):
             raise self._scope.error(node.position, "GLOB takes a string field and a string pattern")
         return self._tables.like_glob(left.sql, pattern.constant)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,9 @@ class QuantumRecordTable:
             mark = "?" if self._database.is_sqlite else "%s"
             changes = ", ".join(f"{quote(n)} = excluded.{quote(n)}" for n in names[1:] if n != "attempt")
             sql = (
-                f"INSERT INTO quantum ({', '.join(map(quote, names))}) "  # noqa: S608
-                f"VALUES ({', '.join([mark] * len(names))}) ON CONFLICT (quantum_id) DO UPDATE SET {changes}, "
+                f"INSERT INTO quantum ({', '.join(map(quote, names))}) "
+                f"VALUES ({', '.join([mark] * len(names))}) "
+                f"ON CONFLICT (quantum_id) DO UPDATE SET {changes}, "
                 # The same attempt recorded twice stays one; a later one counts on.
                 "attempt = CASE WHEN quantum.start_ns = excluded.start_ns THEN quantum.attempt "
                 "WHEN excluded.attempt > quantum.attempt THEN excluded.attempt ELSE quantum.attempt + 1 END"

@@ -20,7 +20,7 @@ from ..vocabulary.data_id import DataCoordinate, DataIdTable
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
-from .data_id_query import DataIdQuery, DatasetJoin, Where, parse_where
+from .data_id_query import DataIdQuery, DatasetJoin, UnlistableDimensionError, Where, parse_where
 from .database import Database
 from .dataset_search import DatasetSearch, candidates_of_rows, empty_candidates, first_of_each
 from .definitions import DefinitionCache, Definitions
@@ -71,6 +71,7 @@ class QueryTable:
                 data_id=_values(data_id),
                 datasets=joins,
                 order_by=order_by,
+                implied=True,
             )
             keys = dimensions.data_coordinate_keys
             if not keys:
@@ -208,9 +209,10 @@ class QueryTable:
                             where=parsed.of(terms),
                             data_id=data_id,
                             datasets=joined,
+                            # A term by itself may lack its instrument.
+                            check=list(terms) == list(parsed.terms),
                         )
-                    except InvalidQueryError:
-                        # Without its neighbours the term does not make a query.
+                    except UnlistableDimensionError:
                         return True
                     return query.any()
 
@@ -295,11 +297,13 @@ class QueryTable:
                 out.append(f"No data ID with datasets of type {kinds} satisfies {text!r}.")
         if out:
             return out
-        for i in range(len(terms)):
-            if has_rows(dimensions, [t for k, t in enumerate(terms) if k != i], values, joins):
-                out.append(
-                    f"Each term alone has results; without {_text_of(parsed.text, terms, i)!r} so have the others."
-                )
+        clashing = [
+            repr(_text_of(parsed.text, terms, i))
+            for i in range(len(terms))
+            if has_rows(dimensions, [t for k, t in enumerate(terms) if k != i], values, joins)
+        ]
+        if clashing:
+            out.append(f"Each term has results, but not together; drop one of: {', '.join(clashing)}.")
         for join in joins:
             if has_rows(dimensions, terms, values, [j for j in joins if j is not join]):
                 where_ = ", ".join(map(repr, names[id(join)]))
@@ -344,7 +348,9 @@ class QueryTable:
                     f"Data ID {dict(mapping)!r} has no value for {', '.join(map(repr, missing))}."
                 )
             keys = dimensions.data_coordinate_keys
-            query = DataIdQuery(self._database, connection, stack, dimensions, where=parsed, data_id=known)
+            query = DataIdQuery(
+                self._database, connection, stack, dimensions, where=parsed, data_id=known, implied=True
+            )
             rows = query.fetch(query.columns(keys), limit=2)
         shown = {k: v for k, v in mapping.items() if v is not None}
         if not rows:

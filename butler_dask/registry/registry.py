@@ -284,7 +284,7 @@ class Registry:
             If it is in a chain, or is a RUN with stored files (see `remove_runs`).
         """
         with self._database.write() as connection:
-            definitions = self._definitions.current(connection)
+            definitions = self._definitions.locked(connection)
             row = definitions.collection(name)
             if row.type is CollectionType.RUN:
                 if self._datasets.has_files(connection, row):
@@ -309,7 +309,8 @@ class Registry:
         Returns
         -------
         files : `list` [`FileRecord`]
-            Files no dataset is in any more; they wait in `pending_deletions` until the datastore removed them.
+            Files no dataset is in any more; they wait in `pending_deletions` until the datastore removed
+            them.
 
         Raises
         ------
@@ -319,7 +320,7 @@ class Registry:
         out: list[FileRecord] = []
         with self._database.write() as connection:
             for name in names:
-                definitions = self._definitions.current(connection)
+                definitions = self._definitions.locked(connection)
                 row = definitions.collection(name)
                 if row.type is not CollectionType.RUN:
                     raise OrphanedRecordError(f"Collection {name!r} is {row.type.name}, not RUN")
@@ -648,8 +649,8 @@ class Registry:
         """Insert what quanta wrote, and how they went, in one transaction; repeating it changes nothing.
 
         Datasets whose UUID is known keep their row and get the new file record (a retried quantum overwrote
-        its file); a dataset whose data ID is taken by another UUID in the RUN is passed over. Data IDs are not
-        checked: those of a quantum graph come from this registry.
+        its file); a dataset whose data ID is taken by another UUID in the RUN is passed over. Data IDs are
+        not checked: those of a quantum graph come from this registry.
         """
         with self._database.write():
             self._datasets.record(batches)
@@ -684,8 +685,8 @@ class Registry:
         Returns
         -------
         files : `list` [`FileRecord`]
-            Files no dataset is in any more. They wait in `pending_deletions` until the datastore removed them.
-            Files ingested in place are not among them.
+            Files no dataset is in any more. They wait in `pending_deletions` until the datastore removed
+            them. Files ingested in place are not among them.
         """
         return self._datasets.remove(tables)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -24,7 +25,7 @@ SCHEMA_VERSION = 1
 Key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """64-bit integer that SQLite takes as a row number."""
 
-_SQL_TYPES: dict[type, type[sa.types.TypeEngine[object]]] = {
+_SQL_TYPES: dict[type, type[sa.types.TypeEngine[Any]]] = {
     int: sa.BigInteger,
     float: sa.Double,
     str: sa.String,
@@ -47,7 +48,11 @@ counter = sa.Table(
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
-"""``definitions`` counts changes of collections and dataset types; ``dataset`` is the last row number given."""
+"""Counts.
+
+``definitions``: changes of collections and dataset types; ``dataset``: the last row number given; ``rows T``
+and ``analyzed T``: rows inserted into table T, now and when its statistics were taken.
+"""
 
 collection = sa.Table(
     "collection",
@@ -169,11 +174,11 @@ quantum = sa.Table(
 )
 
 
-def column_of_dimension(name: str, **options: bool) -> sa.Column[object]:
+def column_of_dimension(name: str, *, primary_key: bool = False) -> sa.Column[object]:
     """Return a column for values of a dimension."""
     key = DimensionUniverse()[name].key
     assert key is not None
-    return sa.Column(name, _SQL_TYPES[key.type], nullable=False, **options)
+    return sa.Column(name, _SQL_TYPES[key.type], nullable=False, primary_key=primary_key, autoincrement=False)
 
 
 def _element_table(element: DimensionElement) -> sa.Table:

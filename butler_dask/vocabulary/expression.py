@@ -1,9 +1,9 @@
 """Expression: the language of ``-d`` and ``where=`` as a tree.
 
-``instrument='HSC' AND visit IN (903334, 903344..903350:2) AND exposure.exposure_time > 30``. The grammar is in
-``expression.lark``. The tree says nothing about what names mean; that depends on the query and is decided where
-it is compiled (`butler_dask.registry.expression_sql`). Every node knows its place in the text, so that an error
-can point at it.
+``instrument='HSC' AND visit IN (903334, 903344..903350:2) AND exposure.exposure_time > 30``. The grammar is
+in ``expression.lark``. The tree says nothing about what names mean; that depends on the query and is decided
+where it is compiled (`butler_dask.registry.expression_sql`). Every node knows its place in the text, so that
+an error can point at it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,576 @@
+"""ButlerRegistry: the registry under the reference's names, for one dataset or data ID at a time.
+
+What ``butler.registry`` is. It adds defaults (collections, run, instrument) and turns references and mappings
+into the columns `Registry` works on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import EllipsisType
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from ..errors import CollectionError, CollectionTypeError, DatasetTypeError
+from ..vocabulary.collection import CollectionInfo, CollectionType, is_glob, split_names
+from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
+from ..vocabulary.dataset_type import DatasetType, split_component
+from ..vocabulary.dimension_record import DimensionRecord
+from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
+from ..vocabulary.search_defaults import SearchDefaults
+from ..vocabulary.timespan import Timespan
+from .registry import Registry
+
+DataIdArgument = DataCoordinate | Mapping[str, Any] | None
+CollectionArgument = str | Iterable[str] | EllipsisType | None
+
+
+class DatasetQueryResults(Sequence[DatasetRef]):
+    """Datasets a query found, read as references when iterated."""
+
+    def __init__(self, registry: Registry, tables: Sequence[DatasetTable]) -> None:
+        self._registry, self.tables = registry, tables
+
+    def __len__(self) -> int:
+        return sum(map(len, self.tables))
+
+    def __iter__(self) -> Iterator[DatasetRef]:
+        return (ref for table in self.tables for ref in table)
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self)[index]
+
+    def count(self, value: Any = None, **_: Any) -> int:
+        """Return how many there are (or, as for any sequence, how often a value occurs)."""
+        return len(self) if value is None else sum(ref == value for ref in self)
+
+    def any(self, **_: Any) -> bool:
+        """Return whether there is any."""
+        return len(self) > 0
+
+    def expanded(self) -> list[DatasetRef]:
+        """Return the references with dimension records in their data IDs."""
+        return [ref.expanded(self._registry.expand_data_id(ref.dataId)) for ref in self]
+
+    def byParentDatasetType(self) -> Iterator[DatasetQueryResults]:
+        """Yield the datasets of each type."""
+        return (DatasetQueryResults(self._registry, [t]) for t in self.tables)
+
+
+class DataIdQueryResults(Sequence[DataCoordinate]):
+    """Data IDs a query found, made when iterated."""
+
+    def __init__(self, registry: Registry, table: DataIdTable) -> None:
+        self._registry, self.table = registry, table
+
+    @property
+    def dimensions(self) -> DimensionGroup:
+        """Dimensions of the data IDs."""
+        return self.table.dimensions
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[DataCoordinate]:
+        return iter(self.table)
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self.table)[index] if isinstance(index, slice) else self.table[range(len(self))[index]]
+
+    def count(self, value: Any = None, **_: Any) -> int:
+        """Return how many there are (or, as for any sequence, how often a value occurs)."""
+        return len(self) if value is None else sum(d == value for d in self)
+
+    def any(self, **_: Any) -> bool:
+        """Return whether there is any."""
+        return len(self) > 0
+
+    def expanded(self) -> list[DataCoordinate]:
+        """Return the data IDs with their dimension records."""
+        return [self._registry.expand_data_id(d) for d in self.table]
+
+
+class ButlerRegistry:
+    """``butler.registry``.
+
+    Parameters
+    ----------
+    registry : `Registry`
+        The registry.
+    defaults : `SearchDefaults`, optional
+        Collections, run and data ID values used where a call does not say.
+    """
+
+    def __init__(self, registry: Registry, defaults: SearchDefaults | None = None) -> None:
+        self._registry = registry
+        self.defaults = SearchDefaults() if defaults is None else defaults
+
+    @property
+    def dimensions(self) -> DimensionUniverse:
+        """The dimension universe."""
+        return self._registry.dimensions
+
+    @property
+    def tables(self) -> Registry:
+        """The registry itself, which works by the column."""
+        return self._registry
+
+    def isWriteable(self) -> bool:
+        """Return whether the repository may be changed."""
+        return self._registry.writeable
+
+    def refresh(self) -> None:
+        """Forget what is kept in memory."""
+        self._registry.refresh()
+
+    def transaction(self, savepoint: bool = False) -> AbstractContextManager[None]:
+        """Make all changes inside take effect together or not at all."""
+        return self._registry.transaction()
+
+    # Collections
+
+    def registerRun(self, name: str, doc: str | None = None) -> bool:
+        """Make a RUN collection unless it exists; return whether it is new."""
+        return self._registry.register_collection(name, CollectionType.RUN, doc or "")
+
+    def registerCollection(
+        self, name: str, type: CollectionType = CollectionType.TAGGED, doc: str | None = None
+    ) -> bool:
+        """Make a collection unless it exists; return whether it is new."""
+        return self._registry.register_collection(name, type, doc or "")
+
+    def getCollectionType(self, name: str) -> CollectionType:
+        """Return the type of a collection."""
+        return self._registry.get_collection(name).type
+
+    def getCollectionDocumentation(self, collection: str) -> str | None:
+        """Return the documentation of a collection, `None` if it has none."""
+        return self._registry.get_collection(collection).doc or None
+
+    def getCollectionSummary(self, collection: str) -> CollectionInfo:
+        """Return what is known of a collection, with the names of its dataset types."""
+        return self._registry.get_collection(collection, include_summary=True)
+
+    def getCollectionParentChains(self, collection: str) -> set[str]:
+        """Return the chains a collection is in."""
+        return set(self._registry.get_collection(collection, include_parents=True).parents or ())
+
+    def getCollectionChain(self, parent: str) -> tuple[str, ...]:
+        """Return the members of a chain, in search order.
+
+        Raises
+        ------
+        CollectionTypeError
+            If it is not CHAINED.
+        """
+        info = self._registry.get_collection(parent)
+        if info.type is not CollectionType.CHAINED:
+            raise CollectionTypeError(f"Collection {parent!r} is {info.type.name}, not CHAINED")
+        return info.children
+
+    def setCollectionChain(
+        self, parent: str, children: str | Iterable[str], *, flatten: bool = False
+    ) -> None:
+        """Define the members of a chain; ``flatten`` replaces chains among them by their members."""
+        names = split_names(children)
+        if flatten:
+            names = [c.name for c in self._registry.flatten(names)]
+        self._registry.set_chain(parent, names)
+
+    def removeCollection(self, name: str) -> None:
+        """Remove a collection; see `Registry.remove_collection`."""
+        self._registry.remove_collection(name)
+
+    def queryCollections(
+        self,
+        expression: CollectionArgument = ...,
+        datasetType: DatasetType | str | None = None,
+        collectionTypes: CollectionType | Iterable[CollectionType] | None = None,
+        flattenChains: bool = False,
+        includeChains: bool | None = None,
+    ) -> list[str]:
+        """Return the names of collections that names and globs match."""
+        infos = self._registry.query_collections(
+            _globs(expression),
+            types=_types(collectionTypes),
+            flatten_chains=flattenChains,
+            include_chains=includeChains,
+            include_summary=datasetType is not None,
+        )
+        if datasetType is not None:
+            wanted = _name(datasetType)
+            infos = [i for i in infos if wanted in (i.dataset_types or ())]
+        return [i.name for i in infos]
+
+    # Dataset types
+
+    def registerDatasetType(self, datasetType: DatasetType) -> bool:
+        """Register a dataset type unless it is; return whether it is new."""
+        return self._registry.register_dataset_type(datasetType)
+
+    def removeDatasetType(self, name: str | Iterable[str]) -> None:
+        """Remove dataset types without datasets, by name or glob."""
+        for dataset_type in self._registry.query_dataset_types(name):
+            self._registry.remove_dataset_type(dataset_type.name)
+
+    def getDatasetType(self, name: str) -> DatasetType:
+        """Return a dataset type."""
+        return self._registry.get_dataset_type(name)
+
+    def queryDatasetTypes(
+        self, expression: str | Iterable[str] | EllipsisType = ..., *, missing: list[str] | None = None
+    ) -> list[DatasetType]:
+        """Return dataset types that names and globs match, by name; unknown names go to ``missing``."""
+        return self._registry.query_dataset_types(expression, [] if missing is None else missing)
+
+    # Dimension records
+
+    def insertDimensionData(
+        self,
+        element: DimensionElement | str,
+        *data: Mapping[str, Any] | DimensionRecord,
+        conform: bool = True,
+        replace: bool = False,
+        skip_existing: bool = False,
+    ) -> None:
+        """Insert records of a dimension; see `Registry.insert_dimension_records`."""
+        self._registry.insert_dimension_records(
+            str(element), data, replace=replace, skip_existing=skip_existing
+        )
+
+    def syncDimensionData(
+        self,
+        element: DimensionElement | str,
+        row: Mapping[str, Any] | DimensionRecord,
+        conform: bool = True,
+        update: bool = False,
+    ) -> bool | dict[str, Any]:
+        """Insert a record unless it exists; see `Registry.sync_dimension_record`."""
+        if not isinstance(row, DimensionRecord):
+            row = self.dimensions.element(str(element)).RecordClass(**row)
+        return self._registry.sync_dimension_record(row, update=update)
+
+    def queryDimensionRecords(
+        self,
+        element: DimensionElement | str,
+        *,
+        dataId: DataIdArgument = None,
+        datasets: Any = None,
+        collections: CollectionArgument = None,
+        where: str = "",
+        bind: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> list[DimensionRecord]:
+        """Return dimension records under a condition."""
+        return self._registry.query_dimension_records(
+            str(element),
+            where=where,
+            bind=bind,
+            data_id=self.merged(dataId, kwargs),
+            datasets=self._constraints(datasets, collections),
+        )
+
+    # Data IDs
+
+    def merged(self, data_id: DataIdArgument, keywords: Mapping[str, Any]) -> dict[str, Any]:
+        """Return given data ID values with the defaults for those not given."""
+        given = (
+            {}
+            if data_id is None
+            else dict(data_id.mapping if isinstance(data_id, DataCoordinate) else data_id)
+        )
+        return {**self.defaults.data_id, **given, **keywords}
+
+    def expandDataId(
+        self,
+        dataId: DataIdArgument = None,
+        *,
+        dimensions: DimensionGroup | Iterable[str] | None = None,
+        withDefaults: bool = True,
+        **kwargs: Any,
+    ) -> DataCoordinate:
+        """Return a data ID with its dimension records and implied values."""
+        if isinstance(dataId, DataCoordinate) and dimensions is None and not kwargs:
+            return self._registry.expand_data_id(dataId)
+        given = (
+            {} if dataId is None else dict(dataId.mapping if isinstance(dataId, DataCoordinate) else dataId)
+        )
+        given.update(kwargs)
+        if dimensions is None:
+            known = [n for n in given if n in self.dimensions]
+            group = self.dimensions.conform(known)
+        else:
+            group = self.dimensions.conform(dimensions)
+        return self._registry.expand_data_id(self.standardized(given, group, withDefaults))
+
+    def standardized(
+        self, given: Mapping[str, Any], dimensions: DimensionGroup, with_defaults: bool = True
+    ) -> DataCoordinate:
+        """Return the data ID of some dimensions that given values determine, defaults included.
+
+        Values may be given by other keys (a detector's name) or of dimensions the wanted ones follow from.
+        """
+        values = dict(given)
+        if with_defaults:
+            named = [n for n in given if n in self.dimensions and self.dimensions[n].is_dimension]
+            group = dimensions.union(self.dimensions.conform(named))
+            for name, value in self.defaults.data_id.items():
+                if name in group or (len(named) < len(given) and self.dimensions[name].governor):
+                    values.setdefault(name, value)
+        return self._registry.complete_data_id(values, dimensions)
+
+    def queryDataIds(
+        self,
+        dimensions: DimensionGroup | Iterable[str] | str,
+        *,
+        dataId: DataIdArgument = None,
+        datasets: Any = None,
+        collections: CollectionArgument = None,
+        where: str = "",
+        bind: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> DataIdQueryResults:
+        """Return data IDs under a condition, for which datasets of some types exist."""
+        table = self._registry.query_data_ids(
+            self.dimensions.conform(dimensions),
+            where=where,
+            bind=bind,
+            data_id=self.merged(dataId, kwargs),
+            datasets=self._constraints(datasets, collections),
+        )
+        return DataIdQueryResults(self._registry, table)
+
+    def _constraints(self, datasets: Any, collections: CollectionArgument) -> list[tuple[str, list[str]]]:
+        if datasets is None:
+            return []
+        kinds = [datasets] if isinstance(datasets, (str, DatasetType)) else list(datasets)
+        names = self.search_order(collections)
+        return [(_name(k), names) for k in kinds]
+
+    def search_order(self, collections: CollectionArgument) -> list[str]:
+        """Return the collections to search: those given, globs resolved, or the defaults.
+
+        Raises
+        ------
+        CollectionError
+            If there are neither.
+        """
+        if collections is None:
+            if not self.defaults.collections:
+                raise CollectionError(
+                    "No collections to search: give collections=, or open the butler with some."
+                )
+            return list(self.defaults.collections)
+        if isinstance(collections, EllipsisType):
+            return [c.name for c in self._registry.query_collections("*", include_chains=False)]
+        names = split_names(collections)
+        if any(map(is_glob, names)):
+            return [c.name for c in self._registry.query_collections(names)]
+        return names
+
+    # Datasets
+
+    def queryDatasets(
+        self,
+        datasetType: Any,
+        *,
+        collections: CollectionArgument = None,
+        dimensions: Iterable[str] | None = None,
+        dataId: DataIdArgument = None,
+        where: str = "",
+        findFirst: bool = False,
+        bind: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> DatasetQueryResults:
+        """Return datasets of types given by name, glob or list; all or the first of each data ID."""
+        if isinstance(datasetType, DatasetType):
+            kinds = [self._registry.get_dataset_type(datasetType.name)]
+        elif isinstance(datasetType, (str, EllipsisType)):
+            kinds = self._registry.query_dataset_types(datasetType)
+        else:
+            kinds = self._registry.query_dataset_types([_name(k) for k in datasetType])
+        names = self.search_order(collections)
+        tables = [
+            self._registry.query_datasets(
+                split_component(kind.name)[0],
+                names,
+                find_first=findFirst,
+                where=where,
+                bind=bind,
+                data_id=self.merged(dataId, kwargs),
+            )
+            for kind in kinds
+        ]
+        return DatasetQueryResults(self._registry, [t for t in tables if len(t)])
+
+    def findDataset(
+        self,
+        datasetType: DatasetType | str,
+        dataId: DataIdArgument = None,
+        *,
+        collections: CollectionArgument = None,
+        timespan: Timespan | None = None,
+        **kwargs: Any,
+    ) -> DatasetRef | None:
+        """Return the first dataset of a type for a data ID, or `None`.
+
+        Calibrations are looked up at ``timespan``, or at that of the data ID's exposure or visit.
+
+        Raises
+        ------
+        CalibrationLookupError
+            If a CALIBRATION collection has several.
+        """
+        name, component = split_component(_name(datasetType))
+        kind = self._registry.get_dataset_type(name)
+        given = dict(dataId.mapping if isinstance(dataId, DataCoordinate) else dataId or {})
+        given.update(kwargs)
+        data_id = self.standardized(given, kind.dimensions)
+        if timespan is None and kind.isCalibration():
+            timespan = self.timespan_of({**self.defaults.data_id, **given})
+        begin = end = None
+        if timespan is not None:
+            begin = np.array([timespan.begin_ns], dtype=np.int64)
+            end = np.array([timespan.end_ns], dtype=np.int64)
+        table, rows = self._registry.find_datasets(
+            kind,
+            DataIdTable.from_data_ids(kind.dimensions, [data_id]),
+            self.search_order(collections),
+            begin_ns=begin,
+            end_ns=end,
+        )
+        if rows[0] < 0:
+            return None
+        ref = table[int(rows[0])]
+        return ref.makeComponentRef(component) if component else ref
+
+    def timespan_of(self, values: Mapping[str, Any]) -> Timespan | None:
+        """Return the timespan of the exposure, visit or day among data ID values, `None` without any."""
+        for name in ("exposure", "visit", "day_obs"):
+            if values.get(name) is not None:
+                known = {k: v for k, v in values.items() if k in ("instrument", name)}
+                data_id = self._registry.complete_data_id(known, self.dimensions.conform([name]))
+                record = self._registry.expand_data_id(data_id).records[name]
+                return None if record is None else record.timespan
+        return None
+
+    def getDataset(self, id: UUID) -> DatasetRef | None:
+        """Return the dataset of a UUID, or `None`."""
+        return self._registry.get_dataset(id)
+
+    def insertDatasets(
+        self,
+        datasetType: DatasetType | str,
+        dataIds: Iterable[DataIdArgument],
+        run: str | None = None,
+        expand: bool = True,
+    ) -> list[DatasetRef]:
+        """Insert datasets without files; return their references, expanded if asked for."""
+        kind = self._registry.get_dataset_type(_name(datasetType))
+        run = run or self.defaults.run
+        if run is None:
+            raise CollectionError("No RUN to insert into: give run=, or open the butler with one.")
+        ids = [self.standardized(_mapping(d), kind.dimensions) for d in dataIds]
+        table = DatasetTable.new(kind, DataIdTable.from_data_ids(kind.dimensions, ids), run)
+        self._registry.insert_datasets(table)
+        if not expand:
+            return list(table)
+        return [ref.expanded(self._registry.expand_data_id(ref.dataId)) for ref in table]
+
+    def removeDatasets(self, refs: Iterable[DatasetRef]) -> None:
+        """Remove datasets from the registry; their files wait for deletion by the datastore."""
+        self._registry.remove_datasets(tables_of_refs(refs))
+
+    # Memberships
+
+    def associate(self, collection: str, refs: Iterable[DatasetRef]) -> None:
+        """Put datasets into a TAGGED collection, all or none."""
+        with self._registry.transaction():
+            for table in tables_of_refs(refs):
+                self._registry.associate(collection, table)
+
+    def disassociate(self, collection: str, refs: Iterable[DatasetRef]) -> None:
+        """Take datasets out of a TAGGED collection."""
+        with self._registry.transaction():
+            for table in tables_of_refs(refs):
+                self._registry.disassociate(collection, table)
+
+    def certify(self, collection: str, refs: Iterable[DatasetRef], timespan: Timespan) -> None:
+        """Give datasets a validity range in a CALIBRATION collection, all or none."""
+        with self._registry.transaction():
+            for table in tables_of_refs(refs):
+                self._registry.certify(collection, table, timespan)
+
+    def decertify(
+        self,
+        collection: str,
+        datasetType: DatasetType | str,
+        timespan: Timespan,
+        *,
+        dataIds: Iterable[DataIdArgument] | None = None,
+    ) -> None:
+        """Cut a time range out of validity ranges in a CALIBRATION collection."""
+        kind = self._registry.get_dataset_type(_name(datasetType))
+        table = None
+        if dataIds is not None:
+            ids = [self.standardized(_mapping(d), kind.dimensions) for d in dataIds]
+            table = DataIdTable.from_data_ids(kind.dimensions, ids)
+        self._registry.decertify(collection, kind, timespan, table)
+
+    def queryDatasetAssociations(
+        self,
+        datasetType: DatasetType | str,
+        collections: CollectionArgument = ...,
+        *,
+        collectionTypes: CollectionType | Iterable[CollectionType] | None = None,
+        flattenChains: bool = False,
+    ) -> Iterator[DatasetAssociation]:
+        """Yield which collections hold which datasets of a type, with validity ranges."""
+        names = self.defaults.collections if collections is None else _globs(collections)
+        return iter(
+            self._registry.query_associations(
+                _name(datasetType), names, types=_types(collectionTypes), flatten_chains=flattenChains
+            )
+        )
+
+
+def tables_of_refs(refs: Iterable[DatasetRef]) -> list[DatasetTable]:
+    """Return references as one table for each dataset type.
+
+    Raises
+    ------
+    DatasetTypeError
+        If one names a component.
+    """
+    by_type: dict[str, list[DatasetRef]] = {}
+    for ref in refs:
+        if ref.isComponent():
+            raise DatasetTypeError(f"{ref} is a component; name the whole dataset")
+        by_type.setdefault(ref.datasetType.name, []).append(ref)
+    return [DatasetTable.from_refs(rows[0].datasetType, rows) for rows in by_type.values()]
+
+
+def _name(dataset_type: DatasetType | str) -> str:
+    return dataset_type if isinstance(dataset_type, str) else dataset_type.name
+
+
+def _mapping(data_id: DataIdArgument) -> Mapping[str, Any]:
+    if data_id is None:
+        return {}
+    return data_id.mapping if isinstance(data_id, DataCoordinate) else data_id
+
+
+def _globs(expression: CollectionArgument) -> str | Iterable[str]:
+    return "*" if expression is None or isinstance(expression, EllipsisType) else expression
+
+
+def _types(
+    types: CollectionType | Iterable[CollectionType] | None,
+) -> Collection[CollectionType] | None:
+    if types is None or isinstance(types, EllipsisType):
+        return None
+    return {types} if isinstance(types, CollectionType) else set(types)
