@@ -1,7 +1,7 @@
 """How long a quantum graph takes to build and how much memory and disk it needs.
 
 Workload: 20 detectors a visit through isr, characterizeImage and calibrate, then makeWarp per patch and
-visit; about 100 quanta a visit. Usage: ``python benchmarks/graph_build.py [QUANTA ...]`` (default 10000 100000).
+visit; about 100 quanta a visit. Usage: ``python benchmarks/graph_build.py [QUANTA ...]``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from butler_dask.butler import Butler
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
+from butler_dask.butler import Butler
 from butler_dask.graph.graph_builder import build_quantum_graph
 from butler_dask.graph.graph_file import read_graph, write_graph
 from butler_dask.pipeline import (

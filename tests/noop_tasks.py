@@ -1,4 +1,5 @@
-"""Small tasks for tests of the engine, and a graph of them: isr and characterize per detector, warp per visit."""
+"""Small tasks for tests of the engine, and a graph of them: isr and characterize per detector, warp per
+visit."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def mischief(label: str, detector: int, log) -> None:
     if what == "interrupt":
         raise KeyboardInterrupt
     if what == "hang":
-        time.sleep(60)
+        for _ in range(2000):
+            time.sleep(0.01)
 
 
 def count_execution(label: str, data_id) -> None:
@@ -91,12 +93,8 @@ class IsrTask(PipelineTask):
 
 
 class CharacterizeConnections(PipelineTaskConnections, dimensions=("instrument", "visit", "detector")):
-    exposure = cT.Input(
-        "postISRCCD", "StructuredDataDict", dimensions=("instrument", "exposure", "detector")
-    )
-    characterized = cT.Output(
-        "icExp", "StructuredDataDict", dimensions=("instrument", "visit", "detector")
-    )
+    exposure = cT.Input("postISRCCD", "StructuredDataDict", dimensions=("instrument", "exposure", "detector"))
+    characterized = cT.Output("icExp", "StructuredDataDict", dimensions=("instrument", "visit", "detector"))
     sources = cT.Output("icSrc", "StructuredDataDict", dimensions=("instrument", "visit", "detector"))
 
 

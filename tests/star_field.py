@@ -12,6 +12,7 @@ import numba
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from butler_dask.imaging.detector import Detector
 from butler_dask.imaging.exposure import Exposure, FilterLabel
@@ -25,7 +26,7 @@ DISK_WIDTHS2 = np.array([0.0130, 0.1006, 0.4090, 1.2800])
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_gaussians(image, x, y, flux, xx, yy, xy, size):
+def add_gaussians(image, x, y, flux, xx, yy, xy, size):
     ny, nx = image.shape
     for i in range(x.size):
         half = size[i]
@@ -62,6 +63,8 @@ class StarField:
     zero_point: float
     sky: NDArray[np.float64]
     cosmic_rays: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
+    deposits: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    """Charge that cosmic rays left [electrons]."""
 
 
 def psf_moments(x, y, shape, sigma, variation=1.0):
@@ -124,7 +127,7 @@ def make_star_field(
     xx, yy, xy = psf_moments(x, y, shape, sigma, variation)
     truth_image = np.zeros(shape)
     s = is_star
-    _add_gaussians(
+    add_gaussians(
         truth_image, x[s], y[s], flux[s, None] * PSF_AMPLITUDES,
         *(m[s, None] * PSF_WIDTHS2 for m in (xx, yy, xy)),
         np.where(flux[s] > 3e5, 60, 30),
@@ -143,11 +146,11 @@ def make_star_field(
             )
             for gm, pm in ((gxx, xx), (gyy, yy), (gxy, xy))
         ]
-        _add_gaussians(truth_image, x[g], y[g], flux[g, None] * amplitudes, *widths, np.full(n_galaxies, 40))
+        add_gaussians(truth_image, x[g], y[g], flux[g, None] * amplitudes, *widths, np.full(n_galaxies, 40))
     v, u = np.mgrid[0 : shape[0], 0 : shape[1]]
     sky_image = sky * (1 + sky_gradient * (u / shape[1] - 0.5) - 0.5 * sky_gradient * (v / shape[0]) ** 2)
     image = rng.poisson(truth_image + sky_image).astype(np.float64)
-    hits = np.zeros(shape, dtype=bool)
+    charge = np.zeros(shape)
     for _ in range(cosmic_rays):
         x0, y0 = rng.uniform(0, shape[1]), rng.uniform(0, shape[0])
         length, theta = rng.exponential(6.0), rng.uniform(0, 2 * np.pi)
@@ -156,9 +159,10 @@ def make_star_field(
         for t in np.arange(0, length + 0.01, 0.2):
             j, k = int(np.rint(x0 + t * np.cos(theta))), int(np.rint(y0 + t * np.sin(theta)))
             if 0 <= j < shape[1] and 0 <= k < shape[0]:
-                image[k, j] += deposit * 0.2 if length > 0.5 else deposit
-                hits[k, j] = True
-    image += rng.normal(0, read_noise, shape)
+                charge[k, j] += deposit * 0.2 if length > 0.5 else deposit
+    # Charge spreads a little on its way down.
+    charge = gaussian_filter(charge, 0.35)
+    image += rng.poisson(charge) + rng.normal(0, read_noise, shape)
     exposure = Exposure(
         image.astype(np.float32), variance=(np.maximum(image, 0) + read_noise**2).astype(np.float32)
     )
@@ -202,4 +206,4 @@ def make_star_field(
             "resolved": ~is_star[bright],
         }
     )
-    return StarField(exposure, truth, reference, wcs, zero_point, sky_image, hits)
+    return StarField(exposure, truth, reference, wcs, zero_point, sky_image, charge > 1.0, charge)

@@ -179,18 +179,23 @@ def kernel():
 
 
 def with_brighter_fatter(charge, kernel):
-    """Move charge as Coulton et al. (2018), equation 20, says; float64 and central differences."""
+    """Move charge as Coulton et al. (2018), equation 20, says: a flow through pixel faces, float64."""
     potential = np.zeros_like(charge)
     padded = np.pad(charge, 8, mode="edge")
     for dy in range(17):
         for dx in range(17):
             potential += kernel[dy, dx] * padded[dy : dy + charge.shape[0], dx : dx + charge.shape[1]]
-    gy, gx = np.gradient(potential)
-    cy, cx = np.gradient(charge)
-    laplacian = np.zeros_like(charge)
-    laplacian[1:-1] += np.diff(potential, 2, axis=0)
-    laplacian[:, 1:-1] += np.diff(potential, 2, axis=1)
-    return charge - 0.5 * (gy * cy + gx * cx + charge * laplacian)
+    result = charge.copy()
+    for axis in (0, 1):
+        here, there = (
+            [np.take(a, range(start, a.shape[axis] - 1 + start), axis) for a in (charge, potential)]
+            for start in (0, 1)
+        )
+        flow = 0.5 * 0.5 * (here[0] + there[0]) * (there[1] - here[1])
+        before, after = [(0, 0), (0, 0)], [(0, 0), (0, 0)]
+        after[axis], before[axis] = (0, 1), (1, 0)
+        result -= np.pad(flow, after) - np.pad(flow, before)
+    return result
 
 
 def test_brighter_fatter_restores_peaks_to_a_thousandth(kernel):
@@ -204,7 +209,7 @@ def test_brighter_fatter_restores_peaks_to_a_thousandth(kernel):
     inner = np.s_[10:-10, 10:-10]
     error = np.abs(corrected - truth)[inner] / truth[inner]
     assert error[peaks[inner]].max() < 1e-3
-    assert corrected.sum(dtype=np.float64) == pytest.approx(measured.sum(dtype=np.float64), rel=1e-5)
+    assert corrected.sum(dtype=np.float64) == pytest.approx(measured.sum(dtype=np.float64), rel=1e-7)
 
 
 def test_even_and_general_kernels_give_the_same_convolution(kernel):

@@ -158,9 +158,9 @@ def build(
 
 
 def prepare_graph(
-    butler: Butler, options: GraphOptions, pipeline: Pipeline | None
+    butler: Butler, options: GraphOptions, pipeline: Pipeline | None, *, recover: bool = False
 ) -> tuple[RunCollections, QuantumGraph]:
-    """Decide the collections of a run and build its graph, or read a saved one. Nothing is written.
+    """Decide the collections of a run and build its graph, or read a saved one.
 
     Parameters
     ----------
@@ -170,6 +170,8 @@ def prepare_graph(
         The command line.
     pipeline : `Pipeline` or `None`
         The pipeline; `None` with a saved graph.
+    recover : `bool`
+        Record first what an interrupted run to be extended had finished; else nothing is written.
     """
     from ..graph.graph_builder import build_quantum_graph
     from ..graph.graph_file import read_graph
@@ -188,13 +190,17 @@ def prepare_graph(
         skip_existing=options.skip_existing,
         skip_existing_in=options.skip_existing_in,
     )
+    if plan.extend and recover:
+        from ..engine.recovery import recover_run
+
+        recover_run(butler, plan.output_run)
     if saved is not None:
         graph = saved
     else:
         from ..engine.init_outputs import compare_init_outputs
 
         assert pipeline is not None
-        pipeline_graph = pipeline.to_graph(butler.registry_tables)
+        pipeline_graph = pipeline.to_graph(butler.registry)
         if plan.extend:
             # Before anything is queried: a run is one configuration, and the answer costs nothing.
             compare_init_outputs(butler, pipeline_graph, plan.output_run)
@@ -300,6 +306,7 @@ def run_pipeline(
     from ..butler import Butler
     from ..engine.execution import run_graph
     from ..engine.init_outputs import write_init_outputs
+    from ..engine.run_settings import RunSettings
     from ..graph.graph_file import write_graph
     from .progress import RunProgress
 
@@ -311,7 +318,7 @@ def run_pipeline(
         if "graph" not in options.show:
             return
     with Butler(options.repo, writeable=True) as butler:
-        plan, graph = prepare_graph(butler, options, definition)
+        plan, graph = prepare_graph(butler, options, definition, recover=not options.show)
         if options.save_quantum_graph:
             write_graph(graph, options.save_quantum_graph)
         if "graph" in options.show:
@@ -320,7 +327,7 @@ def run_pipeline(
         if not len(graph) and plan.extend:
             _LOG.info("Nothing to do: every quantum's outputs are in %s", plan.output_run)
             return
-        write_init_outputs(butler, graph, plan, save_versions=not execution.no_versions)
+        graph = write_init_outputs(butler, graph, plan, save_versions=not execution.no_versions)
         if execution.init_only:
             return
         with RunProgress() as progress:
@@ -333,6 +340,7 @@ def run_pipeline(
                 cluster=cast("Clustering", execution.cluster),
                 progress=progress,
                 fail_fast=execution.fail_fast,
+                settings=RunSettings(timeout_s=execution.timeout),
             )
     finish(summary, execution.summary)
 

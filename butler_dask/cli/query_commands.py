@@ -98,7 +98,7 @@ def query_collections(
         for row in rows:
             click.echo("- " + "  ".join([row[0].ljust(width), *row[1:]]).rstrip())
     else:
-        print_rows(headers, rows, form)
+        print_rows(headers, rows, form, left=True)
 
 
 def _add_relatives(butler: Butler, infos: dict[str, CollectionInfo], name: str, *, inverse: bool) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 
-def text_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+def text_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, left: bool = False) -> list[str]:
     """Return the lines of a table.
 
     Parameters
@@ -22,22 +22,30 @@ def text_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[st
         Column names.
     rows : iterable of sequence
         Values; `None` is shown as ``--``.
+    left : `bool`
+        Align to the left (trees of names) and not to the right.
     """
     texts = [["--" if v is None else str(v) for v in row] for row in rows]
     widths = [max(len(h), *(len(t[i]) for t in texts)) if texts else len(h) for i, h in enumerate(headers)]
     lines = [" ".join(h.center(w) for h, w in zip(headers, widths, strict=True)).rstrip()]
     lines.append(" ".join("-" * w for w in widths))
-    lines.extend(" ".join(v.rjust(w) for v, w in zip(t, widths, strict=True)) for t in texts)
+    align = str.ljust if left else str.rjust
+    lines.extend(" ".join(align(v, w) for v, w in zip(t, widths, strict=True)).rstrip() for t in texts)
     return lines
 
 
-def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, left: bool = False) -> None:
     """Print a blank line and a table."""
-    click.echo("\n" + "\n".join(text_table(headers, rows)))
+    click.echo("\n" + "\n".join(text_table(headers, rows, left=left)))
 
 
 def print_rows(
-    headers: Sequence[str], rows: Sequence[Sequence[Any]], form: str, *, list_column: int = 0
+    headers: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    form: str,
+    *,
+    list_column: int = 0,
+    left: bool = False,
 ) -> None:
     """Print rows as a table, as JSON objects, or one column of them as lines.
 
@@ -51,6 +59,8 @@ def print_rows(
         ``table``, ``json`` or ``list``.
     list_column : `int`
         Which column ``list`` prints.
+    left : `bool`
+        Align a table to the left.
     """
     if form == "json":
         click.echo(json.dumps([dict(zip(headers, row, strict=True)) for row in rows], indent=1, default=str))
@@ -58,7 +68,7 @@ def print_rows(
         for row in rows:
             click.echo(str(row[list_column]))
     else:
-        print_table(headers, rows)
+        print_table(headers, rows, left=left)
 
 
 format_option = click.option(

@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ from .storage_root import (
     open_stream,
 )
 
-TRANSFER_MODES = ("auto", "copy", "move", "link", "hardlink", "symlink", "relsymlink", "direct")
+TRANSFER_MODES = ("auto", "copy", "move", "link", "hardlink", "symlink", "relsymlink", "direct", "split")
 """How a file gets into the datastore: "auto" leaves it where it is when it lies below the root, else links
 it; "link" is a hard link where possible, else symbolic; "direct" records where it is, and never removes
 it."""
@@ -67,16 +67,36 @@ class StagedFile:
     record: FileRecord
     ref: DatasetRef
     _root: StorageRoot
-    _staged: Any
+    _staged: Any = None
+    _source: str = ""
+    _transfer: str = ""
 
     def publish(self) -> None:
         """Give it its name, replacing a file of that name."""
-        with _writing(self.ref, self._root.uri(self.record.path)):
-            self._root.publish(self._staged, self.record.path)
+        path = self.record.path
+        with _writing(self.ref, self._root.uri(path)):
+            if self._staged is not None:
+                self._root.publish(self._staged, path)
+                if self._transfer == "move":
+                    _remove_source(self._source)
+            elif self._transfer:
+                target = self._root.local(path)
+                assert target is not None
+                link_or_move(self._source, target, self._transfer)
 
     def discard(self) -> None:
         """Remove it; to be called instead of `publish`."""
-        self._root.discard(self._staged)
+        if self._staged is not None:
+            self._root.discard(self._staged)
+
+    def retract(self) -> None:
+        """Take back what `publish` did; a file that was moved goes back."""
+        if self._transfer == "move" and self._source:
+            with _writing(self.ref, self._source, verb="take back"):
+                _move_back(self._root, self.record.path, self._source)
+        elif self._staged is not None or self._transfer:
+            with _writing(self.ref, self._root.uri(self.record.path), verb="take back"):
+                self._root.remove([self.record.path])
 
 
 class FileDatastore:
@@ -133,7 +153,7 @@ class FileDatastore:
 
     @property
     def durability(self) -> str:
-        """What a put promises: ``rename`` or ``fsync``."""
+        """How sure it is that a file survives: "rename" or "fsync"."""
         return self._durability
 
     # Where things are
@@ -186,6 +206,22 @@ class FileDatastore:
             np.full(n, -1, dtype=np.int64),
             [""] * n,
         )
+
+    def stored_record(self, ref: DatasetRef) -> FileRecord:
+        """Return the record of a file that was written to its predicted path, size and checksum read from it.
+
+        Raises
+        ------
+        MissingDatasetFileError
+            If it is not there.
+        """
+        predicted = self.predicted_record(ref)
+        with self._reading(predicted, ref):
+            size = self._storage.size(predicted.path)
+            checksum = Checksum(self._algorithm)
+            for chunk in copy_chunks(self._storage.open(predicted.path)):
+                checksum.update(chunk)
+        return replace(predicted, size=size, checksum=checksum.text)
 
     def uri(self, path: str) -> str:
         """Return the URI of a recorded path."""
@@ -266,7 +302,25 @@ class FileDatastore:
         *,
         storage_class: str | None = None,
     ) -> FileRecord:
-        """Take an existing file in.
+        """Take an existing file in: `stage_ingest`, published at once."""
+        staged = self.stage_ingest(path, ref, transfer, formatter, storage_class=storage_class)
+        try:
+            staged.publish()
+        except BaseException:
+            staged.discard()
+            raise
+        return staged.record
+
+    def stage_ingest(
+        self,
+        path: str,
+        ref: DatasetRef,
+        transfer: str = "auto",
+        formatter: Any = None,
+        *,
+        storage_class: str | None = None,
+    ) -> StagedFile:
+        """Prepare to take an existing file in: bytes that have to be copied are copied now.
 
         Parameters
         ----------
@@ -283,15 +337,13 @@ class FileDatastore:
 
         Returns
         -------
-        record : `FileRecord`
-            Its size is known, its checksum only where the bytes were copied.
+        staged : `StagedFile`
+            In its record the size is known, the checksum only where the bytes were copied.
 
         Raises
         ------
         DatasetFileError
-            If there is no such file, or it cannot be transferred.
-        ValueError
-            If there is no such transfer mode.
+            If there is no such file or transfer mode, or it cannot be transferred.
         """
         if transfer not in TRANSFER_MODES:
             raise DatasetFileError(
@@ -306,34 +358,30 @@ class FileDatastore:
             source = path if remote else os.path.abspath(LocalRoot("/").local(path))
             size = self._size_of_source(source)
             inside = self._inside(source)
-            if transfer in ("auto", "direct", "move") and inside is not None and transfer != "direct":
-                return FileRecord(inside, name, kind, size)
-            if transfer == "direct":
-                recorded = inside or (source if remote else LocalRoot("/").uri(source))
-                return FileRecord(recorded, name, kind, size)
+            if inside is not None and transfer in ("auto", "split", "direct"):
+                return StagedFile(FileRecord(inside, name, kind, size), ref, self._storage)
+            if transfer in ("direct", "split"):
+                recorded = source if remote else LocalRoot("/").uri(source)
+                return StagedFile(FileRecord(recorded, name, kind, size), ref, self._storage)
             extension = _extension_of(source) or load_formatter(name).extension
             target = self._template(dataset_type).path(ref, extension)
             local_target = self._storage.local(target)
             if transfer == "auto":
                 transfer = "copy" if remote or local_target is None else "link"
             if transfer == "copy" or remote or local_target is None:
-                return self._ingest_copy(source, target, transfer, name, kind)
-            link_or_move(source, local_target, transfer)
-            return FileRecord(target, name, kind, size)
+                return self._staged_copy(source, target, transfer, name, kind, ref)
+            record = FileRecord(target, name, kind, size)
+            return StagedFile(record, ref, self._storage, None, source, transfer)
 
-    def _ingest_copy(self, source: str, target: str, transfer: str, name: str, kind: str) -> FileRecord:
+    def _staged_copy(
+        self, source: str, target: str, transfer: str, name: str, kind: str, ref: DatasetRef
+    ) -> StagedFile:
         if transfer not in ("copy", "move"):
             raise DatasetFileError(f"Transfer mode {transfer!r} needs local files; use 'copy' or 'direct'")
         checksum = Checksum(self._algorithm)
         staged, size = self._storage.stage(target, copy_chunks(open_stream(source)), checksum)
-        try:
-            self._storage.publish(staged, target)
-        except BaseException:
-            self._storage.discard(staged)
-            raise
-        if transfer == "move":
-            _remove_source(source)
-        return FileRecord(target, name, kind, size, checksum.text)
+        record = FileRecord(target, name, kind, size, checksum.text)
+        return StagedFile(record, ref, self._storage, staged, source, transfer)
 
     def _inside(self, source: str) -> str | None:
         """Return the path relative to the root of a file below it, else `None`."""
@@ -553,6 +601,19 @@ def _remove_source(source: str) -> None:
         filesystem.rm_file(name)
     else:
         os.unlink(source)
+
+
+def _move_back(root: StorageRoot, path: str, source: str) -> None:
+    local = root.local(path)
+    if local is not None and "://" not in source:
+        link_or_move(local, source, "move")
+    else:
+        with root.open(path) as stream:
+            from fsspec.core import url_to_fs
+
+            filesystem, name = url_to_fs(source)
+            filesystem.pipe_file(name, stream.read())
+    root.remove([path])
 
 
 def _is_read_only(error: OSError) -> bool:

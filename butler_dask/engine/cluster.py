@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ButlerUserError
+from ..errors import ButlerDaskError, ButlerUserError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -27,7 +27,8 @@ CLUSTER_CONFIG: dict[str, Any] = {
     "distributed.worker.profile.enabled": False,
     "distributed.nanny.pre-spawn-environ.NUMBA_NUM_THREADS": 1,
 }
-"""Dask settings for clusters started here; the user's own in ``dask.config`` win where they are not defaults."""
+"""Dask settings for clusters started here; the user's own in ``dask.config`` win where they are not
+defaults."""
 
 
 @contextmanager
@@ -53,19 +54,39 @@ def local_cluster(
     import dask
     from distributed import Client, LocalCluster
 
-    with (
-        dask.config.set(CLUSTER_CONFIG),
-        LocalCluster(
-            n_workers=jobs,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=dashboard,
-            silence_logs=logging.ERROR,
-            memory_limit=memory_limit,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
+    with quiet_distributed(), dask.config.set(CLUSTER_CONFIG):
+        try:
+            cluster = LocalCluster(
+                n_workers=jobs,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=dashboard,
+                # Without a dashboard there still is a port for health checks; a fixed one may be taken.
+                scheduler_kwargs={} if dashboard else {"dashboard": False, "dashboard_address": ":0"},
+                silence_logs=logging.ERROR,
+                memory_limit=memory_limit,
+            )
+        except RuntimeError as error:
+            raise ButlerDaskError(
+                f"Worker processes cannot be started: {error} A script that runs a graph in processes must "
+                "do so under `if __name__ == '__main__':`, because each process imports it."
+            ) from error
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+@contextmanager
+def quiet_distributed() -> Iterator[None]:
+    """Keep distributed's chatter about connections out of the log inside the block; errors still show."""
+    import distributed  # noqa: F401 -- its import sets the levels
+
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager
@@ -101,8 +122,8 @@ def existing_cluster(address: str, *, timeout_s: float = 30.0) -> Iterator[Clien
         client = Client(**where, timeout=timeout_s, set_as_default=False)
     except (OSError, TimeoutError) as error:
         raise ButlerUserError(
-            f"No Dask scheduler answers at {address!r}: {error}. Start one with `dask scheduler` and workers with "
-            "`dask worker`, or give the address it prints."
+            f"No Dask scheduler answers at {address!r}: {error}. Start one with `dask scheduler` and workers "
+            "with `dask worker`, or give the address it prints."
         ) from error
     with client:
         if client.scheduler_info()["n_workers"] == 0:

@@ -6,7 +6,7 @@ groups, colours and learns durations by the dataset type. Run and plan are hashe
 that a scheduler knows already is silently not executed.
 
 Tasks return tokens, never data: which of their quanta failed or left outputs out. A failed quantum does not
-raise inside Dask, so that the other quanta of its cluster, and with ``threads`` those of the whole run, go on.
+raise inside Dask, so that the other quanta of its cluster, and with ``threads`` those of all the run, go on.
 
 A submission of 100 000 tasks freezes Dask's scheduler for seconds, so tasks are made and submitted in windows
 cut along connected components.
@@ -165,9 +165,7 @@ class DaskGraph:
             made[key] = Task(key, run_cluster, plan_id, rows, *map(TaskRef, before))
         return made, [k for k in made if k not in needed]
 
-    def tasks_of_rows(
-        self, rows: NDArray[np.int64], attempt: int
-    ) -> tuple[dict[Key, Task], list[Key]]:
+    def tasks_of_rows(self, rows: NDArray[np.int64], attempt: int) -> tuple[dict[Key, Task], list[Key]]:
         """Make Dask tasks of quanta left over from tasks that died, a task a quantum.
 
         Parameters
@@ -291,4 +289,3 @@ def _common_names(task: TaskColumns, clustering: Clustering) -> tuple[str, ...]:
     if moment is None or "tract" in required:
         return ()
     return tuple(n for n in required if n in ("instrument", moment))
-

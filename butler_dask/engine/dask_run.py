@@ -1,7 +1,7 @@
 """Runs a graph on a Dask cluster: plugins in, windows of tasks, wait, drain, plugins out.
 
-The client holds no state of the run; scheduler and workers do. It submits windows of Dask tasks, at most three
-in flight, and lets finished ones go so that the scheduler forgets them.
+The client holds no state of the run; scheduler and workers do. It submits windows of Dask tasks, at most
+three in flight, and lets finished ones go so that the scheduler forgets them.
 """
 
 from __future__ import annotations
@@ -96,10 +96,11 @@ def run_on_dask(
         butler.datastore,
         settings,
         _log_levels(),
+        own_workers=client is None and address is None,
     )
     with where as connected:
         run = _DaskRun(connected, dask_graph, location, progress, fail_fast)
-        with run.plugins():
+        with connected.as_current(), run.plugins():
             return run.run(window)
 
 
@@ -129,9 +130,7 @@ class _DaskRun:
             topic = progress_topic(location.plan_id)
             client.subscribe_topic(topic, self._heard)
             stack.callback(client.unsubscribe_topic, topic)
-            client.register_plugin(
-                ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._fail_fast)
-            )
+            client.register_plugin(ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._fail_fast))
             stack.callback(client.unregister_scheduler_plugin, location.topic)
             client.forward_logging()
             stack.callback(client.unforward_logging)
@@ -151,8 +150,11 @@ class _DaskRun:
             while self._in_flight:
                 self._wait_for_oldest()
             self._run_left_over()
+            if self._stopped:
+                self._stop_workers(wait=True)
         except BaseException:
             self._cancel()
+            self._stop_workers(wait=False)
             self._drain(close=True)
             raise
         return self._end(self._drain(close=True))
@@ -185,8 +187,8 @@ class _DaskRun:
         except FuturesCancelledError as error:
             if not self._stopped:
                 raise ButlerDaskError(
-                    f"The Dask scheduler is gone or dropped the run {self._location.run!r}: {error}. What had "
-                    "finished is kept; the same command with --extend-run runs the rest."
+                    f"The Dask scheduler is gone or dropped the run {self._location.run!r}: {error}. What "
+                    "had finished is kept; the same command with --extend-run runs the rest."
                 ) from error
         self._in_flight.popleft()
 
@@ -194,6 +196,11 @@ class _DaskRun:
         for futures in self._in_flight:
             self._client.cancel(futures)
         self._in_flight.clear()
+
+    def _stop_workers(self, wait: bool) -> None:
+        from .worker_plugin import stop_on_worker
+
+        self._client.run(stop_on_worker, self._location.plan_id, wait, on_error="ignore")
 
     def _drain(self, close: bool) -> dict[str, Any]:
         from .scheduler_plugin import drain_on_scheduler
@@ -207,13 +214,13 @@ class _DaskRun:
         if state["recording_error"] or state["hook_errors"]:
             raise ButlerDaskError(
                 f"Outputs of run {self._location.run!r} could not all be recorded: "
-                f"{state['recording_error'] or state['hook_errors'][0]}. The files are kept; the same command with "
-                "--extend-run records them."
+                f"{state['recording_error'] or state['hook_errors'][0]}. The files are kept; the same "
+                "command with --extend-run records them."
             )
         failures = [QuantumFailure(*f) for f in state["failures"]]
         return RunEnd(state["counts"], failures, state["adopted"], self._stopped)
 
-    def _heard(self, event: tuple[float, Any]) -> None:
+    async def _heard(self, event: tuple[float, Any]) -> None:
         """Take an event of the scheduler plugin; runs on the client's event loop."""
         from .scheduler_plugin import progress_of_message
 
@@ -221,7 +228,7 @@ class _DaskRun:
         if "stop" in message:
             self._stopped = self._stopped or str(message["stop"])
             for futures in list(self._in_flight):
-                self._client.cancel(futures, asynchronous=True)
+                await self._client.cancel(futures, asynchronous=True)
         elif self._progress is not None:
             self._progress(progress_of_message(message))
 
@@ -230,6 +237,10 @@ def _log_levels() -> dict[str, int]:
     """Return the levels that are set in this process, for the workers to take over."""
     levels = {"": logging.getLogger().level}
     for name, logger in list(logging.root.manager.loggerDict.items()):
-        if isinstance(logger, logging.Logger) and logger.level and not name.startswith(("distributed", "dask")):
+        if (
+            isinstance(logger, logging.Logger)
+            and logger.level
+            and not name.startswith(("distributed", "dask"))
+        ):
             levels[name] = logger.level
     return levels

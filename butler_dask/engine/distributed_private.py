@@ -5,7 +5,7 @@ Written against distributed 2026.8. When Dask moves one, `tests/test_scheduler_p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def take_task_metadata(scheduler: Scheduler, key: Key, metadata: dict[str, Any] 
 def rows_of_task(scheduler: Scheduler, key: Key) -> tuple[int, ...]:
     """Return the quanta of a Dask task: the second argument of its `run_cluster`."""
     task = scheduler.tasks.get(key)
-    arguments = getattr(getattr(task, "run_spec", None), "args", ())
+    arguments: Sequence[Any] = getattr(getattr(task, "run_spec", None), "args", ())
     return tuple(arguments[1]) if len(arguments) > 1 else ()
 
 

@@ -1,19 +1,22 @@
 """run_graph: runs a quantum graph, by whatever executor.
 
-The same Dask tasks run under ``sync`` (one thread, this one), ``threads``, ``processes`` (a Dask cluster of this
-machine) and ``dask`` (a cluster that is there). Whatever ends the run (success, failure, Ctrl-C), what finished
-is recorded before `run_graph` returns or raises; whatever is killed, journals let the next run record it.
+The same Dask tasks run under ``sync`` (one thread, this one), ``threads``, ``processes`` (a Dask cluster
+of this machine) and ``dask`` (a cluster that is there). Whatever ends the run (success, failure, Ctrl-C),
+what finished is recorded before `run_graph` returns or raises; whatever is killed, journals let the next
+run record it.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ..errors import ButlerDaskError, ButlerUserError, did_you_mean
 from ..graph.graph_file import write_graph
 from .dask_graph import WINDOW_TASKS, Clustering, DaskGraph
+from .earlier_outputs import clear_earlier_outputs
 from .journal import plan_path
 from .local_run import run_locally
 from .recovery import forget_plan, recover_plan
@@ -57,9 +60,9 @@ def run_graph(
     butler : `Butler`
         A writeable butler of the repository.
     executor : `str`, optional
-        ``sync``: in this thread; ``threads``: ``jobs`` threads of this process; ``processes``: ``jobs`` worker
-        processes of this machine; ``dask``: a Dask cluster that is there. By default ``dask`` with an address
-        or client, else ``threads`` for one job and ``processes`` for more.
+        ``sync``: in this thread; ``threads``: ``jobs`` threads of this process; ``processes``: ``jobs``
+        worker processes of this machine; ``dask``: a Dask cluster that is there. By default ``dask`` with
+        an address or client, else ``threads`` for one job and ``processes`` for more.
     jobs : `int`
         How many quanta at once.
     address : `str`, optional
@@ -97,7 +100,12 @@ def run_graph(
     chosen = choose_executor(executor, jobs, address, client)
     settings = settings or RunSettings()
     dask_graph = DaskGraph(graph, cluster)
+    clobber = bool(graph.metadata.get("clobber"))
+    if clobber:
+        # What is being done again must not be taken over.
+        settings = replace(settings, adopt_foreign=False)
     began = time.monotonic()
+    clear_earlier_outputs(butler, graph, clobber=clobber)
     path = plan_path(butler.root, graph.run, graph.plan_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_graph(graph, path)
@@ -151,7 +159,7 @@ def choose_executor(
         raise ButlerUserError("Executor 'dask' needs the address of a scheduler or a scheduler file.")
     if executor != "dask" and there:
         raise ButlerUserError(f"Executor {executor!r} does not go with the address of a Dask cluster.")
-    return cast(Executor, executor)
+    return executor
 
 
 def _recover(butler: Butler, graph: QuantumGraph) -> None:

@@ -1,7 +1,7 @@
 """What is written once a run, before anything runs: RUN and chain, configs, package versions, init-outputs.
 
-An interrupted run thus leaves the collections and provenance it would leave if it had ended well. A run is one
-configuration: what is there is compared, not replaced.
+An interrupted run thus leaves the collections and provenance it would leave if it had ended well. A run is
+one configuration: what is there is compared, not replaced.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ COMPARED_PACKAGES = (
     "lsst-pex-config",
     "lsst-sphgeom",
 )
-"""Packages whose versions must not change within a run: those that make pixels and configurations. All installed
-ones are recorded."""
+"""Packages whose versions must not change within a run: those that make pixels and configurations. All
+installed ones are recorded."""
 
 
 def write_init_outputs(
@@ -94,9 +94,13 @@ def write_init_outputs(
         name = item.ref.datasetType.name
         if name in there or (item.connection == PACKAGES_CONNECTION and not save_versions):
             continue
-        value = package_versions() if item.connection == PACKAGES_CONNECTION else tasks[item.label].value(item)
+        value = (
+            package_versions() if item.connection == PACKAGES_CONNECTION else tasks[item.label].value(item)
+        )
         file: FileRecord = butler.datastore.put(value, item.ref)
-        batches.append((DatasetTable.from_refs(item.ref.datasetType, [item.ref]), FileTable.from_records([file])))
+        batches.append(
+            (DatasetTable.from_refs(item.ref.datasetType, [item.ref]), FileTable.from_records([file]))
+        )
     if batches:
         registry.record_outputs(batches)
     return graph
@@ -143,8 +147,8 @@ def _compare(butler: Butler, run: str, configs: Mapping[str, Any], save_versions
         recorded = datastore.get(file, found[name][0])
         if not config.compare(recorded, shortcut=False, output=_tell_inequality):
             raise RunConfigMismatchError(
-                f"Config does not match existing task config {name!r} in butler; tasks configurations must be "
-                "consistent within the same run collection"
+                f"Config does not match existing task config {name!r} in butler; tasks configurations must "
+                "be consistent within the same run collection"
             )
     if "packages" in found:
         (file,) = registry.files_of(found["packages"])
@@ -161,7 +165,8 @@ def _is_run(butler: Butler, name: str) -> bool:
 
 
 def _tell_inequality(text: str) -> None:
-    _LOG.critical("Comparing configuration: %s", re.sub(r"^(\w+ in )config\.", r"\1", text))
+    """Log an inequality of configurations as the tutorial has it: ``Inequality in doDark: False != True``."""
+    _LOG.critical("Comparing configuration: Inequality in %s", text.removeprefix("config."))
 
 
 def _compare_packages(recorded: Mapping[str, str], run: str) -> None:
@@ -173,8 +178,8 @@ def _compare_packages(recorded: Mapping[str, str], run: str) -> None:
     if counted:
         shown = "; ".join(f"{n}: {differing[n][0]} -> {differing[n][1]}" for n in counted)
         raise RunConfigMismatchError(
-            f"Package versions differ from those recorded in run {run!r} ({shown}). Start a new run (leave out "
-            "--extend-run), or pass --no-versions if the change does not matter."
+            f"Package versions differ from those recorded in run {run!r} ({shown}). Start a new run (leave "
+            "out --extend-run), or pass --no-versions if the change does not matter."
         )
 
 
@@ -204,8 +209,8 @@ class _Construction:
         except AttributeError:
             raise InitInputMissingError(
                 f"Task {self._columns.label!r} ({self._columns.task_class_name}) has no attribute "
-                f"{item.connection!r}, which its init-output {item.ref.datasetType.name!r} is read from; set it in "
-                "__init__."
+                f"{item.connection!r}, which its init-output {item.ref.datasetType.name!r} is read from; set "
+                "it in __init__."
             ) from None
 
     def _init_inputs(self) -> dict[str, Any]:
@@ -217,7 +222,7 @@ class _Construction:
         }
 
 
-# -- package versions -------------------------------------------------------------------------------------------
+# -- package versions
 
 _INFO_DIRECTORY = re.compile(r"(?P<name>.+?)-(?P<version>\d[^-]*)(-.*)?\.(dist|egg)-info")
 
@@ -246,4 +251,3 @@ def _installed(path: Iterable[str]) -> Mapping[str, str]:
                 versions.setdefault(re.sub(r"[-_.]+", "-", match["name"]).lower(), match["version"])
     versions["python"] = ".".join(map(str, sys.version_info[:3]))
     return dict(sorted(versions.items()))
-

@@ -111,7 +111,7 @@ def single_threaded_algebra() -> Iterator[None]:
         yield  # the limit is the process's; it is not ours to change from a thread
         return
     try:
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
     except ImportError:
         yield
         return

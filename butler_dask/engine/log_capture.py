@@ -1,8 +1,8 @@
 """LogCapture: the log lines of each quantum, kept apart while they also go where the process sends them.
 
-One handler stands first on the root logger. Threads that run a quantum have a list of their own; other threads'
-lines pass by. It also puts the quantum's label and data ID on the record (``record.quantum``), which long log
-formats print.
+One handler stands first on the root logger. Threads that run a quantum have a list of their own; other
+threads' lines pass by. It also puts the quantum's label and data ID on the record (``record.quantum``),
+which long log formats print.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""OpenPlan: what a process holds while it runs quanta of a graph, and `run_cluster`, the body of every Dask task.
+"""OpenPlan: what a process holds while it runs quanta, and `run_cluster`, the body of every Dask task.
 
-Tasks name their plan by its id; each process opens a plan once (a worker by `ButlerWorkerPlugin`, a local run by
-`execution`). The same function runs under ``sync``, ``threads`` and on a cluster; only the `Reporter` differs.
+Tasks name their plan by its id; each process opens a plan once (a worker by `ButlerWorkerPlugin`, a local
+run by `execution`). The same function runs under ``sync``, ``threads`` and on a cluster; only the
+`Reporter` differs.
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ class OpenPlan:
         self.graph, self.runner, self.reporter, self.journal = graph, runner, reporter, journal
         self.stopping = threading.Event()
         """Set when no further quantum is to be started."""
+        self.n_running = 0
+        """Number of Dask tasks this process is at."""
+        self._lock = threading.Lock()
 
     def run(self, rows: Sequence[int], tokens: Iterable[Token]) -> Token:
         """Run the quanta of one Dask task in order.
@@ -74,6 +78,15 @@ class OpenPlan:
         token : `Token`
             For the tasks that wait for this one.
         """
+        with self._lock:
+            self.n_running += 1
+        try:
+            return self._run(rows, tokens)
+        finally:
+            with self._lock:
+                self.n_running -= 1
+
+    def _run(self, rows: Sequence[int], tokens: Iterable[Token]) -> Token:
         unusable: set[int] = set()
         doubtful: set[int] = set()
         for failed, partial in tokens:
@@ -116,6 +129,11 @@ def keep_open(plan: OpenPlan) -> None:
     _open[plan.graph.plan_id] = plan
 
 
+def find_open(plan_id: str) -> OpenPlan | None:
+    """Return a plan that is open in this process, or `None`."""
+    return _open.get(plan_id)
+
+
 def let_go(plan_id: str) -> None:
     """Close a plan, if it is open in this process."""
     plan = _open.pop(plan_id, None)
@@ -150,10 +168,9 @@ def run_cluster(plan_id: str, rows: tuple[int, ...], *tokens: Token) -> Token:
     ButlerDaskError
         If the plan is not open here.
     """
-    try:
-        plan = _open[plan_id]
-    except KeyError:
+    plan = find_open(plan_id)
+    if plan is None:
         raise ButlerDaskError(
             f"Plan {plan_id} is not open in this process; its worker plugin was not set up or is gone."
-        ) from None
+        )
     return plan.run(rows, tokens)

@@ -1,8 +1,8 @@
 """Recorder: the one thread that writes a run to the registry.
 
 Whoever hears from quanta (a Dask hook on the scheduler's event loop, a thread that just ran one) only puts an
-event in a queue. This thread feeds the ledger and commits what it says in batches: 500 quanta or a quarter of a
-second, whichever comes first (a commit per quantum costs 15 to 200 times more).
+event in a queue. This thread feeds the ledger and commits what it says in batches: 500 quanta or a quarter
+of a second, whichever comes first (a commit per quantum costs 15 to 200 times more).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Progress:
     Parameters
     ----------
     counts : mapping of `str` to mapping of `str` to `int`
-        By task label, the number of quanta that are ``waiting``, ``running``, ``success`` (``no_work`` of them
-        had nothing to do), ``failure`` and ``blocked``, and their ``total``.
+        By task label, the number of quanta that are ``waiting``, ``running``, ``success`` (``no_work`` of
+        them had nothing to do), ``failure`` and ``blocked``, and their ``total``.
     failures : `tuple` [`QuantumFailure`, ...]
         Those since the last progress.
     elapsed_s : `float`
@@ -168,7 +168,7 @@ class Recorder:
         counts = {task.label: _state_counts(row) for task, row in tasks if len(task)}
         return Progress(counts, tuple(ledger.failures), time.monotonic() - self._began, finished)
 
-    # -- the thread -------------------------------------------------------------------------------------------
+    # -- the thread
 
     def _run(self) -> None:
         deadline = 0.0
@@ -227,9 +227,11 @@ class Recorder:
         reports, self._pending = self._pending, []
         try:
             write_reports(self._registry, self.graph, reports)
-        except Exception as error:  # noqa: BLE001 -- kept for drain(), which raises it where the run is waited for
+        except Exception as error:
             self._error = error
-            _LOG.error("Outputs cannot be recorded: %s. Files and journals stay; rerun to record them.", error)
+            _LOG.error(
+                "Outputs cannot be recorded: %s. Files and journals stay; rerun to record them.", error
+            )
             self._stop(f"outputs cannot be recorded: {error}")
         else:
             self.transactions += 1

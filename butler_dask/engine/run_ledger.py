@@ -1,8 +1,8 @@
 """RunLedger: the bookkeeping of a run. Events go in, instructions come out; it does nothing itself.
 
 No clock, thread, file or event loop is in here, so every rule (what is recorded, who is blocked, when a run
-stops, which quantum a dead worker is blamed on) is tested with plain values. Shells feed it: `Recorder` in the
-process that writes the registry, `ButlerSchedulerPlugin` on a cluster.
+stops, which quantum a dead worker is blamed on) is tested with plain values. Shells feed it: `Recorder` in
+the process that writes the registry, `ButlerSchedulerPlugin` on a cluster.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class QuantumState(enum.IntEnum):
         return self >= QuantumState.SUCCEEDED
 
 
-# -- events -----------------------------------------------------------------------------------------------------
+# -- events
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class QuantumGivenUp:
 
 Event: TypeAlias = QuantumStarted | QuantumReport | QuantumGivenUp
 
-# -- instructions -----------------------------------------------------------------------------------------------
+# -- instructions
 
 
 @dataclass(frozen=True, slots=True)

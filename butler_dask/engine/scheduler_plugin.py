@@ -1,9 +1,9 @@
 """ButlerSchedulerPlugin: hears from quanta on Dask's scheduler and hands on to the recorder.
 
-Hooks run on the scheduler's event loop, so they only put events in a queue; the recorder's thread does the rest.
-Successes and failures arrive with the completion of a Dask task, as its metadata; starts arrive as events. When
-a worker dies the plugin takes Dask's blame back from the tasks that were only queued on it, and fails the
-quantum that was running at its third strike.
+Hooks run on the scheduler's event loop, so they only put events in a queue; the recorder's thread does the
+rest. Successes and failures arrive with the completion of a Dask task, as its metadata; starts arrive as
+events. When a worker dies the plugin takes Dask's blame back from the tasks that were only queued on it,
+and fails the quantum that was running at its third strike.
 """
 
 from __future__ import annotations
@@ -88,13 +88,13 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
     def _drain(self) -> None:
         try:
             self.recorder.drain()
-        except Exception as error:  # noqa: BLE001 -- told to the client by state()
+        except Exception as error:
             _LOG.debug("drain: %r", error)
 
     def _close(self) -> None:
         try:
             self.recorder.close()
-        except Exception as error:  # noqa: BLE001 -- told to the client by state()
+        except Exception as error:
             _LOG.debug("close: %r", error)
         self._stack.close()
 
@@ -114,7 +114,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         """Write all that has arrived before the scheduler ends."""
         await asyncio.to_thread(self._close)
 
-    # -- hooks ------------------------------------------------------------------------------------------------
+    # -- hooks
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Take note of starts, and of workers that died."""
@@ -125,7 +125,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
                 self.recorder.put(QuantumStarted(row, worker))
             elif topic == "all" and isinstance(msg, dict) and msg.get("action") == "remove-worker":
                 self._worker_removed(msg["worker"], msg["processing-tasks"], msg["expected"])
-        except Exception as error:  # noqa: BLE001 -- Dask would swallow it
+        except Exception as error:
             self._hook_failed(error)
 
     def transition(
@@ -142,11 +142,11 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
                     self.recorder.put(report)
             else:
                 self._task_failed(key, kwargs)
-        except Exception as error:  # noqa: BLE001 -- Dask would swallow it
+        except Exception as error:
             self._hook_failed(error)
 
     def _task_failed(self, key: Key, details: Mapping[str, Any]) -> None:
-        """Fail the quantum a Dask task was at: its worker died once too often, or the engine itself failed."""
+        """Fail the quantum a Dask task was at: its worker died too often, or the engine itself failed."""
         rows = rows_of_task(self._scheduler, key)
         states = self.recorder.ledger.states
         running = [r for r in self._book.running(details.get("worker") or "") if r in rows]
@@ -156,8 +156,8 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
             kind = "KilledWorker"
             text = (
                 f"Its worker died {self._book.allowed} times while running it; the last was "
-                f"{details.get('worker')}. Likely causes: not enough memory (see peak memory of its siblings in "
-                "`pipetask report`), or a crash in compiled code."
+                f"{details.get('worker')}. Likely causes: not enough memory (see peak memory of its siblings "
+                "in `pipetask report`), or a crash in compiled code."
             )
         else:
             kind = text.split("(", 1)[0]
@@ -194,7 +194,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         _LOG.exception("Hook of butler_dask failed", exc_info=error)
         self.hook_errors.append(f"{type(error).__name__}: {error}")
 
-    # -- from the recorder's thread ----------------------------------------------------------------------------
+    # -- from the recorder's thread
 
     def _on_progress(self, progress: Progress) -> None:
         self._publish(progress_message(progress))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import signal
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -13,7 +15,7 @@ from distributed import WorkerPlugin
 
 from ..errors import RepositoryError
 from .distributed_private import add_to_task_metadata
-from .open_plan import OpenPlan, keep_open, let_go
+from .open_plan import OpenPlan, find_open, keep_open, let_go
 from .quantum_report import QuantumReport
 from .run_settings import RunSettings, open_runner
 
@@ -43,6 +45,9 @@ class PlanLocation:
         How to run its quanta.
     log_levels : mapping of `str` to `int`
         Levels by logger name, as they are in the process that started the run.
+    own_workers : `bool`
+        Whether the workers were started for this run alone. A terminal sends Ctrl-C to them too; such workers
+        leave it to the client, which first records what they finished and then ends them.
     """
 
     root: str
@@ -52,6 +57,7 @@ class PlanLocation:
     datastore: FileDatastore
     settings: RunSettings
     log_levels: Mapping[str, int] = field(default_factory=dict)
+    own_workers: bool = False
 
     @property
     def topic(self) -> str:
@@ -107,6 +113,8 @@ class ButlerWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed shi
         from ..graph.graph_file import read_graph
 
         location = self.location
+        if location.own_workers and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         for name, level in location.log_levels.items():
             logging.getLogger(name or None).setLevel(level)
         try:
@@ -133,3 +141,21 @@ class ButlerWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed shi
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
         self._stack = ExitStack()
+
+
+async def stop_on_worker(plan_id: str, wait: bool) -> None:
+    """Start no further quantum of a plan on this worker; for ``Client.run``.
+
+    Parameters
+    ----------
+    plan_id : `str`
+        Which plan.
+    wait : `bool`
+        Whether to return only when the quanta it is at have ended.
+    """
+    plan = find_open(plan_id)
+    if plan is None:
+        return
+    plan.stopping.set()
+    while wait and plan.n_running:
+        await asyncio.sleep(0.02)

@@ -15,10 +15,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .detection import FootprintSet
 from .exposure import Exposure
+from .footprints import FootprintSet
 from .psf import Psf
-from .psf_images import position_terms, render, spline_coefficients
+from .psf_images import combine, position_terms, render, spline_coefficients
 from .stamps import DEFAULT_BAD_PLANES, SourceList, variance_slope
 
 
@@ -78,8 +78,7 @@ def _fit_peak(
     slope: float,
     x: float,
     y: float,
-    coefficients: NDArray[np.float64],
-    terms: NDArray[np.float64],
+    kernel: NDArray[np.float64],
     step: float,
     radius: float,
     move: bool,
@@ -88,7 +87,7 @@ def _fit_peak(
     h, w = residual.shape
     reach = int(np.ceil(radius)) + 1
     cx, cy = int(np.rint(x)), int(np.rint(y))
-    p, px, py = render(coefficients, terms, x - cx, y - cy, reach, step, True)
+    p, px, py = render(kernel, x - cx, y - cy, reach, step, True)
     num, den = 0.0, 0.0
     for i in range(2 * reach + 1):
         b = cy - reach + i
@@ -138,14 +137,13 @@ def _add_psf(
     flux: float,
     x: float,
     y: float,
-    coefficients: NDArray[np.float64],
-    terms: NDArray[np.float64],
+    kernel: NDArray[np.float64],
     step: float,
     half: int,
 ) -> None:
     h, w = image.shape
     cx, cy = int(np.rint(x)), int(np.rint(y))
-    p, _, _ = render(coefficients, terms, x - cx, y - cy, half, step, False)
+    p, _, _ = render(kernel, x - cx, y - cy, half, step, False)
     for i in range(2 * half + 1):
         b = cy - half + i
         if b < 0 or b >= h:
@@ -178,27 +176,30 @@ def _shares(
     h, w = image.shape
     flux = np.zeros(n)
     x0, y0 = x.copy(), y.copy()
+    kernels = np.empty((n, coefficients.shape[1], coefficients.shape[2]))
+    for k in range(n):
+        kernels[k] = combine(coefficients, terms[k])
     residual = image.copy()
     radius = 2.0 * sigma
     for r in range(n_rounds):
         for k in range(n):
             if flux[k] > 0:
-                _add_psf(residual, flux[k], x[k], y[k], coefficients, terms[k], step, half)
+                _add_psf(residual, flux[k], x[k], y[k], kernels[k], step, half)
             f, nx, ny = _fit_peak(
-                residual, usable, variance, slope, x[k], y[k], coefficients, terms[k], step, radius, r > 0
+                residual, usable, variance, slope, x[k], y[k], kernels[k], step, radius, r > 0
             )
             # A peak that walks off is held where it was detected.
             if (nx - x0[k]) ** 2 + (ny - y0[k]) ** 2 <= 2.25:
                 x[k], y[k] = nx, ny
             flux[k] = f
             if f > 0:
-                _add_psf(residual, -f, x[k], y[k], coefficients, terms[k], step, half)
+                _add_psf(residual, -f, x[k], y[k], kernels[k], step, half)
     # Which peaks does the PSF explain, to within the noise and its own error?
     point = np.zeros(n, np.bool_)
     for k in range(n):
         reach = int(np.ceil(radius))
         cx, cy = int(np.rint(x[k])), int(np.rint(y[k]))
-        p, _, _ = render(coefficients, terms[k], x[k] - cx, y[k] - cy, reach, step, False)
+        p, _, _ = render(kernels[k], x[k] - cx, y[k] - cy, reach, step, False)
         chi2, count = 0.0, 0
         for i in range(2 * reach + 1):
             b = cy - reach + i
@@ -217,11 +218,11 @@ def _shares(
     others = np.zeros((h, w))
     for k in range(n):
         if point[k]:
-            _add_psf(others, flux[k], x[k], y[k], coefficients, terms[k], step, half)
+            _add_psf(others, flux[k], x[k], y[k], kernels[k], step, half)
     for k in range(n):
         if point[k]:
             one = np.zeros((h, w))
-            _add_psf(one, flux[k], x[k], y[k], coefficients, terms[k], step, half)
+            _add_psf(one, flux[k], x[k], y[k], kernels[k], step, half)
             for i in range(h):
                 for j in range(w):
                     if inside[i, j]:

@@ -8,6 +8,7 @@ the pixels stay marked.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numba
@@ -16,31 +17,34 @@ from numpy.typing import NDArray
 
 from .mask import Mask
 
+_CHUNK = 64
+"""Pixels looked at together: most have no bad one, and to ask that of 64 takes eight instructions."""
+
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _find_bad(mask: Any, bits: int) -> Any:
     height, width = mask.shape
-    n = 0
-    counts = np.zeros(height, np.int64)
-    for y in range(height):
-        any_set = 0
-        for x in range(width):
-            any_set |= mask[y, x]
-        if any_set & bits:
-            for x in range(width):
-                if mask[y, x] & bits:
-                    n += 1
-                    counts[y] += 1
-    found = np.empty((n, 2), np.int32)
+    found = np.empty((1024, 2), np.int32)
     n = 0
     for y in range(height):
-        if counts[y]:
-            for x in range(width):
-                if mask[y, x] & bits:
-                    found[n, 0] = y
-                    found[n, 1] = x
-                    n += 1
-    return found
+        row = mask[y]
+        for start in range(0, width, _CHUNK):
+            stop = min(start + _CHUNK, width)
+            chunk = row[start:stop]
+            any_set = 0
+            for k in range(chunk.size):
+                any_set |= chunk[k]
+            if any_set & bits:
+                if n + _CHUNK > found.shape[0]:
+                    larger = np.empty((2 * found.shape[0], 2), np.int32)
+                    larger[:n] = found[:n]
+                    found = larger
+                for k in range(chunk.size):
+                    if chunk[k] & bits:
+                        found[n, 0] = y
+                        found[n, 1] = start + k
+                        n += 1
+    return found[:n]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
@@ -108,6 +112,25 @@ def _fill(image: Any, variance: Any, mask: Any, found: Any, values: Any, noises:
         mask[y, x] |= bit
 
 
+def find_pixels(mask: Mask, planes: Iterable[str]) -> NDArray[np.int32]:
+    """Return where any of the planes is set.
+
+    Parameters
+    ----------
+    mask : `Mask`
+        Where to look.
+    planes : iterable of `str`
+        Plane names.
+
+    Returns
+    -------
+    pixels : `numpy.ndarray`, shape (n, 2), int32
+        Row and column of each, row by row.
+    """
+    found: NDArray[np.int32] = _find_bad(mask.array, mask.bitmask(planes))
+    return found
+
+
 def interpolate_pixels(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],
@@ -116,6 +139,7 @@ def interpolate_pixels(
     *,
     reach: int = 32,
     fallback: float | None = None,
+    pixels: NDArray[np.int32] | None = None,
 ) -> int:
     """Interpolate over masked pixels in place.
 
@@ -132,6 +156,8 @@ def interpolate_pixels(
         How far neighbours are looked for [pixels].
     fallback : `float`, optional
         Value of pixels with no neighbour in reach; the median of the good pixels (sampled) when not given.
+    pixels : `numpy.ndarray`, shape (n, 2), int32, optional
+        What `find_pixels` returned for ``planes``, where it is known already.
 
     Returns
     -------
@@ -139,7 +165,7 @@ def interpolate_pixels(
         Pixels changed.
     """
     bits = mask.bitmask(planes)
-    found = _find_bad(mask.array, bits)
+    found = find_pixels(mask, planes) if pixels is None else pixels
     if len(found) == 0:
         return 0
     noise = 0.0
@@ -153,28 +179,14 @@ def interpolate_pixels(
     return len(found)
 
 
-def count_masked(mask: Mask, planes: tuple[str, ...]) -> int:
-    """Return how many pixels have any of the planes set."""
-    return len(_find_bad(mask.array, mask.bitmask(planes)))
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _set_value(image: Any, mask: Any, bits: int, value: float) -> int:
-    n = 0
-    height, width = mask.shape
-    for y in range(height):
-        any_set = 0
-        for x in range(width):
-            any_set |= mask[y, x]
-        if any_set & bits:
-            for x in range(width):
-                if mask[y, x] & bits:
-                    image[y, x] = value
-                    n += 1
-    return n
-
-
-def fill_pixels(image: NDArray[np.float32], mask: Mask, planes: tuple[str, ...], value: float) -> int:
+def fill_pixels(
+    image: NDArray[np.float32],
+    mask: Mask,
+    planes: tuple[str, ...],
+    value: float,
+    *,
+    pixels: NDArray[np.int32] | None = None,
+) -> int:
     """Set masked pixels to one value in place and return how many there are.
 
     Parameters
@@ -187,5 +199,12 @@ def fill_pixels(image: NDArray[np.float32], mask: Mask, planes: tuple[str, ...],
         By which planes.
     value : `float`
         New value.
+    pixels : `numpy.ndarray`, shape (n, 2), int32, optional
+        What `find_pixels` returned for these planes, among others maybe.
     """
-    return int(_set_value(image, mask.array, mask.bitmask(planes), np.float32(value)))
+    if pixels is None:
+        pixels = find_pixels(mask, planes)
+    y, x = pixels[:, 0], pixels[:, 1]
+    chosen = (mask.array[y, x] & mask.bitmask(planes)) != 0
+    image[y[chosen], x[chosen]] = value
+    return int(np.count_nonzero(chosen))

@@ -144,7 +144,7 @@ def match_pattern(
     Returns
     -------
     match : `Match` or `None`
-        None when no offset is significantly more frequent than chance (4 sigma), or too few pairs remain.
+        None when no offset is more frequent than chance allows for all places tried, or too few pairs remain.
     """
     if len(x) < min_matches or len(reference_x) < min_matches:
         return None
@@ -167,7 +167,7 @@ def match_pattern(
     # Steps small enough that the far corner moves by half a bin.
     rotation_step = np.degrees(bin_size / max(extent, bin_size))
     n_steps = int(np.ceil(max_rotation_deg / rotation_step))
-    best = (0.0, 0.0, 0.0, 0.0, -np.inf, 1.0, 1.0)
+    best = (1.0, 0.0, 0.0, 0.0, -np.inf, 1.0, 1.0)
     for k in sorted(range(-n_steps, n_steps + 1), key=abs):
         angle = np.radians(k * rotation_step)
         c, s = np.cos(angle), np.sin(angle)
@@ -177,8 +177,10 @@ def match_pattern(
         score = (votes - expected) / np.sqrt(expected + 1.0)
         if score > best[4]:
             best = (c, s, dx, dy, score, votes, expected)
-    c, s, dx, dy, score, votes, expected = best
-    if score < 4.0 and votes < 0.5 * min(len(top), len(reference_top)):
+    c, s, dx, dy, _, votes, expected = best
+    n_trials = (2 * n_steps + 1) * (2 * max_offset / bin_size) ** 2
+    # Near the middle of the histogram chance pairs are up to twice as frequent as on average.
+    if _chance(votes, 2.0 * expected) * n_trials > 1e-2 and votes < 0.7 * min(len(top), len(reference_top)):
         return None
     affine = np.array([[c, -s, cx + dx - c * cx + s * cy], [s, c, cy + dy - s * cx - c * cy]])
     rows = references = np.zeros(0, np.int64)
@@ -201,7 +203,20 @@ def match_pattern(
     rows, references, distance = match_nearest(x, y, tx, ty, final_radius)
     if len(rows) < min_matches:
         return None
+    # Unrelated catalogues have some pairs too, and the fit has chosen the best of many places to look.
+    on_image = (tx > x.min()) & (tx < x.max()) & (ty > y.min()) & (ty < y.max())
+    density = on_image.sum() / max(float(np.ptp(x) * np.ptp(y)), 1.0)
+    by_chance = len(x) * density * np.pi * final_radius**2
+    if _chance(len(rows), by_chance) * n_trials > 1e-3 and len(rows) < 0.5 * min(len(x), int(on_image.sum())):
+        return None
     return Match(rows, references, distance, affine, votes, expected)
+
+
+def _chance(count: float, expected: float) -> float:
+    """Return the probability of at least so many Poisson events."""
+    from scipy.special import gammainc
+
+    return float(gammainc(max(count, 1e-9), expected)) if expected > 0 else 0.0
 
 
 def _apply(

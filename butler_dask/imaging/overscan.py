@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -88,19 +89,58 @@ def row_levels(
 
 def _clipped(values: NDArray[np.float32], clip_sigma: float) -> tuple[NDArray[np.float32], float]:
     """Mean of each row without what lies beyond ``clip_sigma`` of its median, and the pixels' sigma."""
-    median = np.median(values, axis=1, keepdims=True)
-    residual = values - median
+    means = np.empty(len(values), dtype=np.float32)
+    residual = np.empty_like(values)
+    _row_medians(values, means, residual)
     absolute = np.abs(residual)
     # The median of |residual| is quantised for integer pixels, so the width is taken from the inner 90 %:
     # a normal distribution cut at its 90 % quantile has 0.787 of its sigma.
-    limit = np.quantile(absolute, 0.9)
+    limit = np.partition(absolute, int(0.9 * (absolute.size - 1)), axis=None)[int(0.9 * (absolute.size - 1))]
     inner = float(np.sqrt(np.mean(residual[absolute <= limit] ** 2))) / 0.787
-    good = absolute <= clip_sigma * max(inner, 0.3)
-    count = np.maximum(good.sum(axis=1), 1)
-    means = median[:, 0] + np.sum(residual * good, axis=1) / count
-    spread = (values - means[:, None]) ** 2 * good
-    freedom = max(int(count.sum()) - len(values), 1)
-    return means.astype(np.float32), float(np.sqrt(spread.sum(dtype=np.float64) / freedom))
+    sigma = _clip_rows(values, residual, np.float32(clip_sigma * max(inner, 0.3)), means)
+    return means, float(sigma)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _row_medians(values: Any, medians: Any, residual: Any) -> None:
+    n_rows, n = values.shape
+    line = np.empty(n, np.float32)
+    for y in range(n_rows):
+        if n <= 64:
+            for k in range(n):  # insertion sort: a few dozen values at most
+                v = values[y, k]
+                j = k - 1
+                while j >= 0 and line[j] > v:
+                    line[j + 1] = line[j]
+                    j -= 1
+                line[j + 1] = v
+        else:
+            line[:] = np.sort(values[y])
+        medians[y] = np.float32(0.5) * (line[(n - 1) // 2] + line[n // 2])
+        for k in range(n):
+            residual[y, k] = values[y, k] - medians[y]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _clip_rows(values: Any, residual: Any, limit: float, means: Any) -> Any:
+    """Replace each row's median by the mean of what is within the limit of it; return the pixels' sigma."""
+    n_rows, n = values.shape
+    square = 0.0
+    freedom = 0
+    for y in range(n_rows):
+        total = 0.0
+        count = 0
+        for k in range(n):
+            if abs(residual[y, k]) <= limit:
+                total += residual[y, k]
+                count += 1
+        shift = total / max(count, 1)
+        for k in range(n):
+            if abs(residual[y, k]) <= limit:
+                square += (residual[y, k] - shift) ** 2
+        freedom += max(count - 1, 0)
+        means[y] += shift
+    return np.sqrt(square / max(freedom, 1))
 
 
 def _shrunk(rows: NDArray[np.float32], noise_variance: float, half_window: int = 25) -> NDArray[np.float32]:

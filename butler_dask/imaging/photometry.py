@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .psf import Psf
-from .psf_images import position_terms, render, spline_coefficients
+from .psf_images import combine, position_terms, render, spline_coefficients
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ def _fit(
     half = size // 2
     for s in range(n):
         dx, dy = start_dx[s], start_dy[s]
+        kernel = combine(coefficients, terms[s])
         flux = 0.0
         sky = sky_variance[s]
         found = fixed[s]
@@ -84,7 +85,7 @@ def _fit(
                 # with every step would keep the fit from settling.
                 if iteration < 3:
                     circle_x, circle_y = dx, dy
-                p, px, py = render(coefficients, terms[s], dx, dy, reach, step, True)
+                p, px, py = render(kernel, dx, dy, reach, step, True)
                 m = 2 * reach + 1
                 if iteration == 0:
                     num, den = 0.0, 0.0
@@ -151,7 +152,7 @@ def _fit(
                     break
             if not found:
                 dx, dy = start_dx[s], start_dy[s]
-        p, _, _ = render(coefficients, terms[s], dx, dy, half, step, False)
+        p, _, _ = render(kernel, dx, dy, half, step, False)
         total = p.sum()
         if total > 0:
             p /= total

@@ -77,9 +77,29 @@ def _taps(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def combine(coefficients: NDArray[np.float64], terms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the spline coefficients of the kernel at one position.
+
+    Parameters
+    ----------
+    coefficients : `numpy.ndarray`, shape (n_terms, size + 6, size + 6)
+        Of `spline_coefficients`.
+    terms : `numpy.ndarray`, shape (n_terms,)
+        Of `position_terms`.
+    """
+    size = coefficients.shape[1]
+    kernel = np.zeros((size, size))
+    for t in range(terms.size):
+        w = terms[t]
+        for i in range(size):
+            for j in range(size):
+                kernel[i, j] += w * coefficients[t, i, j]
+    return kernel
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def render(
-    coefficients: NDArray[np.float64],
-    terms: NDArray[np.float64],
+    kernel: NDArray[np.float64],
     dx: float,
     dy: float,
     half: int,
@@ -90,10 +110,8 @@ def render(
 
     Parameters
     ----------
-    coefficients : `numpy.ndarray`, shape (n_terms, size + 6, size + 6)
-        Of `spline_coefficients`.
-    terms : `numpy.ndarray`, shape (n_terms,)
-        Of `position_terms`.
+    kernel : `numpy.ndarray`, shape (size + 6, size + 6)
+        Of `combine`.
     dx, dy : `float`
         Displacement from the middle pixel [pixels].
     half : `int`
@@ -106,21 +124,15 @@ def render(
     Returns
     -------
     image, by_dx, by_dy : `numpy.ndarray`, shape (2 half + 1, 2 half + 1)
-        Not normalised; see `normalisation`.
+        Not normalised.
     """
-    size = coefficients.shape[1]
+    size = kernel.shape[0]
     n = 2 * half + 1
-    kernel = np.zeros((size, size))
-    for t in range(terms.size):
-        w = terms[t]
-        for i in range(size):
-            for j in range(size):
-                kernel[i, j] += w * coefficients[t, i, j]
     jx, wx, sx = _taps(dx, n, half, step, size - 6)
     iy, wy, sy = _taps(dy, n, half, step, size - 6)
     rows = np.empty((size, n))
     rows_slope = np.empty((size if gradient else 0, n))
-    for i in range(size):
+    for i in range(iy.min(), min(iy.max() + 4, size)):
         for j in range(n):
             b = jx[j]
             rows[i, j] = (
@@ -176,7 +188,7 @@ def _render_all(
     n = 2 * half + 1
     images = np.empty((dx.size, n, n), np.float32)
     for i in range(dx.size):
-        image, _, _ = render(coefficients, terms[i], dx[i], dy[i], half, step, False)
+        image, _, _ = render(combine(coefficients, terms[i]), dx[i], dy[i], half, step, False)
         total = image.sum()
         images[i] = image / total if total != 0 else image
     return images

@@ -20,7 +20,7 @@ from scipy.ndimage import spline_filter1d
 from .exposure import Exposure
 from .photometry import fit_psfs
 from .psf import Psf, polynomial_terms
-from .psf_images import psf_images, render
+from .psf_images import combine, position_terms, psf_images, render, spline_coefficients
 from .shapes import windowed_centroids
 from .stamps import SourceList, cut_stamps, sky_variances, variance_slope
 
@@ -50,10 +50,9 @@ def _shift_all(
 ) -> NDArray[np.float64]:
     n = coefficients.shape[0]
     size = coefficients.shape[1] - 6
-    one = np.ones(1)
     result = np.empty((n, size, size))
     for k in range(n):
-        image, _, _ = render(coefficients[k : k + 1], one, dx[k], dy[k], size // 2, 1.0, False)
+        image, _, _ = render(coefficients[k], dx[k], dy[k], size // 2, 1.0, False)
         result[k] = image
     return result
 
@@ -94,7 +93,30 @@ def _upsampled(
     return result
 
 
-def choose_degree(n_stars: int, wanted: int, stars_per_term: float = 4.0) -> int:
+def refined(kernels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return kernels sampled twice as finely, by trigonometric interpolation.
+
+    A resolved PSF has no power beyond the detector's own sampling, so nothing is invented; and a cubic spline
+    through the finer samples is exact where one through the coarser ones errs by a thousandth.
+
+    Parameters
+    ----------
+    kernels : `numpy.ndarray`, shape (n, size, size)
+        Odd size.
+
+    Returns
+    -------
+    kernels : `numpy.ndarray`, shape (n, 2 size - 1, 2 size - 1)
+    """
+    size = kernels.shape[1]
+    t = np.pi * (np.arange(2 * size - 1)[:, np.newaxis] / 2 - np.arange(size)[np.newaxis, :])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weights = np.where(np.abs(np.sin(t / size)) < 1e-9, 1.0, np.sin(t) / (size * np.sin(t / size)))
+    result: NDArray[np.float64] = weights @ kernels @ weights.T
+    return result
+
+
+def choose_degree(n_stars: int, wanted: int, stars_per_term: float = 3.0) -> int:
     """Return the highest polynomial degree, up to the wanted one, that so many stars can support."""
     degree = wanted
     while degree > 0 and n_stars < stars_per_term * (degree + 1) * (degree + 2) / 2:
@@ -148,8 +170,9 @@ def fit_psf_model(
     ny, nx = exposure.shape
     half = size // 2
     center, scale = ((nx - 1) / 2, (ny - 1) / 2), (nx / 2, ny / 2)
-    # Finer sampling where the detector's own does not resolve the PSF.
-    step = 1.0 if sigma_pixels >= 1.2 else 0.5
+    # A PSF that the detector resolves is fitted at its own sampling, an unresolved one at half of it.
+    resolved = sigma_pixels >= 1.2
+    step = 1.0 if resolved else 0.5
     kernel_size = 2 * int(half / step) + 1
     stamps = cut_stamps(exposure, labels, stars, half)
     slope = variance_slope(exposure, labels)
@@ -160,8 +183,8 @@ def fit_psf_model(
         raise ValueError(f"None of {n} PSF stars has a clean centre")
     start_dx, start_dy = stars.x - stamps.x0, stars.y - stamps.y0
     win_dx, win_dy = windowed_centroids(stamps.data, stamps.good, start_dx, start_dy, sigma_pixels)
-    psf = Psf.gaussian(sigma_pixels / step, kernel_size)
-    psf = Psf(psf.coefficients, 0, center, scale, step)
+    kernels = Psf.gaussian(sigma_pixels / step, kernel_size).coefficients
+    psf = Psf(refined(kernels) if resolved else kernels, 0, center, scale, 0.5)
     chi2 = np.full(n, np.nan)
     hole = stamps.good == 0
     keep_pixel = np.ones(stamps.data.shape, bool)
@@ -197,16 +220,17 @@ def fit_psf_model(
             (stamps.y0 + dy - center[1])[used] / scale[1],
             psf.degree,
         )
-        present = np.tensordot(terms_of.T, psf.coefficients, axes=1)
+        present = np.tensordot(terms_of.T, kernels, axes=1)
         # The model sums to 1 over detector pixels, not over the finer samples.
         present /= present.sum(axis=(1, 2), keepdims=True) * step**2
         target = present + on_grid
         weight = _weights(flux[used], sky[used], slope, present)
-        coefficients = _fit_kernels(
+        kernels = _fit_kernels(
             target, weight, stamps.x0[used] + dx[used], stamps.y0[used] + dy[used], center, scale, this_degree
         )
-        coefficients = _smoothed_wings(coefficients, weight, sigma_pixels / step)
-        psf = Psf(coefficients / coefficients[0].sum(), this_degree, center, scale, step)
+        kernels = _smoothed_wings(kernels, weight, sigma_pixels / step)
+        kernels /= kernels[0].sum()
+        psf = Psf(refined(kernels) if resolved else kernels, this_degree, center, scale, 0.5)
     return PsfFit(psf, used, chi2)
 
 
@@ -220,13 +244,11 @@ def _render_at(
     half: int,
     rows: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    from .psf_images import position_terms, spline_coefficients
-
     coefficients = spline_coefficients(psf)
     images = []
     for k in np.flatnonzero(rows):
-        terms = position_terms(psf, x0[k] + dx[k], y0[k] + dy[k])[0]
-        image, _, _ = render(coefficients, terms, dx[k], dy[k], half, psf.step, False)
+        kernel = combine(coefficients, position_terms(psf, x0[k] + dx[k], y0[k] + dy[k])[0])
+        image, _, _ = render(kernel, dx[k], dy[k], half, psf.step, False)
         images.append(image / image.sum())
     return np.array(images)
 
@@ -313,10 +335,11 @@ def _fit_kernels(
     mean = (w * flat).sum(axis=0) / w.sum(axis=0)
     if degree == 0:
         return np.asarray(mean.reshape(1, size, size), np.float64)
-    matrix = np.einsum("ts,us,sp->ptu", terms, terms, w, optimize=True)
-    vector = np.einsum("ts,sp->pt", terms, w * flat, optimize=True)
-    # A kernel pixel does not change by more than about 30 % of its value across the detector.
-    prior = 1.0 / (0.3 * np.abs(mean) + 1e-6) ** 2
+    products = (terms[:, np.newaxis] * terms[np.newaxis]).reshape(n_terms * n_terms, -1)
+    matrix = np.ascontiguousarray((products @ w).T).reshape(-1, n_terms, n_terms)
+    vector = (terms @ (w * flat)).T
+    # A kernel pixel changes by about 20 % of its value across the detector.
+    prior = 1.0 / (0.2 * np.abs(mean) + 1e-6) ** 2
     for t in range(1, n_terms):
         matrix[:, t, t] += prior
     solution = np.linalg.solve(matrix, vector[:, :, np.newaxis])[:, :, 0]

@@ -122,6 +122,8 @@ class SimulatedSky:
         Number brighter than r = 22.5.
     faintest_mag : `float`
         Faintest r magnitude.
+    brightest_star_mag : `float`
+        Brightest r magnitude of a star; a star of 16.3 saturates in 30 s.
     """
 
     ra_deg: float
@@ -131,6 +133,7 @@ class SimulatedSky:
     stars_per_arcmin2: float = 3.0
     galaxies_per_arcmin2: float = 2.0
     faintest_mag: float = 26.0
+    brightest_star_mag: float = 14.0
 
     @cached_property
     def truth(self) -> Table:
@@ -141,8 +144,8 @@ class SimulatedSky:
 
         Notes
         -----
-        Counts rise as 10**(0.15 m) for stars of r = 14 and fainter, as 10**(0.35 m) for galaxies of r = 17
-        and fainter, the slopes seen at high galactic latitude.
+        Counts rise as 10**(0.15 m) for stars, as 10**(0.35 m) for galaxies of r = 17 and fainter, the slopes
+        seen at high galactic latitude.
         """
         from astropy.table import Table
 
@@ -150,7 +153,7 @@ class SimulatedSky:
         area = np.pi * (self.radius_deg * 60.0) ** 2
         columns: dict[str, list[NDArray[np.generic]]] = {}
         for is_star, density, slope, brightest in (
-            (True, self.stars_per_arcmin2, 0.15, 14.0),
+            (True, self.stars_per_arcmin2, 0.15, self.brightest_star_mag),
             (False, self.galaxies_per_arcmin2, 0.35, 17.0),
         ):
             count = rng.poisson(density * area * 10.0 ** (slope * (self.faintest_mag - 22.5)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,21 +31,37 @@ def clipped_median(
         Rounds.
     """
     values = np.sort(values, axis=None)  # once sorted, medians and clipping are look-ups
-    n = values.size
-    if n == 0:
+    if values.size == 0:
         return float("nan"), float("nan")
-    centre = 0.5 * (float(values[(n - 1) // 2]) + float(values[n // 2]))
-    sigma = 0.741 * float(values[(3 * n) // 4] - values[n // 4])
+    centre, sigma = _clip_sorted(values, clip_sigma, iterations)
+    return float(centre), float(sigma)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _clip_sorted(values: Any, clip_sigma: float, iterations: int) -> Any:
+    n = values.size
+    low, high = 0, n
+    centre = 0.5 * (np.float64(values[(n - 1) // 2]) + np.float64(values[n // 2]))
+    sigma = 0.741 * (np.float64(values[(3 * n) // 4]) - np.float64(values[n // 4]))
     for _ in range(iterations):
-        if not sigma > 0:
+        if not sigma > 0.0:
             break
-        low, high = np.searchsorted(values, [centre - clip_sigma * sigma, centre + clip_sigma * sigma])
-        if high - low < 2:
+        while low < high and values[low] < centre - clip_sigma * sigma:
+            low += 1
+        while high > low and values[high - 1] > centre + clip_sigma * sigma:
+            high -= 1
+        m = high - low
+        if m < 2:
             break
         kept = values[low:high]
-        m = kept.size
-        centre = 0.5 * (float(kept[(m - 1) // 2]) + float(kept[m // 2]))
-        sigma = float(kept.std(dtype=np.float64))
+        centre = 0.5 * (np.float64(kept[(m - 1) // 2]) + np.float64(kept[m // 2]))
+        total = 0.0
+        square = 0.0
+        for k in range(m):
+            difference = np.float64(kept[k]) - centre
+            total += difference
+            square += difference * difference
+        sigma = np.sqrt(max(square / m - (total / m) ** 2, 0.0))
     return centre, sigma
 
 
@@ -120,7 +138,7 @@ def measure_sky(
     )
 
 
-def sample_median(image: NDArray[np.float32], mask: Mask, *, n_pixels: int = 500_000) -> float:
+def sample_median(image: NDArray[np.float32], mask: Mask, *, n_pixels: int = 150_000) -> float:
     """Return the median of the good pixels, from a regular sample of about ``n_pixels``; NaN for none."""
     step = max(int(np.sqrt(image.size / n_pixels)), 1)
     good = (mask.array[::step, ::step] & mask.bitmask(SKY_MASK_PLANES)) == 0

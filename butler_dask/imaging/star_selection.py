@@ -105,8 +105,6 @@ def select_stars(
     expected = np.full(n, center)
     half_width = window
     for degree in (0, 1, 2, 2):
-        if len(near) < 8 * (degree + 1) * (degree + 2) // 2 and degree > 0:
-            break
         expected = _surface(x, y, log_sigma, near, degree)
         residual = log_sigma[near] - expected[near]
         # Galaxies only lie on the large side: the small side tells the stars' spread.
@@ -172,6 +170,9 @@ def _surface(
     scale = max(float(np.ptp(x[rows])), float(np.ptp(y[rows])), 1.0) / 2
     x0, y0 = float(np.mean(x[rows])), float(np.mean(y[rows]))
     terms = polynomial_terms((x - x0) / scale, (y - y0) / scale, degree)
-    coefficients, *_ = np.linalg.lstsq(terms[:, rows].T, values[rows], rcond=None)
+    # A PSF changes by a few per cent over a detector: with few stars that is what decides.
+    prior = np.concatenate([[0.0], np.full(len(terms) - 1, (0.01 / 0.04) ** 2)])
+    use = terms[:, rows]
+    coefficients = np.linalg.solve(use @ use.T + np.diag(prior), use @ values[rows])
     surface: NDArray[np.float64] = coefficients @ terms
     return surface

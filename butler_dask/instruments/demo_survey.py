@@ -4,8 +4,8 @@ Nothing here is special: a handful of raw files is simulated, and then the funct
 commands are called in the order a user would (create, register-instrument, write-curated-calibrations,
 register-skymap, ingest-raws, define-visits, certify-calibrations, ingest-reference-catalog, define-defaults).
 
-Sizes are a compromise: the full form has detectors of the real size but two of them only (two bands, four
-visits: 150 MB of raws), the small form six detectors of 1024 x 1024 pixels.
+Sizes are a compromise: the full form has detectors of the real size but two of them only (1.2 GB, most of it
+combined frames), the small form six detectors of 1024 x 1024 pixels (0.45 GB). Both have four visits.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..imaging.camera import Camera
-from ..imaging.defects import defects_table, mask_defects
-from ..imaging.detector import box_slices
-from ..imaging.exposure import Exposure, FilterLabel
 from ..imaging.simulated_detector import SimulatedDetector
 from ..imaging.simulated_exposure import Observation
 from ..imaging.simulated_sky import BANDS, SimulatedSky
 from ..imaging.skymap import SkyMap
-from ..imaging.visit_info import VisitInfo
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.timespan import Timespan
+from .demo_calibrations import (
+    COMBINED_FRAMES,
+    put_combined_frames,
+    put_defects,
+    put_unbounded_calibrations,
+)
+from .discrete_skymap import enclosing_circle
 from .instrument import Instrument, write_curated_calibrations
 from .raw_ingest import define_visits, detector_region, ingest_raws
 from .reference_catalog import ingest_reference_catalog
@@ -41,37 +43,11 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from ..butler import Butler
-    from ..vocabulary.dataset import DatasetRef
 
 log = logging.getLogger("butler.demo")
 
 SKYMAP_NAME = "discrete/ci_hsc"
 """Value of the ``skymap`` dimension."""
-
-CURATED_DATES = (
-    "1970-01-01T00:00:00",
-    "2013-01-31T00:00:00",
-    "2014-04-03T00:00:00",
-    "2014-06-01T00:00:00",
-    "2015-11-06T00:00:00",
-    "2016-04-01T00:00:00",
-    "2016-11-22T00:00:00",
-    "2016-12-23T00:00:00",
-)
-"""Dates from which a list of defects holds, until the next."""
-
-N_BIAS, N_DARK, N_FLAT = 20, 5, 10
-DARK_TIME_S, FLAT_ELECTRONS = 300.0, 30_000.0
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationEpoch:
-    """Combined frames of one date: run name, validity, and filters that have a flat."""
-
-    date: str
-    begin: str
-    end: str
-    filters: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,48 +60,26 @@ class DemoPlan:
         Name of a built-in camera.
     detectors : `tuple` [`int`, ...]
         Detectors with raws.
-    epochs : `tuple` [`CalibrationEpoch`, ...]
-        Combined frames.
     patch_inner_size, patch_border : `int`
         Of the sky map [pixels].
     stars_per_arcmin2, galaxies_per_arcmin2 : `float`
-        Brighter than r = 22.5.
+        Brighter than r = 22.5; the small form has more, so that a detector has stars enough for its PSF.
+    brightest_star_mag : `float`
+        Fewer saturated stars where detectors are small.
     """
 
     camera_file: str
     detectors: tuple[int, ...]
-    epochs: tuple[CalibrationEpoch, ...]
     patch_inner_size: int
     patch_border: int
     stars_per_arcmin2: float
     galaxies_per_arcmin2: float
+    brightest_star_mag: float
 
 
-FULL = DemoPlan(
-    "hsc",
-    (4, 5),
-    (
-        CalibrationEpoch("2013-06-17", "2013-01-31", "2013-09-01", ("HSC-R",)),
-        CalibrationEpoch("2013-11-03", "2013-09-01", "2014-07-01", ("HSC-I",)),
-    ),
-    1500,
-    100,
-    2.5,
-    1.6,
-)
+FULL = DemoPlan("hsc", (4, 5), 1500, 100, 2.5, 1.6, 14.0)
 
-SMALL = DemoPlan(
-    "hsc_small",
-    (4, 5, 6, 10, 11, 12),
-    (
-        CalibrationEpoch("2013-06-17", "2013-01-31", "2013-09-01", ("HSC-R", "HSC-I")),
-        CalibrationEpoch("2013-11-03", "2013-09-01", "2014-07-01", ("HSC-R", "HSC-I")),
-    ),
-    675,
-    200,
-    8.0,
-    2.0,
-)
+SMALL = DemoPlan("hsc_small", (4, 5, 6, 10, 11, 12), 675, 200, 8.0, 2.0, 16.0)
 
 PIXEL_SCALE_ARCSEC = 0.168
 
@@ -156,8 +110,6 @@ def demo_sky(camera: Camera, plan: DemoPlan, seed: int) -> SimulatedSky:
     seed : `int`
         Seed of everything.
     """
-    from .skymap_registration import enclosing_circle
-
     (ra, dec), radius = enclosing_circle(_footprints(camera, plan))
     return SimulatedSky(
         ra,
@@ -166,6 +118,7 @@ def demo_sky(camera: Camera, plan: DemoPlan, seed: int) -> SimulatedSky:
         seed=seed,
         stars_per_arcmin2=plan.stars_per_arcmin2,
         galaxies_per_arcmin2=plan.galaxies_per_arcmin2,
+        brightest_star_mag=plan.brightest_star_mag,
     )
 
 
@@ -200,8 +153,6 @@ def demo_skymap(camera: Camera, plan: DemoPlan) -> SkyMap:
     patch sizes are chosen so that the detector, and the region of it padded for pointing errors, both reach
     into three patches along x and four along y: 12 warps are predicted and 12 are made.
     """
-    from .skymap_registration import enclosing_circle
-
     (ra, dec), radius = enclosing_circle(_footprints(camera, plan, padding_pixels=300))
     target = next(v.observation for v in demo_visits() if v.observation.visit == 903344)
     wcs = camera.initial_wcs(5, target.ra_deg, target.dec_deg, target.rotation_deg)
@@ -268,15 +219,14 @@ def make_demo(root: str | os.PathLike[str], *, small: bool = False, seed: int = 
         log.info("Registered sky map %s with %d patches.", skymap.name, sum(len(t) for t in skymap))
         visits = demo_visits()
         log.info("Simulating %d visits of %d detectors.", len(visits), len(plan.detectors))
-        # Inside the repository, so that moving a file into place is a rename.
-        with tempfile.TemporaryDirectory(
-            prefix=".staging-", dir=root if os.path.isdir(root) else None
-        ) as staging:
+        # Beside the repository, so that moving a file into place is a rename.
+        beside = os.path.dirname(os.path.abspath(root)) if os.path.isdir(root) else None
+        with tempfile.TemporaryDirectory(prefix=".demo-raws-", dir=beside) as staging:
             write_simulated_raws(staging, camera, sky, visits, plan.detectors)
             ingest_raws(butler, [staging], transfer="move", instrument=instrument)
         define_visits(butler, instrument)
-        for epoch in plan.epochs:
-            put_combined_frames(butler, instrument, sensors, epoch, seed)
+        for frame in COMBINED_FRAMES:
+            put_combined_frames(butler, instrument, sensors, frame, seed)
         butler.collections.register(instrument.makeCollectionName("external"), CollectionType.RUN)
         put_bright_object_masks(butler, instrument, sky, skymap)
         ingest_reference_catalog(butler, reference_of_truth(sky))
@@ -291,150 +241,6 @@ def make_demo(root: str | os.PathLike[str], *, small: bool = False, seed: int = 
         butler.collections.register(umbrella, CollectionType.CHAINED, "All inputs of usual processing.")
         butler.collections.redefine_chain(umbrella, members)
     log.info("Made the demonstration repository %s.", root)
-
-
-def _put_and_certify(
-    butler: Butler,
-    instrument: Instrument,
-    run: str,
-    dataset_type: DatasetType,
-    values: Iterable[tuple[dict[str, Any], Any]],
-    validity: Timespan,
-) -> list[DatasetRef]:
-    """Put calibrations into a run and certify them in the instrument's calibration collection."""
-    butler.registry.registerDatasetType(dataset_type)
-    butler.collections.register(run, CollectionType.RUN)
-    name = instrument.getName()
-    refs = [butler.put(value, dataset_type, {"instrument": name, **id_}, run=run) for id_, value in values]
-    butler.registry.certify(instrument.makeCalibrationCollectionName(), refs, validity)
-    return refs
-
-
-def _calibration_type(name: str, storage_class: str, *further: str) -> DatasetType:
-    return DatasetType(name, ("instrument", "detector", *further), storage_class, isCalibration=True)
-
-
-def put_unbounded_calibrations(
-    butler: Butler, instrument: Instrument, sensors: dict[int, SimulatedDetector]
-) -> None:
-    """Put linearizer and brighter-fatter kernel of the simulated sensors, valid at all times."""
-    run = instrument.makeUnboundedCalibrationRunName()
-    always = Timespan(None, None)
-    linearizers = [({"detector": d}, s.linearizer()) for d, s in sensors.items()]
-    _put_and_certify(
-        butler, instrument, run, _calibration_type("linearizer", "StructuredDataDict"), linearizers, always
-    )
-    kernels = [({"detector": d}, s.kernel) for d, s in sensors.items()]
-    _put_and_certify(butler, instrument, run, _calibration_type("bfKernel", "NumpyArray"), kernels, always)
-
-
-def put_defects(butler: Butler, instrument: Instrument, sensors: dict[int, SimulatedDetector]) -> None:
-    """Put the lists of defects, one run a date, each valid until the next."""
-    from astropy.time import Time
-
-    for date, until in zip(CURATED_DATES, (*CURATED_DATES[1:], None), strict=True):
-        validity = Timespan(
-            Time(date, scale="tai", format="isot"),
-            None if until is None else Time(until, scale="tai", format="isot"),
-        )
-        tables = [({"detector": d}, defects_table(s.defects)) for d, s in sensors.items()]
-        _put_and_certify(
-            butler,
-            instrument,
-            instrument.makeCuratedCalibrationRunName(date),
-            _calibration_type("defects", "Defects"),
-            tables,
-            validity,
-        )
-
-
-def put_combined_frames(
-    butler: Butler,
-    instrument: Instrument,
-    sensors: dict[int, SimulatedDetector],
-    epoch: CalibrationEpoch,
-    seed: int,
-) -> None:
-    """Put combined bias, dark and flat frames of an epoch: the sensors' truth with the noise of a stack."""
-    from astropy.time import Time
-
-    run = instrument.makeCalibrationCollectionName("gen2", epoch.date)
-    validity = Timespan(Time(epoch.begin, scale="tai"), Time(epoch.end, scale="tai"))
-    number = int(epoch.date.replace("-", ""))
-    camera = instrument.getCamera()
-    for name in ("bias", "dark"):
-        frames = (
-            ({"detector": d}, combined_frame(name, s, np.random.default_rng([seed, number, d, len(name)])))
-            for d, s in sensors.items()
-        )
-        _put_and_certify(butler, instrument, run, _calibration_type(name, "ExposureF"), frames, validity)
-    for physical_filter in epoch.filters:
-        band = camera.filter(physical_filter).band
-        flats: Iterable[tuple[dict[str, Any], Exposure]] = (
-            (
-                {"detector": d, "physical_filter": physical_filter},
-                combined_frame(
-                    "flat", s, np.random.default_rng([seed, number, d, ord(band)]), physical_filter, band
-                ),
-            )
-            for d, s in sensors.items()
-        )
-        kind = _calibration_type("flat", "ExposureF", "physical_filter")
-        _put_and_certify(butler, instrument, run, kind, flats, validity)
-    log.info("Certified combined frames of %s.", epoch.date)
-
-
-def combined_frame(
-    name: str,
-    sensor: SimulatedDetector,
-    rng: np.random.Generator,
-    physical_filter: str = "",
-    band: str = "",
-) -> Exposure:
-    """Return a combined calibration frame of a simulated sensor.
-
-    Parameters
-    ----------
-    name : `str`
-        bias [ADU], dark [electrons in `DARK_TIME_S`] or flat [relative].
-    sensor : `SimulatedDetector`
-        Its truth.
-    rng : `numpy.random.Generator`
-        Noise of the stack.
-    physical_filter, band : `str`
-        Of a flat.
-    """
-    detector = sensor.detector
-    image = rng.standard_normal(detector.shape, dtype=np.float32)
-    variance = np.empty(detector.shape, dtype=np.float32)
-    for amplifier in detector.amplifiers:
-        variance[box_slices(amplifier.box)] = amplifier.read_noise**2
-        if name == "bias":
-            variance[box_slices(amplifier.box)] /= amplifier.gain**2 * N_BIAS
-    unit, dark_time, light_time = "adu", 0.0, 0.0
-    truth = sensor.bias_adu
-    if name == "dark":
-        unit, dark_time = "electron", DARK_TIME_S
-        truth = sensor.dark_electrons_s * np.float32(DARK_TIME_S)
-        variance = (variance + np.float32(np.median(truth))) / np.float32(N_DARK)
-    elif name == "flat":
-        unit, dark_time, light_time = "", 10.0, 10.0
-        truth = sensor.flat(band)
-        variance[:] = 1.0 / (FLAT_ELECTRONS * N_FLAT)
-    image *= np.sqrt(variance)
-    image += truth
-    frame = Exposure(
-        image,
-        variance=variance,
-        detector=detector,
-        visit_info=VisitInfo(
-            exposure_time_s=light_time, dark_time_s=dark_time, observation_type=name, instrument="HSC"
-        ),
-        filter=FilterLabel(band, physical_filter),
-        metadata={"BUNIT": unit, "OBSTYPE": name},
-    )
-    mask_defects(frame.mask, defects_table(sensor.defects))
-    return frame
 
 
 def put_bright_object_masks(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from types import EllipsisType
 from typing import Any
 from uuid import UUID
@@ -22,35 +21,12 @@ from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType, split_component
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
+from ..vocabulary.search_defaults import SearchDefaults
 from ..vocabulary.timespan import Timespan
 from .registry import Registry
 
 DataIdArgument = DataCoordinate | Mapping[str, Any] | None
 CollectionArgument = str | Iterable[str] | EllipsisType | None
-
-
-@dataclass(frozen=True)
-class RegistryDefaults:
-    """What is used where a call does not say.
-
-    Parameters
-    ----------
-    collections : `tuple` [`str`, ...]
-        Collections to search.
-    run : `str` or `None`
-        RUN to write to.
-    data_id : mapping of `str` to value
-        Values of dimensions (instrument, skymap).
-    """
-
-    collections: tuple[str, ...] = ()
-    run: str | None = None
-    data_id: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def dataId(self) -> DataCoordinate:
-        """Default values as a data ID."""
-        return DataCoordinate.standardize(self.data_id, dimensions=tuple(self.data_id))
 
 
 class DatasetQueryResults(Sequence[DatasetRef]):
@@ -125,13 +101,13 @@ class ButlerRegistry:
     ----------
     registry : `Registry`
         The registry.
-    defaults : `RegistryDefaults`, optional
+    defaults : `SearchDefaults`, optional
         Collections, run and data ID values used where a call does not say.
     """
 
-    def __init__(self, registry: Registry, defaults: RegistryDefaults | None = None) -> None:
+    def __init__(self, registry: Registry, defaults: SearchDefaults | None = None) -> None:
         self._registry = registry
-        self.defaults = RegistryDefaults() if defaults is None else defaults
+        self.defaults = SearchDefaults() if defaults is None else defaults
 
     @property
     def dimensions(self) -> DimensionUniverse:

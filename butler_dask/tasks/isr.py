@@ -201,7 +201,6 @@ class IsrTaskConfig(PipelineTaskConfig, pipelineConnections=IsrTaskConnections):
         dtype=float, doc="Mask CROSSTALK where the source is above this [ADU].", default=45000.0, min=0.0
     )
     doDefect = _switch("Mask defects?", True)
-    doNanMasking = _switch("Mask pixels that are not finite?", True)
     doWidenSaturationTrails = _switch("Widen saturation trails?", True)
     numEdgeSuspect = RangeField(
         dtype=int, doc="Width of the frame of SUSPECT pixels along the edges.", default=0, min=0
@@ -341,8 +340,7 @@ class IsrTask(PipelineTask):
             from ..imaging.saturation import mask_edges
 
             mask_edges(mask, config.numEdgeSuspect)
-        if config.doNanMasking:
-            self.log.info("Masking NAN value pixels.")
+        self.log.info("Masking NAN value pixels.")
         variance, n_nan = apply_gain_and_variance(
             image,
             mask,
@@ -390,6 +388,8 @@ class IsrTask(PipelineTask):
             filter=ccdExposure.filter,
             metadata=dict(ccdExposure.metadata),
         )
+        if not config.doVariance:
+            exposure.variance[:] = 0.0
         exposure.metadata["BUNIT"] = "electron" if config.doApplyGains else "adu"
         if config.doFringe:
             self._subtract_fringe(exposure, fringe)
@@ -562,19 +562,22 @@ class IsrTask(PipelineTask):
         self.metadata["FRINGE amplitude"] = amplitude
 
     def _replace_masked(self, exposure: Exposure) -> None:
-        from ..imaging.interpolation import fill_pixels, interpolate_pixels
+        from ..imaging.interpolation import fill_pixels, find_pixels, interpolate_pixels
         from ..imaging.sky_level import sample_median
 
         config = self.config
+        image, mask = exposure.image, exposure.mask
         planes = tuple(config.maskListToInterpolate)
-        if config.doSetBadRegions:
-            level = sample_median(exposure.image, exposure.mask)
-            n_bad = fill_pixels(exposure.image, exposure.mask, ("BAD",), level)
+        pixels = find_pixels(mask, {*planes, "BAD"})
+        if config.doSetBadRegions and len(pixels):
+            level = sample_median(image, mask)
+            n_bad = fill_pixels(image, mask, ("BAD",), level, pixels=pixels)
             if n_bad:
                 self.log.info("Set %d BAD pixels to %f.", n_bad, level)
         if config.doInterpolate:
             self.log.info("Interpolating masked pixels.")
-            interpolate_pixels(exposure.image, exposure.variance, exposure.mask, planes)
+            known = pixels if "BAD" in planes else None
+            interpolate_pixels(image, exposure.variance, mask, planes, pixels=known)
 
     def _set_zero_point(self, exposure: Exposure) -> None:
         from ..imaging.photo_calib import PhotoCalib

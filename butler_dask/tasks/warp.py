@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from lsst.pex.config import Field, ListField
+from lsst.pex.config import Field, FieldValidationError, ListField
 
 from ..imaging.exposure import Exposure
-from ..imaging.resampling import FULL_FOOTPRINT_PLANES, PsfSource, empty_warp, resample_into, warped_psf
+from ..imaging.psf_matching import gaussian_psf, match_psf
+from ..imaging.resampling import FULL_FOOTPRINT_PLANES, empty_warp, resample_into
 from ..imaging.skymap import PatchInfo, SkyMap
+from ..imaging.warped_psf import PsfSource, warped_psf
 from ..pipeline import NoWorkFound, PipelineTask, PipelineTaskConfig, PipelineTaskConnections, Struct
 from ..pipeline import connectionTypes as cT
 
@@ -41,11 +43,31 @@ class MakeWarpConnections(
         storageClass="ExposureF",
         dimensions=("instrument", "skymap", "tract", "patch", "visit"),
     )
+    psfMatched = cT.Output(
+        doc="The visit on the patch's pixels [nJy], convolved to the model PSF.",
+        name="{coaddName}Coadd_psfMatchedWarp",
+        storageClass="ExposureF",
+        dimensions=("instrument", "skymap", "tract", "patch", "visit"),
+    )
+
+    def __init__(self, *, config: Any = None) -> None:
+        if config is not None and not config.makeDirect:
+            del self.direct
+        if config is not None and not config.makePsfMatched:
+            del self.psfMatched
 
 
 class MakeWarpConfig(PipelineTaskConfig, pipelineConnections=MakeWarpConnections):
     """Configuration of `MakeWarpTask`."""
 
+    makeDirect = Field(dtype=bool, default=True, doc="Write the warp with the PSF as observed?")
+    makePsfMatched = Field(dtype=bool, default=False, doc="Write the warp convolved to the model PSF?")
+    modelPsfFwhm = Field(
+        dtype=float,
+        default=7.7,
+        doc="Full width at half maximum of the Gaussian model PSF [pixels].",
+        check=lambda w: w > 0,
+    )
     fullFootprintPlanes = ListField(
         dtype=str,
         default=list(FULL_FOOTPRINT_PLANES),
@@ -63,6 +85,22 @@ class MakeWarpConfig(PipelineTaskConfig, pipelineConnections=MakeWarpConnections
         doc="Positions along each axis of the patch at which the warp's PSF is taken from its detectors.",
         check=lambda n: n > 0,
     )
+
+    def validate(self) -> None:
+        """Check that there is something to do.
+
+        Raises
+        ------
+        lsst.pex.config.FieldValidationError
+            If neither kind of warp is to be made.
+        """
+        super().validate()
+        if not (self.makeDirect or self.makePsfMatched):
+            raise FieldValidationError(
+                type(self).makeDirect,
+                self,
+                "Neither makeDirect nor makePsfMatched: there is nothing to make.",
+            )
 
 
 class MakeWarpTask(PipelineTask):
@@ -114,7 +152,7 @@ class MakeWarpTask(PipelineTask):
         -------
         result : `Struct`
             ``direct``: `Exposure` over the patch's outer box [nJy]; pixels no detector covers are NaN with
-            infinite variance and NO_DATA set.
+            infinite variance and NO_DATA set. ``psfMatched``: the same convolved to the model PSF, or None.
 
         Raises
         ------
@@ -149,7 +187,14 @@ class MakeWarpTask(PipelineTask):
         area = warp.shape[0] * warp.shape[1]
         self.log.info("directWarp has %d good pixels (%.1f%%)", total, 100.0 * total / area)
         self.metadata["good_pixels"] = total
-        return Struct(direct=warp)
+        matched = None
+        if self.config.makePsfMatched:
+            if warp.psf is None:
+                raise NoWorkFound(f"No calexp on tract {tract}, patch {patch} has a PSF to match")
+            matched = match_psf(warp, gaussian_psf(self.config.modelPsfFwhm))
+            good = int((~matched.mask.is_set("NO_DATA")).sum())
+            self.log.info("psfMatchedWarp has %d good pixels (%.1f%%)", good, 100.0 * good / area)
+        return Struct(direct=warp, psfMatched=matched)
 
 
 def _take_facts(warp: Exposure, exposure: Exposure) -> None:

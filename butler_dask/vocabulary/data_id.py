@@ -285,6 +285,17 @@ class DataCoordinate:
         return DataCoordinate, (self.dimensions, self._values, self._records)
 
 
+def dimension_value(name: str, value: Any) -> DataIdValue:
+    """Return a value of a dimension as that dimension's type.
+
+    Raises
+    ------
+    DataIdValueError
+        If it has another type.
+    """
+    return _value(name, value, DimensionUniverse())
+
+
 def _value(name: str, value: Any, universe: DimensionUniverse) -> DataIdValue:
     key = universe[name].key
     assert key is not None

@@ -1,0 +1,171 @@
+"""ButlerCollections: what ``butler.collections`` offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from types import EllipsisType
+from typing import Any
+
+from .errors import CollectionTypeError
+from .registry.registry import Registry
+from .vocabulary.collection import CollectionInfo, CollectionType, split_names
+from .vocabulary.search_defaults import SearchDefaults
+
+
+class ButlerCollections(Sequence[str]):
+    """Collections of a repository; as a sequence, the names the butler searches by default.
+
+    Parameters
+    ----------
+    registry : `Registry`
+        Where they are.
+    defaults : `SearchDefaults`
+        The butler's defaults.
+    """
+
+    def __init__(self, registry: Registry, defaults: SearchDefaults) -> None:
+        self._registry, self._defaults = registry, defaults
+
+    @property
+    def defaults(self) -> tuple[str, ...]:
+        """Names the butler searches by default."""
+        return self._defaults.collections
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.defaults[index]
+
+    def __len__(self) -> int:
+        return len(self.defaults)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.defaults)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, ButlerCollections):
+            other = other.defaults
+        return isinstance(other, (list, tuple)) and self.defaults == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def query(
+        self,
+        expression: str | Iterable[str] | EllipsisType = "*",
+        collection_types: CollectionType | Iterable[CollectionType] | None = None,
+        flatten_chains: bool = False,
+        include_chains: bool | None = None,
+    ) -> list[str]:
+        """Return the names of collections; arguments are those of `query_info`."""
+        infos = self.query_info(expression, collection_types, flatten_chains, include_chains)
+        return [info.name for info in infos]
+
+    def query_info(
+        self,
+        expression: str | Iterable[str] | EllipsisType = "*",
+        collection_types: CollectionType | Iterable[CollectionType] | None = None,
+        flatten_chains: bool = False,
+        include_chains: bool | None = None,
+        include_parents: bool = False,
+        include_summary: bool = False,
+    ) -> list[CollectionInfo]:
+        """Return what is known of collections.
+
+        Parameters
+        ----------
+        expression : `str`, iterable of `str` or ``...``
+            Names and globs; ``*`` also matches ``/``.
+        collection_types : `CollectionType` or iterable of it, optional
+            Only these types.
+        flatten_chains : `bool`
+            Replace chains by their members, in search order.
+        include_chains : `bool`, optional
+            Whether chains are in the result; by default unless they are flattened.
+        include_parents, include_summary : `bool`
+            Whether to fill in ``parents`` and ``dataset_types``.
+
+        Raises
+        ------
+        MissingCollectionError
+            If a plain name names no collection; the nearest match is named.
+        """
+        types = {collection_types} if isinstance(collection_types, CollectionType) else collection_types
+        return self._registry.query_collections(
+            "*" if isinstance(expression, EllipsisType) else expression,
+            types=None if types is None else set(types),
+            flatten_chains=flatten_chains,
+            include_chains=include_chains,
+            include_parents=include_parents,
+            include_summary=include_summary,
+        )
+
+    def get_info(
+        self, name: str, include_parents: bool = False, include_summary: bool = False
+    ) -> CollectionInfo:
+        """Return what is known of one collection.
+
+        Raises
+        ------
+        MissingCollectionError
+            If there is none; the nearest match is named.
+        """
+        return self._registry.get_collection(
+            name, include_parents=include_parents, include_summary=include_summary
+        )
+
+    def register(self, name: str, type: CollectionType = CollectionType.RUN, doc: str | None = None) -> bool:
+        """Make a collection unless it exists; return whether it is new.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If it exists with another type.
+        """
+        return self._registry.register_collection(name, type, doc or "")
+
+    def redefine_chain(
+        self, parent_collection_name: str, child_collection_names: str | Iterable[str]
+    ) -> None:
+        """Replace the members of a chain.
+
+        Raises
+        ------
+        CollectionCycleError
+            If it would contain itself.
+        CollectionTypeError
+            If it is no chain.
+        """
+        self._registry.set_chain(parent_collection_name, split_names(child_collection_names))
+
+    def extend_chain(self, parent_collection_name: str, child_collection_names: str | Iterable[str]) -> None:
+        """Put collections at the end of a chain; those in it already move there."""
+        self._registry.extend_chain(parent_collection_name, split_names(child_collection_names))
+
+    def prepend_chain(self, parent_collection_name: str, child_collection_names: str | Iterable[str]) -> None:
+        """Put collections at the front of a chain; those in it already move there."""
+        self._registry.prepend_chain(parent_collection_name, split_names(child_collection_names))
+
+    def remove_from_chain(
+        self, parent_collection_name: str, child_collection_names: str | Iterable[str]
+    ) -> None:
+        """Take collections out of a chain."""
+        self._registry.remove_from_chain(parent_collection_name, split_names(child_collection_names))
+
+    def x_remove(self, name: str) -> None:
+        """Remove a CHAINED, TAGGED or CALIBRATION collection, or a RUN without datasets.
+
+        Raises
+        ------
+        OrphanedRecordError
+            If it is in a chain.
+        CollectionTypeError
+            If it is a RUN with datasets; ``butler.removeRuns`` removes it with them.
+        """
+        info = self._registry.get_collection(name, include_summary=True)
+        if info.type is CollectionType.RUN and info.dataset_types:
+            raise CollectionTypeError(
+                f"RUN {name!r} holds datasets ({', '.join(sorted(info.dataset_types))}); "
+                "`butler.removeRuns` or `butler remove-runs` removes it with them."
+            )
+        self._registry.remove_collection(name)
+
+    def __repr__(self) -> str:
+        return f"ButlerCollections(defaults={self.defaults!r})"

@@ -1,0 +1,170 @@
+"""Files that come into a repository and go out of it as they are: ingest, retrieval, removal by reference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+
+from .datastore.file_datastore import FileDatastore, StagedFile
+from .datastore.storage_root import LocalRoot, copy_chunks, link_or_move, open_stream
+from .errors import DatasetFileError, DatasetTypeError, MissingDatasetFileError
+from .file_transaction import FileTransactions
+from .registry.registry import Registry
+from .vocabulary.dataset import DatasetRef, DatasetTable
+from .vocabulary.file_record import FileDataset, FileRecord, FileTable
+
+
+class DatasetURI(str):
+    """URI of a dataset's file; a text with a few properties."""
+
+    __slots__ = ()
+
+    @property
+    def ospath(self) -> str:
+        """Local file name.
+
+        Raises
+        ------
+        ValueError
+            If it is not a local file.
+        """
+        if not self.startswith("file://"):
+            raise ValueError(f"{self} is not a local file")
+        return LocalRoot("/").local(self)
+
+    def geturl(self) -> str:
+        """Return the URI as plain text."""
+        return str(self)
+
+    def exists(self) -> bool:
+        """Return whether the file is there."""
+        if self.startswith("file://"):
+            return os.path.exists(self.ospath)
+        try:
+            open_stream(self).close()
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def tables_of_refs(refs: Iterable[DatasetRef]) -> list[DatasetTable]:
+    """Return references as a table for each dataset type, each dataset once."""
+    groups: dict[str, dict[object, DatasetRef]] = {}
+    for ref in refs:
+        if ref.isComponent():
+            raise DatasetTypeError(f"{ref.datasetType.name} is a part of a dataset; give the whole one")
+        groups.setdefault(ref.datasetType.name, {}).setdefault(ref.id, ref)
+    return [
+        DatasetTable.from_refs(next(iter(group.values())).datasetType, group.values())
+        for group in groups.values()
+    ]
+
+
+def ingest(
+    registry: Registry,
+    datastore: FileDatastore,
+    files: FileTransactions,
+    datasets: Sequence[FileDataset],
+    transfer: str,
+    skip_existing: bool,
+) -> list[DatasetRef]:
+    """Take existing files in, all or none; see `Butler.ingest`."""
+    if skip_existing:
+        ids = [ref.id for dataset in datasets for ref in dataset.refs]
+        known = {ref.id for ref in registry.get_datasets(ids) if ref is not None}
+        datasets = [d for d in datasets if any(ref.id not in known for ref in d.refs)]
+    with ExitStack() as stack:
+        staged: list[StagedFile] = []
+        groups: dict[str, tuple[list[DatasetRef], list[FileRecord]]] = {}
+        out: list[DatasetRef] = []
+        for dataset in datasets:
+            one = datastore.stage_ingest(dataset.path, dataset.refs[0], transfer, dataset.formatter)
+            stack.callback(one.discard)
+            staged.append(one)
+            for ref in dataset.refs:
+                refs, records = groups.setdefault(ref.datasetType.name, ([], []))
+                refs.append(ref)
+                records.append(one.record)
+                out.append(ref)
+        with files.begin():
+            for refs, records in groups.values():
+                table = DatasetTable.from_refs(refs[0].datasetType, refs)
+                registry.insert_datasets(table, FileTable.from_records(records))
+            for one in staged:
+                files.publish(one)
+        stack.pop_all()
+    return out
+
+
+def retrieve(
+    registry: Registry,
+    datastore: FileDatastore,
+    refs: Sequence[DatasetRef],
+    destination: str | os.PathLike[str],
+    transfer: str = "auto",
+    preserve_path: bool = True,
+    overwrite: bool = False,
+) -> list[DatasetURI]:
+    """Copy the files of datasets to a directory.
+
+    Parameters
+    ----------
+    registry : `Registry`
+        Where datasets are recorded.
+    datastore : `FileDatastore`
+        Where their files are.
+    refs : sequence of `DatasetRef`
+        Datasets.
+    destination : path
+        Local directory; made if it is not there.
+    transfer : `str`
+        "auto" and "copy" copy; "link", "hardlink", "symlink", "relsymlink" link.
+    preserve_path : `bool`
+        Keep the directories below the datastore's root, else all files lie side by side.
+    overwrite : `bool`
+        Replace files that are there.
+
+    Returns
+    -------
+    uris : `list` [`DatasetURI`]
+        The new files.
+
+    Raises
+    ------
+    MissingDatasetFileError
+        If a dataset has no file.
+    DatasetFileError
+        If a file is there and not to be replaced.
+    """
+    if transfer not in ("auto", "copy", "link", "hardlink", "symlink", "relsymlink"):
+        raise DatasetFileError(f"Files are retrieved by copy or a kind of link, not {transfer!r}")
+    place = os.path.abspath(os.fspath(destination))
+    records = registry.files_of_ids([ref.id for ref in refs])
+    targets: dict[str, str] = {}
+    for ref, record in zip(refs, records, strict=True):
+        if record is None:
+            raise MissingDatasetFileError(
+                f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r} has no file"
+            )
+        absolute = "://" in record.path
+        name = record.path if preserve_path and not absolute else record.path.rpartition("/")[2]
+        target = os.path.join(place, name)
+        if targets.setdefault(target, record.path) != record.path:
+            raise DatasetFileError(f"Two files would be called {target}; use preserve_path=True")
+        if os.path.lexists(target) and not overwrite:
+            raise DatasetFileError(f"{target} is there already; use overwrite=True to replace it")
+    for target, path in targets.items():
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        uri = datastore.uri(path)
+        if transfer in ("auto", "copy"):
+            temporary = f"{target}.{os.getpid()}.tmp"
+            with open(temporary, "wb") as stream:
+                for chunk in copy_chunks(
+                    open_stream(DatasetURI(uri).ospath if uri.startswith("file:") else uri)
+                ):
+                    stream.write(chunk)
+            os.replace(temporary, target)
+        else:
+            link_or_move(DatasetURI(uri).ospath, target, transfer)
+    return [DatasetURI(LocalRoot("/").uri(t)) for t in targets]

@@ -1,0 +1,82 @@
+"""SearchDefaults: what a butler fills in when a call does not say: collections, run, data ID values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ..errors import CollectionError
+from .data_id import DataCoordinate, DataIdValue
+
+
+class SearchDefaults:
+    """Defaults of a butler.
+
+    Parameters
+    ----------
+    collections : iterable of `str`
+        Searched, in order, when a call names none.
+    run : `str`, optional
+        RUN collection that takes what is put.
+    data_id : mapping, optional
+        Values for dimensions not given.
+    infer : callable, optional
+        Gives further values from the collections; called once, when the first value is needed.
+    """
+
+    __slots__ = ("_data_id", "_infer", "collections", "run")
+
+    def __init__(
+        self,
+        collections: Iterable[str] = (),
+        run: str | None = None,
+        data_id: Mapping[str, DataIdValue] | None = None,
+        infer: Callable[[], Mapping[str, DataIdValue]] | None = None,
+    ) -> None:
+        self.collections: tuple[str, ...] = tuple(collections)
+        self.run = run
+        self._data_id: dict[str, DataIdValue] = dict(data_id or {})
+        self._infer = infer
+
+    @property
+    def data_id(self) -> Mapping[str, DataIdValue]:
+        """Values for dimensions not given."""
+        if self._infer is not None:
+            self._data_id = {**self._infer(), **self._data_id}
+            self._infer = None
+        return self._data_id
+
+    def given(self, name: str) -> DataIdValue | None:
+        """Return the value of a dimension if it is known without asking the collections."""
+        return self._data_id.get(name)
+
+    @property
+    def dataId(self) -> DataCoordinate:
+        """Values for dimensions not given, as a data ID."""
+        return DataCoordinate.standardize(self.data_id, dimensions=tuple(self.data_id))
+
+    def searched(self, collections: Any = None) -> list[str]:
+        """Return the collections to search, given or default.
+
+        Parameters
+        ----------
+        collections : `str`, iterable of `str`, ``...`` or `None`
+            Names and globs; ``...`` is all.
+
+        Raises
+        ------
+        CollectionError
+            If none is given and there is no default.
+        """
+        if collections is ...:
+            return ["*"]
+        if collections is not None:
+            return [collections] if isinstance(collections, str) else list(collections)
+        if not self.collections:
+            raise CollectionError(
+                "No collections to search: give collections=..., or open the butler with some, or with a run."
+            )
+        return list(self.collections)
+
+    def __repr__(self) -> str:
+        return f"SearchDefaults({self.collections!r}, run={self.run!r}, data_id={dict(self._data_id)!r})"

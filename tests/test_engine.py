@@ -1,0 +1,384 @@
+"""Runs of quantum graphs, by every executor, with failures, interrupts and kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import noop_tasks
+import pytest
+from noop_tasks import MISCHIEF, add_raws, draft_graph
+
+from butler_dask.butler import Butler
+from butler_dask.engine.cluster import local_cluster
+from butler_dask.engine.execution import run_graph
+from butler_dask.engine.init_outputs import write_init_outputs
+from butler_dask.engine.journal import journal_directory
+from butler_dask.engine.recovery import recover_run
+from butler_dask.engine.run_settings import RunSettings
+from butler_dask.errors import ButlerUserError, QuantumExecutionError
+from butler_dask.vocabulary.dataset import DatasetRef
+
+RUN = "u/me/run"
+
+
+@pytest.fixture(scope="module")
+def mischief_directory(tmp_path_factory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("mischief")
+    os.environ[MISCHIEF] = str(path)
+    yield path
+    del os.environ[MISCHIEF]
+
+
+@pytest.fixture
+def mischief(mischief_directory) -> Path:
+    """A directory of files that say what goes wrong; empty at first."""
+    for path in mischief_directory.iterdir():
+        path.unlink()
+    return mischief_directory
+
+
+@pytest.fixture(scope="module")
+def client(mischief_directory):
+    with local_cluster(2) as client:
+        yield client
+
+
+@pytest.fixture
+def butler(tmp_path) -> Iterator[Butler]:
+    """A repository; at the end everything recorded in it is readable."""
+    Butler.makeRepo(str(tmp_path))
+    butler = Butler(str(tmp_path), writeable=True)
+    yield butler
+    for info in butler.registry_tables.query_collections("*"):
+        if info.type.name == "RUN":
+            for table in butler.registry_tables.existing_in_run(info.name).values():
+                for ref, file in zip(table, butler.registry_tables.files_of(table), strict=True):
+                    assert file is not None
+                    assert butler.datastore.check(file, checksum=True) is None, ref
+                    butler.datastore.get(file, ref)
+    butler.close()
+
+
+def executions(directory: Path) -> Counter:
+    path = directory / "executions"
+    return Counter(path.read_text().splitlines()) if path.exists() else Counter()
+
+
+def recorded(butler: Butler, run: str = RUN) -> dict[str, int]:
+    tables = butler.registry_tables.existing_in_run(run)
+    return {name: len(t) for name, t in tables.items() if "_" not in name and name != "packages"}
+
+
+def values(butler: Butler, name: str, run: str = RUN) -> list:
+    table = butler.registry_tables.existing_in_run(run).get(name, ())
+    refs: list[DatasetRef] = sorted(table, key=lambda r: r.dataId.required_values)
+    return [butler.get(ref) for ref in refs]
+
+
+def the_type(butler: Butler, name: str, run: str = RUN):
+    return butler.registry_tables.existing_in_run(run)[name]
+
+
+def prepared(butler: Butler, visits: int = 2, detectors: int = 3, **kwargs):
+    graph = draft_graph(butler, add_raws(butler, visits, detectors), RUN, **kwargs)
+    return write_init_outputs(butler, graph)
+
+
+def modes(client) -> dict[str, dict]:
+    return {
+        "sync": {"executor": "sync"},
+        "one thread": {},
+        "threads": {"executor": "threads", "jobs": 3},
+        "dask": {"client": client},
+        "dask, a task a quantum": {"client": client, "cluster": "none"},
+        "dask, in windows": {"client": client, "window": 2},
+        "dask, a task a visit": {"client": client, "cluster": "visit"},
+    }
+
+
+@pytest.mark.parametrize("mode", list(modes(None)))
+def test_every_executor_gives_the_same_datasets(butler, client, mischief, mode):
+    graph = prepared(butler)
+    summary = run_graph(graph, butler, **modes(client)[mode])
+    assert summary.describe() == "14 quanta: 14 succeeded"
+    assert recorded(butler) == {"icExp": 6, "icSrc": 6, "postISRCCD": 6, "warp": 2}
+    assert values(butler, "warp") == [
+        {"value": 2 * (3 * (100 * v - 1) + 0 + 1 + 2), "n": 3} for v in range(2)
+    ]
+    assert set(executions(mischief).values()) == {1}
+    quanta = butler.registry_tables.query_quanta(RUN)
+    assert Counter(q.label for q in quanta) == {"isr": 6, "characterize": 6, "warp": 2}
+    assert all(q.status == "success" and q.end_ns > q.start_ns and q.host for q in quanta)
+    assert not journal_directory(butler.root, RUN).exists()
+
+
+def test_local_cluster_is_started_for_several_jobs(butler, mischief):
+    graph = prepared(butler, 1, 2)
+    seen = []
+    summary = run_graph(graph, butler, jobs=2, progress=seen.append)
+    assert summary.succeeded
+    assert seen[-1].finished
+    assert seen[-1].total("success") == 5
+    assert seen[-1].by_task()["isr"]["total"] == 2
+
+
+@pytest.mark.parametrize("mode", ["sync", "threads", "dask", "dask, a task a visit"])
+def test_failing_quantum_fails_its_dependents_only(butler, client, mischief, mode):
+    (mischief / "characterize-1").write_text("fail 1")
+    graph = prepared(butler)
+    summary = run_graph(graph, butler, **modes(client)[mode])
+    counts = {k: summary.total(k) for k in ("success", "failure", "blocked", "waiting", "running")}
+    assert counts == {"success": 12, "failure": 1, "blocked": 1, "waiting": 0, "running": 0}
+    (failure,) = summary.failures
+    assert failure.label == "characterize"
+    assert failure.data_id["detector"] == 1
+    assert failure.error_type == "ValueError"
+    assert "noop_tasks.py" in failure.traceback
+    with pytest.raises(QuantumExecutionError, match=r"12 succeeded, 1 failed, 1 blocked.*\n.*no stars"):
+        summary.raise_on_failure()
+    assert recorded(butler) == {"icExp": 5, "icSrc": 5, "postISRCCD": 6, "warp": 1}
+    (record,) = [q for q in butler.registry_tables.query_quanta(RUN) if q.status == "failure"]
+    assert "no stars on detector 1" in record.error_traceback
+
+
+@pytest.mark.parametrize("mode", ["sync", "dask, a task a quantum"])
+def test_quantum_with_nothing_to_do_succeeds_and_what_follows_adjusts(butler, client, mischief, mode):
+    (mischief / "isr-1").write_text("nowork 2")
+    graph = prepared(butler)
+    summary = run_graph(graph, butler, **modes(client)[mode])
+    assert summary.succeeded
+    assert summary.total("no_work") == 4
+    assert [w["n"] for w in values(butler, "warp")] == [2, 2]
+    assert recorded(butler)["postISRCCD"] == 4
+    # Success without outputs still leaves its metadata and log.
+    assert len(butler.registry_tables.existing_in_run(RUN)["isr_metadata"]) == 6
+
+
+def test_log_and_metadata_of_each_quantum_are_datasets(butler, mischief):
+    import logging
+
+    graph = prepared(butler, 1, 2, config="config.doDark = False\n")
+    logging.getLogger("isr").setLevel(logging.INFO)
+    run_graph(graph, butler)
+    lines = values(butler, "isr_log")[0]
+    assert [(line["name"], line["levelname"], line["message"]) for line in lines] == [
+        ("isr", "INFO", "Applying dark correction.")
+    ]
+    assert lines[0]["MDC"]["LABEL"].startswith("isr:{instrument: 'HSC'")
+    metadata = values(butler, "isr_metadata")[1]
+    assert metadata["isr.value"] == 1  # raw value 1, nothing subtracted
+    facts = metadata["quantum"]
+    assert facts["startUtc"] < facts["endUtc"]
+    assert len(facts.arrays["outputs"]) == 2
+    assert len(facts.arrays["inputs"]) == 1
+
+
+def test_run_again_adopts_what_is_finished(butler, client, mischief):
+    graph = prepared(butler)
+    (mischief / "characterize-2").write_text("fail 2")
+    assert run_graph(graph, butler).total("failure") == 2
+    for mode in ("sync", "dask"):
+        summary = run_graph(graph, butler, **modes(client)[mode])
+        assert summary.succeeded
+    assert summary.adopted == 14
+    assert sum(executions(mischief).values()) == 14 + 2
+    assert [q.status for q in butler.registry_tables.query_quanta(RUN)] == ["success"] * 14
+
+
+def test_retry_gives_a_quantum_another_chance(butler, mischief):
+    graph = prepared(butler, 1, 1)
+    (mischief / "isr-0").write_text("fail 2")
+    summary = run_graph(graph, butler, settings=RunSettings(retries=2))
+    assert summary.succeeded
+    assert {q.label: q.attempt for q in butler.registry_tables.query_quanta(RUN)}["isr"] == 3
+
+
+def test_failed_quantum_leaves_its_log_until_it_is_tried_again(butler, mischief):
+    graph = prepared(butler, 1, 1)
+    (mischief / "isr-0").write_text("fail 1")
+    assert not run_graph(graph, butler).succeeded
+    assert recorded(butler) == {}
+    (lines,) = values(butler, "isr_log")
+    assert "no stars on detector 0" in lines[-1]["message"]
+    assert "Traceback" in lines[-1]["exc_info"]
+    assert run_graph(graph, butler).succeeded
+    (lines,) = values(butler, "isr_log")
+    assert not any(line["exc_info"] for line in lines)
+
+
+def test_clobber_makes_finished_outputs_again(butler, mischief):
+    raws = add_raws(butler, 1, 2)
+    graph = write_init_outputs(butler, draft_graph(butler, raws, RUN))
+    run_graph(graph, butler)
+    files = {f.path for f in butler.registry_tables.files_of(the_type(butler, "icExp"))}
+    again = replace(graph, metadata={"clobber": True}, plan_id=uuid.uuid4().hex)
+    (mischief / "characterize-1").write_text("fail")
+    assert run_graph(again, butler).total("success") == 3
+    assert sum(executions(mischief).values()) == 5 + 4
+    left = {f.path for f in butler.registry_tables.files_of(the_type(butler, "icExp"))}
+    assert len(left) == 1
+    assert left < files
+    assert not any(butler.datastore.exists(path) for path in files - left)
+    assert "warp" not in recorded(butler)
+
+
+@pytest.mark.parametrize("mode", ["sync", "threads", "dask"])
+def test_quantum_that_takes_too_long_fails(butler, client, mischief, mode):
+    (mischief / "isr-1").write_text("hang")
+    graph = prepared(butler, 1, 2)
+    summary = run_graph(graph, butler, settings=RunSettings(timeout_s=0.5), **modes(client)[mode])
+    (failure,) = summary.failures
+    assert failure.error_type.endswith("QuantumTimeoutError")
+    assert "0.5 s" in failure.message
+    assert summary.total("success") == 2
+
+
+@pytest.mark.parametrize("mode", ["sync", "dask"])
+def test_fail_fast_starts_nothing_after_the_first_failure(butler, client, mischief, mode):
+    (mischief / "isr-0").write_text("fail 1")
+    graph = prepared(butler, 12, 1, config="config.seconds = 0.1\n")
+    summary = run_graph(graph, butler, fail_fast=True, **modes(client)[mode])
+    assert summary.stopped.startswith("ValueError")
+    assert summary.total("waiting") > 0
+    assert not summary.succeeded
+
+
+@pytest.mark.parametrize("mode", ["sync", "threads"])
+def test_interrupt_keeps_what_has_finished(butler, mischief, mode):
+    (mischief / "characterize-2").write_text("interrupt 1")
+    graph = prepared(butler)
+    with pytest.raises(KeyboardInterrupt):
+        run_graph(graph, butler, **modes(None)[mode])
+    before = recorded(butler)
+    assert 0 < before["postISRCCD"] <= 6
+    assert run_graph(graph, butler).succeeded
+    assert recorded(butler) == {"icExp": 6, "icSrc": 6, "postISRCCD": 6, "warp": 2}
+    counts = executions(mischief)
+    assert sum(counts.values()) == 14 + 1
+    assert max(v for k, v in counts.items() if k.startswith("isr")) == 1
+
+
+def test_killed_worker_costs_one_execution(butler, client, mischief):
+    (mischief / "isr-2").write_text("kill 1")
+    graph = prepared(butler, 6, 4)
+    summary = run_graph(graph, butler, client=client)
+    assert summary.describe() == "54 quanta: 54 succeeded"
+    assert recorded(butler) == {"icExp": 24, "icSrc": 24, "postISRCCD": 24, "warp": 6}
+    assert sum(executions(mischief).values()) == 54 + 1
+
+
+def test_quantum_that_kills_its_worker_three_times_is_the_only_one_to_fail(butler, client, mischief):
+    (mischief / "isr-2").write_text("kill")
+    graph = prepared(butler, 1, 4)
+    summary = run_graph(graph, butler, client=client)
+    assert [str(f.data_id["detector"]) for f in summary.failures] == ["2"]
+    assert summary.failures[0].error_type == "KilledWorker"
+    assert "memory" in summary.failures[0].message
+    counts = {k: summary.total(k) for k in ("success", "failure", "blocked", "waiting")}
+    assert counts == {"success": 6, "failure": 1, "blocked": 2, "waiting": 0}
+    isr = [n for k, n in executions(mischief).items() if k.startswith("isr") and "'detector': 2" in k]
+    assert isr == [3]
+
+
+def test_other_quanta_of_a_task_whose_worker_dies_are_run_on_their_own(butler, client, mischief):
+    (mischief / "isr-0").write_text("kill")
+    graph = prepared(butler, 1, 3)
+    summary = run_graph(graph, butler, client=client, cluster="visit")
+    counts = {k: summary.total(k) for k in ("success", "failure", "blocked", "waiting")}
+    assert counts == {"success": 4, "failure": 1, "blocked": 2, "waiting": 0}
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from butler_dask.butler import Butler
+from butler_dask.engine.execution import run_graph
+from butler_dask.graph.graph_file import read_graph
+
+if __name__ == "__main__":
+    butler = Butler({root!r}, writeable=True)
+    print("start", flush=True)
+    run_graph(read_graph({graph!r}), butler, **{arguments!r})
+"""
+
+
+def start_run(butler: Butler, graph, tmp_path: Path, **arguments) -> subprocess.Popen:
+    """Run a graph in a process group of its own."""
+    from butler_dask.graph.graph_file import write_graph
+
+    path = str(tmp_path / "graph.qg")
+    write_graph(graph, path)
+    script = tmp_path / "run.py"
+    tests = str(Path(noop_tasks.__file__).parent)
+    script.write_text(SCRIPT.format(tests=tests, root=butler.root, graph=path, arguments=arguments))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), tests])}
+    return subprocess.Popen(
+        [sys.executable, str(script)], env=environment, start_new_session=True, stderr=subprocess.PIPE
+    )
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("arguments", [{"executor": "sync"}, {"jobs": 2}], ids=["sync", "processes"])
+def test_same_command_finishes_a_run_whose_every_process_was_killed(butler, mischief, tmp_path, arguments):
+    graph = prepared(butler, 8, 2, config="config.seconds = 0.05\n")
+    process = start_run(butler, graph, tmp_path, **arguments)
+    wait_for(lambda: sum(executions(mischief).values()) >= 10)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    killed_at = sum(executions(mischief).values())
+    recover_run(butler, RUN)
+    done = recorded(butler).get("postISRCCD", 0)
+    assert done > 0
+    assert run_graph(graph, butler).succeeded
+    assert recorded(butler) == {"icExp": 16, "icSrc": 16, "postISRCCD": 16, "warp": 8}
+    # At most the quantum each of the processes was at is run again.
+    assert sum(executions(mischief).values()) <= len(graph) + 2
+    assert killed_at < len(graph)
+    assert not journal_directory(butler.root, RUN).exists()
+
+
+@pytest.mark.parametrize("arguments", [{"executor": "sync"}, {"jobs": 2}], ids=["sync", "processes"])
+def test_interrupt_from_the_keyboard_records_what_has_finished(butler, mischief, tmp_path, arguments):
+    graph = prepared(butler, 12, 2, config="config.seconds = 0.1\n")
+    process = start_run(butler, graph, tmp_path, **arguments)
+    wait_for(lambda: sum(executions(mischief).values()) >= 8)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert b"KeyboardInterrupt" in errors
+    assert process.returncode != 0
+    assert 0 < recorded(butler)["postISRCCD"] < 24
+    assert run_graph(graph, butler).succeeded
+    assert sum(executions(mischief).values()) <= len(graph) + 2
+
+
+def test_unknown_executor_names_the_nearest(butler):
+    graph = prepared(butler, 1, 1)
+    with pytest.raises(ButlerUserError, match="Did you mean 'threads'"):
+        run_graph(graph, butler, executor="thread")  # type: ignore[arg-type]
+    with pytest.raises(ButlerUserError, match="needs the address"):
+        run_graph(graph, butler, executor="dask")
+
+
+def test_scheduler_that_does_not_answer_is_named(butler):
+    from butler_dask.engine.cluster import existing_cluster
+
+    with (
+        pytest.raises(ButlerUserError, match=r"No Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"),
+        existing_cluster("tcp://127.0.0.1:9", timeout_s=1.0),
+    ):
+        pass
