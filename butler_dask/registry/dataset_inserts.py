@@ -214,7 +214,7 @@ class DatasetInserts:
                 f"Dataset type {kind.definition.name!r} is registered with dimensions "
                 f"{kind.definition.dimensions}, not {table.dataset_type.dimensions}."
             )
-        used = np.unique(table.run_codes).tolist()
+        used = _used_codes(table)
         found = {i: definitions.collection(table.runs[i]) for i in used}
         # Names no row refers to need not exist any more.
         runs = [found.get(i, found[used[0]]) for i in range(len(table.runs))]
@@ -272,8 +272,8 @@ class DatasetInserts:
 
     def _file_rows(self, connection: sa.Connection, files: FileTable) -> dict[str, Sequence[Any]]:
         n = max(len(files.storage_classes), 1)
-        codes = files.formatter_codes.astype(np.int64) * n + files.storage_class_codes
-        kinds = self._file_kinds(connection, files, np.unique(codes).tolist())
+        codes = (files.formatter_codes.astype(np.int64) * n + files.storage_class_codes).tolist()
+        kinds = self._file_kinds(connection, files, set(codes))
         paths = list(files.paths)
         shared = [False] * len(paths)
         if len(set(paths)) < len(paths):
@@ -283,14 +283,14 @@ class DatasetInserts:
             shared = [seen[p] > 1 for p in paths]
         return {
             "path": paths,
-            "kind_id": [kinds[c] for c in codes.tolist()],
+            "kind_id": [kinds[c] for c in codes],
             "size": files.sizes.tolist(),
             "checksum": list(files.checksums),
             "shared": shared,
         }
 
     def _file_kinds(
-        self, connection: sa.Connection, files: FileTable, codes: Sequence[int]
+        self, connection: sa.Connection, files: FileTable, codes: Iterable[int]
     ) -> dict[int, int]:
         k = schema.file_kind
         n = max(len(files.storage_classes), 1)
@@ -353,7 +353,7 @@ class DatasetInserts:
     ) -> None:
         for changed in (schema.dataset, schema.file, kind.tables.datasets):
             self._database.count_rows(changed, len(table))
-        used = np.unique(table.run_codes).tolist()
+        used = _used_codes(table)
         summarize(self._database, connection, kind, table.data_ids, table.run_codes, used, runs)
 
     def _explain_conflict(
@@ -387,6 +387,10 @@ class DatasetInserts:
                     "holds one dataset of a type and data ID. Nothing was inserted."
                 ) from error
         raise error
+
+
+def _used_codes(table: DatasetTable) -> list[int]:
+    return [0] if len(table.runs) == 1 else np.unique(table.run_codes).tolist()
 
 
 def _tai_now_ns() -> int:
@@ -428,7 +432,7 @@ def summarize(
             column = data_ids.columns[name]
             if codes is not None:
                 column = column[codes == code]
-            for value in np.unique(column).tolist():
+            for value in set(column.tolist()) if len(column) <= _FEW else np.unique(column).tolist():
                 governors.append((collection_id, name, data_ids.categories[name][value]))
     database.insert(
         connection,
