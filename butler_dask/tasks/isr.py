@@ -472,7 +472,7 @@ class IsrTask(PipelineTask):
         kernel: NDArray[np.floating[Any]] | None,
     ) -> NDArray[np.float32]:
         from ..imaging.brighter_fatter import correct_brighter_fatter
-        from ..imaging.interpolation import interpolate_pixels
+        from ..imaging.interpolation import estimate_pixels
         from ..imaging.saturation import grow_mask, mask_edges
 
         config = self.config
@@ -480,9 +480,10 @@ class IsrTask(PipelineTask):
             self.log.warning("There is no brighter-fatter kernel; the correction is skipped.")
             return image
         planes = tuple(config.brighterFatterMaskListToInterpolate)
-        work = mask.copy() if mask.bitmask(planes) else mask
-        charge = image.copy()
-        interpolate_pixels(charge, variance.copy(), work, planes)
+        pixels, values = estimate_pixels(image, variance, mask, planes)
+        y, x = pixels[:, 0], pixels[:, 1]
+        measured = image[y, x]
+        image[y, x] = values
         gains = None
         self.log.info(
             "Applying brighter fatter correction using kernel type %s / gains %s.",
@@ -490,13 +491,12 @@ class IsrTask(PipelineTask):
             type(gains),
         )
         corrected, n_iterations, change = correct_brighter_fatter(
-            charge,
+            image,
             np.asarray(kernel),
             max_iterations=config.brighterFatterMaxIter,
             threshold=config.brighterFatterThreshold,
         )
-        corrected -= charge
-        corrected += image  # masked pixels keep what was measured, plus the correction of their neighbourhood
+        corrected[y, x] += measured - values  # masked pixels keep what was measured
         if change < config.brighterFatterThreshold:
             self.log.info("Finished brighter fatter correction in %d iterations.", n_iterations)
         else:
