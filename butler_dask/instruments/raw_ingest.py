@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ButlerUserError, RawIngestError
+from ..errors import ButlerUserError, InstrumentNotFoundError, RawIngestError
 from ..imaging.camera import Camera
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataCoordinate
@@ -24,7 +24,7 @@ from ..vocabulary.dataset import DatasetRef, dataset_id_of_data_id
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileDataset
 from ..vocabulary.timespan import Timespan
-from .instrument import Instrument, InstrumentNotFoundError
+from .instrument import Instrument
 from .raw_frame import read_raw_header
 from .raw_headers import RawFacts, recognises, translate_header
 
