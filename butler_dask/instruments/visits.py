@@ -1,7 +1,7 @@
 """Visits: which exposures make one observation of the sky, and where its detectors look.
 
 Every science exposure is a visit of its own (the reference's visit system ``one-to-one``). Regions come from
-the telescope's pointing and the camera, grown for pointing errors, so that what overlaps truly overlaps in the
+the pointing and the camera, grown for pointing errors, so that what overlaps truly overlaps in the
 registry too.
 """
 
