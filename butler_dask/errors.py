@@ -18,7 +18,7 @@
     |   |-- QuantumGraphBuilderError: OutputExistsError, InitInputMissingError, PrerequisiteMissingError,
     |   |                             EmptyQuantumGraphError
     |   |-- RunConfigMismatchError, RawIngestError, FormatVersionError
-    |-- QuantumExecutionError
+    |-- QuantumExecutionError, QuantumTimeoutError
 
 Every class is also the fitting builtin. A message says what failed, for which dataset type, data ID,
 collection or file, and what to do next; `did_you_mean` names the nearest match of a mistyped name.
@@ -238,6 +238,10 @@ class RunConfigMismatchError(ButlerUserError, TypeError):
 
 class RawIngestError(ButlerUserError, ValueError):
     """A raw file cannot be ingested; nothing of it was recorded."""
+
+
+class QuantumTimeoutError(ButlerDaskError, TimeoutError):
+    """A quantum took longer than it may."""
 
 
 class QuantumExecutionError(ButlerDaskError, RuntimeError):

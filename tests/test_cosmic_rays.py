@@ -93,7 +93,7 @@ def test_a_real_frame_loses_its_tracks():
     variance = np.maximum(sigma**2 + (image - sky), sigma**2).astype(np.float32)
     exposure = Exposure(image - np.float32(sky), variance=variance)
     found = find_cosmic_rays(exposure, Psf.gaussian(2.0))
-    assert found.n_objects > 10
-    before = (exposure.image > 20 * sigma).sum()
+    # Two tracks across spectral lines, which are sharp in one direction only.
+    assert found.n_objects == 2
     repair_cosmic_rays(exposure, found)
-    assert (exposure.image > 20 * sigma).sum() < 0.7 * before
+    assert not (exposure.image > 20 * sigma).any()

@@ -120,6 +120,15 @@ def test_output_dataset_types_include_configs_and_packages(graph: QuantumGraph) 
     assert "raw" not in names
 
 
+def test_a_graph_may_be_moved_to_another_run(graph: QuantumGraph) -> None:
+    moved = graph.in_run("u/me/other")
+    assert {r.run for q in moved for refs in q.outputs.values() for r in refs} == {"u/me/other"}
+    assert moved.quantum(0).inputs["raw"] == graph.quantum(0).inputs["raw"]
+    assert moved.plan_id != graph.plan_id
+    assert moved.quantum(0).id != graph.quantum(0).id
+    assert moved.in_run(graph.run).quantum(0).id == graph.quantum(0).id
+
+
 def test_quantum_survives_pickling(graph: QuantumGraph) -> None:
     quantum = graph.quantum(4)
     copy = pickle.loads(pickle.dumps(quantum))

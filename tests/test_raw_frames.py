@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ from astropy.io import fits
 from public_frames import public_data
 
 from butler_dask.errors import DatasetFileError, RawIngestError
+from butler_dask.imaging.camera import Camera
 from butler_dask.instruments.instrument import Instrument
 from butler_dask.instruments.raw_frame import RawFormatter, read_raw
 from butler_dask.instruments.raw_headers import recognises, translate_header
@@ -125,6 +127,33 @@ def test_a_box_of_a_raw_is_cut_out(raw_file, small, tmp_path):
     assert part.shape == (4, 5)
     assert part.xy0 == (10, 20)
     assert part.image[0, 0] == (20 * 1120 + 10) % 65536
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_an_image_in_an_extension_is_read_with_the_cards_of_both_headers(raw_file, small, tmp_path, compress):
+    plain = fits.getdata(raw_file)
+    primary = fits.PrimaryHDU(header=fits.Header(list(HSC_CARDS.items())))
+    extension = (fits.CompImageHDU if compress else fits.ImageHDU)(plain)
+    extension.header["EXTRA"] = 7
+    path = tmp_path / "multi.fits"
+    fits.HDUList([primary, extension]).writeto(path)
+    camera = Camera.from_dict(small.to_dict() | {"raw": {"translator": "HSC", "hdu": 1}})
+    raw = read_raw(path, camera)
+    assert (raw.image == plain).all()
+    assert raw.image.dtype == np.uint16
+    assert raw.metadata["EXTRA"] == 7
+    assert raw.visit_info.exposure_id == 903344
+    with pytest.raises(DatasetFileError, match="number 1"):
+        read_raw(raw_file, camera)
+
+
+def test_a_gzipped_raw_is_read(raw_file, small):
+    packed = raw_file.with_suffix(".fits.gz")
+    packed.write_bytes(gzip.compress(raw_file.read_bytes()))
+    assert (read_raw(packed, small).image == read_raw(raw_file, small).image).all()
+    packed.write_bytes(packed.read_bytes()[:-500])
+    with pytest.raises(DatasetFileError, match="truncated"):
+        read_raw(packed, small)
 
 
 @pytest.mark.parametrize("keep", [100, 5000, 1_000_000])

@@ -1,14 +1,23 @@
 """The rules for -i, -o, --output-run, --extend-run, --replace-run, --rebase and --skip-existing."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from butler_dask.butler import Butler
 
-from butler_dask.errors import CollectionError, CollectionTypeError, MissingCollectionError
+from butler_dask.errors import (
+    CollectionError,
+    CollectionTypeError,
+    MissingCollectionError,
+    OrphanedRecordError,
+)
+from butler_dask.graph.graph_draft import GraphDraft
 from butler_dask.graph.run_collections import RunCollections, plan_run_collections
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
+from butler_dask.vocabulary.dataset_type import DatasetType
 
 NOW = datetime(2020, 10, 13, 14, 4, 17, tzinfo=UTC)
 LATER = datetime(2020, 10, 13, 14, 9, 42, tzinfo=UTC)
@@ -211,6 +220,85 @@ def test_collections_of_the_wrong_type_are_refused(registry: Registry) -> None:
         plan_run_collections(registry, inputs="refcats", output_run="HSC/calib")
     with pytest.raises(MissingCollectionError, match="HSC/default"):
         plan_run_collections(registry, inputs="HSC/default", output="u/me/1")
+
+
+@pytest.fixture
+def butler(tmp_path: Path) -> Iterator[Butler]:
+    """A repository with an input, and a finished first run of ``u/me/1`` that wrote one file."""
+    Butler.makeRepo(tmp_path / "repo")
+    with Butler(tmp_path / "repo", writeable=True) as butler:
+        butler.registry_tables.register_collection("HSC/raw/all")
+        plan = plan_run_collections(butler.registry_tables, inputs="HSC/raw/all", output="u/me/1", now=NOW)
+        plan.apply(butler)
+        butler.registry_tables.register_dataset_type(DatasetType("result", (), "StructuredDataDict"))
+        butler.put({"answer": 42}, "result", run=plan.output_run)
+        yield butler
+
+
+def files_below(butler: Butler) -> list[str]:
+    root = Path(butler.datastore.root.removeprefix("file://"))
+    return [p.name for p in root.rglob("result*") if p.is_file()]
+
+
+def names(butler: Butler, expression: str) -> list[str]:
+    return [c.name for c in butler.registry_tables.query_collections(expression)]
+
+
+def test_apply_creates_the_run_before_its_chain(butler: Butler) -> None:
+    assert names(butler, "u/*") == [FIRST, "u/me/1"]
+    assert butler.registry_tables.get_collection("u/me/1").children == (FIRST, "HSC/raw/all")
+
+
+def test_apply_takes_another_name_if_the_planned_one_was_taken_meanwhile(butler: Butler) -> None:
+    registry = butler.registry_tables
+    draft = GraphDraft(SECOND)
+    plans = [plan_run_collections(registry, output="u/me/1", now=LATER) for _ in range(2)]
+    assert plans[0] == plans[1]
+    plans[0].apply(butler)
+    plan, graph = plans[1].apply(butler, draft.finish())
+    assert plan.output_run == SECOND + "_2"
+    assert graph is not None
+    assert graph.run == SECOND + "_2"
+    assert {i.ref.run for i in graph.init_outputs} == {SECOND + "_2"}
+    assert registry.get_collection("u/me/1").children[0] == SECOND + "_2"
+
+
+def test_a_replaced_run_stays_outside_the_chain(butler: Butler) -> None:
+    plan_run_collections(butler.registry_tables, output="u/me/1", replace_run=True, now=LATER).apply(butler)
+    assert butler.registry_tables.get_collection("u/me/1").children == (SECOND, "HSC/raw/all")
+    assert names(butler, "u/me/1/*") == [FIRST, SECOND]
+    assert butler.get("result", collections=FIRST) == {"answer": 42}
+
+
+def test_purging_leaves_nothing_of_the_replaced_run(butler: Butler) -> None:
+    assert files_below(butler)
+    plan_run_collections(
+        butler.registry_tables, output="u/me/1", replace_run=True, prune_replaced="purge", now=LATER
+    ).apply(butler)
+    assert names(butler, "u/me/1/*") == [SECOND]
+    assert files_below(butler) == []
+
+
+def test_unstoring_keeps_what_is_known_of_the_replaced_run(butler: Butler) -> None:
+    plan_run_collections(
+        butler.registry_tables, output="u/me/1", replace_run=True, prune_replaced="unstore", now=LATER
+    ).apply(butler)
+    assert names(butler, "u/me/1/*") == [FIRST, SECOND]
+    assert files_below(butler) == []
+    assert butler.find_dataset("result", collections=FIRST) is not None
+
+
+def test_a_run_in_another_chain_is_not_purged_and_nothing_changes(butler: Butler) -> None:
+    registry = butler.registry_tables
+    registry.register_collection("shared", CollectionType.CHAINED)
+    registry.set_chain("shared", [FIRST])
+    plan = plan_run_collections(
+        registry, output="u/me/1", replace_run=True, prune_replaced="purge", now=LATER
+    )
+    with pytest.raises(OrphanedRecordError, match=r"is also in 'shared'.*cannot be purged"):
+        plan.apply(butler)
+    assert names(butler, "u/*") == [FIRST, "u/me/1"]
+    assert registry.get_collection("u/me/1").children == (FIRST, "HSC/raw/all")
 
 
 def test_an_earlier_run_as_input_of_another_output(registry: Registry) -> None:

@@ -358,7 +358,7 @@ class FileDatastore:
             source = path if remote else os.path.abspath(LocalRoot("/").local(path))
             size = self._size_of_source(source)
             inside = self._inside(source)
-            if inside is not None and transfer in ("auto", "split", "direct", "move"):
+            if inside is not None and transfer in ("auto", "split", "direct"):
                 return StagedFile(FileRecord(inside, name, kind, size), ref, self._storage)
             if transfer in ("direct", "split"):
                 recorded = source if remote else LocalRoot("/").uri(source)

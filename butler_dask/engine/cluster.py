@@ -68,8 +68,8 @@ def local_cluster(
             )
         except RuntimeError as error:
             raise ButlerDaskError(
-                f"Worker processes cannot be started: {error} A script that runs a graph in processes must do "
-                "so under `if __name__ == '__main__':`, because each process imports it."
+                f"Worker processes cannot be started: {error} A script that runs a graph in processes must "
+                "do so under `if __name__ == '__main__':`, because each process imports it."
             ) from error
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client

@@ -214,8 +214,8 @@ class _DaskRun:
         if state["recording_error"] or state["hook_errors"]:
             raise ButlerDaskError(
                 f"Outputs of run {self._location.run!r} could not all be recorded: "
-                f"{state['recording_error'] or state['hook_errors'][0]}. The files are kept; the same command "
-                "with --extend-run records them."
+                f"{state['recording_error'] or state['hook_errors'][0]}. The files are kept; the same "
+                "command with --extend-run records them."
             )
         failures = [QuantumFailure(*f) for f in state["failures"]]
         return RunEnd(state["counts"], failures, state["adopted"], self._stopped)

@@ -165,7 +165,8 @@ def _is_run(butler: Butler, name: str) -> bool:
 
 
 def _tell_inequality(text: str) -> None:
-    _LOG.critical("Comparing configuration: %s", re.sub(r"^(\w+ in )config\.", r"\1", text))
+    """Log an inequality of configurations as the tutorial has it: ``Inequality in doDark: False != True``."""
+    _LOG.critical("Comparing configuration: Inequality in %s", text.removeprefix("config."))
 
 
 def _compare_packages(recorded: Mapping[str, str], run: str) -> None:
@@ -208,8 +209,8 @@ class _Construction:
         except AttributeError:
             raise InitInputMissingError(
                 f"Task {self._columns.label!r} ({self._columns.task_class_name}) has no attribute "
-                f"{item.connection!r}, which its init-output {item.ref.datasetType.name!r} is read from; set it "
-                "in __init__."
+                f"{item.connection!r}, which its init-output {item.ref.datasetType.name!r} is read from; set "
+                "it in __init__."
             ) from None
 
     def _init_inputs(self) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Journal: one line a finished quantum, written by the worker that ran it.
 
-It is read only where the registry lacks something. The registry is written in batches by one process, which may be killed. A worker therefore appends each report
-to a file of its own, beside a copy of the plan its row numbers refer to::
+It is read only where the registry lacks something: the registry is written in batches by one process, which
+may be killed. Each worker appends its reports to a file of its own, beside a copy of the plan their row
+numbers refer to::
 
     <root>/.journal/<run>/<plan id>.plan
     <root>/.journal/<run>/<plan id>.<host>-<pid>.jsonl

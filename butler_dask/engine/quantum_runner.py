@@ -24,7 +24,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DatasetFileError, PipelineGraphError
+from ..errors import ButlerDaskError, DatasetFileError, PipelineGraphError
 from ..graph.quantum import Quantum
 from ..pipeline.pipeline_task import ExecutionResources, PipelineTask, QuantumContext
 from ..pipeline.quantum_outcome import AnnotatedPartialOutputsError, NoWorkFound, RepeatableQuantumError
@@ -34,6 +34,7 @@ from ..vocabulary.file_record import FileRecord
 from .hand_over import HandOver
 from .log_capture import LogCapture, LogRecords
 from .quantum_report import QuantumReport, QuantumStatus
+from .time_limit import time_limit
 
 if TYPE_CHECKING:
     from ..datastore.file_datastore import FileDatastore
@@ -64,6 +65,8 @@ class QuantumRunner:
         Whether work that another plan finished in this run is taken over; work of this plan always is.
     raise_on_partial_outputs : `bool`
         Whether `AnnotatedPartialOutputsError` is a failure; otherwise what was written counts.
+    timeout_s : `float`, optional
+        Longest time for one attempt [s].
     debug : `bool`
         Whether an error of a task is raised here, for a debugger, and not reported.
 
@@ -82,11 +85,13 @@ class QuantumRunner:
         retries: int = 0,
         adopt_foreign: bool = True,
         raise_on_partial_outputs: bool = True,
+        timeout_s: float | None = None,
         debug: bool = False,
     ) -> None:
         self.graph, self.datastore, self.capture = graph, datastore, capture
         self.resources = resources or ExecutionResources()
         self.retries, self.adopt_foreign, self.debug = retries, adopt_foreign, debug
+        self.timeout_s = timeout_s
         self.raise_on_partial_outputs = raise_on_partial_outputs
         self._local = threading.local()
 
@@ -160,43 +165,61 @@ class QuantumRunner:
                 kept=hand_over.kept,
             )
         report = QuantumReport(row, "success", attempt=attempt, host=_HOST, start_ns=start_ns)
-        label = f"{quantum.taskLabel}:{quantum.dataId}"
-        may_retry = True
-        try:
-            with self.capture.quantum(label, self.graph.run) as lines:
-                marker = TaskMetadata()
-                try:
+        marker = TaskMetadata()
+        error: Exception | None = None
+        with self.capture.quantum(f"{quantum.taskLabel}:{quantum.dataId}", self.graph.run) as lines:
+            try:
+                with time_limit(self.timeout_s):
                     status = self._run_task(row, quantum, butler, marker, doubtful)
-                except Exception as error:
-                    if self.debug:
-                        raise
-                    may_retry = not isinstance(error, RepeatableQuantumError)
-                    raise _Failed from error
                 written = self._commit(quantum, butler, lines, marker, status)
-        except BaseException as error:
-            # What a failed or interrupted quantum wrote is of no use to anybody.
-            with contextlib.suppress(OSError):
-                self.datastore.remove([r.path for r in butler.written.values()])
-            cause = error.__cause__ if isinstance(error, _Failed) else error
-            if not isinstance(cause, Exception) or self.debug:
-                raise
-            report = _failure(report, cause)
-            _LOG.error("%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, type(cause).__name__, cause)
+            except BaseException as raised:
+                # What a failed or interrupted quantum wrote is of no use to anybody.
+                self._discard(butler)
+                if _is_interrupt(raised):
+                    raise KeyboardInterrupt from raised
+                if self.debug or not isinstance(raised, Exception):
+                    raise
+                error = raised
+                kind = type(error).__name__
+                _LOG.error("%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, kind, error)
+                report = _failure(report, error)
+        rows = self._output_rows(row)
+        if error is None:
+            report = replace(report, status=status, complete=len(written) == len(rows))
         else:
-            rows = self._output_rows(row)
-            report = replace(
-                report,
-                status=status,
-                written=tuple((rows[id_], record) for id_, record in written.items()),
-                complete=len(written) == len(rows),
-            )
+            written = self._keep_log(quantum, butler, lines, report)
         report = replace(
             report,
+            written=tuple((rows[id_], record) for id_, record in written.items()),
             end_ns=time.time_ns(),
             cpu_s=time.thread_time() - cpu,
             peak_rss_bytes=_peak_rss_bytes(),
         )
-        return report, may_retry
+        return report, error is not None and not isinstance(error, RepeatableQuantumError)
+
+    def _discard(self, butler: QuantumButler) -> None:
+        """Remove the files a quantum has written so far."""
+        try:
+            self.datastore.remove([r.path for r in butler.written.values()])
+        except ButlerDaskError as problem:
+            # They are not recorded, and the next attempt overwrites them.
+            _LOG.warning("Outputs of a failed quantum are left over: %s", problem)
+        butler.written.clear()
+
+    def _keep_log(
+        self, quantum: Quantum, butler: QuantumButler, lines: LogRecords, report: QuantumReport
+    ) -> dict[uuid.UUID, FileRecord]:
+        """Write the log of a failed quantum, the traceback with its last line; return its file."""
+        if quantum.log_ref is None:
+            return {}
+        if lines:
+            lines[-1]["exc_info"] = report.error_traceback
+        try:
+            butler.put(lines, quantum.log_ref)
+        except ButlerDaskError as problem:
+            _LOG.warning("The log of a failed quantum cannot be written: %s", problem)
+            return {}
+        return dict(butler.written)
 
     def _run_task(
         self,
@@ -374,10 +397,6 @@ class QuantumRunner:
         )
 
 
-class _Failed(Exception):
-    """Carries the error of a task as its cause past the log capture."""
-
-
 def find_task_class(name: str) -> type[PipelineTask]:
     """Import a task class by its dotted name.
 
@@ -414,6 +433,19 @@ def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     text = "".join(traceback.format_exception(error))
     return replace(report, status="failure", error_type=name, error_message=str(error), error_traceback=text)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Return whether an error is Ctrl-C in disguise.
+
+    An interrupt that arrives inside compiled code comes out of it as a `SystemError` that carries it.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def _note_resources(marker: TaskMetadata, when: str) -> None:

@@ -9,6 +9,7 @@ outputs to the tasks behind it. Nothing is written.
 from __future__ import annotations
 
 import getpass
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -75,7 +76,8 @@ def build_quantum_graph(
     bind : mapping, optional
         Values of names in ``where``.
     data_id : mapping, optional
-        Values that hold for all data IDs.
+        Values that hold for all data IDs. Where the input collections have one instrument or one sky map
+        only, and ``where`` names none, it is taken.
     input_collections : sequence of `str`
         Where inputs are searched, in order; chains are flattened.
     output_run : `str`
@@ -111,15 +113,15 @@ def build_quantum_graph(
     InitInputMissingError
         If a dataset a task is constructed with is missing.
     """
+    inputs = tuple(c.name for c in butler.registry_tables.flatten(list(input_collections)))
+    constraint = dataset_query_constraint
     pipeline = pipeline_graph.copy()
     pipeline.resolve(butler.registry)
     build = _Build(
         pipeline,
         butler,
-        _Question(where, bind, data_id, tuple(data_id_tables), dataset_query_constraint),
-        tuple(c.name for c in butler.registry_tables.flatten(list(input_collections)))
-        if input_collections
-        else (),
+        _Question(where, bind, _defaults(butler, inputs, where, data_id), tuple(data_id_tables), constraint),
+        inputs,
         output_run,
         tuple(skip_existing_in),
         clobber,
@@ -154,13 +156,24 @@ def build_quantum_graph(
     )
 
 
+def _defaults(
+    butler: Butler, inputs: Sequence[str], where: str, data_id: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the data ID that holds for everything: what is given, and the lone instrument or sky map."""
+    values: dict[str, Any] = {}
+    for name, found in butler.registry_tables.governor_values(inputs).items():
+        if len(found) == 1 and not re.search(rf"\b{name}\b", where):
+            values[name] = next(iter(found))
+    return {**values, **(data_id or {})}
+
+
 @dataclass(frozen=True)
 class _Question:
     """What was asked for."""
 
     where: str
     bind: Mapping[str, Any] | None
-    data_id: Mapping[str, Any] | None
+    data_id: Mapping[str, Any]
     tables: tuple[DataIdTable, ...]
     constraint: DatasetQueryConstraint
 
@@ -311,9 +324,9 @@ class _Build:
                 self._require(task, edge, projection, alive, quanta)
         outputs = []
         for edge in task.iter_all_outputs():
-            quanta, rows = part.common.pairs(task.dimensions, self._pool(edge).dataset_type.dimensions)
+            quanta, made = part.common.pairs(task.dimensions, self._pool(edge).dataset_type.dimensions)
             outputs.append(
-                DraftEdges(codes[edge.connection_name], edge.dataset_type_name, quanta, rows.astype(np.int64))
+                DraftEdges(codes[edge.connection_name], edge.dataset_type_name, quanta, made.astype(np.int64))
             )
         draft = DraftTask(task, projection.table, alive, connections, edges, outputs)
         if adjusts_quanta(task) and alive.any():

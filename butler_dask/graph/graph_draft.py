@@ -36,6 +36,7 @@ from .quantum_graph import (
     TaskColumns,
     edges_of_lists,
 )
+from .quantum_id import quantum_ids
 
 Datasets = Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]]
 """By connection name, the (dataset type name, data ID) of each dataset."""
@@ -154,11 +155,13 @@ class GraphDraft:
         first_rows = {c.dataset_type.name: c.first_row for c in columns}
 
         tasks = []
+        ids = []
         first = 0
         for label, (class_name, group, config) in self._tasks.items():
             table = DataIdTable.from_data_ids(group, (q[0] for q in self._quanta[label]))
             every = tuple(connections[label].values())
             tasks.append(TaskColumns(label, class_name, config, group, first, table, every))
+            ids.append(quantum_ids(self.run, label, table))
             first += len(table)
         return QuantumGraph(
             run=self.run,
@@ -166,7 +169,7 @@ class GraphDraft:
             dataset_types=tuple(columns),
             inputs_of=edges_of_lists([[(first_rows[t] + i, c) for t, i, c in q[0]] for q in numbered]),
             outputs_of=edges_of_lists([[(first_rows[t] + i, c) for t, i, c in q[1]] for q in numbered]),
-            quantum_ids=new_dataset_ids(first),
+            quantum_ids=np.concatenate(ids) if ids else np.zeros((0, 16), dtype=np.uint8),
             output=self.output,
             inputs=self.inputs,
             init_outputs=(*(self._config(label) for label in self._tasks), self._packages()),

@@ -24,6 +24,7 @@ from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup
 from ..vocabulary.file_record import FileRecord, FileTable
 from .quantum import Quantum
+from .quantum_id import quantum_ids
 
 METADATA_CONNECTION = "_metadata"
 """Connection name of the metadata every quantum writes last."""
@@ -526,22 +527,41 @@ class QuantumGraph:
     def in_run(self, run: str) -> QuantumGraph:
         """Return the same graph writing to another RUN, as a plan of its own.
 
-        Dataset ids stay, so only one of the two may be executed.
+        Dataset ids stay, so only one of the two may be executed; ids of quanta are those of the other run.
         """
         types = []
         for d in self.dataset_types:
             t = d.table
-            runs = tuple(run if r == self.run else r for r in t.runs)
-            types.append(replace(d, table=DatasetTable(t.dataset_type, t.data_ids, t.ids, t.run_codes, runs)))
+            if self.run in t.runs:
+                # What is only read stays where it is, even if it is in this run.
+                written = (self.producer[d.first_row : d.first_row + len(d)] >= 0) & (
+                    t.run_codes == t.runs.index(self.run)
+                )
+                codes = np.where(written, len(t.runs), t.run_codes).astype(np.int32)
+                moved = DatasetTable(t.dataset_type, t.data_ids, t.ids, codes, (*t.runs, run))
+                d = replace(d, table=moved)
+            types.append(d)
         inits = []
         for item in self.init_outputs:
-            ref = item.ref
-            moved = DatasetRef(
-                ref.datasetType, ref.dataId, run if ref.run == self.run else ref.run, id=ref.id
-            )
-            inits.append(replace(item, ref=moved))
+            ref = DatasetRef(item.ref.datasetType, item.ref.dataId, run, id=item.ref.id)
+            inits.append(replace(item, ref=ref, file=None))
+        own = {item.ref.id for item in inits}
+        reads = tuple(
+            replace(i, ref=DatasetRef(i.ref.datasetType, i.ref.dataId, run, id=i.ref.id), file=None)
+            if i.ref.id in own
+            else i
+            for i in self.init_inputs
+        )
+        ids = [quantum_ids(run, task.label, task.data_ids) for task in self.tasks]
         return replace(
-            self, run=run, dataset_types=tuple(types), init_outputs=tuple(inits), plan_id=uuid.uuid4().hex
+            self,
+            run=run,
+            dataset_types=tuple(types),
+            init_inputs=reads,
+            init_outputs=tuple(inits),
+            quantum_ids=np.concatenate(ids) if ids else self.quantum_ids,
+            metadata={**self.metadata, "output_run": run},
+            plan_id=uuid.uuid4().hex,
         )
 
     @staticmethod

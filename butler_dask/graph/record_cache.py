@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +51,12 @@ class RecordCache:
         rows : `numpy.ndarray`, shape (n,), int64
             Index into ``records`` of each row.
         """
+        keys, inverse = self._fetch(element_name, data_ids)
+        known = self._records[element_name]
+        return [known.get(k) for k in keys], inverse
+
+    def _fetch(self, element_name: str, data_ids: DataIdTable) -> tuple[list[Key], NDArray[np.int64]]:
+        """Make sure the records of these data IDs are known; return their keys and each row's key."""
         element = DimensionUniverse()[element_name]
         unique, inverse = data_ids.subset(element.dimensions).unique()
         known = self._records.setdefault(element_name, {})
@@ -60,7 +67,7 @@ class RecordCache:
             known.update(
                 (keys[i], r) for i, r in zip(missing.tolist(), fetched, strict=True) if r is not None
             )
-        return [known.get(k) for k in keys], inverse
+        return keys, inverse
 
     def timespans(self, data_ids: DataIdTable) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """Return begin and end of each row's observation [TAI ns], each shape (n,), int64.
@@ -90,22 +97,20 @@ class RecordCache:
                 records[name] = found[0]
         return data_id.expanded(records)
 
-    def kept(self, tables: list[DataIdTable]) -> dict[str, dict[Key, DimensionRecord]]:
+    def kept(self, tables: Iterable[DataIdTable]) -> dict[str, dict[Key, DimensionRecord]]:
         """Return the records that data IDs in these tables refer to.
 
         Those of relations are left out: there is one for each quantum (visit_detector_region), and what is in
         them is asked of the data themselves.
         """
         wanted: dict[str, dict[Key, DimensionRecord]] = {}
-        for table in tables:
+        # Tasks share tables; each is looked at once.
+        for table in {id(t): t for t in tables}.values():
             for name in table.dimensions.names:
                 element = table.dimensions.universe[name]
                 if not element.has_own_table or not set(element.dimensions.required) <= set(table.columns):
                     continue
-                records, _ = self.of_rows(name, table)
-                into = wanted.setdefault(name, {})
-                for record in records:
-                    if record is not None:
-                        values = record.dataId.mapping
-                        into[tuple(values[n] for n in element.required)] = record
+                keys, _ = self._fetch(name, table)
+                known = self._records[name]
+                wanted.setdefault(name, {}).update((k, known[k]) for k in keys if k in known)
         return wanted

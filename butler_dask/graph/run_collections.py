@@ -317,7 +317,7 @@ def _own_runs(registry: Registry, output: str, members: Sequence[str]) -> list[s
     for name in members:
         info = found[name]
         written = any(t.endswith("_config") or t == "packages" for t in info.dataset_types or ())
-        alone = info.parents == {output}
+        alone = info.parents == frozenset((output,))
         if info.type is CollectionType.RUN and (name.startswith(f"{output}/") or (written and alone)):
             own.append(name)
     return own

@@ -6,16 +6,18 @@ filter and detector are predicted from the header and the camera, and can be rea
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
-import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 
+from ..datastore.fits_hdu import HeaderDataUnit, read_image, scan_units
+from ..datastore.storage_root import open_stream
 from ..errors import DatasetFileError
 from ..imaging.camera import Camera
 from ..imaging.detector import Detector, box_slices
@@ -34,6 +36,7 @@ class RawFormatter:
     """
 
     extension: ClassVar[str] = ".fits"
+    reads_urls: ClassVar[bool] = True
 
     def read(
         self,
@@ -83,7 +86,7 @@ class RawFormatter:
         if component == "filter":
             return _filter_label(facts, camera)
         if component == "metadata":
-            return _metadata(header)
+            return header
         if component == "bbox":
             return [0, 0, detector.raw_shape[1], detector.raw_shape[0]]
         if component == "xy0":
@@ -135,62 +138,85 @@ def read_raw(path: str | os.PathLike[str], camera: Camera) -> Exposure:
         detector=detector,
         visit_info=facts.visit_info(),
         filter=_filter_label(facts, camera),
-        metadata=_metadata(header),
+        metadata=header,
     )
 
 
-def read_raw_header(path: str | os.PathLike[str], camera: Camera | None = None) -> Any:
+def read_raw_header(path: str | os.PathLike[str], camera: Camera | None = None) -> dict[str, Any]:
     """Read the header of a raw file without its pixels.
 
     Parameters
     ----------
     path : path-like
-        Local FITS file.
+        FITS file, gzipped or not.
     camera : `Camera`, optional
         Says which HDU; the first when not given.
+
+    Returns
+    -------
+    header : `dict`
+        Values by keyword (``ESO DET ID`` for a HIERARCH card); those of the first HDU too.
 
     Raises
     ------
     DatasetFileError
-        If it is not FITS.
+        If it is not FITS, or ends before its data do.
     """
     return _read_hdu(os.fspath(path), camera, pixels=False)[0]
 
 
-def _read_hdu(path: str, camera: Camera | None, *, pixels: bool) -> tuple[Any, NDArray[Any] | None]:
-    from astropy.io import fits
-    from astropy.utils.exceptions import AstropyWarning
-
+def _read_hdu(
+    path: str, camera: Camera | None, *, pixels: bool
+) -> tuple[dict[str, Any], NDArray[Any] | None]:
     number = int(camera.raw.get("hdu", 0)) if camera is not None else 0
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)  # untidy cards; a short file fails below
-            with fits.open(path, memmap=False, do_not_scale_image_data=True, lazy_load_hdus=True) as hdus:
-                hdu = hdus[number]
-                header = hdu.header
-                if not pixels:
-                    return header.copy(), None
-                data = hdu.data
+        with _open(path) as stream:
+            units = scan_units(stream)
+            unit = _image_unit(units, number)
+            header = units[0].values | unit.values
+            if unit.values.get("ZIMAGE"):
+                return _read_compressed(stream, number, header, pixels=pixels)
+            return header, read_image(stream, unit) if pixels else None
     except FileNotFoundError:
         raise DatasetFileError(f"No such raw file: {path}") from None
-    except (OSError, EOFError, TypeError, ValueError, IndexError, zlib.error) as error:
-        raise DatasetFileError(f"{path} is truncated or not a FITS file: {error}") from error
-    if data is None or data.ndim != 2:
-        raise DatasetFileError(f"{path}: HDU {number} holds no two-dimensional image")
-    return header, _physical_pixels(data, header)
+    except (OSError, EOFError, KeyError, ValueError, zlib.error) as error:
+        raise DatasetFileError(f"{path} is truncated or not a raw FITS file: {error}") from error
 
 
-def _physical_pixels(data: NDArray[Any], header: Any) -> NDArray[Any]:
-    """Apply BZERO and BSCALE; unsigned 16-bit integers, the usual case, stay integers and cost one pass."""
-    zero, scale = float(header.get("BZERO", 0.0)), float(header.get("BSCALE", 1.0))
-    if data.dtype == np.dtype(">i2") and zero == 32768.0 and scale == 1.0:
-        native = data.astype(np.int16).view(np.uint16)
-        native ^= np.uint16(0x8000)
-        return native
-    native = data.astype(data.dtype.newbyteorder("="), copy=False)
-    if (zero, scale) == (0.0, 1.0):
-        return native
-    return (native * np.float32(scale) + np.float32(zero)).astype(np.float32, copy=False)
+def _image_unit(units: Sequence[HeaderDataUnit], number: int) -> HeaderDataUnit:
+    if number >= len(units):
+        raise ValueError(f"it has {len(units)} HDUs; by the camera file the image is in number {number}")
+    unit = units[number]
+    if len(unit.shape) != 2:
+        raise ValueError(f"HDU {number} has {len(unit.shape)} axes, not the two of an image")
+    return unit
+
+
+def _open(path: str) -> BinaryIO:
+    """Open a file or URL, unpacked in memory if it is gzipped."""
+    stream = open_stream(path)
+    if stream.read(2) != b"\x1f\x8b":
+        stream.seek(0)
+        return stream
+    with stream:
+        stream.seek(0)
+        return io.BytesIO(gzip.decompress(stream.read()))
+
+
+def _read_compressed(
+    stream: BinaryIO, number: int, header: dict[str, Any], *, pixels: bool
+) -> tuple[dict[str, Any], NDArray[Any] | None]:
+    """Read a tile-compressed image (FITS standard 4.0, section 10), which astropy unpacks."""
+    from astropy.io import fits
+
+    stream.seek(0)
+    with fits.open(stream) as hdus:
+        hdu = hdus[number]
+        cards = header | {c.keyword: c.value for c in hdu.header.cards if c.keyword not in _COMMENTARY}
+        if not pixels:
+            return cards, None
+        data = hdu.data
+        return cards, data.astype(data.dtype.newbyteorder("="))
 
 
 def _detector_of(facts: RawFacts, header: Any, camera: Camera) -> Detector:
@@ -228,14 +254,3 @@ def _initial_wcs(facts: RawFacts, detector: Detector, camera: Camera) -> Any:
 def _filter_label(facts: RawFacts, camera: Camera) -> FilterLabel:
     band = camera.filter(facts.physical_filter).band or facts.physical_filter
     return FilterLabel(band=band, physical=facts.physical_filter)
-
-
-def _metadata(header: Any) -> dict[str, Any]:
-    """Return the cards as plain values; commentary as one text each."""
-    result: dict[str, Any] = {}
-    for card in header.cards:
-        if card.keyword in _COMMENTARY:
-            continue
-        value = card.value
-        result[card.keyword] = value if isinstance(value, (str, int, float, bool)) else str(value)
-    return result

@@ -241,9 +241,8 @@ def _translator_class(camera: Camera) -> Any:
 def _by_translator(header: Mapping[str, Any], camera: Camera, path: str) -> RawFacts:
     from astro_metadata_translator import ObservationInfo
 
-    # A copy, since the translator's header fixes are written into what it is given.
     info = ObservationInfo(
-        {keyword: header[keyword] for keyword in header if keyword not in ("COMMENT", "HISTORY", "")},
+        dict(header),  # a copy, since the translator writes its fixes into what it is given
         filename=path or None,
         translator_class=_translator_class(camera),
         pedantic=False,

@@ -48,6 +48,7 @@ class AssociationTable:
         with self._database.write() as connection:
             definitions = self._definitions.current(connection)
             row = _collection_of_type(definitions, collection, CollectionType.TAGGED)
+            self._lock(connection, row)
             kind = definitions.dataset_type(table.dataset_type.name)
             ids = self._present(connection, table)
             keys, tags = kind.tables.keys, kind.tables.tags
@@ -103,11 +104,16 @@ class AssociationTable:
                 raise DatasetNotFoundError(f"Dataset {table.id(i)} was removed from the registry.")
         return ids
 
+    def _lock(self, connection: sa.Connection, row: CollectionRow) -> None:
+        # Two certifications at once could each pass the check of the other's ranges.
+        self._database.lock_rows(connection, schema.collection, [row.id], exclusive=True)
+
     def disassociate(self, collection: str, table: DatasetTable) -> None:
         """Take datasets out of a TAGGED collection; those not in it are passed over."""
         with self._database.write() as connection:
             definitions = self._definitions.current(connection)
             row = _collection_of_type(definitions, collection, CollectionType.TAGGED)
+            self._lock(connection, row)
             kind = definitions.dataset_type(table.dataset_type.name)
             ids = self._datasets.row_ids(connection, table)
             tags = kind.tables.tags
@@ -131,6 +137,7 @@ class AssociationTable:
         with self._database.write() as connection:
             definitions = self._definitions.current(connection)
             row = _collection_of_type(definitions, collection, CollectionType.CALIBRATION)
+            self._lock(connection, row)
             kind = definitions.dataset_type(name)
             if not kind.definition.isCalibration():
                 raise DatasetTypeError(
@@ -145,9 +152,6 @@ class AssociationTable:
                 )
             ids = self._present(connection, table)
             calibs, keys = kind.tables.calibs, kind.tables.keys
-            if not self._database.is_sqlite:
-                # Two certifications at once could each pass the check below.
-                connection.exec_driver_sql(f"LOCK TABLE {calibs.name} IN EXCLUSIVE MODE")
             existing, begins, ends = self._overlapping(connection, kind, row, timespan)
             match = table.data_ids.match(existing)
             if (match >= 0).any():
@@ -205,11 +209,10 @@ class AssociationTable:
         with self._database.write() as connection:
             definitions = self._definitions.current(connection)
             row = _collection_of_type(definitions, collection, CollectionType.CALIBRATION)
+            self._lock(connection, row)
             kind = definitions.dataset_type(name)
             calibs, keys = kind.tables.calibs, kind.tables.keys
             c = calibs.c
-            if not self._database.is_sqlite:
-                connection.exec_driver_sql(f"LOCK TABLE {calibs.name} IN EXCLUSIVE MODE")
             columns = [c[n] for n in _calib_columns(keys)]
             overlapping = (
                 c.dataset_type_id == kind.id,

@@ -48,7 +48,7 @@ class CollectionTable:
                 return False
         with self._database.write() as connection:
             # Looked at again: another process may have made it in between.
-            if self._registered(self._definitions.current(connection), name, type_):
+            if self._registered(self._definitions.locked(connection), name, type_):
                 return False
             connection.execute(schema.collection.insert().values(name=name, type=int(type_), doc=doc))
             self._definitions.changed(connection)
@@ -173,7 +173,7 @@ class CollectionTable:
     def set_chain(self, parent: str, children: Sequence[str]) -> None:
         """Define what a chain holds, in search order; repeated names count once."""
         with self._database.write() as connection:
-            definitions = self._definitions.current(connection)
+            definitions = self._definitions.locked(connection)
             row = self._chain(definitions, parent)
             members = [definitions.collection(name) for name in dict.fromkeys(children)]
             self._check_cycle(definitions, row, members)
@@ -194,7 +194,7 @@ class CollectionTable:
     def change_chain(self, parent: str, children: Sequence[str], where: str) -> None:
         """Put children at the ``front`` or ``back`` of a chain, or ``remove`` them."""
         with self._database.write() as connection:
-            definitions = self._definitions.current(connection)
+            definitions = self._definitions.locked(connection)
             present = [c.name for c in definitions.children_of(self._chain(definitions, parent))]
             rest = [c for c in present if c not in children]
             if where == "remove":

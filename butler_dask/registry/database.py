@@ -151,6 +151,8 @@ class Database:
             yield session.connection
             return
         with self._translated(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection.execution_options(isolation_level="REPEATABLE READ")
             connection.begin()
             session.connection = connection
             try:
@@ -284,6 +286,17 @@ class Database:
         finally:
             cursor.close()
         return rows
+
+    def lock_rows(
+        self, connection: sa.Connection, table: sa.Table, ids: Sequence[int], *, exclusive: bool
+    ) -> None:
+        """Keep others from removing rows (or, exclusively, from using them) until the transaction ends.
+
+        SQLite has one writer at a time anyhow.
+        """
+        if not self.is_sqlite and ids:
+            rows = sa.select(table.c.id).where(table.c.id.in_(sorted(ids))).order_by(table.c.id)
+            self.fetch(connection, rows.with_for_update(read=not exclusive))
 
     def insert(
         self,

@@ -48,6 +48,7 @@ class DatasetTypeTable:
         if not missing:
             return [False] * len(dataset_types)
         with self._database.write() as connection:
+            self._definitions.locked(connection)
             missing = self._missing(connection, dataset_types)
             for dataset_type in missing.values():
                 group_id = self._group_id(connection, dataset_type.dimensions)
@@ -149,7 +150,7 @@ class DatasetTypeTable:
             If it has some.
         """
         with self._database.write() as connection:
-            row = self._definitions.current(connection).dataset_type(name)
+            row = self._definitions.locked(connection).dataset_type(name)
             d = schema.dataset.c
             # Its own table is clustered by type: the first row says enough.
             table = row.tables.datasets

@@ -65,6 +65,7 @@ class DatasetRecordTable:
         with self._database.write() as connection:
             definitions = self._definitions.current(connection)
             kind, runs = self._targets(definitions, table)
+            self._lock_runs(connection, runs, exclusive=False)
             missing = self._records.missing_values(connection, table.data_ids)
             if missing is not None:
                 name, values = missing
@@ -90,6 +91,7 @@ class DatasetRecordTable:
                 if not len(table):
                     continue
                 kind, runs = self._targets(definitions, table)
+                self._lock_runs(connection, runs, exclusive=False)
                 ids = self._allocate(connection, len(table))
                 n_new = self._insert_rows(connection, kind, table, runs, ids, "ignore")
                 if n_new == len(table):
@@ -141,13 +143,21 @@ class DatasetRecordTable:
                 f"Dataset type {kind.definition.name!r} is registered with dimensions "
                 f"{kind.definition.dimensions}, not {table.dataset_type.dimensions}."
             )
-        runs = [definitions.collection(r) for r in table.runs]
+        used = np.unique(table.run_codes).tolist()
+        found = {i: definitions.collection(table.runs[i]) for i in used}
+        # Names no row refers to need not exist any more.
+        runs = [found.get(i, found[used[0]]) for i in range(len(table.runs))]
         for run in runs:
             if run.type is not CollectionType.RUN:
                 raise CollectionTypeError(
                     f"Datasets are put into RUN collections; {run.name!r} is {run.type.name}."
                 )
         return kind, runs
+
+    def _lock_runs(
+        self, connection: sa.Connection, runs: Sequence[CollectionRow], *, exclusive: bool
+    ) -> None:
+        self._database.lock_rows(connection, schema.collection, [r.id for r in runs], exclusive=exclusive)
 
     def _allocate(self, connection: sa.Connection, count: int) -> NDArray[np.int64]:
         c = schema.counter
@@ -453,6 +463,8 @@ class DatasetRecordTable:
                 if not len(table):
                     continue
                 kind = definitions.dataset_type(table.dataset_type.name)
+                runs = [definitions.collection(r) for r in table.runs]
+                self._lock_runs(connection, runs, exclusive=True)
                 ids = self.row_ids(connection, table)
                 with self._database.temporary_rows(
                     connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]
@@ -462,7 +474,7 @@ class DatasetRecordTable:
                     for own in (kind.tables.datasets, kind.tables.tags, kind.tables.calibs):
                         connection.execute(own.delete().where(own.c.dataset_id.in_(wanted)))
                     connection.execute(schema.dataset.delete().where(schema.dataset.c.id.in_(wanted)))
-                self._forget_summaries(connection, kind, [definitions.collection(r) for r in table.runs])
+                self._forget_summaries(connection, kind, runs)
         return out
 
     def _remove_files(self, connection: sa.Connection, ids: Any, *, journal: bool) -> list[FileRecord]:
@@ -530,6 +542,7 @@ class DatasetRecordTable:
         self, connection: sa.Connection, definitions: Definitions, run: CollectionRow
     ) -> list[FileRecord]:
         """Remove all datasets of a run."""
+        self._lock_runs(connection, [run], exclusive=True)
         d = schema.dataset
         ids = sa.select(d.c.id).where(d.c.run_id == run.id)
         rows = self._database.fetch(

@@ -146,6 +146,14 @@ class DefinitionCache:
             current = self._current = self._read(connection, revision)
         return current
 
+    def locked(self, connection: sa.Connection) -> Definitions:
+        """Return the definitions, which nobody else changes until this transaction ends."""
+        if not self._database.is_sqlite:
+            self._database.fetch_sql(
+                connection, "SELECT value FROM counter WHERE name = 'definitions' FOR UPDATE"
+            )
+        return self.current(connection)
+
     def changed(self, connection: sa.Connection) -> None:
         """Record that definitions were changed in this transaction."""
         connection.execute(

@@ -284,7 +284,7 @@ class Registry:
             If it is in a chain, or is a RUN with stored files (see `remove_runs`).
         """
         with self._database.write() as connection:
-            definitions = self._definitions.current(connection)
+            definitions = self._definitions.locked(connection)
             row = definitions.collection(name)
             if row.type is CollectionType.RUN:
                 if self._datasets.has_files(connection, row):
@@ -320,7 +320,7 @@ class Registry:
         out: list[FileRecord] = []
         with self._database.write() as connection:
             for name in names:
-                definitions = self._definitions.current(connection)
+                definitions = self._definitions.locked(connection)
                 row = definitions.collection(name)
                 if row.type is not CollectionType.RUN:
                     raise OrphanedRecordError(f"Collection {name!r} is {row.type.name}, not RUN")

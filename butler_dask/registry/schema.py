@@ -50,8 +50,8 @@ counter = sa.Table(
 )
 """Counts.
 
-``definitions``: changes of collections and dataset types; ``dataset``: the last row number given; ``rows T`` and
-``analyzed T``: rows inserted into table T, now and when its statistics were taken.
+``definitions``: changes of collections and dataset types; ``dataset``: the last row number given; ``rows T``
+and ``analyzed T``: rows inserted into table T, now and when its statistics were taken.
 """
 
 collection = sa.Table(

@@ -1,0 +1,57 @@
+"""Fixtures: a registry on each kind of database."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from registry_records import insert_records
+
+from butler_dask.registry.registry import Registry
+
+SERVER = os.environ.get("BUTLER_DASK_TEST_POSTGRESQL", "")
+"""URL of a PostgreSQL server whose user may create databases; tests use SQLite alone where it is not set."""
+
+
+def new_url(kind: str, directory: Path) -> str:
+    """Return the URL of an empty database."""
+    if kind == "sqlite":
+        return f"sqlite:///{directory / 'registry.sqlite3'}"
+    name = f"butler_{uuid.uuid4().hex}"
+    engine = sa.create_engine(sa.make_url(SERVER), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return sa.make_url(SERVER).set(database=name).render_as_string(hide_password=False)
+
+
+def drop(url: str) -> None:
+    """Remove a PostgreSQL database made by `new_url`."""
+    if url.startswith("sqlite"):
+        return
+    engine = sa.create_engine(sa.make_url(SERVER), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {sa.make_url(url).database} WITH (FORCE)")
+    engine.dispose()
+
+
+_kinds = [pytest.param("postgresql", marks=pytest.mark.postgresql)] if SERVER else []
+
+
+@pytest.fixture(params=["sqlite", *_kinds])
+def empty_registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
+    """Registry without records."""
+    url = new_url(request.param, tmp_path)
+    registry = Registry.create(url)
+    yield registry
+    registry.close()
+    drop(url)
+
+
+@pytest.fixture
+def registry(empty_registry: Registry) -> Registry:
+    """Registry with the dimension records."""
+    insert_records(empty_registry)
+    return empty_registry
