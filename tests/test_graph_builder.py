@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from butler_dask.butler import Butler
 from small_survey import DAY, INPUTS, WHERE, add_datasets, detector_region, make_survey, small_graph
 
+from butler_dask.butler import Butler
 from butler_dask.errors import (
     EmptyQuantumGraphError,
     InitInputMissingError,

@@ -7,10 +7,11 @@ from butler_dask.imaging.exposure import Exposure, FilterLabel
 from butler_dask.imaging.mask import Mask
 from butler_dask.imaging.photo_calib import PhotoCalib
 from butler_dask.imaging.psf import Psf
-from butler_dask.imaging.resampling import PsfSource, empty_warp, overlap_box, resample_into, warped_psf
+from butler_dask.imaging.resampling import empty_warp, overlap_box, resample_into
 from butler_dask.imaging.sky_wcs import SkyWcs
 from butler_dask.imaging.skymap import SkyMap
 from butler_dask.imaging.visit_info import VisitInfo
+from butler_dask.imaging.warped_psf import PsfSource, warped_psf
 from butler_dask.pipeline import NoWorkFound
 from butler_dask.tasks.warp import MakeWarpTask
 

@@ -69,7 +69,7 @@ def ingest_raws(
     output_run: str | None,
     instrument: str | None,
     processes: int,
-    update_records: bool,
+    skip_existing: bool,
     transfer: str,
 ) -> None:
     """Ingest raw FITS files (LOCATIONS: files or directories). All of them, or none."""
@@ -85,7 +85,7 @@ def ingest_raws(
             transfer=transfer,
             instrument=Instrument.from_repository(butler.root, instrument) if instrument else None,
             processes=processes,
-            update_exposure_records=update_records,
+            skip_existing=skip_existing,
         )
     runs = ", ".join(sorted({r.run for r in refs}))
     click.echo(f"Ingested {len(refs)} raws" + (f" into {runs}" if runs else ""))

@@ -181,6 +181,8 @@ class QuantumRunner:
             except BaseException as raised:
                 # What a failed or interrupted quantum wrote is of no use to anybody.
                 self._discard(butler)
+                if _is_interrupt(raised):
+                    raise KeyboardInterrupt from raised
                 if self.debug or not isinstance(raised, Exception):
                     raise
                 error = raised
@@ -439,6 +441,19 @@ def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     text = "".join(traceback.format_exception(error))
     return replace(report, status="failure", error_type=name, error_message=str(error), error_traceback=text)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Return whether an error is Ctrl-C in disguise.
+
+    An interrupt that arrives inside compiled code comes out of it as a `SystemError` that carries it.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def _note_resources(marker: TaskMetadata, when: str) -> None:

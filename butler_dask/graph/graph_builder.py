@@ -324,9 +324,9 @@ class _Build:
                 self._require(task, edge, projection, alive, quanta)
         outputs = []
         for edge in task.iter_all_outputs():
-            quanta, rows = part.common.pairs(task.dimensions, self._pool(edge).dataset_type.dimensions)
+            quanta, made = part.common.pairs(task.dimensions, self._pool(edge).dataset_type.dimensions)
             outputs.append(
-                DraftEdges(codes[edge.connection_name], edge.dataset_type_name, quanta, rows.astype(np.int64))
+                DraftEdges(codes[edge.connection_name], edge.dataset_type_name, quanta, made.astype(np.int64))
             )
         draft = DraftTask(task, projection.table, alive, connections, edges, outputs)
         if adjusts_quanta(task) and alive.any():

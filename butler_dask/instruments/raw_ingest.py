@@ -295,8 +295,17 @@ def _exposure_record(facts: RawFacts) -> dict[str, Any]:
         "zenith_angle": known(facts.zenith_angle_deg),
         "has_simulated": False,
         "can_see_sky": on_sky,
-        "timespan": Timespan(facts.begin, facts.end),
+        "timespan": _timespan(facts),
     }
+
+
+def _timespan(facts: RawFacts) -> Timespan:
+    """Return when the exposure was taken; a bias takes no time, but must lie in a calibration's validity."""
+    timespan = Timespan(facts.begin, facts.end)
+    if timespan.isEmpty():
+        begin = Timespan(facts.begin).begin_ns
+        timespan = Timespan(begin, begin + 1)
+    return timespan
 
 
 def _insert_exposures(butler: Any, camera: Camera, facts: Sequence[RawFacts], *, replace: bool) -> None:
