@@ -1,8 +1,8 @@
 """What earlier attempts left in a run that is now to be done again.
 
-A failed quantum leaves its log, which is recorded; with ``--clobber-outputs`` all outputs of finished quanta are
-to be made again. Both are taken out of the repository before anything runs: a dataset that is recorded is then
-never one that is being overwritten, and a quantum never finds the marker of work that is to be redone.
+A failed quantum leaves its log, which is recorded; with ``--clobber-outputs`` all outputs of finished quanta
+are to be made again. Both are taken out of the repository before anything runs: a dataset that is recorded is
+then never one that is being overwritten, and a quantum never finds the marker of work that is to be redone.
 """
 
 from __future__ import annotations
