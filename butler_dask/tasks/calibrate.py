@@ -409,18 +409,22 @@ class CalibrateTask(PipelineTask):
             return None
         stars = self._references(exposure, shards, config.maxOffsetArcsec, need_flux=False)
         log.info("Loaded %d reference objects", len(stars))
-        rows = _usable(catalog, "base_PsfFlux", config.minSignalToNoise)
+        # Saturated stars are the ones catalogues know; their wings place them to a fraction of a pixel.
+        rows = _usable(catalog, "base_PsfFlux", config.minSignalToNoise, saturated=True)
         rows = np.flatnonzero(rows & ~np.asarray(catalog["base_SdssCentroid_flag"]))
         error = np.hypot(
             np.asarray(catalog["base_SdssCentroid_xErr"])[rows],
             np.asarray(catalog["base_SdssCentroid_yErr"])[rows],
         ) / np.sqrt(2.0)
+        damaged = np.zeros(len(rows), bool)
+        for name in _DAMAGED:
+            damaged |= np.asarray(catalog[f"base_PixelFlags_flag_{name}"])[rows]
         fit = fit_astrometry(
             exposure.wcs,
             exposure.shape,
             np.asarray(catalog["base_SdssCentroid_x"])[rows],
             np.asarray(catalog["base_SdssCentroid_y"])[rows],
-            np.where(np.isfinite(error), error, 0.5),
+            np.where(np.isfinite(error), np.hypot(error, np.where(damaged, 0.3, 0.0)), 0.5),
             np.asarray(catalog["base_PsfFlux_instFlux"])[rows],
             stars.ra,
             stars.dec,
@@ -593,7 +597,11 @@ class CalibrateTask(PipelineTask):
             )
 
 
-def _usable(catalog: Table, field: str, min_signal_to_noise: float) -> Any:
+_DAMAGED = ("saturatedCenter", "interpolatedCenter")
+"""Flags of sources whose core is not what fell on the detector."""
+
+
+def _usable(catalog: Table, field: str, min_signal_to_noise: float, saturated: bool = False) -> Any:
     """Return which sources have a clean centre and enough signal, shape (n,), bool."""
     import numpy as np
 
@@ -602,6 +610,7 @@ def _usable(catalog: Table, field: str, min_signal_to_noise: float) -> Any:
     with np.errstate(invalid="ignore", divide="ignore"):
         usable = flux / error > min_signal_to_noise
     usable &= ~np.asarray(catalog[f"{field}_flag"]) & np.asarray(catalog["detect_isPrimary"])
-    for name in ("saturatedCenter", "interpolatedCenter", "badCenter", "edge"):
+    forbidden = ("badCenter", "edge") if saturated else (*_DAMAGED, "badCenter", "edge")
+    for name in forbidden:
         usable &= ~np.asarray(catalog[f"base_PixelFlags_flag_{name}"])
     return usable

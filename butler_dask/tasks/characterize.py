@@ -220,7 +220,7 @@ class CharacterizeImageTask(PipelineTask):
         subtract_sky(exposure, self.config.background, background)
         guess = self.config.installSimplePsf
         if exposure.psf is None or self.config.doMeasurePsf:
-            exposure.psf = Psf.gaussian(guess.fwhm / 2.3548, guess.width | 1)
+            exposure.psf = Psf.gaussian(self._first_sigma(exposure), guess.width | 1)
         iterations = self.config.psfIterations if self.config.doMeasurePsf else 1
         removed: tuple[Any, ...] = ()
         catalog: Table | None = None
@@ -265,6 +265,19 @@ class CharacterizeImageTask(PipelineTask):
         exposure.summary_stats["nPsfStar"] = float(np.sum(catalog["calib_psf_used"]))
         self.metadata["nCharacterizedSources"] = len(catalog)
         return Struct(characterized=exposure, sourceCat=catalog, backgroundModel=background)
+
+    def _first_sigma(self, exposure: Exposure) -> float:
+        """Return the width of the first PSF: the guess, or less where stars are sharper than it.
+
+        A guess wider than the stars would take them for cosmic rays; one that is narrower does no harm.
+        """
+        import numpy as np
+
+        from butler_dask.imaging.star_selection import estimate_seeing
+
+        guess = float(self.config.installSimplePsf.fwhm) / 2.3548
+        seen = estimate_seeing(exposure)
+        return guess if np.isnan(seen) else min(guess, max(seen, 0.5))
 
     def _require_pixels(self, exposure: Exposure) -> None:
         import numpy as np
