@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from butler_dask.butler import Butler
 from small_survey import DAY, INPUTS, WHERE, add_datasets, detector_region, make_survey, small_graph
 
+from butler_dask.butler import Butler
 from butler_dask.errors import (
     EmptyQuantumGraphError,
     InitInputMissingError,
@@ -171,7 +171,7 @@ def test_missing_prerequisites_are_all_named_at_once(butler: Butler) -> None:
         build(butler, input_collections=["HSC/raw/all", "refcats"])
     message = str(caught.value)
     assert "No 'bias' {instrument, detector} for 'clean' (connection 'bias')" in message
-    assert "exposure: 903344" in message
+    assert "'exposure': 903344" in message
     assert "No 'skyMap' {skymap} for 'warp'" in message
     assert "and 9 more" in message
     assert "'HSC/raw/all', 'refcats'" in message

@@ -133,8 +133,8 @@ class TestRuns:
         assert "QuantumGraph contains 14 quanta for 4 tasks" in done.stderr
         assert "isr INFO" not in done.stderr
         for line in (
-            r"characterizeImage\.detection INFO: Detected \d+ positive peaks in \d+ footprints and \d+ negative"
-            r" peaks in \d+ footprints to 50 sigma",
+            r"characterizeImage\.detection INFO: Detected \d+ positive peaks in \d+ footprints and \d+ neg"
+            r"ative peaks in \d+ footprints to 50 sigma",
             r"characterizeImage\.measurePsf INFO: PSF star selector found \d+ candidates",
             r"characterizeImage\.measurePsf\.reserve INFO: Reserved \d+/\d+ sources",
             r"characterizeImage\.measurePsf INFO: PSF determination using \d+/\d+ stars",

@@ -295,7 +295,7 @@ def check_prerequisites(
         return
     lines = []
     for label, edge, dimensions, examples, count in lacking:
-        shown = "; ".join(map(str, examples))
+        shown = "; ".join(str(dict(e.required)) for e in examples)
         more = f" and {count - len(examples)} more" if count > len(examples) else ""
         lines.append(
             f"No {edge.parent_dataset_type_name!r} {dimensions} for {label!r} (connection "

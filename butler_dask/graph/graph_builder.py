@@ -113,47 +113,54 @@ def build_quantum_graph(
     InitInputMissingError
         If a dataset a task is constructed with is missing.
     """
-    inputs = tuple(c.name for c in butler.registry_tables.flatten(list(input_collections)))
-    constraint = dataset_query_constraint
-    pipeline = pipeline_graph.copy()
-    pipeline.resolve(butler.registry)
-    build = _Build(
-        pipeline,
-        butler,
-        _Question(where, bind, _defaults(butler, inputs, where, data_id), tuple(data_id_tables), constraint),
-        inputs,
-        output_run,
-        tuple(skip_existing_in),
-        clobber,
-    )
-    build.find_data_ids()
-    for task in pipeline.tasks.values():
-        build.add_task(task)
-    check_prerequisites(build.lacking, build.inputs)
-    init_inputs, init_outputs = build.init_datasets()
-    build.check_not_empty()
-    facts: dict[str, Any] = {
-        "where": where,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "user": getpass.getuser(),
-        "output_run": output_run,
-        "datastore_root": str(butler.datastore.root),
-        "skip_existing_in": list(skip_existing_in),
-        "clobber": clobber,
-        "skipped": build.skipped,
-        "notes": build.notes,
-    }
-    return assemble(
-        build.drafts,
-        build.pools,
-        build.records,
-        run=output_run,
-        output=output,
-        inputs=build.inputs,
-        init_inputs=init_inputs,
-        init_outputs=init_outputs,
-        metadata={**facts, **(metadata or {})},
-    )
+    # What others write meanwhile must not give quanta whose inputs were counted but not found.
+    with butler.registry_tables.snapshot():
+        inputs = tuple(c.name for c in butler.registry_tables.flatten(list(input_collections)))
+        pipeline = pipeline_graph.copy()
+        pipeline.resolve(butler.registry)
+        build = _Build(
+            pipeline,
+            butler,
+            _Question(
+                where,
+                bind,
+                _defaults(butler, inputs, where, data_id),
+                tuple(data_id_tables),
+                dataset_query_constraint,
+            ),
+            inputs,
+            output_run,
+            tuple(skip_existing_in),
+            clobber,
+        )
+        build.find_data_ids()
+        for task in pipeline.tasks.values():
+            build.add_task(task)
+        check_prerequisites(build.lacking, build.inputs)
+        build.check_not_empty()
+        init_inputs, init_outputs = build.init_datasets()
+        facts: dict[str, Any] = {
+            "where": where,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "user": getpass.getuser(),
+            "output_run": output_run,
+            "datastore_root": str(butler.datastore.root),
+            "skip_existing_in": list(skip_existing_in),
+            "clobber": clobber,
+            "skipped": build.skipped,
+            "notes": build.notes,
+        }
+        return assemble(
+            build.drafts,
+            build.pools,
+            build.records,
+            run=output_run,
+            output=output,
+            inputs=build.inputs,
+            init_inputs=init_inputs,
+            init_outputs=init_outputs,
+            metadata={**facts, **(metadata or {})},
+        )
 
 
 def _defaults(
@@ -324,9 +331,9 @@ class _Build:
                 self._require(task, edge, projection, alive, quanta)
         outputs = []
         for edge in task.iter_all_outputs():
-            quanta, rows = part.common.pairs(task.dimensions, self._pool(edge).dataset_type.dimensions)
+            quanta, made = part.common.pairs(task.dimensions, self._pool(edge).dataset_type.dimensions)
             outputs.append(
-                DraftEdges(codes[edge.connection_name], edge.dataset_type_name, quanta, rows.astype(np.int64))
+                DraftEdges(codes[edge.connection_name], edge.dataset_type_name, quanta, made.astype(np.int64))
             )
         draft = DraftTask(task, projection.table, alive, connections, edges, outputs)
         if adjusts_quanta(task) and alive.any():
@@ -432,7 +439,7 @@ class _Build:
         enough: NDArray[np.bool_] = counts >= edge.minimum
         short = np.flatnonzero(alive & ~enough)
         if len(short):
-            examples = "; ".join(str(projection.table[i]) for i in short[:_EXAMPLES].tolist())
+            examples = "; ".join(str(dict(projection.table[i].required)) for i in short[:_EXAMPLES].tolist())
             more = ", ..." if len(short) > _EXAMPLES else ""
             self.notes.append(
                 f"{len(short)} of {np.count_nonzero(alive)} quanta of {task.label!r} are left out: they have "
