@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import DimensionNameError, did_you_mean
+from .errors import DimensionNameError, InconsistentDataIdError, did_you_mean
 from .registry.registry import Registry
 from .vocabulary.data_id import DataCoordinate, DataIdTable, DataIdValue, dimension_value
 from .vocabulary.dimensions import DimensionGroup, DimensionUniverse
@@ -81,6 +81,8 @@ class DataIdCompletion:
             If a value that is needed is missing and does not follow from the others.
         DataIdValueError
             If nothing in the repository fits.
+        InconsistentDataIdError
+            If a value contradicts what the others imply.
         """
         if isinstance(data_id, DataCoordinate) and not kwargs and data_id.dimensions == dimensions:
             return CompletedDataId(data_id, dict(data_id.mapping))
@@ -91,20 +93,27 @@ class DataIdCompletion:
         given = {str(k): v for k, v in given.items() if v is not None}
         plain = {k: v for k, v in given.items() if k in self._universe and self._is_value(k, v)}
         self._add_defaults(dimensions, given, plain)
-        if (
-            len(plain) == len(given)
-            and all(n in plain for n in dimensions.required)
-            and not any(n in plain for n in dimensions.implied)
-        ):
+        if len(plain) == len(given) and all(n in plain for n in dimensions.required):
             known = {k: dimension_value(k, v) for k, v in plain.items()}
-            values = tuple(known[n] for n in dimensions.required)
-            return CompletedDataId(DataCoordinate(dimensions, values), known)
+            found = DataCoordinate(dimensions, tuple(known[n] for n in dimensions.required))
+            if any(n in known for n in dimensions.implied):
+                self._check_implied(found, known)
+            return CompletedDataId(found, known)
         group = dimensions
         if timed and len(plain) < len(given):
             group = self._with_observation(dimensions, given)
         found = self._registry.complete_data_id(given, group)
         known = {k: dimension_value(k, v) for k, v in plain.items()} | dict(found.mapping)
         return CompletedDataId(found if group == dimensions else found.subset(dimensions), known)
+
+    def _check_implied(self, data_id: DataCoordinate, known: Mapping[str, DataIdValue]) -> None:
+        """Raise if a value given beside the required ones is not what the records say."""
+        records = self._registry.expand_data_id(data_id)
+        for name in data_id.dimensions.implied:
+            if name in known and records.get(name) not in (None, known[name]):
+                raise InconsistentDataIdError(
+                    f"{data_id} has {name} {records[name]!r}, not {known[name]!r} as given with it."
+                )
 
     def _is_value(self, name: str, value: Any) -> bool:
         """Return whether this is a dimension's own value, and not that of an alternate key."""

@@ -122,12 +122,13 @@ class DatasetFinder:
             if file is None and self._registry.get_dataset(ref_or_type.id) is None:
                 raise DatasetNotFoundError(f"There is no dataset {ref_or_type} in this repository.")
             return ref_or_type, file, None
-        registered, component, override = self.type_of(ref_or_type)
-        search = self.search(registered, data_id, collections, timespan, kwargs)
-        if not len(search.found):
-            raise self.not_found(search)
-        ref = search.found[0]
-        file = self._registry.files_of(search.found)[0]
+        with self._registry.snapshot():  # one state of the database for all of it, and one connection
+            registered, component, override = self.type_of(ref_or_type)
+            search = self.search(registered, data_id, collections, timespan, kwargs)
+            if not len(search.found):
+                raise self.not_found(search)
+            ref = search.found[0]
+            file = self._registry.files_of_ids([ref.id])[0]
         return (ref.makeComponentRef(component) if component else ref), file, override
 
     def not_found(self, search: DatasetSearch) -> DatasetNotFoundError:

@@ -17,8 +17,8 @@
     |   |                  PipelineDefinitionError, PipelineLabelError, PipelineNotFoundError, TaskImportError
     |   |-- QuantumGraphBuilderError: OutputExistsError, InitInputMissingError, PrerequisiteMissingError,
     |   |                             EmptyQuantumGraphError
-    |   |-- RunConfigMismatchError, RawIngestError, FormatVersionError
-    |-- QuantumExecutionError
+    |   |-- RunConfigMismatchError, RawIngestError, InstrumentNotFoundError, FormatVersionError
+    |-- QuantumExecutionError, QuantumTimeoutError
 
 Every class is also the fitting builtin. A message says what failed, for which dataset type, data ID,
 collection or file, and what to do next; `did_you_mean` names the nearest match of a mistyped name.
@@ -236,8 +236,16 @@ class RunConfigMismatchError(ButlerUserError, TypeError):
     """A run's recorded configuration or package versions differ from the present ones."""
 
 
+class InstrumentNotFoundError(ButlerUserError, LookupError):
+    """No instrument, class or camera file has that name."""
+
+
 class RawIngestError(ButlerUserError, ValueError):
     """A raw file cannot be ingested; nothing of it was recorded."""
+
+
+class QuantumTimeoutError(ButlerDaskError, TimeoutError):
+    """A quantum took longer than it may."""
 
 
 class QuantumExecutionError(ButlerDaskError, RuntimeError):

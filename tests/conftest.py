@@ -1,81 +1,10 @@
-"""Fixtures: the commands as subprocesses, and the tutorial's repository."""
+"""Fixtures: the commands in a directory with the tutorial's repository."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-
-MODULES = {
-    "butler": "butler_dask.cli.butler",
-    "pipetask": "butler_dask.cli.pipetask",
-    "dask-submit": "butler_dask.cli.dask_submit",
-}
-
-
-class Commands:
-    """Runs `butler`, `pipetask` and `dask-submit` in a directory, as a user does.
-
-    Parameters
-    ----------
-    directory : `Path`
-        Working directory; the project's `pipelines` is linked there.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        if not (directory / "pipelines").exists():
-            (directory / "pipelines").symlink_to(ROOT / "pipelines")
-        self.environment = dict(os.environ, PYTHONPATH=str(ROOT), NO_COLOR="1", COLUMNS="100")
-
-    def start(self, program: str, *args: str) -> subprocess.Popen[str]:
-        """Start a program and return the process; its standard error joins its standard output."""
-        return subprocess.Popen(
-            [sys.executable, "-m", MODULES[program], *args],
-            cwd=self.directory,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def __call__(self, program: str, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end; its exit status must be ``code``, and no traceback is ever shown."""
-        done = subprocess.run(
-            [sys.executable, "-m", MODULES[program], *args],
-            cwd=self.directory,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=550,
-        )
-        text = f"{program} {' '.join(args)}\n{done.stdout}\n{done.stderr}"
-        assert done.returncode == code, text
-        assert "Traceback" not in done.stderr, text
-        return done
-
-    def interrupt_after(self, line: str, program: str, *args: str, with_signal: int = signal.SIGINT) -> str:
-        """Run a program, send it a signal once a line with the text appeared, and return what it printed."""
-        process = self.start(program, *args)
-        printed = []
-        deadline = time.monotonic() + 300
-        assert process.stdout is not None
-        for text in process.stdout:
-            printed.append(text)
-            if line in text:
-                process.send_signal(with_signal)
-                break
-            assert time.monotonic() < deadline, "".join(printed)
-        rest, _ = process.communicate(timeout=300)
-        output = "".join(printed) + rest
-        assert process.returncode != 0, output
-        return output
+from command_line import Commands
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from butler_dask.butler import Butler
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
+from butler_dask.butler import Butler
 from butler_dask.pipeline import PipelineGraph
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.data_id import DataIdTable

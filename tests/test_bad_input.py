@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from .conftest import Commands
+from command_line import Commands
 
 PIPELINE = "pipelines/example.yaml"
 QUERY = "instrument='HSC' AND visit=903344 AND detector=5"
@@ -44,7 +43,20 @@ def message(commands: Commands, *args: str, code: int) -> str:
     ("arguments", "code", "words"),
     [
         pytest.param(
-            ("pipetask", "run", "-b", "DATA", "-p", PIPELINE, "-i", "HSC/default", "-o", "u/bad", "-d", QUERY),
+            (
+                "pipetask",
+                "run",
+                "-b",
+                "DATA",
+                "-p",
+                PIPELINE,
+                "-i",
+                "HSC/default",
+                "-o",
+                "u/bad",
+                "-d",
+                QUERY,
+            ),
             1,
             ["'HSC/default'", "Did you mean 'HSC/defaults'"],
             id="unknown collection",
@@ -73,14 +85,26 @@ def message(commands: Commands, *args: str, code: int) -> str:
             ["detectr", "detector"],
             id="typo in the data query",
         ),
-        pytest.param((*RUN, "-d", "instrument='HSC' AND visit=="), 1, ["visit=="], id="query not well formed"),
-        pytest.param((*RUN, "-d", "visit=903344 AND detector=5"), 1, ["instrument"], id="query without governor"),
-        pytest.param((*RUN, "-d", QUERY, "-c", "isrr:doDark=False"), 1, ["'isrr'", "'isr'"], id="unknown task"),
         pytest.param(
-            (*RUN, "-d", QUERY, "-c", "isr:doDrk=False"), 1, ["'doDrk'", "'doDark'"], id="unknown config field"
+            (*RUN, "-d", "instrument='HSC' AND visit=="), 1, ["visit=="], id="query not well formed"
         ),
         pytest.param(
-            (*RUN, "-d", QUERY, "-c", "isr:doDark=perhaps"), 1, ["doDark", "perhaps"], id="value of the wrong type"
+            (*RUN, "-d", "visit=903344 AND detector=5"), 1, ["instrument"], id="query without governor"
+        ),
+        pytest.param(
+            (*RUN, "-d", QUERY, "-c", "isrr:doDark=False"), 1, ["'isrr'", "'isr'"], id="unknown task"
+        ),
+        pytest.param(
+            (*RUN, "-d", QUERY, "-c", "isr:doDrk=False"),
+            1,
+            ["'doDrk'", "'doDark'"],
+            id="unknown config field",
+        ),
+        pytest.param(
+            (*RUN, "-d", QUERY, "-c", "isr:doDark=perhaps"),
+            1,
+            ["doDark", "perhaps"],
+            id="value of the wrong type",
         ),
         pytest.param(("butler", "query-collections", "NOWHERE"), 1, ["NOWHERE"], id="missing repository"),
         pytest.param(
@@ -98,8 +122,20 @@ def message(commands: Commands, *args: str, code: int) -> str:
         pytest.param(("pipetask", "run", "--input", "x"), 2, ["butler-config"], id="missing option"),
         pytest.param(("butler", "query-colections", "DATA"), 2, ["query-collections"], id="unknown command"),
         pytest.param(
-            ("pipetask", "run", "-b", "DATA", "-p", PIPELINE, "-i", "HSC/raw/all,refcats,skymaps", "-o", "u/bad",
-             "-d", QUERY),
+            (
+                "pipetask",
+                "run",
+                "-b",
+                "DATA",
+                "-p",
+                PIPELINE,
+                "-i",
+                "HSC/raw/all,refcats,skymaps",
+                "-o",
+                "u/bad",
+                "-d",
+                QUERY,
+            ),
             1,
             ["HSC/raw/all", "detector"],
             id="missing calibrations",
@@ -112,7 +148,7 @@ def message(commands: Commands, *args: str, code: int) -> str:
         ),
         pytest.param(("butler", "register-instrument", "DATA", "HCS"), 1, ["'HCS'"], id="unknown instrument"),
     ],
-)  # fmt: skip
+)
 def test_wrong_request_is_one_message_and_changes_nothing(commands, arguments, code, words):
     text = message(commands, *arguments, code=code)
     for word in words:

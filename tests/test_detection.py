@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import find_objects, gaussian_filter, label
 from scipy.spatial import cKDTree
 from star_field import make_star_field
 
@@ -10,10 +10,10 @@ from butler_dask.imaging.background import fit_background, subtract_background
 from butler_dask.imaging.detection import (
     convolve_gaussian,
     detect_sources,
-    find_footprints,
     significance_image,
 )
 from butler_dask.imaging.exposure import Exposure
+from butler_dask.imaging.footprints import find_footprints
 from butler_dask.imaging.mask import Mask
 from butler_dask.imaging.sky_sources import sky_positions
 
@@ -139,3 +139,17 @@ def test_no_sky_sources_where_there_is_no_sky():
     mask.set_where(np.ones((100, 100), bool), "DETECTED")
     assert len(sky_positions(mask, 10)[0]) == 0
     assert len(sky_positions(Mask.zeros((10, 10)), 10)[0]) == 0
+
+
+@pytest.mark.parametrize("fill", [0.02, 0.2, 0.5])
+def test_footprints_are_the_connected_patches(fill):
+    rng = np.random.default_rng(int(100 * fill))
+    significance = np.where(rng.random((60, 83)) < fill, 9.0, 0.0).astype(np.float32)
+    found = find_footprints(significance, 5.0)
+    expected, n = label(significance > 0, structure=np.ones((3, 3)))
+    assert len(found) == n
+    np.testing.assert_array_equal(found.labels, expected)
+    np.testing.assert_array_equal(found.areas, np.bincount(expected.ravel())[1:])
+    boxes = [(s[1].start, s[0].start, s[1].stop, s[0].stop) for s in find_objects(expected)]
+    np.testing.assert_array_equal(found.boxes, boxes)
+    assert set(found.peak_footprint) == set(range(1, n + 1))

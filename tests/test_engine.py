@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import noop_tasks
@@ -80,6 +82,10 @@ def values(butler: Butler, name: str, run: str = RUN) -> list:
     table = butler.registry_tables.existing_in_run(run).get(name, ())
     refs: list[DatasetRef] = sorted(table, key=lambda r: r.dataId.required_values)
     return [butler.get(ref) for ref in refs]
+
+
+def the_type(butler: Butler, name: str, run: str = RUN):
+    return butler.registry_tables.existing_in_run(run)[name]
 
 
 def prepared(butler: Butler, visits: int = 2, detectors: int = 3, **kwargs):
@@ -194,6 +200,46 @@ def test_retry_gives_a_quantum_another_chance(butler, mischief):
     summary = run_graph(graph, butler, settings=RunSettings(retries=2))
     assert summary.succeeded
     assert {q.label: q.attempt for q in butler.registry_tables.query_quanta(RUN)}["isr"] == 3
+
+
+def test_failed_quantum_leaves_its_log_until_it_is_tried_again(butler, mischief):
+    graph = prepared(butler, 1, 1)
+    (mischief / "isr-0").write_text("fail 1")
+    assert not run_graph(graph, butler).succeeded
+    assert recorded(butler) == {}
+    (lines,) = values(butler, "isr_log")
+    assert "no stars on detector 0" in lines[-1]["message"]
+    assert "Traceback" in lines[-1]["exc_info"]
+    assert run_graph(graph, butler).succeeded
+    (lines,) = values(butler, "isr_log")
+    assert not any(line["exc_info"] for line in lines)
+
+
+def test_clobber_makes_finished_outputs_again(butler, mischief):
+    raws = add_raws(butler, 1, 2)
+    graph = write_init_outputs(butler, draft_graph(butler, raws, RUN))
+    run_graph(graph, butler)
+    files = {f.path for f in butler.registry_tables.files_of(the_type(butler, "icExp"))}
+    again = replace(graph, metadata={"clobber": True}, plan_id=uuid.uuid4().hex)
+    (mischief / "characterize-1").write_text("fail")
+    assert run_graph(again, butler).total("success") == 3
+    assert sum(executions(mischief).values()) == 5 + 4
+    left = {f.path for f in butler.registry_tables.files_of(the_type(butler, "icExp"))}
+    assert len(left) == 1
+    assert left < files
+    assert not any(butler.datastore.exists(path) for path in files - left)
+    assert "warp" not in recorded(butler)
+
+
+@pytest.mark.parametrize("mode", ["sync", "threads", "dask"])
+def test_quantum_that_takes_too_long_fails(butler, client, mischief, mode):
+    (mischief / "isr-1").write_text("hang")
+    graph = prepared(butler, 1, 2)
+    summary = run_graph(graph, butler, settings=RunSettings(timeout_s=0.5), **modes(client)[mode])
+    (failure,) = summary.failures
+    assert failure.error_type.endswith("QuantumTimeoutError")
+    assert "0.5 s" in failure.message
+    assert summary.total("success") == 2
 
 
 @pytest.mark.parametrize("mode", ["sync", "dask"])

@@ -65,8 +65,8 @@ def test_other_configuration_is_refused_in_the_tutorial_s_words(butler, caplog):
         caplog.at_level(logging.INFO),
         pytest.raises(
             RunConfigMismatchError,
-            match="^Config does not match existing task config 'isr_config' in butler; tasks configurations must "
-            "be consistent within the same run collection$",
+            match=r"^Config does not match existing task config 'isr_config' in butler; tasks configurations "
+            r"must be consistent within the same run collection$",
         ),
     ):
         write_init_outputs(butler, graph_of(butler, raws, "config.doDark = False\n"))

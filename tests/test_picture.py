@@ -77,6 +77,14 @@ def test_sources_are_circled_where_they_are(exposure):
         draw_exposure(exposure, sources=Table({"ra": [1.0]}))
 
 
+def test_sky_sources_are_not_circled_and_the_unit_is_the_exposures(exposure):
+    exposure.metadata["BUNIT"] = "nJy"
+    sources = Table({"x": [1.0, 2.0], "y": [1.0, 2.0], "sky_source": [True, False]})
+    figure = draw_exposure(exposure, sources=sources)
+    assert figure.axes[0].collections[0].get_offsets().tolist() == [[1002.0, 2002.0]]
+    assert "nJy" in next(child.get_ylabel() for child in figure.axes[0].child_axes)
+
+
 def test_large_images_are_reduced_by_a_whole_factor():
     figure = draw_exposure(np.zeros((2000, 900), dtype=np.float32), max_pixels=600)
     assert figure.axes[0].images[0].get_array().shape == (500, 225)

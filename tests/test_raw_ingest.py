@@ -9,7 +9,8 @@ from astropy.io import fits
 from butler_dask.butler import Butler
 from butler_dask.errors import DatasetFileError, RawIngestError
 from butler_dask.instruments.instrument import Instrument, write_curated_calibrations
-from butler_dask.instruments.raw_ingest import define_visits, ingest_raws
+from butler_dask.instruments.raw_ingest import ingest_raws
+from butler_dask.instruments.visits import define_visits
 from butler_dask.vocabulary.collection import CollectionType
 
 EXPOSURES = {903342: "13:20:00.000", 903344: "13:32:51.100"}
@@ -143,8 +144,9 @@ def test_files_of_one_exposure_must_agree(butler, raws, tmp_path):
 
 def test_without_an_instrument_nothing_can_be_ingested(tmp_path, raws):
     Butler.makeRepo(str(tmp_path / "empty"))
-    with Butler(str(tmp_path / "empty"), writeable=True) as butler, pytest.raises(
-        RawIngestError, match="register-instrument"
+    with (
+        Butler(str(tmp_path / "empty"), writeable=True) as butler,
+        pytest.raises(RawIngestError, match="register-instrument"),
     ):
         ingest_raws(butler, [raws])
 
@@ -183,10 +185,16 @@ def test_new_exposures_get_visits_later(butler, raws, tmp_path):
 
 
 def test_biases_are_no_visits(butler, tmp_path):
-    bias = write_raw(tmp_path, 903350, 4, **{"DATA-TYP": "BIAS", "EXPTIME": 0.0})
+    bias = write_raw(
+        tmp_path,
+        903350,
+        4,
+        **{"DATA-TYP": "BIAS", "EXPTIME": 0.0, "UT-STR": "10:00:00", "UT-END": "10:00:00"},
+    )
     ingest_raws(butler, [bias], transfer="symlink")
     (record,) = butler.registry.queryDimensionRecords("exposure", instrument="HSC")
     assert (record.observation_type, record.can_see_sky, record.tracking_ra) == ("bias", False, None)
+    assert not record.timespan.isEmpty()  # though it took no time, a calibration's validity must hold it
     assert define_visits(butler, "HSC") == 0
 
 

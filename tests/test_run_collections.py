@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from butler_dask.butler import Butler
 
+from butler_dask.butler import Butler
 from butler_dask.errors import (
     CollectionError,
     CollectionTypeError,

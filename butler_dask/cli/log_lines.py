@@ -82,7 +82,7 @@ class LineFormatter(logging.Formatter):
         message = record.getMessage()
         if self.long:
             time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-            quantum = getattr(record, "MDC", {}).get("LABEL", "")
+            quantum = getattr(record, "quantum", "")
             line = f"{level} {time} {record.name} ({quantum})({record.filename}:{record.lineno}) - {message}"
         else:
             line = f"{record.name} {level}: {message}"
@@ -104,7 +104,7 @@ class JsonFormatter(logging.Formatter):
             "filename": record.filename,
             "lineno": record.lineno,
             "process": record.process,
-            "MDC": dict(getattr(record, "MDC", {})),
+            "quantum": getattr(record, "quantum", ""),
         }
         if record.exc_info:
             fields["exc_info"] = self.formatException(record.exc_info)

@@ -306,6 +306,7 @@ def run_pipeline(
     from ..butler import Butler
     from ..engine.execution import run_graph
     from ..engine.init_outputs import write_init_outputs
+    from ..engine.run_settings import RunSettings
     from ..graph.graph_file import write_graph
     from .progress import RunProgress
 
@@ -339,6 +340,7 @@ def run_pipeline(
                 cluster=cast("Clustering", execution.cluster),
                 progress=progress,
                 fail_fast=execution.fail_fast,
+                settings=RunSettings(timeout_s=execution.timeout),
             )
     finish(summary, execution.summary)
 

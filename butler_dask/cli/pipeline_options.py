@@ -236,6 +236,7 @@ class ExecutionOptions:
     jobs: int
     executor: str | None
     cluster: str
+    timeout: float | None
     fail_fast: bool
     init_only: bool
     no_versions: bool
@@ -260,6 +261,7 @@ def execution_options(function: F) -> F:
             show_default=True,
             help="Which quanta make one Dask task.",
         ),
+        click.option("--timeout", type=float, metavar="SECONDS", help="Longest time for one quantum."),
         click.option("--fail-fast", is_flag=True, help="Stop at the first failure."),
         click.option("--init-only", is_flag=True, help="Write configs, versions and init-outputs, and stop."),
         click.option("--no-versions", is_flag=True, help="Neither save nor compare package versions."),

@@ -69,7 +69,7 @@ def ingest_raws(
     output_run: str | None,
     instrument: str | None,
     processes: int,
-    update_records: bool,
+    skip_existing: bool,
     transfer: str,
 ) -> None:
     """Ingest raw FITS files (LOCATIONS: files or directories). All of them, or none."""
@@ -85,7 +85,7 @@ def ingest_raws(
             transfer=transfer,
             instrument=Instrument.from_repository(butler.root, instrument) if instrument else None,
             processes=processes,
-            update_exposure_records=update_records,
+            skip_existing=skip_existing,
         )
     runs = ", ".join(sorted({r.run for r in refs}))
     click.echo(f"Ingested {len(refs)} raws" + (f" into {runs}" if runs else ""))
@@ -104,7 +104,7 @@ def define_visits(
     """Define a visit for each on-sky exposure of INSTRUMENT, with the regions its detectors cover."""
     from ..butler import Butler
     from ..instruments.instrument import Instrument
-    from ..instruments.raw_ingest import define_visits
+    from ..instruments.visits import define_visits
 
     with Butler(repo, writeable=True) as butler:
         count = define_visits(

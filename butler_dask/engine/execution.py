@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ..errors import ButlerDaskError, ButlerUserError, did_you_mean
 from ..graph.graph_file import write_graph
 from .dask_graph import WINDOW_TASKS, Clustering, DaskGraph
+from .earlier_outputs import clear_earlier_outputs
 from .journal import plan_path
 from .local_run import run_locally
 from .recovery import forget_plan, recover_plan
@@ -98,7 +100,12 @@ def run_graph(
     chosen = choose_executor(executor, jobs, address, client)
     settings = settings or RunSettings()
     dask_graph = DaskGraph(graph, cluster)
+    clobber = bool(graph.metadata.get("clobber"))
+    if clobber:
+        # What is being done again must not be taken over.
+        settings = replace(settings, adopt_foreign=False)
     began = time.monotonic()
+    clear_earlier_outputs(butler, graph, clobber=clobber)
     path = plan_path(butler.root, graph.run, graph.plan_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_graph(graph, path)

@@ -28,7 +28,7 @@ class QuantumReport:
     status : `str`
         ``success``, ``no_work`` or ``failure``.
     written : `tuple` of (`int`, `FileRecord`)
-        Dataset row and file of each output; empty for a failure.
+        Dataset row and file of each output; for a failure that of the log alone.
     complete : `bool`
         Whether all predicted outputs were written; where not, dependents look which of their inputs exist.
     adopted : `bool`

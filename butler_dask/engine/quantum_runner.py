@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import os
 import resource
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -24,7 +26,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DatasetFileError, PipelineGraphError
+from ..errors import ButlerDaskError, DatasetFileError, PipelineGraphError
 from ..graph.quantum import Quantum
 from ..pipeline.pipeline_task import ExecutionResources, PipelineTask, QuantumContext
 from ..pipeline.quantum_outcome import AnnotatedPartialOutputsError, NoWorkFound, RepeatableQuantumError
@@ -34,6 +36,7 @@ from ..vocabulary.file_record import FileRecord
 from .hand_over import HandOver
 from .log_capture import LogCapture, LogRecords
 from .quantum_report import QuantumReport, QuantumStatus
+from .time_limit import time_limit
 
 if TYPE_CHECKING:
     from ..datastore.file_datastore import FileDatastore
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("butler_dask.quantum")
 _HOST = socket.gethostname()
 _MARKER_VERSION = 1
+# Linux counts by thread, in KiB; macOS by process only, in bytes.
+_RUSAGE_THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+_RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
 class QuantumRunner:
@@ -64,6 +70,8 @@ class QuantumRunner:
         Whether work that another plan finished in this run is taken over; work of this plan always is.
     raise_on_partial_outputs : `bool`
         Whether `AnnotatedPartialOutputsError` is a failure; otherwise what was written counts.
+    timeout_s : `float`, optional
+        Longest time for one attempt [s].
     debug : `bool`
         Whether an error of a task is raised here, for a debugger, and not reported.
 
@@ -82,13 +90,16 @@ class QuantumRunner:
         retries: int = 0,
         adopt_foreign: bool = True,
         raise_on_partial_outputs: bool = True,
+        timeout_s: float | None = None,
         debug: bool = False,
     ) -> None:
         self.graph, self.datastore, self.capture = graph, datastore, capture
         self.resources = resources or ExecutionResources()
         self.retries, self.adopt_foreign, self.debug = retries, adopt_foreign, debug
+        self.timeout_s = timeout_s
         self.raise_on_partial_outputs = raise_on_partial_outputs
         self._local = threading.local()
+        self._peak_rss = _PeakRss()
 
     def run(
         self,
@@ -144,8 +155,8 @@ class QuantumRunner:
         hand_over: HandOver | None,
     ) -> tuple[QuantumReport, bool]:
         """Run a quantum once; return the report, and whether another attempt can help."""
-        start_ns, cpu = time.time_ns(), time.thread_time()
-        _forget_peak_rss()
+        start_ns = time.time_ns()
+        self._peak_rss.forget()
         outputs = {ref.id: ref for refs in quantum.outputs_by_connection.values() for ref in refs}
         files = self._input_files(row)
         if hand_over is None:
@@ -160,43 +171,63 @@ class QuantumRunner:
                 kept=hand_over.kept,
             )
         report = QuantumReport(row, "success", attempt=attempt, host=_HOST, start_ns=start_ns)
-        label = f"{quantum.taskLabel}:{quantum.dataId}"
-        may_retry = True
-        try:
-            with self.capture.quantum(label, self.graph.run) as lines:
-                marker = TaskMetadata()
-                try:
+        marker = TaskMetadata()
+        error: Exception | None = None
+        with self.capture.quantum(f"{quantum.taskLabel}:{quantum.dataId}", self.graph.run) as lines:
+            try:
+                with time_limit(self.timeout_s):
                     status = self._run_task(row, quantum, butler, marker, doubtful)
-                except Exception as error:
-                    if self.debug:
-                        raise
-                    may_retry = not isinstance(error, RepeatableQuantumError)
-                    raise _Failed from error
                 written = self._commit(quantum, butler, lines, marker, status)
-        except BaseException as error:
-            # What a failed or interrupted quantum wrote is of no use to anybody.
-            with contextlib.suppress(OSError):
-                self.datastore.remove([r.path for r in butler.written.values()])
-            cause = error.__cause__ if isinstance(error, _Failed) else error
-            if not isinstance(cause, Exception) or self.debug:
-                raise
-            report = _failure(report, cause)
-            _LOG.error("%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, type(cause).__name__, cause)
+            except BaseException as raised:
+                # What a failed or interrupted quantum wrote is of no use to anybody.
+                self._discard(butler)
+                if _is_interrupt(raised):
+                    raise KeyboardInterrupt from raised
+                if self.debug or not isinstance(raised, Exception):
+                    raise
+                error = raised
+                kind = type(error).__name__
+                _LOG.error("%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, kind, error)
+                report = _failure(report, error)
+        rows = self._output_rows(row)
+        if error is None:
+            report = replace(report, status=status, complete=len(written) == len(rows))
         else:
-            rows = self._output_rows(row)
-            report = replace(
-                report,
-                status=status,
-                written=tuple((rows[id_], record) for id_, record in written.items()),
-                complete=len(written) == len(rows),
-            )
+            written = self._keep_log(quantum, butler, lines, report)
+        if "endCpuTime" not in marker.scalars:
+            _note_resources(marker, "end")
         report = replace(
             report,
+            written=tuple((rows[id_], record) for id_, record in written.items()),
             end_ns=time.time_ns(),
-            cpu_s=time.thread_time() - cpu,
-            peak_rss_bytes=_peak_rss_bytes(),
+            cpu_s=max(_number(marker, "endCpuTime") - _number(marker, "startCpuTime"), 0.0),
+            peak_rss_bytes=int(_number(marker, "endMaxResidentSetSize")),
         )
-        return report, may_retry
+        return report, error is not None and not isinstance(error, RepeatableQuantumError)
+
+    def _discard(self, butler: QuantumButler) -> None:
+        """Remove the files a quantum has written so far."""
+        try:
+            self.datastore.remove([r.path for r in butler.written.values()])
+        except ButlerDaskError as problem:
+            # They are not recorded, and the next attempt overwrites them.
+            _LOG.warning("Outputs of a failed quantum are left over: %s", problem)
+        butler.written.clear()
+
+    def _keep_log(
+        self, quantum: Quantum, butler: QuantumButler, lines: LogRecords, report: QuantumReport
+    ) -> dict[uuid.UUID, FileRecord]:
+        """Write the log of a failed quantum, the traceback with its last line; return its file."""
+        if quantum.log_ref is None:
+            return {}
+        if lines:
+            lines[-1]["exc_info"] = report.error_traceback
+        try:
+            butler.put(lines, quantum.log_ref)
+        except ButlerDaskError as problem:
+            _LOG.warning("The log of a failed quantum cannot be written: %s", problem)
+            return {}
+        return dict(butler.written)
 
     def _run_task(
         self,
@@ -207,7 +238,7 @@ class QuantumRunner:
         doubtful: Collection[int],
     ) -> QuantumStatus:
         """Run the task of a quantum and fill in the marker; return ``success`` or ``no_work``."""
-        _note_resources(marker, "prep")
+        marker.scalars["prepUtc"] = datetime.now(UTC).isoformat()
         status: QuantumStatus = "success"
         task_columns = self.graph.task_of(row)
         task, connections = self._task(task_columns)
@@ -374,10 +405,6 @@ class QuantumRunner:
         )
 
 
-class _Failed(Exception):
-    """Carries the error of a task as its cause past the log capture."""
-
-
 def find_task_class(name: str) -> type[PipelineTask]:
     """Import a task class by its dotted name.
 
@@ -416,15 +443,29 @@ def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
     return replace(report, status="failure", error_type=name, error_message=str(error), error_traceback=text)
 
 
+def _is_interrupt(error: BaseException) -> bool:
+    """Return whether an error is Ctrl-C in disguise.
+
+    An interrupt that arrives inside compiled code comes out of it as a `SystemError` that carries it.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
 def _note_resources(marker: TaskMetadata, when: str) -> None:
-    """Note time and resources used, under the reference's names."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
+    """Note time and resources used so far by this thread, under the reference's names."""
+    # One system call for all: they are dear in sandboxes and containers.
+    usage = resource.getrusage(_RUSAGE_THREAD)
     marker.scalars |= {
         f"{when}Utc": datetime.now(UTC).isoformat(),
-        f"{when}CpuTime": time.thread_time(),
+        f"{when}CpuTime": usage.ru_utime + usage.ru_stime,
         f"{when}UserTime": usage.ru_utime,
         f"{when}SystemTime": usage.ru_stime,
-        f"{when}MaxResidentSetSize": usage.ru_maxrss * 1024,
+        f"{when}MaxResidentSetSize": usage.ru_maxrss * _RSS_UNIT_BYTES,
     }
 
 
@@ -439,11 +480,21 @@ def _utc_ns(text: object) -> int:
     return int(datetime.fromisoformat(text).timestamp() * 1e6) * 1000
 
 
-def _forget_peak_rss() -> None:
-    """Start the peak of resident memory anew, where the system can (Linux: proc(5), ``clear_refs``)."""
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as stream:
-        stream.write("5")
+class _PeakRss:
+    """Starts the peak of this process's resident memory anew, where the system can (Linux, proc(5))."""
 
+    def __init__(self) -> None:
+        self._descriptor = -1
+        # Open once: the file stands for the process that opened it.
+        with contextlib.suppress(OSError):
+            self._descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
 
-def _peak_rss_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    def forget(self) -> None:
+        """Let the peak begin at what is resident now."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._descriptor, b"5")
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)

@@ -32,6 +32,8 @@ class RunSettings:
         What tasks are told they may use.
     memory_per_quantum_bytes : `int`, optional
         What tasks are told they may use [bytes].
+    timeout_s : `float`, optional
+        Longest time for one attempt at a quantum [s].
     debug : `bool`
         Raise errors of tasks where they are, for a debugger.
     """
@@ -41,6 +43,7 @@ class RunSettings:
     raise_on_partial_outputs: bool = True
     cores_per_quantum: int = 1
     memory_per_quantum_bytes: int | None = None
+    timeout_s: float | None = None
     debug: bool = False
 
 
@@ -72,6 +75,7 @@ def open_runner(
         retries=settings.retries,
         adopt_foreign=settings.adopt_foreign,
         raise_on_partial_outputs=settings.raise_on_partial_outputs,
+        timeout_s=settings.timeout_s,
         debug=settings.debug,
     )
     return runner, Journal(root, graph.run, graph.plan_id, fsync=datastore.durability == "fsync")

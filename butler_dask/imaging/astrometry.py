@@ -270,7 +270,7 @@ def fit_astrometry(
             n_parameters = (k + 1) * (k + 2)
             freedom = max(2 * n_used - n_parameters, 1)
             # With errors known only up to a factor, BIC = n ln(chi2 / n) + k ln n.
-            bic = 2 * n_used * np.log(max(chi2, 1e-9) / (2 * n_used)) + n_parameters * np.log(2 * n_used)
+            bic = 2 * n_used * np.log(max(chi2, 1e-9) / (2 * n_used)) + 2.0 * n_parameters
             candidates.append((bic, k, trial, chi2 / freedom))
         _, chosen, fitted, reduced = min(candidates, key=lambda c: c[0])
         new_x, new_y = fitted.sky_to_pixel(np.degrees(ra), np.degrees(dec))

@@ -40,8 +40,8 @@ class CosmicRays:
 def _sharpness(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],
-    blocked: NDArray[np.uint8],
-    struck: NDArray[np.uint8],
+    mask: NDArray[np.int32],
+    blocked_bits: int,
     i: int,
     j: int,
     ratios: NDArray[np.float64],
@@ -63,7 +63,7 @@ def _sharpness(
         total, var, n = 0.0, 0.0, 0
         for sign in (-1, 1):
             a, b = i + sign * di, j + sign * dj
-            if a < 0 or b < 0 or a >= ny or b >= nx or blocked[a, b] or struck[a, b]:
+            if a < 0 or b < 0 or a >= ny or b >= nx or mask[a, b] & blocked_bits:
                 continue
             total += image[a, b]
             var += variance[a, b]
@@ -78,7 +78,12 @@ def _sharpness(
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _surroundings(
-    image: NDArray[np.float32], blocked: NDArray[np.uint8], struck: NDArray[np.uint8], i: int, j: int
+    image: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    blocked_bits: int,
+    struck: NDArray[np.uint8],
+    i: int,
+    j: int,
 ) -> float:
     """Lower median of the unstruck pixels in a 5 x 5 box; 0 if there are fewer than three."""
     ny, nx = image.shape
@@ -86,7 +91,7 @@ def _surroundings(
     n = 0
     for a in range(max(0, i - 2), min(ny, i + 3)):
         for b in range(max(0, j - 2), min(nx, j + 3)):
-            if not blocked[a, b] and not struck[a, b] and not (a == i and b == j):
+            if not (mask[a, b] & blocked_bits) and not struck[a, b] and not (a == i and b == j):
                 values[n] = image[a, b]
                 n += 1
     if n < 3:
@@ -107,25 +112,20 @@ def _strike(
     grow_ratios: NDArray[np.float64],
     noise_factor: float,
     n_rounds: int,
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    struck: NDArray[np.uint8],
+) -> NDArray[np.int64]:
+    """Return the flat indices of struck pixels, and mark them in ``struck``, which comes zeroed."""
     ny, nx = image.shape
-    blocked = np.zeros((ny, nx), np.uint8)
-    struck = np.zeros((ny, nx), np.uint8)
-    none = np.zeros((ny, nx), np.uint8)
     limit2 = np.float32(min_sigma * min_sigma)
     n = 0
     capacity = 4096
     found = np.empty(capacity, np.int64)
     for i in range(ny):
         for j in range(nx):
-            if mask[i, j] & blocked_bits:
-                blocked[i, j] = 1
-    for i in range(ny):
-        for j in range(nx):
             v = image[i, j]
-            if v <= 0 or v * v <= limit2 * variance[i, j] or blocked[i, j]:
+            if v <= 0 or v * v <= limit2 * variance[i, j] or mask[i, j] & blocked_bits:
                 continue
-            if _sharpness(image, variance, blocked, none, i, j, ratios, noise_factor):
+            if _sharpness(image, variance, mask, blocked_bits, i, j, ratios, noise_factor):
                 if n == capacity:
                     bigger = np.empty(2 * capacity, np.int64)
                     bigger[:n] = found
@@ -142,12 +142,12 @@ def _strike(
             i, j = found[k] // nx, found[k] % nx
             for a in range(max(0, i - 1), min(ny, i + 2)):
                 for b in range(max(0, j - 1), min(nx, j + 2)):
-                    if struck[a, b] or blocked[a, b]:
+                    if struck[a, b] or mask[a, b] & blocked_bits:
                         continue
                     v = image[a, b]
                     if v <= 0 or v * v <= grow_sigma * grow_sigma * variance[a, b]:
                         continue
-                    level = _surroundings(image, blocked, struck, a, b)
+                    level = _surroundings(image, mask, blocked_bits, struck, a, b)
                     excess = v - max(level, 0.0) / grow_ratios[0]
                     if excess <= grow_sigma * np.sqrt(variance[a, b]):
                         continue
@@ -161,15 +161,14 @@ def _strike(
         if n == last:
             break
         first = last
-    return struck, found[:n]
+    return found[:n]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _group(struck: NDArray[np.uint8], found: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
+def _group(found: NDArray[np.int64], slot: NDArray[np.int32]) -> tuple[int, NDArray[np.int64]]:
     """Return how many connected groups of struck pixels there are, and the group of each pixel."""
-    ny, nx = struck.shape
+    ny, nx = slot.shape
     group = np.full(found.size, -1, np.int64)
-    slot = np.zeros((ny, nx), np.int32)
     for k in range(found.size):
         slot[found[k] // nx, found[k] % nx] = k + 1
     stack = np.empty(found.size, np.int64)
@@ -280,7 +279,7 @@ def find_cosmic_rays(
     ) / peak  # fmt: skip
     mask = exposure.mask
     blocked = mask.bitmask([p for p in ("BAD", "SAT", "NO_DATA", "INTRP", "SUSPECT") if p in mask.planes])
-    struck, found = _strike(
+    found = _strike(
         exposure.image,
         exposure.variance,
         mask.array,
@@ -291,9 +290,10 @@ def find_cosmic_rays(
         grow_contrast * np.full(4, fall[:2].mean()),
         noise_factor,
         n_rounds,
+        np.zeros(exposure.shape, np.uint8),
     )
     nx = exposure.shape[1]
-    count, group = _group(struck, found)
+    count, group = _group(found, np.zeros(exposure.shape, np.int32))
     charge = np.bincount(group, exposure.image.ravel()[found], minlength=count)
     kept = charge >= min_electrons
     found = found[kept[group]] if count else found

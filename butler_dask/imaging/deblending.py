@@ -15,8 +15,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .detection import FootprintSet
 from .exposure import Exposure
+from .footprints import FootprintSet
 from .psf import Psf
 from .psf_images import combine, position_terms, render, spline_coefficients
 from .stamps import DEFAULT_BAD_PLANES, SourceList, variance_slope

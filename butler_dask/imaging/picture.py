@@ -112,7 +112,7 @@ def draw_exposure(
     sources: Any = None,
     bbox: Box | None = None,
     source_radius_pixels: float = 12.0,
-    unit: str = "",
+    unit: str | None = None,
     color_map: str = "gray",
     max_pixels: int = 1200,
     size_inches: float = 9.0,
@@ -139,13 +139,13 @@ def draw_exposure(
         0 (invisible) to 1.
     sources : table, optional
         Positions to mark with circles: a table with ``base_SdssCentroid_x/_y`` or ``x``/``y``, or an array
-        of shape (n, 2) [pixels of the array].
+        of shape (n, 2) [pixels of the array]. Sky sources of a table are left out: there is nothing there.
     bbox : `tuple`, optional
         (x0, y0, width, height) of the part to draw, in the parent frame [pixels].
     source_radius_pixels : `float`
         Radius of the circles [pixels].
-    unit : `str`
-        Unit written at the colour bar.
+    unit : `str`, optional
+        Unit written at the colour bar; the exposure's BUNIT when not given.
     color_map : `str`
         A matplotlib colour map.
     max_pixels : `int`
@@ -170,6 +170,8 @@ def draw_exposure(
 
     if stretch not in STRETCHES:
         raise ValueError(f"No stretch {stretch!r}: {list(STRETCHES)}.{did_you_mean(stretch, STRETCHES)}")
+    if unit is None:
+        unit = str(exposure.metadata.get("BUNIT", "")) if isinstance(exposure, Exposure) else ""
     image = exposure.image if isinstance(exposure, Exposure) else np.asarray(exposure)
     mask = exposure.mask if isinstance(exposure, Exposure) else None
     xy0 = exposure.xy0 if isinstance(exposure, Exposure) else (0, 0)
@@ -337,6 +339,8 @@ def _percentage(fraction: float) -> str:
 
 def _positions(sources: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     columns = getattr(sources, "colnames", ())
+    if "sky_source" in columns:
+        sources = sources[~np.asarray(sources["sky_source"], dtype=bool)]
     for x, y in (("base_SdssCentroid_x", "base_SdssCentroid_y"), ("x", "y")):
         if x in columns and y in columns:
             return np.asarray(sources[x], dtype=np.float64), np.asarray(sources[y], dtype=np.float64)

@@ -112,7 +112,7 @@ def refined(kernels: NDArray[np.float64]) -> NDArray[np.float64]:
     t = np.pi * (np.arange(2 * size - 1)[:, np.newaxis] / 2 - np.arange(size)[np.newaxis, :])
     with np.errstate(invalid="ignore", divide="ignore"):
         weights = np.where(np.abs(np.sin(t / size)) < 1e-9, 1.0, np.sin(t) / (size * np.sin(t / size)))
-    result: NDArray[np.float64] = np.einsum("ia,nab,jb->nij", weights, kernels, weights, optimize=True)
+    result: NDArray[np.float64] = weights @ kernels @ weights.T
     return result
 
 
@@ -335,8 +335,9 @@ def _fit_kernels(
     mean = (w * flat).sum(axis=0) / w.sum(axis=0)
     if degree == 0:
         return np.asarray(mean.reshape(1, size, size), np.float64)
-    matrix = np.einsum("ts,us,sp->ptu", terms, terms, w, optimize=True)
-    vector = np.einsum("ts,sp->pt", terms, w * flat, optimize=True)
+    products = (terms[:, np.newaxis] * terms[np.newaxis]).reshape(n_terms * n_terms, -1)
+    matrix = np.ascontiguousarray((products @ w).T).reshape(-1, n_terms, n_terms)
+    vector = (terms @ (w * flat)).T
     # A kernel pixel changes by about 20 % of its value across the detector.
     prior = 1.0 / (0.2 * np.abs(mean) + 1e-6) ** 2
     for t in range(1, n_terms):

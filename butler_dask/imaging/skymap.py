@@ -428,7 +428,7 @@ class SkyMap:
 
     @property
     def sha1(self) -> bytes:
-        """Digest of the geometry (the ``hash`` of the ``skymap`` dimension record); the name is left out."""
+        """Digest of the geometry without the name; in hexadecimal the ``hash`` of the ``skymap`` record."""
         document = self.to_dict()
         del document["name"]
         return hashlib.sha1(json.dumps(document, sort_keys=True).encode()).digest()

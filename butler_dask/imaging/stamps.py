@@ -266,9 +266,8 @@ def variance_slope(exposure: Exposure, labels: NDArray[np.int32], step: int = 3)
         Every so many pixels along each axis are looked at.
     """
     image, variance = exposure.image[::step, ::step], exposure.variance[::step, ::step]
-    clean = ~exposure.mask.is_set([p for p in DEFAULT_BAD_PLANES if p in exposure.mask.planes])[
-        ::step, ::step
-    ]
+    bits = exposure.mask.bitmask([p for p in DEFAULT_BAD_PLANES if p in exposure.mask.planes])
+    clean = (exposure.mask.array[::step, ::step] & bits) == 0
     inside = labels[::step, ::step] > 0
     sky = clean & ~inside
     if not sky.any() or not (clean & inside).any():

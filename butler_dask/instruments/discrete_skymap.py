@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,57 +24,87 @@ def make_discrete_skymap(
     pixel_scale_arcsec: float = 0.2,
     patch_inner_size: int = 4000,
     patch_border: int = 100,
+    tract_overlap_deg: float = 0.0,
 ) -> SkyMap:
-    """Define and register a sky map of one tract around the visits there are.
+    """Make and register a sky map of one tract that covers the visits of a repository.
 
     Parameters
     ----------
     butler : `Butler`
-        Writeable butler.
+        Opened for writing, with visits defined.
     name : `str`
         Value of the ``skymap`` dimension.
     instrument : `str`, optional
         Only visits of this instrument.
-    where : `str`
-        Only visits that fulfil this expression.
+    where : `str`, optional
+        Expression that selects visits.
     pixel_scale_arcsec : `float`
         Pixel scale [arcsec].
     patch_inner_size, patch_border : `int`
-        Patch size without border, and border [pixels].
+        Size of a patch without its border, and the border [pixels].
+    tract_overlap_deg : `float`
+        Margin around the visits [deg].
 
     Returns
     -------
     skymap : `SkyMap`
-        The smallest tract that holds every visit's region.
+        Registered.
 
     Raises
     ------
     DatasetNotFoundError
-        If there is no visit with a region.
+        If no visit with a region fits.
     """
-    data_id = {"instrument": instrument} if instrument else {}
-    records = butler.query_dimension_records("visit", where=where, limit=None, explain=False, **data_id)
-    vertices = [v for r in records if r.region is not None for v in r.region.getVertices()]
-    if not vertices:
-        what = f"of {instrument!r} " if instrument else ""
+    condition = " AND ".join(
+        part
+        for part in (f"instrument = '{instrument}'" if instrument else "", f"({where})" if where else "")
+        if part
+    )
+    regions = [
+        record.region
+        for record in butler.query_dimension_records("visit", where=condition, limit=None, explain=False)
+        if record.region is not None
+    ]
+    if not regions:
         raise DatasetNotFoundError(
-            f"No visit {what}{f'where {where} ' if where else ''}has a region to lay a sky map around. "
-            "Define visits with `butler define-visits`."
+            f"No visits{f' where {condition}' if condition else ''} to lay the sky map {name!r} around; "
+            "define some with `butler define-visits`."
         )
-    points = np.array([[v.x(), v.y(), v.z()] for v in vertices])
-    center = points.mean(axis=0)
-    center /= np.linalg.norm(center)
-    # The sine of half the chord is exact for small angles, where the cosine is not.
-    radius = 2.0 * math.asin(float(np.linalg.norm(points - center, axis=1).max()) / 2.0)
+    center, radius = enclosing_circle(regions)
     skymap = SkyMap.discrete(
         name,
-        [math.degrees(math.atan2(center[1], center[0]))],
-        [math.degrees(math.asin(center[2]))],
-        [math.degrees(radius)],
+        [center[0]],
+        [center[1]],
+        [radius],
+        pixel_scale_arcsec=pixel_scale_arcsec,
         patch_inner_dimensions=(patch_inner_size, patch_inner_size),
         patch_border=patch_border,
-        tract_overlap_deg=0.0,
-        pixel_scale_arcsec=pixel_scale_arcsec,
+        tract_overlap_deg=tract_overlap_deg,
     )
     register_skymap(butler, skymap)
     return skymap
+
+
+def enclosing_circle(regions: Sequence[Any]) -> tuple[tuple[float, float], float]:
+    """Return a circle that encloses convex sky regions.
+
+    Parameters
+    ----------
+    regions : sequence of `lsst.sphgeom.ConvexPolygon`
+        Regions within one hemisphere.
+
+    Returns
+    -------
+    center : `tuple` [`float`, `float`]
+        Right ascension and declination of the mean of the vertices [deg].
+    radius : `float`
+        Distance of the farthest vertex [deg].
+    """
+    vertices = np.array([[v.x(), v.y(), v.z()] for region in regions for v in region.getVertices()])
+    mean = vertices.mean(axis=0)
+    mean /= np.linalg.norm(mean)
+    # Chord, not arc cosine: exact for small circles.
+    chord = float(np.max(np.linalg.norm(vertices - mean, axis=1)))
+    radius = np.degrees(2.0 * np.arcsin(min(0.5 * chord, 1.0)))
+    ra, dec = np.degrees(np.arctan2(mean[1], mean[0])) % 360.0, np.degrees(np.arcsin(mean[2]))
+    return (float(ra), float(dec)), float(radius)

@@ -185,9 +185,7 @@ def _read_hdu(
 
 def _image_unit(units: Sequence[HeaderDataUnit], number: int) -> HeaderDataUnit:
     if number >= len(units):
-        raise ValueError(
-            f"it has {len(units)} HDUs; by the camera file the image is in number {number}"
-        )
+        raise ValueError(f"it has {len(units)} HDUs; by the camera file the image is in number {number}")
     unit = units[number]
     if len(unit.shape) != 2:
         raise ValueError(f"HDU {number} has {len(unit.shape)} axes, not the two of an image")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ..errors import InvalidQueryError
+from ..vocabulary.collection import CollectionType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import And, Comparison, Expression, Name
 from . import schema
@@ -259,15 +260,19 @@ class DataIdQuery:
 
     def _join_dataset(self, dataset: DatasetJoin) -> None:
         parts = search_statements(dataset.kind, dataset.leaves)
+        if not parts:
+            # No collection holds the type: a search of RUN number 0, which there is not.
+            nowhere = CollectionRow(0, "", CollectionType.RUN, "")
+            parts = search_statements(dataset.kind, [nowhere])
         source = parts[0].subquery() if len(parts) == 1 else sa.union_all(*parts).subquery()
         self._sources.append(source)
         self._dataset_columns[dataset.name] = source.c
         self._provide({n: source.c[n] for n in dataset.dimensions.required})
-        if len(dataset.leaves) > 1 or any(leaf.type.name == "CALIBRATION" for leaf in dataset.leaves):
+        if len(dataset.leaves) > 1 or any(leaf.type is CollectionType.CALIBRATION for leaf in dataset.leaves):
             self.unique = False
 
     def _join_times(self, dataset: DatasetJoin) -> None:
-        if not any(leaf.type.name == "CALIBRATION" for leaf in dataset.leaves):
+        if not any(leaf.type is CollectionType.CALIBRATION for leaf in dataset.leaves):
             return
         temporal = [n for n in ("exposure", "visit") if n in self.group.names]
         if temporal:
@@ -479,7 +484,7 @@ class DataIdQuery:
         """Return the condition that a string column matches a glob of ``*`` and ``?``."""
         if self._database.is_sqlite:
             # LIKE would not tell capitals from small letters here.
-            return column.op("GLOB")(pattern.replace("[", "[[]"))
+            return column.bool_op("GLOB")(pattern.replace("[", "[[]"))
         escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         return column.like(escaped.replace("*", "%").replace("?", "_"), escape="\\")
 

@@ -187,6 +187,10 @@ class NameScope:
             raise self.error(position, f"{text!r} is ambiguous here; write one of {ways}")
         if text in DATASET_FIELDS and len(self.dataset_types) == 1:
             return DatasetField(self.dataset_types[0], text, DATASET_FIELDS[text])
+        elsewhere = [e.name for e in universe.getStaticElements() if any(f.name == text for f in e.fields)]
+        if elsewhere:
+            ways = ", ".join(f"{name}.{text}" for name in elsewhere)
+            raise self.error(position, f"{text!r} is no field of this query's dimensions; write {ways}")
         named = [e.name for e in universe.getStaticElements()]
         known = {*named, *self.bind, *self.dataset_types, "htm7"}
         if "." in text:

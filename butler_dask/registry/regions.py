@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from lsst.sphgeom import Region
 
+_MARGIN = 1e-13
+"""Regions nearer to touching than this [rad] are left to `lsst.sphgeom`, whose predicates are exact."""
 _CHUNK = 200_000
 """Pairs tested at a time, so that intermediate arrays stay below 100 MB."""
 
@@ -59,7 +61,9 @@ def overlapping_pairs(
     for start in range(0, len(rows), _CHUNK):
         part = rows[start : start + _CHUNK]
         u, v = a.vertices[i[part]], b.vertices[j[part]]
-        hit[part] = ~(_separated(u, v) | _separated(v, u))
+        gap = np.maximum(_gap(u, v), _gap(v, u))
+        hit[part] = gap < 0
+        fast[part] = np.abs(gap) > _MARGIN
     slow = np.flatnonzero(~fast)
     if len(slow):
         hit[slow] = _related(first, second, i[slow], j[slow])
@@ -108,11 +112,16 @@ class _Caps:
             self.radii[row] = np.clip(circle.getOpeningAngle().asRadians(), 0, np.pi)
 
 
-def _separated(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.bool_]:
-    # Edges of u; vertices are counter-clockwise, so the inside is on the positive side of each normal.
+def _gap(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+    # How far v is on the outer side of one of u's edges [about rad]; negative if it is of none. Vertices are
+    # counter-clockwise, so the inside is on the positive side of each edge's normal.
     normals = np.cross(u, np.roll(u, -1, axis=1))
-    sides = np.einsum("nek,nvk->nev", normals, v)
-    out: NDArray[np.bool_] = (sides.max(axis=2) < 0).any(axis=1)
+    lengths = np.linalg.norm(normals, axis=2, keepdims=True)
+    normals /= np.where(lengths > 0, lengths, 1)
+    nearest = np.einsum("nek,nvk->nev", normals, v).max(axis=2)
+    # Edges of no length, from repeated vertices, separate nothing.
+    nearest[lengths[..., 0] == 0] = np.inf
+    out: NDArray[np.float64] = -nearest.min(axis=1)
     return out
 
 

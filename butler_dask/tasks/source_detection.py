@@ -43,6 +43,11 @@ class SourceDetectionConfig(Config):  # type: ignore[misc]
     minPeakProminence = Field(
         dtype=float, default=3.0, doc="A peak rises above the saddle to a higher one by this [sigma]"
     )
+    minFinePeakProminence = Field(
+        dtype=float,
+        default=5.0,
+        doc="... in a view smoothed by 0.4 of the PSF's width, which parts close pairs [sigma]; 0: none",
+    )
     minPeakContrast = Field(dtype=float, default=0.003, doc="... and by this fraction of the higher one")
     thresholdPolarity = Field(dtype=str, default="both", doc="both or positive")
     reEstimateBackground = Field(dtype=bool, default=True, doc="Fit the sky again without what was detected")
@@ -129,6 +134,7 @@ def detect(
         min_pixels=config.minPixels,
         min_prominence=config.minPeakProminence,
         min_contrast=config.minPeakContrast,
+        fine_prominence=config.minFinePeakProminence,
     )
     threshold = config.thresholdValue * max(config.includeThresholdMultiplier, 1.0)
     log.info(

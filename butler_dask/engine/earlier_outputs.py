@@ -1,0 +1,78 @@
+"""What earlier attempts left in a run that is now to be done again.
+
+A failed quantum leaves its log, which is recorded; with ``--clobber-outputs`` all outputs of finished quanta
+are to be made again. Both are taken out of the repository before anything runs: a dataset that is recorded is
+then never one that is being overwritten, and a quantum never finds the marker of work that is to be redone.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..graph.quantum_graph import LOG_CONNECTION, METADATA_CONNECTION
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..butler import Butler
+    from ..graph.quantum_graph import QuantumGraph
+    from ..vocabulary.dataset import DatasetTable
+
+_LOG = logging.getLogger("butler_dask.earlier_outputs")
+
+
+def clear_earlier_outputs(butler: Butler, graph: QuantumGraph, *, clobber: bool) -> int:
+    """Remove what earlier attempts at a graph's quanta recorded in its run.
+
+    Parameters
+    ----------
+    butler : `Butler`
+        A writeable butler.
+    graph : `QuantumGraph`
+        What will be run; outputs that exist have the ids they are recorded with.
+    clobber : `bool`
+        Whether finished quanta are done again; otherwise only logs of unfinished ones go.
+
+    Returns
+    -------
+    n : `int`
+        Number of datasets removed.
+    """
+    registry = butler.registry_tables
+    connections = [(t, c) for t in graph.tasks for c in t.connections if c.kind == "output"]
+    wanted = {c.dataset_type.name for _, c in connections if clobber or c.name == LOG_CONNECTION}
+    existing = registry.existing_in_run(graph.run, sorted(wanted))
+    if not existing:
+        return 0
+    finished = np.zeros(len(graph), dtype=bool)
+    if not clobber:
+        markers = {c.dataset_type.name for _, c in connections if c.name == METADATA_CONNECTION}
+        for name, table in registry.existing_in_run(graph.run, sorted(markers)).items():
+            rows = _graph_rows(graph, name, table)
+            finished[graph.producer[rows[rows >= 0]]] = True
+    tables = []
+    for name, table in existing.items():
+        rows = _graph_rows(graph, name, table)
+        again = rows >= 0
+        again[again] = ~finished[graph.producer[rows[again]]]
+        if again.any():
+            tables.append(table.take(np.flatnonzero(again)))
+    count = sum(len(t) for t in tables)
+    if count:
+        paths = [file.path for file in registry.remove_datasets(tables)]
+        butler.datastore.remove(paths)
+        registry.forget_deletions(paths)
+        _LOG.info("Removed %d datasets of earlier attempts", count)
+    return count
+
+
+def _graph_rows(graph: QuantumGraph, name: str, table: DatasetTable) -> NDArray[np.int64]:
+    """Return the graph's dataset row of each recorded dataset, -1 where the graph does not write it."""
+    columns = graph.dataset_type(name)
+    known = {row.tobytes(): columns.first_row + i for i, row in enumerate(columns.table.ids)}
+    rows = np.array([known.get(row.tobytes(), -1) for row in table.ids], dtype=np.int64)
+    rows[rows >= 0] = np.where(graph.producer[rows[rows >= 0]] >= 0, rows[rows >= 0], -1)
+    return rows

@@ -1,0 +1,468 @@
+"""The expression language: its tree, its errors, and its SQL against a plain evaluator."""
+
+from __future__ import annotations
+
+import operator
+import uuid
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from registry_records import CALEXP, DAY, RAW, put, timespan_of, universe
+
+from butler_dask.errors import InvalidQueryError
+from butler_dask.registry.registry import Registry
+from butler_dask.vocabulary.expression import (
+    And,
+    Arithmetic,
+    Bind,
+    Call,
+    Comparison,
+    In,
+    IsNull,
+    Literal,
+    Name,
+    Not,
+    Or,
+    Pair,
+    Range,
+    Sign,
+    parse_expression,
+    time_of_literal,
+)
+from butler_dask.vocabulary.timespan import Timespan, tai_nanoseconds
+
+pytest_plugins = ("registry_fixtures",)
+
+
+# The tree
+
+
+def test_precedence_is_or_and_not_comparison_arithmetic():
+    tree = parse_expression("NOT a = 1 AND b < 2 + 3 * -c OR d")
+    match tree:
+        case Or(
+            operands=(
+                And(
+                    operands=(
+                        Not(operand=Comparison(operator="=", left=Name(text="a"))),
+                        Comparison(
+                            operator="<",
+                            right=Arithmetic(
+                                operator="+",
+                                right=Arithmetic(operator="*", right=Sign(operand=Name(text="c"))),
+                            ),
+                        ),
+                    )
+                ),
+                Name(text="d"),
+            )
+        ):
+            pass
+        case _:
+            pytest.fail(str(tree))
+
+
+def test_lists_hold_values_ranges_and_bound_names():
+    tree = parse_expression("visit NOT IN (1, 3..9:2, -4..-2, :more, 1.5, 'x')")
+    assert isinstance(tree, In)
+    assert tree.negated
+    assert tree.items[1:4] == (Range(17, 3, 9, 2), Range(25, -4, -2, 1), Bind(33, "more"))
+    assert [type(i) for i in tree.items] == [Literal, Range, Range, Bind, Literal, Literal]
+    assert parse_expression("visit IN visits") == In(0, Name(0, "visit"), (Name(9, "visits"),), False)
+
+
+def test_null_is_written_in_several_ways():
+    for text in ("a IS NULL", "a = NULL", "NULL = a", "a == null"):
+        assert isinstance(parse_expression(text), IsNull)
+        assert not parse_expression(text).negated
+    for text in ("a IS NOT NULL", "a != NULL", "a <> NULL"):
+        assert parse_expression(text).negated
+
+
+def test_keywords_know_no_case_and_names_may_contain_them():
+    assert parse_expression("a=1 and not b In (1)") == parse_expression("a=1 AND NOT b IN (1)")
+    assert parse_expression("order_by.in_place = 1").left == Name(0, "order_by.in_place")
+    assert parse_expression("  ") is None
+
+
+def test_strings_take_both_quotes():
+    assert parse_expression("""a = "it's" AND b = 'it\\'s'""").operands[0].right.value == "it's"
+    assert parse_expression("""b = 'it\\'s'""").right.value == "it's"
+
+
+def test_functions_and_pairs():
+    tree = parse_expression("visit.region OVERLAPS circle(1, -2, 0.5)")
+    assert isinstance(tree.right, Call)
+    assert tree.right.function == "CIRCLE"
+    assert isinstance(parse_expression("t OVERLAPS (T'2020-01-01', NULL)").right, Pair)
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "column"),
+    [
+        ("visit=", "ends too early", 6),
+        ("visit=3 AND AND", "unexpected 'AND'", 12),
+        ("visit=3)", "unexpected", 7),
+        ("visit='abc", "this string has no end", 6),
+        ("a = 1 $ 2", "unexpected character", 6),
+        ("a IN (5..1)", "goes upwards", 6),
+        ("a < T'someday'", "not a time: 'someday'", 4),
+        ("a = 3..5", "unexpected", 5),
+    ],
+)
+def test_errors_point_at_the_place(text, what, column):
+    with pytest.raises(InvalidQueryError, match=what) as caught:
+        parse_expression(text)
+    lines = str(caught.value).splitlines()
+    assert lines[-2].strip() == text.strip()
+    assert lines[-1].index("^") - 2 == column
+
+
+def test_times_are_tai_unless_said_otherwise():
+    from astropy.time import Time
+
+    for literal, time in (
+        ("2020-01-01", Time("2020-01-01", scale="tai")),
+        ("2020-01-01T12:30", Time("2020-01-01T12:30:00", scale="tai")),
+        ("2020-01-01 12:30:05.25", Time("2020-01-01T12:30:05.25", scale="tai")),
+        ("2020-01-01T12:30:05/utc", Time("2020-01-01T12:30:05", scale="utc")),
+        ("isot/2020-01-01T12:30:05/utc", Time("2020-01-01T12:30:05", scale="utc")),
+        ("58849.5", Time(58849.5, format="mjd", scale="tai")),
+        ("mjd/58849.5/utc", Time(58849.5, format="mjd", scale="utc")),
+        ("jd/2458850.0", Time(2458850.0, format="jd", scale="tai")),
+    ):
+        assert abs(time_of_literal(literal) - tai_nanoseconds(time)) <= 1, literal
+
+
+# Its SQL
+
+
+def visits(registry: Registry, where: str, bind=None) -> set[int]:
+    """Return the HSC visits that satisfy a condition."""
+    table = registry.query_data_ids(
+        universe.conform(["visit"]), where=where, bind=bind, data_id={"instrument": "HSC"}
+    )
+    return set(table.values("visit").tolist())
+
+
+_FIELDS: dict[str, list[str]] = {
+    "int": ["visit", "visit.seq_num", "day_obs", "visit.id"],
+    "float": ["visit.exposure_time"],
+    "str": ["physical_filter", "visit.name", "visit.target_name", "band"],
+    "time": ["visit.timespan.begin", "visit.timespan.end"],
+}
+_numbers = st.one_of(st.integers(0, 7), st.integers(20130600, 20130607), st.sampled_from([30.0, 90.5]))
+_values = {
+    "str": st.sampled_from(["HSC-R", "HSC-I", "v3", "field_0", "field_1", "r", "i", "x"]).map(repr),
+    "time": st.sampled_from([f"T'1970-01-0{d}'" for d in range(1, 9)]),
+}
+
+
+def _numeric(depth: int = 2):
+    leaf = st.one_of(
+        st.sampled_from(_FIELDS["int"] + _FIELDS["float"]), _numbers.map(str), st.integers(0, 9).map(str)
+    )
+    if depth == 0:
+        return leaf
+    below = _numeric(depth - 1)
+    return st.one_of(
+        leaf,
+        st.tuples(below, st.sampled_from("+-*"), below).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        below.map(lambda t: f"-({t})"),
+    )
+
+
+_operators = st.sampled_from(["=", "!=", "<", "<=", ">", ">="])
+_comparisons = st.one_of(
+    st.tuples(_numeric(), _operators, _numeric()).map(" ".join),
+    *(
+        st.tuples(st.sampled_from(_FIELDS[kind]), _operators, values).map(" ".join)
+        for kind, values in _values.items()
+    ),
+    st.tuples(
+        st.sampled_from(_FIELDS["int"]),
+        st.sampled_from(["IN", "NOT IN"]),
+        st.lists(
+            st.one_of(
+                st.integers(0, 7).map(str),
+                st.tuples(st.integers(0, 3), st.integers(3, 8), st.integers(1, 3)).map(
+                    lambda t: f"{t[0]}..{t[1]}:{t[2]}"
+                ),
+            ),
+            min_size=1,
+            max_size=3,
+        ).map(lambda items: f"({', '.join(items)})"),
+    ).map(" ".join),
+    st.tuples(
+        st.sampled_from(["visit.target_name", "band"]), st.sampled_from(["IS NULL", "IS NOT NULL", "= NULL"])
+    ).map(" ".join),
+    st.tuples(
+        st.sampled_from(["visit.target_name", "visit.name"]), st.sampled_from(["field_*", "v?", "*1", "[v]3"])
+    ).map(lambda t: f"GLOB({t[0]}, '{t[1]}')"),
+    st.tuples(st.integers(1, 8), st.integers(1, 8)).map(
+        lambda t: f"visit.timespan OVERLAPS (T'1970-01-0{min(t)}', T'1970-01-0{max(t)}')"
+    ),
+    st.integers(1, 8).map(lambda d: f"visit.timespan OVERLAPS T'1970-01-0{d}'"),
+    st.integers(1, 8).map(lambda d: f"visit.timespan < T'1970-01-0{d}'"),
+)
+_conditions = st.recursive(
+    _comparisons,
+    lambda below: st.one_of(
+        st.tuples(below, st.sampled_from(["AND", "OR"]), below).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        below.map(lambda t: f"NOT ({t})"),
+    ),
+    max_leaves=5,
+)
+
+_OPERATORS = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+}
+
+
+def evaluate(node, row):
+    """Return the value of a tree for one visit: a plain evaluator with SQL's three-valued logic."""
+    from fnmatch import fnmatchcase
+
+    from butler_dask.vocabulary.expression import Instant
+
+    def unknown(*values):
+        return any(v is None for v in values)
+
+    match node:
+        case And(operands=operands):
+            values = [evaluate(o, row) for o in operands]
+            return False if False in values else None if unknown(*values) else True
+        case Or(operands=operands):
+            values = [evaluate(o, row) for o in operands]
+            return True if True in values else None if unknown(*values) else False
+        case Not(operand=operand):
+            value = evaluate(operand, row)
+            return None if value is None else not value
+        case Name(text=text):
+            return row[text]
+        case Literal(value=value):
+            return value
+        case Instant(ns=ns):
+            return ns
+        case Pair(begin=begin, end=end):
+            return Timespan(evaluate(begin, row), evaluate(end, row))
+        case Sign(operator="-", operand=operand):
+            value = evaluate(operand, row)
+            return None if value is None else -value
+        case IsNull(operand=operand, negated=negated):
+            return (evaluate(operand, row) is None) != negated
+        case In(operand=operand, items=items, negated=negated):
+            value = evaluate(operand, row)
+            members = set()
+            for item in items:
+                if isinstance(item, Range):
+                    members.update(range(item.start, item.stop + 1, item.step))
+                else:
+                    members.add(evaluate(item, row))
+            return None if value is None else (value in members) != negated
+        case Call(function="GLOB", arguments=(field, pattern)):
+            value = evaluate(field, row)
+            return None if value is None else fnmatchcase(value, pattern.value.replace("[", "[[]"))
+        case Comparison(operator="OVERLAPS", left=left, right=right):
+            span, other = evaluate(left, row), evaluate(right, row)
+            return span.overlaps(Timespan(other, other + 1) if isinstance(other, int) else other)
+        case Comparison(operator=sign, left=left, right=right):
+            a, b = evaluate(left, row), evaluate(right, row)
+            if isinstance(a, Timespan):
+                return a.end_ns <= b
+            return None if unknown(a, b) else _OPERATORS[sign](a, b)
+        case Arithmetic(operator=sign, left=left, right=right):
+            a, b = evaluate(left, row), evaluate(right, row)
+            return None if unknown(a, b) else _OPERATORS[sign](a, b)
+    raise AssertionError(node)
+
+
+def plain_rows():
+    """Return the visits of `registry_records` as mappings from names to values."""
+    return [
+        {
+            "visit": v,
+            "visit.id": v,
+            "visit.seq_num": v,
+            "day_obs": 20130600 + v,
+            "visit.exposure_time": 30.0 * v,
+            "physical_filter": "HSC-I" if v % 2 else "HSC-R",
+            "band": "i" if v % 2 else "r",
+            "visit.name": f"v{v}",
+            "visit.target_name": f"field_{v % 3}" if v != 6 else None,
+            "visit.timespan": timespan_of(v),
+            "visit.timespan.begin": timespan_of(v).begin_ns,
+            "visit.timespan.end": timespan_of(v).end_ns,
+        }
+        for v in range(1, 7)
+    ]
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(condition=_conditions)
+def test_sql_agrees_with_a_plain_evaluator(registry, condition):
+    tree = parse_expression(condition)
+    expected = {row["visit"] for row in plain_rows() if evaluate(tree, row) is True}
+    assert visits(registry, condition) == expected
+
+
+def test_bound_values_are_used_by_either_spelling(registry):
+    assert visits(registry, "visit = number", {"number": 3}) == {3}
+    assert visits(registry, "visit = :number", {"number": np.int64(3)}) == {3}
+    assert visits(registry, "visit IN (numbers)", {"numbers": [1, 2]}) == {1, 2}
+    assert visits(registry, "visit IN :numbers", {"numbers": {1, 2}}) == {1, 2}
+    assert visits(registry, "visit NOT IN (:numbers, 5)", {"numbers": (1, 2)}) == {3, 4, 6}
+    assert visits(registry, "visit IN numbers", {"numbers": range(3, 9000)}) == {3, 4, 5, 6}
+    # As in the reference, a bound name hides a dimension's.
+    assert visits(registry, "visit.name = visit", {"visit": "v3"}) == {3}
+    assert visits(registry, "visit.timespan OVERLAPS when", {"when": Timespan(2 * DAY, 3 * DAY)}) == {2}
+    when = datetime(1970, 1, 3, tzinfo=UTC)
+    assert visits(registry, "visit.timespan.begin < :when", {"when": when}) == {1, 2}
+    with pytest.raises(InvalidQueryError, match="'thing': values of type object cannot be used"):
+        visits(registry, "visit = thing", {"thing": object()})
+    with pytest.raises(InvalidQueryError, match=r"no value is bound to ':numbr'. Did you mean 'number'"):
+        visits(registry, "visit = :numbr", {"number": 3})
+
+
+def test_astropy_times_bind(registry):
+    from astropy.time import Time
+
+    time = Time("1970-01-03T01:00:00", scale="tai")
+    assert visits(registry, "visit.timespan OVERLAPS t", {"t": time}) == {2}
+    assert visits(registry, "t IN visit.timespan", {"t": time}) == {2}
+
+
+def test_booleans_are_conditions_by_themselves(registry):
+    def exposures(where):
+        table = registry.query_data_ids(
+            universe.conform(["exposure"]), where=where, data_id={"instrument": "HSC"}
+        )
+        return set(table.values("exposure").tolist())
+
+    assert exposures("exposure.can_see_sky") == {1, 3, 5}
+    assert exposures("NOT exposure.can_see_sky") == {2, 4, 6}
+    assert exposures("exposure.can_see_sky = FALSE AND exposure > 2") == {4, 6}
+    assert exposures("TRUE AND exposure.can_see_sky != TRUE") == {2, 4, 6}
+    with pytest.raises(InvalidQueryError, match="an integer is not a condition"):
+        exposures("exposure")
+
+
+def test_names_without_element_are_found_where_they_are_unambiguous(registry):
+    assert visits(registry, "exposure_time > 150") == {6}
+    assert visits(registry, "timespan.begin > T'1970-01-06'") == {6}
+    with pytest.raises(
+        InvalidQueryError, match=r"'seq_num' is ambiguous here; write one of exposure\.seq_num"
+    ):
+        registry.query_data_ids(
+            universe.conform(["visit", "exposure"]), where="seq_num=3", data_id={"instrument": "HSC"}
+        )
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        ("detectr=3", "Did you mean 'detector'"),
+        ("visit.exposuretime > 3", "Did you mean 'exposure_time'"),
+        ("visti.exposure_time > 3", "Did you mean 'visit'"),
+        ("visit = 'three'", r"'visit' is an integer, 'three' is a string.*Its name is visit\.name"),
+        ("physical_filter = 3", "'physical_filter' is a string, 3 is an integer"),
+        ("visit.timespan.begin > '2020-01-01'", "Write a time as T'2020-01-01'"),
+        ("visit.timespan = 3", "do not compare"),
+        ("visit.region = 3", "compared by OVERLAPS"),
+        ("visit.region OVERLAPS 3", "OVERLAPS is between"),
+        ("visit IN ('a')", "do not compare"),
+        ("physical_filter IN (1..3)", "a range of integers"),
+        ("visit + 'a' = 3", "a number is needed here"),
+        ("visit AND visit=3", "is not a condition"),
+        ("FOO(visit) = 3", "no function 'FOO'"),
+        ("visit.region OVERLAPS CIRCLE(1, 2)", "CIRCLE: takes 3 numbers"),
+        ("GLOB(visit, 'a')", "GLOB takes a string field"),
+        ("visit = UUID('x')", "takes one UUID"),
+        ("(T'2020-01-01', 3) OVERLAPS visit.timespan", "a time is needed here"),
+        ("raw.run = 'x'", "'raw' is no dimension and no dataset type of this query"),
+        ("visit_detector_region = 3", "is a relation; name a field of it"),
+        ("can_see_sky", r"write exposure\.can_see_sky"),
+        ("exposure.can_see_sky > FALSE", "compared by = and != only"),
+    ],
+)
+def test_conditions_that_mean_nothing_are_explained(registry, where, what):
+    with pytest.raises(InvalidQueryError, match=what):
+        visits(registry, where)
+
+
+# Governors
+
+
+def test_dimension_without_its_instrument_is_refused(registry):
+    group = universe.conform(["visit"])
+    with pytest.raises(InvalidQueryError, match=r"'visit' depends on 'instrument'.*Add instrument="):
+        registry.query_data_ids(group, where="visit=3")
+    for where in (
+        "instrument='HSC' OR visit=3",
+        "NOT instrument='HSC' AND visit=3",
+        "instrument != 'HSC' AND visit=3",
+        "(instrument='HSC' AND visit=3) OR visit=4",
+    ):
+        with pytest.raises(InvalidQueryError, match="depends on 'instrument'"):
+            registry.query_data_ids(group, where=where)
+    with pytest.raises(InvalidQueryError, match="depends on 'skymap'"):
+        registry.query_data_ids(group, where="instrument='HSC' AND tract=7")
+
+
+def test_dimension_with_its_instrument_is_accepted(registry):
+    group = universe.conform(["visit"])
+    for where in (
+        "instrument='HSC' AND visit=3",
+        "visit=3 AND 'HSC'=instrument",
+        "instrument IN ('HSC', 'LATISS') AND visit=3",
+        "(instrument='HSC' OR instrument='LATISS') AND visit=3",
+        "instrument='HSC' AND (visit=3 OR visit=99)",
+        "(instrument='HSC' AND visit=3) OR (instrument='LATISS' AND visit=4)",
+        "instrument=name AND visit=3",
+    ):
+        assert registry.query_data_ids(group, where=where, bind={"name": "HSC"}).values("visit") == [3]
+    assert len(registry.query_data_ids(group, where="visit=3", data_id={"instrument": "HSC"})) == 1
+    assert len(registry.query_data_ids(group, where="band='r'", data_id={"instrument": "HSC"})) == 3
+    assert len(registry.query_data_ids(universe.conform(["band"]), where="band='r'")) == 1
+
+
+# Dataset fields
+
+
+def test_fields_of_datasets_are_conditions_too(registry):
+    table = put(registry, RAW, "one")
+    put(registry, RAW, "two")
+    instrument = {"instrument": "HSC"}
+
+    def runs(where, **bind):
+        found = registry.query_datasets(
+            "raw", ["one", "two"], find_first=False, where=where, bind=bind, data_id=instrument
+        )
+        return {r.run for r in found}, len(found)
+
+    assert runs("raw.run = 'two'") == ({"two"}, 24)
+    assert runs("raw.collection != 'two' AND detector=1") == ({"one"}, 6)
+    assert runs("raw.ingest_date > T'2020-01-01'") == ({"one", "two"}, 48)
+    assert runs("raw.ingest_date < T'2020-01-01'") == (set(), 0)
+    assert runs(f"raw.dataset_id = UUID('{table.id(3)}')") == ({"one"}, 1)
+    assert runs("raw.dataset_id IN ids", ids=[table.id(3), uuid.uuid4()]) == ({"one"}, 1)
+    with pytest.raises(InvalidQueryError, match="datasets have no field 'ingest_dat'"):
+        runs("raw.ingest_dat > T'2020-01-01'")
+    put(registry, CALEXP, "calexps", {"visit": 1, "detector": 0})
+    joined = registry.query_data_ids(
+        universe.conform(["visit", "detector"]),
+        where="calexp.run = 'calexps'",
+        datasets=[("calexp", ["calexps"])],
+    )
+    assert len(joined) == 1
