@@ -321,9 +321,7 @@ class _Build:
         for edge in task.prerequisite_inputs.values():
             if alive.any():
                 rows = np.flatnonzero(alive)
-                quanta, datasets = self.search.prerequisites(
-                    edge, self._node(edge).dataset_type, projection.table.take(rows), self._pool(edge)
-                )
+                quanta, datasets = self._search_for(edge, task, part, projection, rows)
                 quanta = rows[quanta].astype(np.int32)
                 edges.append(
                     DraftEdges(codes[edge.connection_name], edge.parent_dataset_type_name, quanta, datasets)
@@ -340,6 +338,40 @@ class _Build:
             self.notes += adjust_quanta(draft, self.pools, self.records, self.run)
         self._settle_outputs(draft, done)
         self.drafts.append(draft)
+
+    def _search_for(
+        self, edge: Edge, task: TaskNode, part: _Part, projection: Projection, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Look up existing datasets of one connection for some of a task's quanta."""
+        node = self._node(edge)
+        spans = self._timespans(task, part, projection) if node.is_calibration else None
+        return self.search.prerequisites(
+            edge,
+            node.dataset_type,
+            projection.table.take(rows),
+            self._pool(edge),
+            None if spans is None else (spans[0][rows], spans[1][rows]),
+        )
+
+    def _timespans(
+        self, task: TaskNode, part: _Part, projection: Projection
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Return begin and end of the observations each quantum is about [TAI ns].
+
+        A quantum without a time of its own (a combined bias) has that of all exposures it is made from.
+        """
+        if task.dimensions.temporal_elements or not part.dimensions.temporal_elements:
+            return self.records.timespans(projection.table)
+        group = DimensionUniverse()[part.dimensions.temporal_elements[0]].dimensions
+        spans = self.records.timespans(part.common.project(group).table)
+        quanta, observations = part.common.pairs(task.dimensions, group)
+        if spans is None or not len(quanta):
+            return None
+        starts = np.searchsorted(quanta, np.arange(len(projection)))
+        return (
+            np.minimum.reduceat(spans[0][observations], starts),
+            np.maximum.reduceat(spans[1][observations], starts),
+        )
 
     def _node(self, edge: Edge) -> DatasetTypeNode:
         return self.pipeline.dataset_types[edge.parent_dataset_type_name]
@@ -383,9 +415,7 @@ class _Build:
         node = self._node(edge)
         if node.producing_edge is None and edge.is_calibration:
             rows = np.flatnonzero(alive)
-            quanta, found = self.search.prerequisites(
-                edge, node.dataset_type, projection.table.take(rows), self._pool(edge)
-            )
+            quanta, found = self._search_for(edge, task, part, projection, rows)
             return rows[quanta].astype(np.int32), found
         quanta, datasets = part.common.pairs(task.dimensions, node.dimensions)
         wanted = alive[quanta]
