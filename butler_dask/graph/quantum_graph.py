@@ -523,12 +523,13 @@ class QuantumGraph:
     def output_dataset_types(self) -> list[DatasetType]:
         """Return the types of everything the graph writes, init-outputs included, each once."""
         written = {t.ref.datasetType.name: t.ref.datasetType for t in self.init_outputs}
+        # A task whose quanta were all skipped has connections but no datasets.
+        agreed = {d.dataset_type.name: d.dataset_type for d in self.dataset_types}
         for task in self.tasks:
             for c in task.connections:
                 if c.kind == "output":
-                    written.setdefault(
-                        c.dataset_type.name, self.dataset_type(c.dataset_type.name).dataset_type
-                    )
+                    name = c.dataset_type.name
+                    written.setdefault(name, agreed.get(name, c.dataset_type))
         return list(written.values())
 
     def in_run(self, run: str) -> QuantumGraph:
