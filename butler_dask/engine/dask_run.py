@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,8 +120,9 @@ class _DaskRun:
         self._stopped = ""
         self._in_flight: deque[list[Future]] = deque()
 
-    def plugins(self) -> ExitStack:
-        """Register the plugins and hear of progress and log lines; undone by the returned stack."""
+    @contextmanager
+    def plugins(self) -> Iterator[None]:
+        """Have the plugins registered, and hear of progress and log lines, inside the block."""
         from .scheduler_plugin import ButlerSchedulerPlugin, progress_topic
         from .worker_plugin import ButlerWorkerPlugin
 
@@ -136,7 +137,13 @@ class _DaskRun:
             stack.callback(client.unforward_logging)
             client.register_plugin(ButlerWorkerPlugin(location))
             stack.callback(client.unregister_worker_plugin, location.topic)
-            return stack.pop_all()
+            try:
+                yield
+            except BaseException:
+                if location.own_workers:
+                    # They end with their cluster, in a moment; what they are at needs the plugins until then.
+                    stack.pop_all()
+                raise
 
     def run(self, window: int) -> RunEnd:
         """Submit all windows and wait; return how the run ended."""
