@@ -79,7 +79,8 @@ class RepositoryCheck:
             out += [f"{name}: {path}" for path in getattr(self, name)]
         out.append(
             f"{self.checked} files checked: {len(self.faults)} missing or damaged, "
-            f"{len(self.unrecorded)} not recorded, {len(self.unfinished)} unfinished, {len(self.pending)} to be deleted."
+            f"{len(self.unrecorded)} not recorded, {len(self.unfinished)} unfinished, "
+            f"{len(self.pending)} to be deleted."
         )
         return out
 
