@@ -17,7 +17,7 @@
     |   |                  PipelineDefinitionError, PipelineLabelError, PipelineNotFoundError, TaskImportError
     |   |-- QuantumGraphBuilderError: OutputExistsError, InitInputMissingError, PrerequisiteMissingError,
     |   |                             EmptyQuantumGraphError
-    |   |-- RunConfigMismatchError, RawIngestError, FormatVersionError
+    |   |-- RunConfigMismatchError, RawIngestError, InstrumentNotFoundError, FormatVersionError
     |-- QuantumExecutionError, QuantumTimeoutError
 
 Every class is also the fitting builtin. A message says what failed, for which dataset type, data ID,
@@ -234,6 +234,10 @@ class EmptyQuantumGraphError(QuantumGraphBuilderError):
 
 class RunConfigMismatchError(ButlerUserError, TypeError):
     """A run's recorded configuration or package versions differ from the present ones."""
+
+
+class InstrumentNotFoundError(ButlerUserError, LookupError):
+    """No instrument, class or camera file has that name."""
 
 
 class RawIngestError(ButlerUserError, ValueError):

@@ -86,7 +86,8 @@ class IsrTask(PipelineTask):
 
     def run(self, ccdExposure):
         self.log.info("Applying dark correction.")
-        time.sleep(self.config.seconds)
+        if self.config.seconds:
+            time.sleep(self.config.seconds)
         value = ccdExposure["value"] - (1 if self.config.doDark else 0)
         self.metadata["value"] = value
         return Struct(outputExposure={"value": value})

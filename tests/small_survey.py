@@ -134,7 +134,8 @@ def _add_datasets(butler: Butler, visits: Sequence[int], detectors: Sequence[int
 def add_datasets(butler: Butler, kind: DatasetType, run: str, **columns: Sequence[object]) -> DatasetTable:
     """Record datasets as stored; nothing reads the files while a graph is built."""
     butler.registry_tables.register_collection(run)
-    data_ids = DataIdTable.from_values(kind.dimensions, columns)
+    butler.registry_tables.register_dataset_type(kind)
+    data_ids = DataIdTable.from_values(kind.dimensions, columns, n_rows=1)
     table = DatasetTable.new(kind, data_ids, run)
     files = [
         FileRecord(f"{run}/{kind.name}/{i}.json", "butler_dask.datastore.document.Json", "", 10)

@@ -4,10 +4,14 @@ import logging
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.table import Table
+from public_frames import public_data
 from scipy.spatial import cKDTree
 from star_field import make_star_field
 
-from butler_dask.imaging.exposure import Exposure
+from butler_dask.imaging.exposure import Exposure, FilterLabel
+from butler_dask.imaging.sky_wcs import SkyWcs
 from butler_dask.pipeline import RepeatableQuantumError
 from butler_dask.tasks.calibrate import CalibrateConfig, CalibrateConnections, CalibrateTask
 from butler_dask.tasks.characterize import CharacterizeImageTask
@@ -232,3 +236,38 @@ def test_a_filter_the_catalogue_lacks_is_named(field, characterized):
 def test_an_exposure_without_a_psf_is_refused():
     with pytest.raises(RepeatableQuantumError, match="no PSF"):
         CalibrateTask().run(Exposure(np.zeros((64, 64), np.float32)))
+
+
+def test_a_real_sub_frame_is_placed_by_a_real_catalogue():
+    folder = public_data("huntsman_dorado")
+    with fits.open(folder / "science_0.fits.gz") as frames:
+        header, pixels = frames[0].header.copy(), frames[0].data.astype(np.float32)
+    # A fault seen in the wild: SIP coefficients under a plain TAN.
+    header["CTYPE1"], header["CTYPE2"] = "RA---TAN-SIP", "DEC--TAN-SIP"
+    gain, bias = header["EGAIN"], 32.0
+    image = (pixels - np.float32(bias)) * np.float32(gain)
+    exposure = Exposure(
+        image, variance=np.maximum(image, 0) + np.float32(9.0), filter=FilterLabel("g", "g_band")
+    )
+    exposure.mask.set_where(pixels > 4000, "SAT")
+    exposure.wcs = SkyWcs.from_header(header)
+    stars = Table.read(folder / "refcat_skymapper.csv.gz", format="ascii.csv")
+    magnitude = np.ma.filled(np.ma.asarray(stars["g_psf"], float), np.nan)
+    reference = Table(
+        {
+            "coord_ra": np.radians(np.asarray(stars["raj2000"], float)),
+            "coord_dec": np.radians(np.asarray(stars["dej2000"], float)),
+            "g_flux": 10 ** (0.4 * (31.4 - magnitude)),
+        }
+    )
+    config = CalibrateConfig()
+    config.astrometry.matchRadiusArcsec, config.photoCal.matchRadiusArcsec = 3.0, 2.0
+    bright = CharacterizeImageTask().run(exposure)
+    result = CalibrateTask(config=config).run(
+        bright.characterized, bright.backgroundModel, bright.sourceCat, [reference], [reference]
+    )
+    stats = result.outputExposure.summary_stats
+    # Fifteen stars of the catalogue are on the frame; a pixel is 1.26 arcsec.
+    assert stats["nAstromMatches"] >= 8
+    assert stats["astromOffsetMean"] < 0.4
+    assert stats["zeroPoint"] == pytest.approx(25.95, abs=0.2)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import yaml
 
-from butler_dask.errors import FormatVersionError
+from butler_dask.errors import FormatVersionError, InstrumentNotFoundError
 from butler_dask.imaging.camera import Camera, read_camera
 from butler_dask.imaging.detector import box_slices, readout_view
-from butler_dask.instruments.instrument import Instrument, InstrumentNotFoundError, builtin_cameras
+from butler_dask.instruments.instrument import Instrument, builtin_cameras
 
 
 @pytest.fixture(scope="module", params=["hsc", "hsc_small", "efosc2"])

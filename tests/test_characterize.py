@@ -167,3 +167,30 @@ def test_the_psf_can_be_left_as_it_is(field):
     assert result.characterized.psf is exposure.psf
     assert not result.characterized.mask.is_set("CR").any()
     assert not result.sourceCat["calib_psf_candidate"].any()
+
+
+@pytest.mark.parametrize("sigma", [0.8, 3.0])
+def test_stars_far_from_the_guess_are_neither_cosmic_rays_nor_missed(sigma):
+    field = make_star_field(
+        (700, 700), 100, 40, sky=180.0, zero_point=31.2, magnitudes=(17.0, 23.0), sigma=sigma, seed=4
+    )
+    result = CharacterizeImageTask().run(field.exposure)
+    assert result.characterized.mask.is_set("CR").sum() == 0
+    assert result.characterized.psf.sigma_at(350, 350) == pytest.approx(0.99 * sigma, rel=0.04)
+    assert result.sourceCat["calib_psf_used"].sum() > 8
+
+
+def test_bad_rows_nan_pixels_and_missing_variance_do_no_harm():
+    field = make_star_field((700, 700), 100, 40, sky=180.0, zero_point=31.2, magnitudes=(17.0, 23.0), seed=4)
+    exposure = field.exposure
+    exposure.image[100:110] = np.nan
+    exposure.image[:, 500] = np.nan
+    exposure.mask.array[100:110] |= exposure.mask.bitmask("NO_DATA")
+    exposure.image[300:320, 300:400] = 1e5
+    exposure.mask.array[300:320, 300:400] |= exposure.mask.bitmask(("BAD", "SAT"))
+    exposure.variance[400:405] = np.nan
+    result = CharacterizeImageTask().run(exposure)
+    assert result.characterized.psf.sigma_at(350, 350) == pytest.approx(1.683, rel=0.03)
+    good = result.sourceCat[~result.sourceCat["base_PsfFlux_flag"]]
+    assert np.isfinite(good["base_PsfFlux_instFlux"]).all()
+    assert not np.isnan(result.backgroundModel.image()).any()

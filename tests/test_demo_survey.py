@@ -16,8 +16,8 @@ from butler_dask.instruments.demo_survey import (
 )
 from butler_dask.instruments.discrete_skymap import make_discrete_skymap
 from butler_dask.instruments.instrument import Instrument
-from butler_dask.instruments.raw_ingest import detector_region
 from butler_dask.instruments.skymap_registration import register_skymap
+from butler_dask.instruments.visits import detector_region
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from small_survey import DAY, INPUTS, WHERE, add_datasets, detector_region, make
 
 from butler_dask.butler import Butler
 from butler_dask.errors import (
+    CalibrationLookupError,
     EmptyQuantumGraphError,
     InitInputMissingError,
     InvalidQueryError,
@@ -21,7 +22,14 @@ from butler_dask.errors import (
 from butler_dask.graph.graph_builder import build_quantum_graph
 from butler_dask.graph.graph_file import read_graph, write_graph
 from butler_dask.graph.quantum_graph import QuantumGraph
-from butler_dask.pipeline import NoWorkFound, PipelineGraph
+from butler_dask.pipeline import (
+    NoWorkFound,
+    PipelineGraph,
+    PipelineTask,
+    PipelineTaskConfig,
+    PipelineTaskConnections,
+)
+from butler_dask.pipeline import connectionTypes as cT
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.file_record import FileRecord, FileTable
@@ -171,7 +179,7 @@ def test_missing_prerequisites_are_all_named_at_once(butler: Butler) -> None:
         build(butler, input_collections=["HSC/raw/all", "refcats"])
     message = str(caught.value)
     assert "No 'bias' {instrument, detector} for 'clean' (connection 'bias')" in message
-    assert "exposure: 903344" in message
+    assert "'exposure': 903344" in message
     assert "No 'skyMap' {skymap} for 'warp'" in message
     assert "and 9 more" in message
     assert "'HSC/raw/all', 'refcats'" in message
@@ -392,3 +400,102 @@ def test_inputs_of_part_of_the_data_give_part_of_the_graph(butler: Butler) -> No
     add_datasets(butler, kind, "HSC/some", instrument=["HSC"], exposure=[903344], detector=[6])
     graph = build(butler, "instrument='HSC'", input_collections=["HSC/some", "HSC/calib", "skymaps"])
     assert graph.counts() == {"clean": 1, "catalog": 1, "warp": 12}
+
+
+def made_task(name: str, dimensions: tuple[str, ...], **connections: object) -> type[PipelineTask]:
+    """Make a task class with these connections."""
+    namespace = {**connections, "__module__": __name__, "__qualname__": name}
+    kind = type(PipelineTaskConnections)(name, (PipelineTaskConnections,), namespace, dimensions=dimensions)
+
+    class Config(PipelineTaskConfig, pipelineConnections=kind):
+        pass
+
+    class Task(PipelineTask):
+        ConfigClass = Config
+        _DefaultName = name
+
+    return Task
+
+
+def test_combined_calibrations_are_made_with_those_of_their_exposures_times(butler: Butler) -> None:
+    raws = cT.Input(
+        name="raw",
+        storageClass="StructuredDataDict",
+        dimensions=("instrument", "exposure", "detector"),
+        multiple=True,
+    )
+    bias = cT.PrerequisiteInput(
+        name="bias",
+        storageClass="StructuredDataDict",
+        dimensions=("instrument", "detector"),
+        isCalibration=True,
+    )
+    dark = cT.Output(name="dark", storageClass="StructuredDataDict", dimensions=("instrument", "detector"))
+    task = made_task("combine", ("instrument", "detector"), raws=raws, bias=bias, dark=dark)
+    pipeline = PipelineGraph()
+    pipeline.add_task("combine", task)
+    graph = build(butler, "exposure=903346", pipeline=pipeline)
+    assert graph.counts() == {"combine": 2}
+    assert {q.inputs["bias"][0].run for q in graph} == {"HSC/calib/day1"}
+    with pytest.raises(CalibrationLookupError):
+        build(butler, "instrument='HSC'", pipeline=pipeline)
+
+
+def test_tasks_may_have_no_dimensions_and_no_inputs(butler: Butler) -> None:
+    first = made_task("first", (), number=cT.Output(name="number", storageClass="StructuredDataDict"))
+    second = made_task(
+        "second",
+        (),
+        number=cT.Input(name="number", storageClass="StructuredDataDict"),
+        square=cT.Output(name="square", storageClass="StructuredDataDict"),
+    )
+    pipeline = PipelineGraph()
+    pipeline.add_task("second", second)
+    pipeline.add_task("first", first)
+    graph = build(butler, "", pipeline=pipeline, input_collections=[])
+    assert graph.counts() == {"first": 1, "second": 1}
+    assert graph.predecessors(1).tolist() == [0]
+    rest = PipelineGraph()
+    rest.add_task("second", second)
+    with pytest.raises(EmptyQuantumGraphError, match="'number' is not registered"):
+        build(butler, "", pipeline=rest)
+    add_datasets(butler, DatasetType("number", (), "StructuredDataDict"), "numbers")
+    assert build(butler, "", pipeline=rest, input_collections=["numbers"]).counts() == {"second": 1}
+
+
+def test_separate_parts_of_a_pipeline_do_not_restrict_one_another(butler: Butler) -> None:
+    pipeline = small_graph()
+    lone = made_task(
+        "lone",
+        ("instrument",),
+        census=cT.Output(name="census", storageClass="StructuredDataDict", dimensions=("instrument",)),
+    )
+    pipeline.add_task("lone", lone)
+    graph = build(butler, pipeline=pipeline)
+    assert graph.counts() == {"clean": 1, "catalog": 1, "warp": 12, "lone": 1}
+    nothing = build(butler, pipeline=pipeline, input_collections=["HSC/calib", "skymaps"])
+    assert nothing.counts() == {"clean": 0, "catalog": 0, "warp": 0, "lone": 1}
+
+
+def test_lookup_functions_find_prerequisites_their_own_way(butler: Butler) -> None:
+    asked = []
+
+    def first_of_all(dataset_type, registry, data_id, collections):
+        asked.append((dataset_type.name, data_id["detector"], collections))
+        return list(registry.queryDatasets(dataset_type, collections=collections))[:1]
+
+    raw = cT.Input(
+        name="raw", storageClass="StructuredDataDict", dimensions=("instrument", "exposure", "detector")
+    )
+    sky = cT.PrerequisiteInput(
+        name="skyMap", storageClass="SkyMap", dimensions=("skymap",), lookupFunction=first_of_all
+    )
+    done = cT.Output(name="done", storageClass="Integer", dimensions=("instrument", "exposure", "detector"))
+    pipeline = PipelineGraph()
+    pipeline.add_task(
+        "look", made_task("look", ("instrument", "exposure", "detector"), raw=raw, sky=sky, done=done)
+    )
+    graph = build(butler, pipeline=pipeline)
+    assert asked == [("skyMap", 5, ("HSC/raw/all", "HSC/calib", "refcats", "skymaps"))]
+    assert graph.quantum(0).inputs["skyMap"][0].dataId["skymap"] == "rings"
+    assert len(graph.input_files(0)) == 2

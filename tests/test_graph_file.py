@@ -98,6 +98,16 @@ def test_files_cut_short_are_noticed(tmp_path: pathlib.Path, fraction: float) ->
         read_graph(path)
 
 
+def test_a_file_of_version_1_can_be_read() -> None:
+    graph = read_graph(pathlib.Path(__file__).parent / "data" / "quantum_graph_v1.qgraph")
+    assert graph.summary() == "QuantumGraph contains 2 quanta for 1 tasks"
+    quantum = graph.quantum(1)
+    assert dict(quantum.dataId.required) == {"instrument": "HSC", "exposure": 903344, "detector": 1}
+    assert [f.path for f in graph.input_files(1).values()] == ["raw/R1-\u03b1.fits"]
+    assert quantum.outputs["flattened"][0].run == "u/me/run"
+    assert [i.ref.datasetType.name for i in graph.init_outputs] == ["isr_config", "packages"]
+
+
 def test_string_columns_take_rows_as_lists_do() -> None:
     texts = ["", "abc", "\u03b1\u03b2", "d", ""]
     column = StringColumn.from_strings(texts)

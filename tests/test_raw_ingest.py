@@ -9,7 +9,8 @@ from astropy.io import fits
 from butler_dask.butler import Butler
 from butler_dask.errors import DatasetFileError, RawIngestError
 from butler_dask.instruments.instrument import Instrument, write_curated_calibrations
-from butler_dask.instruments.raw_ingest import define_visits, ingest_raws
+from butler_dask.instruments.raw_ingest import ingest_raws
+from butler_dask.instruments.visits import define_visits
 from butler_dask.vocabulary.collection import CollectionType
 
 EXPOSURES = {903342: "13:20:00.000", 903344: "13:32:51.100"}

@@ -3,11 +3,12 @@ import logging
 import numpy as np
 import pytest
 
+from butler_dask import Butler, DatasetType
 from butler_dask.imaging.exposure import Exposure, FilterLabel
 from butler_dask.imaging.mask import Mask
 from butler_dask.imaging.photo_calib import PhotoCalib
 from butler_dask.imaging.psf import Psf
-from butler_dask.imaging.resampling import empty_warp, overlap_box, resample_into
+from butler_dask.imaging.resampling import empty_warp, overlap_box, resample_into, source_window
 from butler_dask.imaging.sky_wcs import SkyWcs
 from butler_dask.imaging.skymap import SkyMap
 from butler_dask.imaging.visit_info import VisitInfo
@@ -242,6 +243,39 @@ def test_make_warp_joins_detectors_and_keeps_the_visits_facts(caplog):
     assert warp.photo_calib.calibration_mean == 1.0
     assert warp.psf is not None
     assert "directWarp has" in caplog.text
+
+
+def test_make_warp_reads_only_what_it_needs_and_finds_the_same(tmp_path):
+    exposure, _, _ = star_exposure(visit_info=VisitInfo(903344, 30.0), filter=FilterLabel("r", "HSC-R"))
+    exposure.psf = varying_psf()
+    Butler.makeRepo(tmp_path / "repo")
+    skymap = SkyMap.discrete(
+        "t", [RA], [DEC], [0.02], patch_inner_dimensions=(250, 250), patch_border=20, pixel_scale_arcsec=0.168
+    )
+    with Butler(tmp_path / "repo", writeable=True, run="r") as butler:
+        kind = DatasetType("calexp", (), "ExposureF")
+        butler.registry.registerDatasetType(kind)
+        ref = butler.put(exposure, kind, {})
+        handle = butler.getDeferred(ref)
+        patch = skymap[0].find_patch(RA, DEC)
+        window = source_window(exposure.shape, exposure.wcs, patch.shape, patch.wcs)
+        assert window.source_box[2] * window.source_box[3] < 0.75 * SHAPE[0] * SHAPE[1]
+        run = MakeWarpTask().run
+        part = run([handle], skymap, tract=0, patch=patch.id).direct
+        whole = run([exposure], skymap, tract=0, patch=patch.id).direct
+        outside = skymap[0][0]
+        with pytest.raises(NoWorkFound):
+            run([handle], skymap, tract=0, patch=outside.id)
+    assert np.array_equal(part.mask.array, whole.mask.array)
+    assert np.allclose(part.image, whole.image, rtol=1e-4, atol=0.01, equal_nan=True)
+    assert np.allclose(part.psf.image_at(100, 50), whole.psf.image_at(100, 50), atol=1e-4)
+
+
+def varying_psf():
+    yy, xx = np.indices((41, 41)) - 20
+    stars = [np.exp(-0.5 * (xx**2 + yy**2) / s**2) / (2 * np.pi * s**2) for s in (1.6, 1.7, 1.8)]
+    zero = np.zeros((41, 41))
+    return Psf(np.stack([stars[1], 0.5 * (stars[2] - stars[0]), zero]), 1, (299.5, 349.5), (300.0, 350.0))
 
 
 def test_make_warp_has_no_work_where_nothing_overlaps():

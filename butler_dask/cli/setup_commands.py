@@ -104,7 +104,7 @@ def define_visits(
     """Define a visit for each on-sky exposure of INSTRUMENT, with the regions its detectors cover."""
     from ..butler import Butler
     from ..instruments.instrument import Instrument
-    from ..instruments.raw_ingest import define_visits
+    from ..instruments.visits import define_visits
 
     with Butler(repo, writeable=True) as butler:
         count = define_visits(

@@ -27,8 +27,7 @@ CLUSTER_CONFIG: dict[str, Any] = {
     "distributed.worker.profile.enabled": False,
     "distributed.nanny.pre-spawn-environ.NUMBA_NUM_THREADS": 1,
 }
-"""Dask settings for clusters started here; the user's own in ``dask.config`` win where they are not
-defaults."""
+"""Dask settings of clusters started here; what a user's own files or environment set for Dask wins."""
 
 
 @contextmanager
@@ -54,7 +53,9 @@ def local_cluster(
     import dask
     from distributed import Client, LocalCluster
 
-    with quiet_distributed(), dask.config.set(CLUSTER_CONFIG):
+    user = dask.config.collect()
+    settings = {k: v for k, v in CLUSTER_CONFIG.items() if dask.config.get(k, None, config=user) is None}
+    with quiet_distributed(), dask.config.set(settings):
         try:
             cluster = LocalCluster(
                 n_workers=jobs,

@@ -1,8 +1,8 @@
 """What earlier attempts left in a run that is now to be done again.
 
-A failed quantum leaves its log, which is recorded; with ``--clobber-outputs`` all outputs of finished quanta are
-to be made again. Both are taken out of the repository before anything runs: a dataset that is recorded is then
-never one that is being overwritten, and a quantum never finds the marker of work that is to be redone.
+A failed quantum leaves its log, which is recorded; with ``--clobber-outputs`` all outputs of finished quanta
+are to be made again. Both are taken out of the repository before anything runs: a dataset that is recorded is
+then never one that is being overwritten, and a quantum never finds the marker of work that is to be redone.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ def clear_earlier_outputs(butler: Butler, graph: QuantumGraph, *, clobber: bool)
 
 def _graph_rows(graph: QuantumGraph, name: str, table: DatasetTable) -> NDArray[np.int64]:
     """Return the graph's dataset row of each recorded dataset, -1 where the graph does not write it."""
-    columns = graph.dataset_type(name)
+    columns = next((d for d in graph.dataset_types if d.dataset_type.name == name), None)
+    if columns is None:
+        # All quanta that write it were skipped.
+        return np.full(len(table), -1, dtype=np.int64)
     known = {row.tobytes(): columns.first_row + i for i, row in enumerate(columns.table.ids)}
     rows = np.array([known.get(row.tobytes(), -1) for row in table.ids], dtype=np.int64)
     rows[rows >= 0] = np.where(graph.producer[rows[rows >= 0]] >= 0, rows[rows >= 0], -1)

@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import os
 import resource
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("butler_dask.quantum")
 _HOST = socket.gethostname()
 _MARKER_VERSION = 1
+# Linux counts by thread, in KiB; macOS by process only, in bytes.
+_RUSAGE_THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+_RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
 class QuantumRunner:
@@ -94,6 +99,7 @@ class QuantumRunner:
         self.timeout_s = timeout_s
         self.raise_on_partial_outputs = raise_on_partial_outputs
         self._local = threading.local()
+        self._peak_rss = _PeakRss()
 
     def run(
         self,
@@ -149,8 +155,8 @@ class QuantumRunner:
         hand_over: HandOver | None,
     ) -> tuple[QuantumReport, bool]:
         """Run a quantum once; return the report, and whether another attempt can help."""
-        start_ns, cpu = time.time_ns(), time.thread_time()
-        _forget_peak_rss()
+        start_ns = time.time_ns()
+        self._peak_rss.forget()
         outputs = {ref.id: ref for refs in quantum.outputs_by_connection.values() for ref in refs}
         files = self._input_files(row)
         if hand_over is None:
@@ -188,12 +194,14 @@ class QuantumRunner:
             report = replace(report, status=status, complete=len(written) == len(rows))
         else:
             written = self._keep_log(quantum, butler, lines, report)
+        if "endCpuTime" not in marker.scalars:
+            _note_resources(marker, "end")
         report = replace(
             report,
             written=tuple((rows[id_], record) for id_, record in written.items()),
             end_ns=time.time_ns(),
-            cpu_s=time.thread_time() - cpu,
-            peak_rss_bytes=_peak_rss_bytes(),
+            cpu_s=max(_number(marker, "endCpuTime") - _number(marker, "startCpuTime"), 0.0),
+            peak_rss_bytes=int(_number(marker, "endMaxResidentSetSize")),
         )
         return report, error is not None and not isinstance(error, RepeatableQuantumError)
 
@@ -230,7 +238,7 @@ class QuantumRunner:
         doubtful: Collection[int],
     ) -> QuantumStatus:
         """Run the task of a quantum and fill in the marker; return ``success`` or ``no_work``."""
-        _note_resources(marker, "prep")
+        marker.scalars["prepUtc"] = datetime.now(UTC).isoformat()
         status: QuantumStatus = "success"
         task_columns = self.graph.task_of(row)
         task, connections = self._task(task_columns)
@@ -449,14 +457,15 @@ def _is_interrupt(error: BaseException) -> bool:
 
 
 def _note_resources(marker: TaskMetadata, when: str) -> None:
-    """Note time and resources used, under the reference's names."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
+    """Note time and resources used so far by this thread, under the reference's names."""
+    # One system call for all: they are dear in sandboxes and containers.
+    usage = resource.getrusage(_RUSAGE_THREAD)
     marker.scalars |= {
         f"{when}Utc": datetime.now(UTC).isoformat(),
-        f"{when}CpuTime": time.thread_time(),
+        f"{when}CpuTime": usage.ru_utime + usage.ru_stime,
         f"{when}UserTime": usage.ru_utime,
         f"{when}SystemTime": usage.ru_stime,
-        f"{when}MaxResidentSetSize": usage.ru_maxrss * 1024,
+        f"{when}MaxResidentSetSize": usage.ru_maxrss * _RSS_UNIT_BYTES,
     }
 
 
@@ -471,11 +480,21 @@ def _utc_ns(text: object) -> int:
     return int(datetime.fromisoformat(text).timestamp() * 1e6) * 1000
 
 
-def _forget_peak_rss() -> None:
-    """Start the peak of resident memory anew, where the system can (Linux: proc(5), ``clear_refs``)."""
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as stream:
-        stream.write("5")
+class _PeakRss:
+    """Starts the peak of this process's resident memory anew, where the system can (Linux, proc(5))."""
 
+    def __init__(self) -> None:
+        self._descriptor = -1
+        # Open once: the file stands for the process that opened it.
+        with contextlib.suppress(OSError):
+            self._descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
 
-def _peak_rss_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    def forget(self) -> None:
+        """Let the peak begin at what is resident now."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._descriptor, b"5")
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from ..butler import Butler
 
+Timespans = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Begin and end of many times [TAI ns]."""
 Pairs = tuple[NDArray[np.int32], NDArray[np.int64]]
 """Quantum rows and rows of a pool, one of each an edge."""
 
@@ -94,7 +96,7 @@ class DatasetSearch:
         dataset_type: DatasetType,
         data_ids: DataIdTable,
         collections: Sequence[str] | None = None,
-        timespans: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+        timespans: Timespans | None = None,
     ) -> Found | None:
         """Find the first dataset of each data ID, or `None` if there can be none.
 
@@ -121,7 +123,12 @@ class DatasetSearch:
         return Found(table, self._registry.files_of(table), rows)
 
     def prerequisites(
-        self, edge: Edge, dataset_type: DatasetType, quanta: DataIdTable, pool: DatasetPool
+        self,
+        edge: Edge,
+        dataset_type: DatasetType,
+        quanta: DataIdTable,
+        pool: DatasetPool,
+        timespans: Timespans | None = None,
     ) -> Pairs:
         """Find what quanta need that no task of the pipeline makes.
 
@@ -138,6 +145,8 @@ class DatasetSearch:
             Data IDs of the quanta, implied ones included.
         pool : `DatasetPool`
             Takes what is found.
+        timespans : `tuple` of `numpy.ndarray`, each shape (n,), int64, optional
+            Begin and end of the observations of each quantum [TAI ns].
 
         Returns
         -------
@@ -150,14 +159,15 @@ class DatasetSearch:
         shared = [n for n in group.required if n in quanta.columns]
         beyond = [n for n in group.required if n not in quanta.columns]
         if not beyond:
-            return self._one_each(dataset_type, quanta, pool)
+            return self._one_each(dataset_type, quanta, pool, timespans)
         if set(beyond) <= set(group.skypix):
             return self._overlapping(dataset_type, quanta, beyond, pool)
         return self._joined(dataset_type, quanta, shared, pool)
 
-    def _one_each(self, dataset_type: DatasetType, quanta: DataIdTable, pool: DatasetPool) -> Pairs:
+    def _one_each(
+        self, dataset_type: DatasetType, quanta: DataIdTable, pool: DatasetPool, spans: Timespans | None
+    ) -> Pairs:
         columns = [quanta.columns[n] for n in dataset_type.dimensions.required]
-        spans = self._records.timespans(quanta) if dataset_type.isCalibration() else None
         # Quanta that ask the same question (all tracts of a camera, all detectors of a time) ask it once.
         codes = row_codes([*columns, *(() if spans is None else spans)], len(quanta))
         _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
@@ -245,9 +255,7 @@ class DatasetSearch:
         left, right = np.divmod(codes, max(len(pool), 1))
         return left.astype(np.int32), right
 
-    def _spans(
-        self, dataset_type: DatasetType, data_ids: DataIdTable
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    def _spans(self, dataset_type: DatasetType, data_ids: DataIdTable) -> Timespans | None:
         return self._records.timespans(data_ids) if dataset_type.isCalibration() else None
 
     def _looked_up(
@@ -295,7 +303,7 @@ def check_prerequisites(
         return
     lines = []
     for label, edge, dimensions, examples, count in lacking:
-        shown = "; ".join(map(str, examples))
+        shown = "; ".join(str(dict(e.required)) for e in examples)
         more = f" and {count - len(examples)} more" if count > len(examples) else ""
         lines.append(
             f"No {edge.parent_dataset_type_name!r} {dimensions} for {label!r} (connection "

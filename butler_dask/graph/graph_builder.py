@@ -113,47 +113,54 @@ def build_quantum_graph(
     InitInputMissingError
         If a dataset a task is constructed with is missing.
     """
-    inputs = tuple(c.name for c in butler.registry_tables.flatten(list(input_collections)))
-    constraint = dataset_query_constraint
-    pipeline = pipeline_graph.copy()
-    pipeline.resolve(butler.registry)
-    build = _Build(
-        pipeline,
-        butler,
-        _Question(where, bind, _defaults(butler, inputs, where, data_id), tuple(data_id_tables), constraint),
-        inputs,
-        output_run,
-        tuple(skip_existing_in),
-        clobber,
-    )
-    build.find_data_ids()
-    for task in pipeline.tasks.values():
-        build.add_task(task)
-    check_prerequisites(build.lacking, build.inputs)
-    init_inputs, init_outputs = build.init_datasets()
-    build.check_not_empty()
-    facts: dict[str, Any] = {
-        "where": where,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "user": getpass.getuser(),
-        "output_run": output_run,
-        "datastore_root": str(butler.datastore.root),
-        "skip_existing_in": list(skip_existing_in),
-        "clobber": clobber,
-        "skipped": build.skipped,
-        "notes": build.notes,
-    }
-    return assemble(
-        build.drafts,
-        build.pools,
-        build.records,
-        run=output_run,
-        output=output,
-        inputs=build.inputs,
-        init_inputs=init_inputs,
-        init_outputs=init_outputs,
-        metadata={**facts, **(metadata or {})},
-    )
+    # What others write meanwhile must not give quanta whose inputs were counted but not found.
+    with butler.registry_tables.snapshot():
+        inputs = tuple(c.name for c in butler.registry_tables.flatten(list(input_collections)))
+        pipeline = pipeline_graph.copy()
+        pipeline.resolve(butler.registry)
+        build = _Build(
+            pipeline,
+            butler,
+            _Question(
+                where,
+                bind,
+                _defaults(butler, inputs, where, data_id),
+                tuple(data_id_tables),
+                dataset_query_constraint,
+            ),
+            inputs,
+            output_run,
+            tuple(skip_existing_in),
+            clobber,
+        )
+        build.find_data_ids()
+        for task in pipeline.tasks.values():
+            build.add_task(task)
+        check_prerequisites(build.lacking, build.inputs)
+        build.check_not_empty()
+        init_inputs, init_outputs = build.init_datasets()
+        facts: dict[str, Any] = {
+            "where": where,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "user": getpass.getuser(),
+            "output_run": output_run,
+            "datastore_root": str(butler.datastore.root),
+            "skip_existing_in": list(skip_existing_in),
+            "clobber": clobber,
+            "skipped": build.skipped,
+            "notes": build.notes,
+        }
+        return assemble(
+            build.drafts,
+            build.pools,
+            build.records,
+            run=output_run,
+            output=output,
+            inputs=build.inputs,
+            init_inputs=init_inputs,
+            init_outputs=init_outputs,
+            metadata={**facts, **(metadata or {})},
+        )
 
 
 def _defaults(
@@ -314,9 +321,7 @@ class _Build:
         for edge in task.prerequisite_inputs.values():
             if alive.any():
                 rows = np.flatnonzero(alive)
-                quanta, datasets = self.search.prerequisites(
-                    edge, self._node(edge).dataset_type, projection.table.take(rows), self._pool(edge)
-                )
+                quanta, datasets = self._search_for(edge, task, part, projection, rows)
                 quanta = rows[quanta].astype(np.int32)
                 edges.append(
                     DraftEdges(codes[edge.connection_name], edge.parent_dataset_type_name, quanta, datasets)
@@ -333,6 +338,40 @@ class _Build:
             self.notes += adjust_quanta(draft, self.pools, self.records, self.run)
         self._settle_outputs(draft, done)
         self.drafts.append(draft)
+
+    def _search_for(
+        self, edge: Edge, task: TaskNode, part: _Part, projection: Projection, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Look up existing datasets of one connection for some of a task's quanta."""
+        node = self._node(edge)
+        spans = self._timespans(task, part, projection) if node.is_calibration else None
+        return self.search.prerequisites(
+            edge,
+            node.dataset_type,
+            projection.table.take(rows),
+            self._pool(edge),
+            None if spans is None else (spans[0][rows], spans[1][rows]),
+        )
+
+    def _timespans(
+        self, task: TaskNode, part: _Part, projection: Projection
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Return begin and end of the observations each quantum is about [TAI ns].
+
+        A quantum without a time of its own (a combined bias) has that of all exposures it is made from.
+        """
+        if task.dimensions.temporal_elements or not part.dimensions.temporal_elements:
+            return self.records.timespans(projection.table)
+        group = DimensionUniverse()[part.dimensions.temporal_elements[0]].dimensions
+        spans = self.records.timespans(part.common.project(group).table)
+        quanta, observations = part.common.pairs(task.dimensions, group)
+        if spans is None or not len(quanta):
+            return None
+        starts = np.searchsorted(quanta, np.arange(len(projection)))
+        return (
+            np.minimum.reduceat(spans[0][observations], starts),
+            np.maximum.reduceat(spans[1][observations], starts),
+        )
 
     def _node(self, edge: Edge) -> DatasetTypeNode:
         return self.pipeline.dataset_types[edge.parent_dataset_type_name]
@@ -376,9 +415,7 @@ class _Build:
         node = self._node(edge)
         if node.producing_edge is None and edge.is_calibration:
             rows = np.flatnonzero(alive)
-            quanta, found = self.search.prerequisites(
-                edge, node.dataset_type, projection.table.take(rows), self._pool(edge)
-            )
+            quanta, found = self._search_for(edge, task, part, projection, rows)
             return rows[quanta].astype(np.int32), found
         quanta, datasets = part.common.pairs(task.dimensions, node.dimensions)
         wanted = alive[quanta]
@@ -432,7 +469,7 @@ class _Build:
         enough: NDArray[np.bool_] = counts >= edge.minimum
         short = np.flatnonzero(alive & ~enough)
         if len(short):
-            examples = "; ".join(str(projection.table[i]) for i in short[:_EXAMPLES].tolist())
+            examples = "; ".join(str(dict(projection.table[i].required)) for i in short[:_EXAMPLES].tolist())
             more = ", ..." if len(short) > _EXAMPLES else ""
             self.notes.append(
                 f"{len(short)} of {np.count_nonzero(alive)} quanta of {task.label!r} are left out: they have "

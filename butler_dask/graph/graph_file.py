@@ -10,6 +10,7 @@ to a database, which costs ten times the bytes.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import json
 import mmap as memory_map
@@ -44,6 +45,8 @@ MAGIC = b"\x93BDQGRPH"
 VERSION = 1
 _PREFIX = struct.Struct("<8sIIQ")
 _ALIGNMENT = 64
+_RECORDS_KEPT = 4096
+"""Records of an element a reader keeps in memory: a worker's quanta mostly have the same few."""
 
 
 def write_graph(graph: QuantumGraph, path: str | os.PathLike[str]) -> int:
@@ -414,7 +417,7 @@ def _records_out(
 ) -> dict[str, Any]:
     keys = sorted(rows)
     return {
-        "keys": writer.strings([json.dumps(keys, separators=(",", ":"))]),
+        "keys": writer.strings([json.dumps(k, separators=(",", ":")) for k in keys]),
         "rows": writer.strings([_record_text(rows[k]) for k in keys]),
     }
 
@@ -431,21 +434,32 @@ def _record_text(record: DimensionRecord) -> str:
 
 
 class _StoredRecords(Mapping[tuple[Any, ...], DimensionRecord]):
-    """Records of one element in the file; keys are read when first asked for, a record when it is wanted."""
+    """Records of one element in the file, in the order of their keys; a record is read when it is wanted."""
 
     def __init__(self, name: str, spec: Mapping[str, Any], reader: _Reader) -> None:
         self._element = DimensionUniverse()[name]
         self._rows = reader.strings(spec["rows"])
-        self._key_text = reader.strings(spec["keys"])
-        self._index: dict[tuple[Any, ...], int] | None = None
+        self._keys = reader.strings(spec["keys"])
+        self._seen: dict[tuple[Any, ...], DimensionRecord] = {}
 
-    def _numbers(self) -> dict[tuple[Any, ...], int]:
-        if self._index is None:
-            self._index = {tuple(key): i for i, key in enumerate(json.loads(self._key_text[0]))}
-        return self._index
+    def _key(self, row: int) -> tuple[Any, ...]:
+        return tuple(json.loads(self._keys[row]))
 
     def __getitem__(self, key: tuple[Any, ...]) -> DimensionRecord:
-        fields, region, timespan = json.loads(self._rows[self._numbers()[key]])
+        record = self._seen.get(key)
+        if record is None:
+            if len(self._seen) >= _RECORDS_KEPT:
+                self._seen.clear()
+            record = self._seen[key] = self._read(key)
+        return record
+
+    def _read(self, key: tuple[Any, ...]) -> DimensionRecord:
+        # A search in the file: making a dictionary of ten thousand visits would cost more than all the rest
+        # of looking at one quantum.
+        row = bisect.bisect_left(range(len(self)), key, key=self._key)
+        if row == len(self) or self._key(row) != key:
+            raise KeyError(key)
+        fields, region, timespan = json.loads(self._rows[row])
         if region is not None:
             from lsst.sphgeom import Region
 
@@ -455,7 +469,7 @@ class _StoredRecords(Mapping[tuple[Any, ...], DimensionRecord]):
         return self._element.RecordClass(**fields)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return iter(self._numbers())
+        return (self._key(row) for row in range(len(self)))
 
     def __len__(self) -> int:
         return len(self._rows)

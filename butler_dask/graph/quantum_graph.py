@@ -7,6 +7,8 @@ as objects they would take 20 GB); a `Quantum` or `DatasetRef` is made when some
 
 from __future__ import annotations
 
+import bisect
+import functools
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -358,18 +360,18 @@ class QuantumGraph:
     # -- look-up ------------------------------------------------------------------------------------------
 
     @cached_property
-    def _first_quanta(self) -> NDArray[np.int64]:
-        return np.array([t.first_quantum for t in self.tasks], dtype=np.int64)
+    def _first_quanta(self) -> list[int]:
+        return [t.first_quantum for t in self.tasks]
 
     @cached_property
-    def _first_datasets(self) -> NDArray[np.int64]:
-        return np.array([d.first_row for d in self.dataset_types], dtype=np.int64)
+    def _first_datasets(self) -> list[int]:
+        return [d.first_row for d in self.dataset_types]
 
     def task_index(self, row: int) -> int:
         """Return the index in ``tasks`` of a quantum row's task."""
         self._check(row, len(self), "quantum")
         # Empty tasks share their first row with the next one; the last of equals is the one that has it.
-        return int(np.searchsorted(self._first_quanta, row, side="right")) - 1
+        return bisect.bisect_right(self._first_quanta, row) - 1
 
     def task_of(self, row: int) -> TaskColumns:
         """Return the task of a quantum row."""
@@ -400,21 +402,19 @@ class QuantumGraph:
     def _with_records(self, data_id: DataCoordinate) -> DataCoordinate:
         if not data_id.hasFull():
             return data_id
-        universe = data_id.universe
+        group = data_id.dimensions
+        values = data_id.mapping
         found: dict[str, DimensionRecord | None] = {}
-        for name in data_id.dimensions.elements:
-            element = universe[name]
-            if not element.has_own_table:
-                continue
-            found[name] = self.records.get(name, {}).get(tuple(data_id[r] for r in element.required))
-        return DataCoordinate(
-            data_id.dimensions, tuple(data_id[k] for k in data_id.dimensions.data_coordinate_keys), found
-        )
+        for name, required in _elements_with_records(group):
+            of_element = self.records.get(name)
+            key = tuple([values[r] for r in required])
+            found[name] = None if of_element is None else of_element.get(key)
+        return DataCoordinate(group, tuple(values.values()), found)
 
     def type_index(self, dataset_row: int) -> int:
         """Return the index in ``dataset_types`` of a dataset row."""
         self._check(dataset_row, self.n_datasets, "dataset")
-        return int(np.searchsorted(self._first_datasets, dataset_row, side="right")) - 1
+        return bisect.bisect_right(self._first_datasets, dataset_row) - 1
 
     def ref(self, dataset_row: int) -> DatasetRef:
         """Return the dataset of a row, as stored."""
@@ -453,6 +453,9 @@ class QuantumGraph:
             Row in the graph.
         """
         task = self.task_of(row)
+        data_id = self.data_id(row)
+        # Most datasets of a quantum have its data ID, in one shared table: one object serves all.
+        data_ids = {(id(task.data_ids), row - task.first_quantum): data_id}
         inputs: dict[str, list[DatasetRef]] = {c.name: [] for c in task.connections if c.kind != "output"}
         outputs: dict[str, list[DatasetRef]] = {c.name: [] for c in task.connections if c.kind == "output"}
         for edges, refs in ((self.inputs_of, inputs), (self.outputs_of, outputs)):
@@ -460,10 +463,14 @@ class QuantumGraph:
             pairs = zip(edges.indices[span].tolist(), edges.connections[span].tolist(), strict=True)
             for dataset_row, code in pairs:
                 connection = task.connections[code]
-                refs[connection.name].append(_as_seen(self.ref(dataset_row), connection.dataset_type))
-        return Quantum(
-            self.quantum_id(row), task.label, task.task_class_name, self.data_id(row), inputs, outputs, row
-        )
+                columns = self.dataset_types[self.type_index(dataset_row)]
+                table, place = columns.table, dataset_row - columns.first_row
+                key = (id(table.data_ids), place)
+                if key not in data_ids:
+                    data_ids[key] = table.data_ids[place]
+                ref = DatasetRef(connection.dataset_type, data_ids[key], table.run(place), id=table.id(place))
+                refs[connection.name].append(ref)
+        return Quantum(self.quantum_id(row), task.label, task.task_class_name, data_id, inputs, outputs, row)
 
     def __getitem__(self, row: int) -> Quantum:
         return self.quantum(row)
@@ -516,12 +523,13 @@ class QuantumGraph:
     def output_dataset_types(self) -> list[DatasetType]:
         """Return the types of everything the graph writes, init-outputs included, each once."""
         written = {t.ref.datasetType.name: t.ref.datasetType for t in self.init_outputs}
+        # A task whose quanta were all skipped has connections but no datasets.
+        agreed = {d.dataset_type.name: d.dataset_type for d in self.dataset_types}
         for task in self.tasks:
             for c in task.connections:
                 if c.kind == "output":
-                    written.setdefault(
-                        c.dataset_type.name, self.dataset_type(c.dataset_type.name).dataset_type
-                    )
+                    name = c.dataset_type.name
+                    written.setdefault(name, agreed.get(name, c.dataset_type))
         return list(written.values())
 
     def in_run(self, run: str) -> QuantumGraph:
@@ -570,11 +578,11 @@ class QuantumGraph:
             raise IndexError(f"There is no {what} {row}; the graph has {count}")
 
 
-def _as_seen(ref: DatasetRef, dataset_type: DatasetType) -> DatasetRef:
-    """Return a stored dataset as a connection wants it: maybe a component, maybe another storage class."""
-    if ref.datasetType == dataset_type:
-        return ref
-    return DatasetRef(dataset_type, ref.dataId, ref.run, id=ref.id)
+@functools.lru_cache(maxsize=256)
+def _elements_with_records(group: DimensionGroup) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the elements of a group that have records, and which values identify one."""
+    elements = (group.universe[name] for name in group.elements)
+    return tuple((e.name, e.required) for e in elements if e.has_own_table)
 
 
 def _csr(pairs: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

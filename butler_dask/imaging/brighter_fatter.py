@@ -131,17 +131,31 @@ def convolve_kernel(image: NDArray[np.float32], kernel: NDArray[np.floating[Any]
         Same shape.
     """
     half = kernel.shape[0] // 2
-    padded = np.pad(image, half, mode="edge")
-    even = np.allclose(kernel, kernel[::-1], rtol=1e-6, atol=0) and np.allclose(
-        kernel, kernel[:, ::-1], rtol=1e-6, atol=0
-    )
-    if even:
-        out = np.empty_like(image)
+    out = np.empty_like(image)
+    _convolve_padded(np.pad(image, half, mode="edge"), kernel, out)
+    return out
+
+
+def _convolve_padded(
+    padded: NDArray[np.float32], kernel: NDArray[np.floating[Any]], out: NDArray[np.float32]
+) -> None:
+    half = kernel.shape[0] // 2
+    mirrored = (kernel[::-1], kernel[:, ::-1])
+    if all(np.allclose(kernel, other, rtol=1e-6, atol=0) for other in mirrored):
         _convolve_even(padded, np.ascontiguousarray(kernel[half:, half:], dtype=np.float32), out)
-        return out
+        return
     from scipy.signal import oaconvolve
 
-    return oaconvolve(padded, kernel.astype(np.float32), mode="valid").astype(np.float32)
+    out[:] = oaconvolve(padded, kernel.astype(np.float32), mode="valid")
+
+
+def _repeat_edges(padded: NDArray[np.float32], half: int) -> None:
+    """Fill the frame of ``half`` pixels around an image with the image's outermost pixels."""
+    inner = slice(half, -half)
+    padded[inner, :half] = padded[inner, half : half + 1]
+    padded[inner, -half:] = padded[inner, -half - 1 : -half]
+    padded[:half] = padded[half]
+    padded[-half:] = padded[-half - 1]
 
 
 def correct_brighter_fatter(
@@ -185,16 +199,23 @@ def correct_brighter_fatter(
         )
     if min(image.shape) <= kernel.shape[0]:
         raise ValueError(f"The kernel {kernel.shape} does not fit into an image of shape {image.shape}")
-    current = image
-    following = np.empty_like(image)
-    change = np.inf
+    if max_iterations < 1:
+        return image.copy(), 0, np.inf
+    half = kernel.shape[0] // 2
+    if half == 0:
+        return image.copy(), 1, 0.0  # a kernel of one pixel moves nothing
+    ny, nx = image.shape
+    # Frames wide enough for the kernel, so that nothing is copied between iterations.
+    frames = [np.empty((ny + 2 * half, nx + 2 * half), dtype=np.float32) for _ in range(2)]
+    inner = np.s_[half:-half, half:-half]
+    potential = np.empty_like(image)
+    frames[0][inner] = image
     n_iterations = 0
-    while n_iterations < max_iterations:
+    change = np.inf
+    while n_iterations < max_iterations and not change < threshold:
         n_iterations += 1
-        change = float(_update(image, current, convolve_kernel(current, kernel), following))
-        if current is image:
-            current = np.empty_like(image)
-        current, following = following, current
-        if change < threshold:
-            break
-    return current, n_iterations, change
+        _repeat_edges(frames[0], half)
+        _convolve_padded(frames[0], kernel, potential)
+        change = float(_update(image, frames[0][inner], potential, frames[1][inner]))
+        frames.reverse()
+    return np.ascontiguousarray(frames[0][inner]), n_iterations, change

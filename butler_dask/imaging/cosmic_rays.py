@@ -213,7 +213,7 @@ def _fill(
             total, var, norm, n = 0.0, 0.0, 0.0, 0
             for a in range(max(0, i - radius), min(ny, i + radius + 1)):
                 for b in range(max(0, j - radius), min(nx, j + radius + 1)):
-                    if bad[a, b]:
+                    if bad[a, b] or not np.isfinite(image[a, b]):
                         continue
                     w = 1.0 / ((a - i) ** 2 + (b - j) ** 2) ** 2
                     total += w * image[a, b]

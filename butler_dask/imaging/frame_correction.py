@@ -20,10 +20,18 @@ _NO_IMAGE = np.zeros((0, 0), dtype=np.float32)
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def _gain_and_variance(
-    image: Any, variance: Any, mask: Any, gain: float, scale: float, read_variance: float, nan_bit: int
+    image: Any,
+    variance: Any,
+    mask: Any,
+    bias_variance: Any,
+    gain: float,
+    scale: float,
+    read_variance: float,
+    nan_bit: int,
 ) -> int:
     n_bad = 0
     height, width = image.shape
+    has_bias = bias_variance.size > 0
     inverse = scale / gain  # variance unit: electrons squared times scale squared
     for y in range(height):
         total = np.float32(0.0)
@@ -32,6 +40,9 @@ def _gain_and_variance(
             image[y, x] = value
             variance[y, x] = max(value, np.float32(0.0)) * inverse + read_variance
             total += value * np.float32(0.0)  # NaN or infinity anywhere in the row shows here
+        if has_bias:
+            for x in range(width):
+                variance[y, x] += bias_variance[y, x] * (scale * scale)
         if total != np.float32(0.0):
             for x in range(width):
                 if not np.isfinite(image[y, x]):
@@ -81,13 +92,12 @@ def apply_gain_and_variance(
             image[section],
             variance[section],
             mask.array[section],
+            _NO_IMAGE if bias_variance is None else bias_variance[section],
             np.float32(amplifier.gain),
             np.float32(scale),
             np.float32((amplifier.read_noise * scale / amplifier.gain) ** 2),
             mask.bitmask("UNMASKEDNAN"),
         )
-        if bias_variance is not None:
-            variance[section] += bias_variance[section] * np.float32(scale * scale)
     return variance, n_nan
 
 
@@ -97,18 +107,23 @@ def _dark_and_flat(
     variance: Any,
     mask: Any,
     dark: Any,
+    dark_variance: Any,
     dark_scale: float,
     flat: Any,
     flat_variance: Any,
     bad: int,
 ) -> None:
     height, width = image.shape
-    has_dark, has_flat, has_noise = dark.size > 0, flat.size > 0, flat_variance.size > 0
+    has_dark, has_flat = dark.size > 0, flat.size > 0
+    has_dark_noise, has_noise = dark_variance.size > 0, flat_variance.size > 0
     one = np.float32(1.0)
     for y in range(height):
         if has_dark:
             for x in range(width):
                 image[y, x] -= dark[y, x] * dark_scale
+        if has_dark_noise:
+            for x in range(width):
+                variance[y, x] += dark_variance[y, x] * (dark_scale * dark_scale)
         if has_flat:
             lowest = flat[y, 0]
             for x in range(width):
@@ -161,13 +176,12 @@ def apply_dark_and_flat(
     for name, frame in (("dark", dark), ("flat", flat)):
         if frame is not None and frame.shape != image.shape:
             raise ValueError(f"The {name} has shape {frame.shape}, the image {image.shape}")
-    if dark is not None and dark_variance is not None:
-        variance += dark_variance * np.float32(dark_scale**2)
     _dark_and_flat(
         image,
         variance,
         mask.array,
         _NO_IMAGE if dark is None else dark,
+        _NO_IMAGE if dark is None or dark_variance is None else dark_variance,
         np.float32(dark_scale),
         _NO_IMAGE if flat is None else flat,
         _NO_IMAGE if flat is None or flat_variance is None else flat_variance,

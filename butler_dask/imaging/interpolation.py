@@ -164,19 +164,68 @@ def interpolate_pixels(
     n_pixels : `int`
         Pixels changed.
     """
-    bits = mask.bitmask(planes)
     found = find_pixels(mask, planes) if pixels is None else pixels
     if len(found) == 0:
         return 0
+    values, noises = _estimates(image, variance, mask, planes, found, reach, fallback)
+    _fill(image, variance, mask.array, found, values, noises, mask.bitmask("INTRP"))
+    return len(found)
+
+
+def _estimates(
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    mask: Mask,
+    planes: tuple[str, ...],
+    found: NDArray[np.int32],
+    reach: int,
+    fallback: float | None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    bits = mask.bitmask(planes)
     noise = 0.0
     if fallback is None:
         step = max(int(np.sqrt(image.size / 200_000)), 1)
         good = (mask.array[::step, ::step] & bits) == 0
         fallback = float(np.median(image[::step, ::step][good])) if good.any() else 0.0
         noise = float(np.median(variance[::step, ::step][good])) if good.any() else 0.0
+    values: NDArray[np.float32]
+    noises: NDArray[np.float32]
     values, noises = _estimate(image, variance, mask.array, bits, found, reach, fallback, noise)
-    _fill(image, variance, mask.array, found, values, noises, mask.bitmask("INTRP"))
-    return len(found)
+    return values, noises
+
+
+def estimate_pixels(
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    mask: Mask,
+    planes: tuple[str, ...],
+    *,
+    reach: int = 32,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return where planes are set and what interpolation would put there, changing nothing.
+
+    Parameters
+    ----------
+    image, variance : `numpy.ndarray`, shape (ny, nx), float32
+        Pixels.
+    mask : `Mask`
+        Which pixels are masked.
+    planes : `tuple` [`str`, ...]
+        By which planes.
+    reach : `int`
+        How far neighbours are looked for [pixels].
+
+    Returns
+    -------
+    pixels : `numpy.ndarray`, shape (n, 2), int32
+        As `find_pixels` returns.
+    values : `numpy.ndarray`, shape (n,), float32
+        Estimates.
+    """
+    found = find_pixels(mask, planes)
+    if len(found) == 0:
+        return found, np.zeros(0, dtype=np.float32)
+    return found, _estimates(image, variance, mask, planes, found, reach, None)[0]
 
 
 def fill_pixels(

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from .detector import Box
 from .exposure import Exposure
 from .mask import Mask
 from .photo_calib import PhotoCalib
@@ -274,6 +276,55 @@ def overlap_box(
     )
 
 
+class SourceWindow(NamedTuple):
+    """Where a source and an output array meet.
+
+    Parameters
+    ----------
+    target_box : `tuple`
+        (x_begin, y_begin, x_end, y_end) of the output, half-open [pixels].
+    source_box : `tuple`
+        (x0, y0, width, height) of the source that is needed for it, kernel included [pixels].
+    nodes : `numpy.ndarray`
+        From `map_nodes`, for the target box.
+    """
+
+    target_box: tuple[int, int, int, int]
+    source_box: Box
+    nodes: NDArray[np.float64]
+
+
+def source_window(
+    source_shape: tuple[int, int], source: SkyWcs, target_shape: tuple[int, int], target: SkyWcs
+) -> SourceWindow | None:
+    """Return which part of a source an output array needs, so that the rest need not be read.
+
+    Parameters
+    ----------
+    source_shape, target_shape : `tuple` [`int`, `int`]
+        (ny, nx).
+    source, target : `SkyWcs`
+        World coordinates of the two arrays.
+
+    Returns
+    -------
+    window : `SourceWindow` or None
+        None where they do not meet.
+    """
+    box = overlap_box(source_shape, source, target_shape, target)
+    if box[2] <= box[0] or box[3] <= box[1]:
+        return None
+    nodes = map_nodes(source, target, *box)
+    # All but the outermost nodes surround the box closely, and bound what lies between them to a pixel.
+    inner = nodes[:2, 1:-1, 1:-1]
+    ny, nx = source_shape
+    x0, y0 = (max(0, int(inner[k].min()) - KERNEL_ORDER - 1) for k in (0, 1))
+    x1, y1 = (min(n, int(inner[k].max()) + KERNEL_ORDER + 3) for k, n in ((0, nx), (1, ny)))
+    if x1 - x0 < _TAPS or y1 - y0 < _TAPS:
+        return None
+    return SourceWindow(box, (x0, y0, x1 - x0, y1 - y0), nodes)
+
+
 def empty_warp(shape: tuple[int, int], wcs: SkyWcs, xy0: tuple[int, int] = (0, 0)) -> Exposure:
     """Make an exposure in nJy with no data: image NaN, variance infinite, NO_DATA set.
 
@@ -343,18 +394,14 @@ def resample_into(
             if v is None
         ]
         raise ValueError(f"Cannot resample: no {', '.join(missing)}; run calibrate on the exposure first")
-    box = overlap_box(source.shape, source.wcs, warp.shape, warp.wcs)
-    if box[2] <= box[0] or box[3] <= box[1]:
+    window = source_window(source.shape, source.wcs, warp.shape, warp.wcs)
+    if window is None:
         return 0
     for name in source.mask.planes:
         warp.mask.add_plane(name)
-    nodes = map_nodes(source.wcs, warp.wcs, *box)
-    # Only the part of the source under the box is touched; the nodes reach beyond the box on every side.
-    ny, nx = source.shape
-    x0, y0 = (max(0, int(nodes[k].min()) - KERNEL_ORDER) for k in (0, 1))
-    x1, y1 = (min(n, int(nodes[k].max()) + KERNEL_ORDER + 2) for k, n in ((0, nx), (1, ny)))
-    if x1 - x0 < _TAPS or y1 - y0 < _TAPS:
-        return 0
+    box, nodes = window.target_box, window.nodes
+    x0, y0, width, height = window.source_box
+    x1, y1 = x0 + width, y0 + height
     nodes[0] -= x0
     nodes[1] -= y0
     part = (slice(y0, y1), slice(x0, x1))

@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from .exposure import Exposure
 from .psf import polynomial_terms
+from .shapes import adaptive_moments, windowed_centroids
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -176,3 +179,84 @@ def _surface(
     coefficients = np.linalg.solve(use @ use.T + np.diag(prior), use @ values[rows])
     surface: NDArray[np.float64] = coefficients @ terms
     return surface
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _bright_maxima(
+    image: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    bad_bits: int,
+    n_sigma: float,
+    half: int,
+    capacity: int,
+) -> NDArray[np.int64]:
+    """Return x and y of pixels higher than all around them and than the noise, away from bad ones."""
+    ny, nx = image.shape
+    found = np.empty((capacity, 2), np.int64)
+    n = 0
+    limit2 = np.float32(n_sigma * n_sigma)
+    for i in range(half, ny - half):
+        for j in range(half, nx - half):
+            v = image[i, j]
+            if not v > 0 or v * v < limit2 * variance[i, j]:
+                continue
+            highest = True
+            for a in range(i - half, i + half + 1):
+                for b in range(j - half, j + half + 1):
+                    if (mask[a, b] & bad_bits) or image[a, b] > v:
+                        highest = False
+                        break
+                if not highest:
+                    break
+            if highest and n < capacity:
+                found[n, 0], found[n, 1] = j, i
+                n += 1
+    return found[:n]
+
+
+def estimate_seeing(
+    exposure: Exposure, *, n_sigma: float = 30.0, half: int = 6, min_count: int = 12
+) -> float:
+    """Estimate the width of the stars before anything else is known, cosmic rays among them.
+
+    Cosmic rays have all shapes and stars one: the densest place among the sizes of bright, round maxima.
+
+    Parameters
+    ----------
+    exposure : `Exposure`
+        Background subtracted.
+    n_sigma : `float`
+        Least height of a maximum [sigma of a pixel].
+    half : `int`
+        A maximum is the highest pixel this far around [pixels].
+    min_count : `int`
+        Fewer round maxima of about one size say nothing.
+
+    Returns
+    -------
+    sigma : `float`
+        [pixels]; NaN if there are too few.
+    """
+    bits = exposure.mask.bitmask([p for p in ("BAD", "SAT", "NO_DATA") if p in exposure.mask.planes])
+    places = _bright_maxima(exposure.image, exposure.variance, exposure.mask.array, bits, n_sigma, half, 2000)
+    if len(places) < min_count:
+        return float("nan")
+    rows = places[:, 1, np.newaxis, np.newaxis] + np.arange(-half, half + 1)[np.newaxis, :, np.newaxis]
+    columns = places[:, 0, np.newaxis, np.newaxis] + np.arange(-half, half + 1)[np.newaxis, np.newaxis, :]
+    data = exposure.image[rows, columns]
+    variance = exposure.variance[rows, columns]
+    zero = np.zeros(len(data))
+    dx, dy = windowed_centroids(data, np.ones(data.shape, np.uint8), zero, zero, 1.2)
+    moments = adaptive_moments(data, variance, dx, dy, 1.2)
+    size = 0.5 * (moments.xx + moments.yy)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ellipticity = np.hypot(moments.xx - moments.yy, 2 * moments.xy) / (moments.xx + moments.yy)
+        log_sigma = 0.5 * np.log(size)
+    round_ones = ~moments.flag & np.isfinite(log_sigma) & (ellipticity < 0.25) & (size > 0.3)
+    if round_ones.sum() < min_count:
+        return float("nan")
+    center = _mode(log_sigma[round_ones])
+    if (np.abs(log_sigma[round_ones] - center) < 0.1).sum() < min_count:
+        return float("nan")
+    return float(np.exp(center))

@@ -34,10 +34,11 @@ from .demo_calibrations import (
 )
 from .discrete_skymap import enclosing_circle
 from .instrument import Instrument, write_curated_calibrations
-from .raw_ingest import define_visits, detector_region, ingest_raws
+from .raw_ingest import ingest_raws
 from .reference_catalog import ingest_reference_catalog
 from .simulated_raws import SimulatedVisit, write_simulated_raws
 from .skymap_registration import register_skymap
+from .visits import define_visits, detector_region
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -15,17 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ButlerUserError, did_you_mean
+from ..errors import InstrumentNotFoundError, did_you_mean
 from ..imaging.camera import Camera, FilterDefinition, read_camera
 
 if TYPE_CHECKING:
     from ..vocabulary.timespan import Timespan
 
 _BUILTIN_DIRECTORY = Path(__file__).parent
-
-
-class InstrumentNotFoundError(ButlerUserError, LookupError):
-    """No instrument, class or camera file has that name."""
 
 
 class Instrument:

@@ -18,8 +18,9 @@ from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import Timespan
 from . import schema
 from .database import Database
+from .dataset_inserts import summarize
 from .dataset_search import candidates_of_rows, search_statements
-from .datasets import DatasetRecordTable, summarize
+from .datasets import DatasetRecordTable
 from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
 
 

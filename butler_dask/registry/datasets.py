@@ -1,12 +1,10 @@
-"""DatasetRecordTable: insert datasets with their files, read them, remove them; all by the column.
+"""DatasetRecordTable: read datasets and where their files are by identity or RUN, and remove them.
 
-No statement here is made per dataset. Rows are made by numpy and `zip` at C speed and handed to the database
-in one go; what a batch clashes with is looked for only after the database refused it.
+No statement here is made per dataset: many identities are looked up by joining a temporary table.
 """
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,24 +14,14 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from ..errors import (
-    CollectionTypeError,
-    ConflictingDefinitionError,
-    DataIdValueError,
     DatasetNotFoundError,
-    DatasetTypeError,
 )
-from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataCoordinate, DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
 from . import schema
 from .database import Database
 from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
-from .dimension_records import DimensionRecordTable
-
-# TAI is ahead of UTC by this much since 2017; no further leap second has been announced.
-TAI_MINUS_UTC_NS = 37_000_000_000
-"""Added to Unix time to get the TAI nanoseconds in which ingest times are kept."""
 
 _FEW_IDS = 200
 
@@ -47,264 +35,14 @@ class DatasetRecordTable:
         Where they are.
     definitions : `DefinitionCache`
         The registry's cache of collections and dataset types.
-    records : `DimensionRecordTable`
-        Dimension records, against which new data IDs are checked.
     """
 
-    def __init__(
-        self, database: Database, definitions: DefinitionCache, records: DimensionRecordTable
-    ) -> None:
-        self._database, self._definitions, self._records = database, definitions, records
+    def __init__(self, database: Database, definitions: DefinitionCache) -> None:
+        self._database, self._definitions = database, definitions
 
-    # Insert
-
-    def insert(self, table: DatasetTable, files: FileTable | None) -> None:
-        """Insert datasets; see `Registry.insert_datasets`."""
-        if not len(table):
-            return
-        with self._database.write() as connection:
-            definitions = self._definitions.current(connection)
-            kind, runs = self._targets(definitions, table)
-            self._lock_runs(connection, runs, exclusive=False)
-            missing = self._records.missing_values(connection, table.data_ids)
-            if missing is not None:
-                name, values = missing
-                raise DataIdValueError(
-                    f"Cannot insert {table.dataset_type.name!r} datasets: the repository has no {name} for "
-                    f"{values!r}. Insert its dimension record first."
-                )
-            ids = self._allocate(connection, len(table))
-            try:
-                with self._database.write():
-                    self._insert_rows(connection, kind, table, runs, ids, "raise")
-            except sa.exc.IntegrityError as error:
-                self._explain_conflict(connection, kind, table, runs, error)
-            if files is not None:
-                self._insert_files(connection, ids, files, replace=False)
-            self._summarize(connection, definitions, kind, table, runs)
-
-    def record(self, batches: Sequence[tuple[DatasetTable, FileTable]]) -> None:
-        """Insert datasets and files that may be there already; see `Registry.record_outputs`."""
-        with self._database.write() as connection:
-            definitions = self._definitions.current(connection)
-            for table, files in batches:
-                if not len(table):
-                    continue
-                kind, runs = self._targets(definitions, table)
-                self._lock_runs(connection, runs, exclusive=False)
-                ids = self._allocate(connection, len(table))
-                n_new = self._insert_rows(connection, kind, table, runs, ids, "ignore")
-                if n_new == len(table):
-                    self._insert_files(connection, ids, files, replace=True)
-                else:
-                    self._record_rest(connection, kind, table, files)
-                self._summarize(connection, definitions, kind, table, runs)
-
-    def _record_rest(
-        self, connection: sa.Connection, kind: DatasetTypeRow, table: DatasetTable, files: FileTable
-    ) -> None:
-        # Some were there. Rows whose UUID was new but whose data ID was taken by another UUID are undone; for
-        # the others the file as it is now counts: a retried quantum has just written it anew.
-        known = self._row_ids(connection, table)
-        candidates = np.unique(known[known >= 0]).tolist()
-        d, own = schema.dataset.c, kind.tables.datasets.c
-        with self._database.temporary_rows(connection, {"id": schema.Key}, [(i,) for i in candidates]) as t:
-            orphans = {
-                r[0]
-                for r in self._database.fetch(
-                    connection,
-                    sa.select(t.c.id).where(
-                        ~sa.exists(sa.select(own.dataset_id).where(own.dataset_id == t.c.id))
-                    ),
-                )
-            }
-            if orphans:
-                connection.execute(
-                    schema.dataset.delete().where(
-                        d.id.in_(sa.select(t.c.id)),
-                        ~sa.exists(sa.select(own.dataset_id).where(own.dataset_id == d.id)),
-                    )
-                )
-        keep = np.array([i >= 0 and i not in orphans for i in known.tolist()], dtype=bool)
-        rows = np.flatnonzero(keep)
-        kept = FileTable.from_records([files[int(r)] for r in rows])
-        self._insert_files(connection, known[rows], kept, replace=True)
-
-    def _targets(
-        self, definitions: Definitions, table: DatasetTable
-    ) -> tuple[DatasetTypeRow, list[CollectionRow]]:
-        kind = definitions.dataset_type(table.dataset_type.name)
-        if table.dataset_type.isComponent():
-            raise DatasetTypeError(
-                f"{table.dataset_type.name!r} is a component; only whole datasets are kept"
-            )
-        if table.dataset_type.dimensions != kind.definition.dimensions:
-            raise ConflictingDefinitionError(
-                f"Dataset type {kind.definition.name!r} is registered with dimensions "
-                f"{kind.definition.dimensions}, not {table.dataset_type.dimensions}."
-            )
-        used = np.unique(table.run_codes).tolist()
-        found = {i: definitions.collection(table.runs[i]) for i in used}
-        # Names no row refers to need not exist any more.
-        runs = [found.get(i, found[used[0]]) for i in range(len(table.runs))]
-        for run in runs:
-            if run.type is not CollectionType.RUN:
-                raise CollectionTypeError(
-                    f"Datasets are put into RUN collections; {run.name!r} is {run.type.name}."
-                )
-        return kind, runs
-
-    def _lock_runs(
-        self, connection: sa.Connection, runs: Sequence[CollectionRow], *, exclusive: bool
-    ) -> None:
+    def lock_runs(self, connection: sa.Connection, runs: Sequence[CollectionRow], *, exclusive: bool) -> None:
+        """Keep others from removing runs (exclusively: from writing to them) until the transaction ends."""
         self._database.lock_rows(connection, schema.collection, [r.id for r in runs], exclusive=exclusive)
-
-    def _allocate(self, connection: sa.Connection, count: int) -> NDArray[np.int64]:
-        c = schema.counter
-        statement = (
-            sa.update(c).where(c.c.name == "dataset").values(value=c.c.value + count).returning(c.c.value)
-        )
-        if self._database.is_sqlite:
-            last = int(connection.execute(statement).scalar_one())
-        else:
-            # On its own connection: the row stays locked until the commit, and inserts may be long.
-            with self._database.engine.begin() as other:
-                last = int(other.execute(statement).scalar_one())
-        return np.arange(last - count + 1, last + 1, dtype=np.int64)
-
-    def _insert_rows(
-        self,
-        connection: sa.Connection,
-        kind: DatasetTypeRow,
-        table: DatasetTable,
-        runs: Sequence[CollectionRow],
-        ids: NDArray[np.int64],
-        on_conflict: Any,
-    ) -> int:
-        n = len(table)
-        row_ids = ids.tolist()
-        uuids = uuid_list(table.ids)
-        run_ids = np.array([r.id for r in runs], dtype=np.int64)[table.run_codes].tolist()
-        types = [kind.id] * n
-        now = [time.time_ns() + TAI_MINUS_UTC_NS] * n
-        self._database.insert(
-            connection,
-            schema.dataset,
-            ("id", "uuid", "dataset_type_id", "run_id", "ingest_ns"),
-            list(zip(row_ids, uuids, types, run_ids, now, strict=True)),
-            on_conflict=on_conflict,
-        )
-        keys = kind.tables.keys
-        values = [table.data_ids.values(k).tolist() for k in keys]
-        rows = list(zip(types, run_ids, *values, row_ids, uuids, strict=True))
-        if on_conflict == "ignore":
-            # Also refused by the index on row numbers: a row whose UUID was there must not come in again
-            # under another data ID.
-            known = self._row_ids(connection, table)
-            if not np.array_equal(known, ids):
-                rows = [r for r, new in zip(rows, (known == ids).tolist(), strict=True) if new]
-        return self._database.insert(
-            connection,
-            kind.tables.datasets,
-            ("dataset_type_id", "run_id", *keys, "dataset_id", "uuid"),
-            rows,
-            on_conflict=on_conflict,
-        )
-
-    def _insert_files(
-        self, connection: sa.Connection, ids: NDArray[np.int64], files: FileTable, *, replace: bool
-    ) -> None:
-        if len(files) != len(ids):
-            raise ValueError(f"{len(ids)} datasets but {len(files)} file records")
-        kinds = self._file_kinds(connection, files)
-        n_paths = len(set(files.paths))
-        shared: list[bool] = [False] * len(files)
-        if n_paths < len(files):
-            seen: dict[str, int] = {}
-            for path in files.paths:
-                seen[path] = seen.get(path, 0) + 1
-            shared = [seen[p] > 1 for p in files.paths]
-        n_kinds = len(files.storage_classes)
-        codes = (
-            files.formatter_codes.astype(np.int64) * max(n_kinds, 1) + files.storage_class_codes
-        ).tolist()
-        rows = [
-            (i, path, kinds[code], size, checksum, flag)
-            for i, path, code, size, checksum, flag in zip(
-                ids.tolist(), files.paths, codes, files.sizes.tolist(), files.checksums, shared, strict=True
-            )
-            if path
-        ]
-        self._database.insert(
-            connection,
-            schema.file,
-            ("dataset_id", "path", "kind_id", "size", "checksum", "shared"),
-            rows,
-            on_conflict="replace" if replace else "raise",
-        )
-        # A path that waits for deletion and was written again must not be deleted.
-        p = schema.pending_deletion
-        if self._database.fetch(connection, sa.select(p.c.path).limit(1)):
-            with self._database.temporary_rows(
-                connection, {"path": sa.String()}, [(x,) for x in {r[1] for r in rows}]
-            ) as t:
-                connection.execute(p.delete().where(p.c.path.in_(sa.select(t.c.path))))
-
-    def _file_kinds(self, connection: sa.Connection, files: FileTable) -> dict[int, int]:
-        k = schema.file_kind
-        n = max(len(files.storage_classes), 1)
-        codes = np.unique(files.formatter_codes.astype(np.int64) * n + files.storage_class_codes).tolist()
-        wanted = {c: (files.formatters[c // n], files.storage_classes[c % n]) for c in codes}
-        statement = sa.select(k.c.formatter, k.c.storage_class, k.c.id)
-        known = {(f, s): i for f, s, i in self._database.fetch(connection, statement)}
-        new = sorted({w for w in wanted.values() if w not in known})
-        if new:
-            self._database.insert(connection, k, ("formatter", "storage_class"), new, on_conflict="ignore")
-            known = {(f, s): i for f, s, i in self._database.fetch(connection, statement)}
-        return {c: known[w] for c, w in wanted.items()}
-
-    def _summarize(
-        self,
-        connection: sa.Connection,
-        definitions: Definitions,
-        kind: DatasetTypeRow,
-        table: DatasetTable,
-        collections: Sequence[CollectionRow],
-    ) -> None:
-        used = np.unique(table.run_codes).tolist()
-        summarize(self._database, connection, kind, table.data_ids, table.run_codes, used, collections)
-
-    def _explain_conflict(
-        self,
-        connection: sa.Connection,
-        kind: DatasetTypeRow,
-        table: DatasetTable,
-        runs: Sequence[CollectionRow],
-        error: sa.exc.IntegrityError,
-    ) -> None:
-        name = kind.definition.name
-        present = self._row_ids(connection, table)
-        for row in np.flatnonzero(present >= 0).tolist():
-            raise ConflictingDefinitionError(
-                f"Dataset {table.id(row)} ({name!r} {table.data_ids[row]}) is already in the registry."
-            ) from error
-        for code, run in enumerate(runs):
-            rows = np.flatnonzero(table.run_codes == code)
-            part = table.data_ids.take(rows)
-            unique, inverse = part.unique()
-            if len(unique) < len(part):
-                first = int(np.flatnonzero(np.bincount(inverse) > 1)[0])
-                raise ConflictingDefinitionError(
-                    f"Two datasets {name!r} for {unique[first]} were given for RUN {run.name!r}."
-                ) from error
-            existing = self.in_run(connection, kind, run)
-            clash = np.flatnonzero(part.match(existing.data_ids) >= 0)
-            if len(clash):
-                raise ConflictingDefinitionError(
-                    f"A dataset {name!r} for {part[int(clash[0])]} is already in RUN {run.name!r}; a RUN "
-                    "holds one dataset of a type and data ID. Nothing was inserted."
-                ) from error
-        raise error
 
     # Read
 
@@ -344,7 +82,7 @@ class DatasetRecordTable:
         DatasetNotFoundError
             If one is not in the registry.
         """
-        found = table.row_ids if table.row_ids is not None else self._row_ids(connection, table)
+        found = table.row_ids if table.row_ids is not None else self.known_row_ids(connection, table)
         absent = np.flatnonzero(found < 0)
         if len(absent):
             row = int(absent[0])
@@ -354,7 +92,8 @@ class DatasetRecordTable:
             )
         return found
 
-    def _row_ids(self, connection: sa.Connection, table: DatasetTable) -> NDArray[np.int64]:
+    def known_row_ids(self, connection: sa.Connection, table: DatasetTable) -> NDArray[np.int64]:
+        """Return the registry's row number of each dataset by its UUID, -1 where it is not there."""
         ids = uuid_list(table.ids)
         known = {u: i for u, i, _, _ in self._by_uuid(connection, ids)}
         return np.array([known.get(u, -1) for u in ids], dtype=np.int64)
@@ -463,8 +202,9 @@ class DatasetRecordTable:
                 if not len(table):
                     continue
                 kind = definitions.dataset_type(table.dataset_type.name)
-                runs = [definitions.collection(r) for r in table.runs]
-                self._lock_runs(connection, runs, exclusive=True)
+                used = np.unique(table.run_codes).tolist()
+                runs = [definitions.collection(table.runs[i]) for i in used]
+                self.lock_runs(connection, runs, exclusive=True)
                 ids = self.row_ids(connection, table)
                 with self._database.temporary_rows(
                     connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]
@@ -520,11 +260,6 @@ class DatasetRecordTable:
             ) as t:
                 return self._remove_files(connection, sa.select(t.c.id), journal=True)
 
-    def add_files(self, table: DatasetTable, files: FileTable) -> None:
-        """Insert or replace the file records of datasets that are there."""
-        with self._database.write() as connection:
-            self._insert_files(connection, self.row_ids(connection, table), files, replace=True)
-
     def _forget_summaries(
         self, connection: sa.Connection, kind: DatasetTypeRow, runs: Sequence[CollectionRow]
     ) -> None:
@@ -542,7 +277,7 @@ class DatasetRecordTable:
         self, connection: sa.Connection, definitions: Definitions, run: CollectionRow
     ) -> list[FileRecord]:
         """Remove all datasets of a run."""
-        self._lock_runs(connection, [run], exclusive=True)
+        self.lock_runs(connection, [run], exclusive=True)
         d = schema.dataset
         ids = sa.select(d.c.id).where(d.c.run_id == run.id)
         rows = self._database.fetch(
@@ -568,59 +303,6 @@ class DatasetRecordTable:
         d, f = schema.dataset.c, schema.file.c
         statement = sa.select(f.dataset_id).where(f.dataset_id == d.id, d.run_id == run.id).limit(1)
         return bool(self._database.fetch(connection, statement))
-
-
-def summarize(
-    database: Database,
-    connection: sa.Connection,
-    kind: DatasetTypeRow,
-    data_ids: DataIdTable,
-    codes: NDArray[Any] | None,
-    used: Iterable[int],
-    collections: Sequence[CollectionRow],
-) -> None:
-    """Record that collections hold datasets of a type, and of which instruments and skymaps.
-
-    Parameters
-    ----------
-    database, connection
-        Where to.
-    kind : `DatasetTypeRow`
-        Dataset type.
-    data_ids : `DataIdTable`
-        Data IDs of the datasets.
-    codes : `numpy.ndarray`, shape (n,), or `None`
-        Index into ``collections`` of each row; `None` if all are in the first.
-    used : iterable of `int`
-        Codes that occur.
-    collections : sequence of `CollectionRow`
-        The collections.
-    """
-    rows: list[tuple[Any, ...]] = []
-    governors: list[tuple[Any, ...]] = []
-    for code in used:
-        collection_id = collections[code].id
-        rows.append((kind.id, collection_id))
-        for name in kind.definition.dimensions.governors:
-            column = data_ids.columns[name]
-            if codes is not None:
-                column = column[codes == code]
-            for value in np.unique(column).tolist():
-                governors.append((collection_id, name, data_ids.categories[name][value]))
-    database.insert(
-        connection,
-        schema.collection_summary,
-        ("dataset_type_id", "collection_id"),
-        rows,
-        on_conflict="ignore",
-    )
-    database.insert(
-        connection,
-        schema.collection_governor,
-        ("collection_id", "dimension", "value"),
-        governors,
-        on_conflict="ignore",
-    )
 
 
 def uuid_list(ids: NDArray[np.uint8]) -> list[bytes]:

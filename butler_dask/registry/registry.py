@@ -30,6 +30,7 @@ from . import schema
 from .associations import AssociationTable
 from .collections import CollectionTable
 from .database import Database
+from .dataset_inserts import DatasetInserts
 from .dataset_search import DatasetSearch
 from .dataset_types import DatasetTypeTable
 from .datasets import DatasetRecordTable, uuid_list
@@ -55,7 +56,8 @@ class Registry:
         self._collections = CollectionTable(database, self._definitions)
         self._dataset_types = DatasetTypeTable(database, self._definitions)
         self._records = DimensionRecordTable(database)
-        self._datasets = DatasetRecordTable(database, self._definitions, self._records)
+        self._datasets = DatasetRecordTable(database, self._definitions)
+        self._inserts = DatasetInserts(database, self._definitions, self._records, self._datasets)
         self._search = DatasetSearch(database, self._definitions)
         self._associations = AssociationTable(database, self._definitions, self._datasets)
         self._quanta = QuantumRecordTable(database, self._definitions)
@@ -641,7 +643,7 @@ class Registry:
         DataIdValueError
             If a data ID has a value without dimension record.
         """
-        self._datasets.insert(table, files)
+        self._inserts.insert(table, files)
 
     def record_outputs(
         self, batches: Sequence[tuple[DatasetTable, FileTable]], quanta: QuantumTable | None = None
@@ -653,7 +655,7 @@ class Registry:
         not checked: those of a quantum graph come from this registry.
         """
         with self._database.write():
-            self._datasets.record(batches)
+            self._inserts.record(batches)
             if quanta is not None:
                 self._quanta.record(quanta)
 
@@ -696,7 +698,7 @@ class Registry:
 
     def add_files(self, table: DatasetTable, files: FileTable) -> None:
         """Insert or replace the file records of datasets that are in the registry."""
-        self._datasets.add_files(table, files)
+        self._inserts.add_files(table, files)
 
     def pending_deletions(self) -> list[str]:
         """Return the paths of files whose datasets are gone and that are not yet reported deleted."""

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lsst.pex.config import Config, ConfigField, Field, ListField, RangeField
-
 from butler_dask.pipeline import (
     InputQuantizedConnection,
     NoWorkFound,
     OutputQuantizedConnection,
     PipelineTask,
-    PipelineTaskConfig,
-    PipelineTaskConnections,
     QuantumContext,
     Struct,
 )
-from butler_dask.pipeline import connectionTypes as cT
 
+from .characterize_config import CharacterizeImageConfig, CharacterizeImageConnections
 from .source_detection import (
-    SourceDetectionConfig,
-    SourceMeasurementConfig,
-    SubtractBackgroundConfig,
     detect,
     identity,
     subtract_sky,
 )
+
+__all__ = ["CharacterizeImageConfig", "CharacterizeImageConnections", "CharacterizeImageTask"]
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,130 +30,6 @@ if TYPE_CHECKING:
     from butler_dask.imaging.detection import Detections
     from butler_dask.imaging.exposure import Exposure
     from butler_dask.imaging.stamps import SourceList
-
-
-class CharacterizeImageConnections(PipelineTaskConnections, dimensions=("instrument", "visit", "detector")):
-    """Datasets of `CharacterizeImageTask`."""
-
-    exposure = cT.Input(
-        doc="Exposure after isr",
-        name="postISRCCD",
-        storageClass="Exposure",
-        dimensions=("instrument", "exposure", "detector"),
-    )
-    characterized = cT.Output(
-        doc="Exposure with PSF and aperture corrections, sky subtracted",
-        name="icExp",
-        storageClass="ExposureF",
-        dimensions=("instrument", "visit", "detector"),
-    )
-    sourceCat = cT.Output(
-        doc="Bright sources",
-        name="icSrc",
-        storageClass="SourceCatalog",
-        dimensions=("instrument", "visit", "detector"),
-    )
-    backgroundModel = cT.Output(
-        doc="Sky that was subtracted",
-        name="icExpBackground",
-        storageClass="Background",
-        dimensions=("instrument", "visit", "detector"),
-    )
-
-
-class CosmicRayConfig(Config):  # type: ignore[misc]  # pex_config ships no types
-    """How cosmic rays are found."""
-
-    minSigma = RangeField(dtype=float, default=6.0, min=0.0, doc="Least height of a struck pixel [sigma]")
-    min_DN = RangeField(dtype=float, default=150.0, min=0.0, doc="Least charge of a cosmic ray [electrons]")
-    cond3_fac = Field(dtype=float, default=2.5, doc="Noise granted in the comparison with the PSF [sigma]")
-    cond3_fac2 = Field(
-        dtype=float, default=0.6, doc="Fraction of the PSF's fall-off that is too sharp for a star"
-    )
-    nCrPixelMax = RangeField(
-        dtype=int, default=500_000, min=0, doc="More struck pixels than this are taken for a failure"
-    )
-
-
-class RepairConfig(Config):  # type: ignore[misc]
-    """What is repaired."""
-
-    doCosmicRay = Field(dtype=bool, default=True, doc="Find and replace cosmic rays?")
-    cosmicray = ConfigField(dtype=CosmicRayConfig, doc="Cosmic rays")
-
-
-class InstallSimplePsfConfig(Config):  # type: ignore[misc]
-    """The PSF to begin with."""
-
-    fwhm = RangeField(dtype=float, default=3.5323, min=0.5, doc="Full width at half maximum [pixels]")
-    width = RangeField(dtype=int, default=41, min=5, doc="Size of its image, odd [pixels]")
-
-
-class StarSelectorConfig(Config):  # type: ignore[misc]
-    """Which sources are stars fit for the PSF."""
-
-    signalToNoiseMin = RangeField(dtype=float, default=50.0, min=0.0, doc="Least signal to noise")
-    maxStars = RangeField(dtype=int, default=300, min=1, doc="The brightest so many are used")
-
-
-class ReserveConfig(Config):  # type: ignore[misc]
-    """Stars kept out of the PSF fit to test it."""
-
-    fraction = RangeField(dtype=float, default=0.2, min=0.0, max=0.9, doc="Fraction of the stars")
-    seed = Field(dtype=int, default=1, doc="Added to the exposure number")
-
-
-class PsfDeterminerConfig(Config):  # type: ignore[misc]
-    """How the PSF model is fitted."""
-
-    spatialOrder = RangeField(
-        dtype=int, default=2, min=0, max=4, doc="Degree of the polynomial in position; less with few stars"
-    )
-    stampSize = RangeField(dtype=int, default=41, min=11, doc="Size of the PSF's image, odd [pixels]")
-
-
-class MeasurePsfConfig(Config):  # type: ignore[misc]
-    """How the PSF is measured."""
-
-    starSelector = ConfigField(dtype=StarSelectorConfig, doc="Stars")
-    reserve = ConfigField(dtype=ReserveConfig, doc="Reserved stars")
-    psfDeterminer = ConfigField(dtype=PsfDeterminerConfig, doc="Model")
-
-
-class MeasureApCorrConfig(Config):  # type: ignore[misc]
-    """How aperture corrections are measured."""
-
-    refFluxName = Field(
-        dtype=str, default="base_CircularApertureFlux_12_0", doc="Flux that the others should agree with"
-    )
-    fields = ListField(dtype=str, default=["base_PsfFlux", "base_GaussianFlux"], doc="Fluxes to correct")
-    spatialOrder = RangeField(
-        dtype=int, default=2, min=0, max=4, doc="Degree of the polynomial in position; less with few stars"
-    )
-    minSignalToNoise = RangeField(dtype=float, default=100.0, min=0.0, doc="Of the stars used")
-
-
-class CharacterizeImageConfig(PipelineTaskConfig, pipelineConnections=CharacterizeImageConnections):
-    """Configuration of `CharacterizeImageTask`."""
-
-    doMeasurePsf = Field(
-        dtype=bool, default=True, doc="Measure the PSF? If not, the exposure's or a guess stays"
-    )
-    psfIterations = RangeField(dtype=int, default=2, min=1, doc="Rounds of detection and PSF measurement")
-    doDeblend = Field(dtype=bool, default=False, doc="Divide sources with several peaks?")
-    doApCorr = Field(dtype=bool, default=True, doc="Measure and apply aperture corrections?")
-    background = ConfigField(dtype=SubtractBackgroundConfig, doc="First sky, before anything is detected")
-    repair = ConfigField(dtype=RepairConfig, doc="Cosmic rays")
-    installSimplePsf = ConfigField(dtype=InstallSimplePsfConfig, doc="First PSF")
-    detection = ConfigField(dtype=SourceDetectionConfig, doc="Detection")
-    measurement = ConfigField(dtype=SourceMeasurementConfig, doc="Measurement")
-    measurePsf = ConfigField(dtype=MeasurePsfConfig, doc="PSF")
-    measureApCorr = ConfigField(dtype=MeasureApCorrConfig, doc="Aperture corrections")
-
-    def setDefaults(self) -> None:
-        """List only bright sources: they are for the PSF."""
-        super().setDefaults()
-        self.detection.includeThresholdMultiplier = 10.0
 
 
 class CharacterizeImageTask(PipelineTask):
@@ -220,7 +91,7 @@ class CharacterizeImageTask(PipelineTask):
         subtract_sky(exposure, self.config.background, background)
         guess = self.config.installSimplePsf
         if exposure.psf is None or self.config.doMeasurePsf:
-            exposure.psf = Psf.gaussian(guess.fwhm / 2.3548, guess.width | 1)
+            exposure.psf = Psf.gaussian(self._first_sigma(exposure), guess.width | 1)
         iterations = self.config.psfIterations if self.config.doMeasurePsf else 1
         removed: tuple[Any, ...] = ()
         catalog: Table | None = None
@@ -265,6 +136,19 @@ class CharacterizeImageTask(PipelineTask):
         exposure.summary_stats["nPsfStar"] = float(np.sum(catalog["calib_psf_used"]))
         self.metadata["nCharacterizedSources"] = len(catalog)
         return Struct(characterized=exposure, sourceCat=catalog, backgroundModel=background)
+
+    def _first_sigma(self, exposure: Exposure) -> float:
+        """Return the width of the first PSF: the guess, or less where stars are sharper than it.
+
+        A guess wider than the stars would take them for cosmic rays; one that is narrower does no harm.
+        """
+        import numpy as np
+
+        from butler_dask.imaging.star_selection import estimate_seeing
+
+        guess = float(self.config.installSimplePsf.fwhm) / 2.3548
+        seen = estimate_seeing(exposure)
+        return guess if np.isnan(seen) else min(guess, max(seen, 0.5))
 
     def _require_pixels(self, exposure: Exposure) -> None:
         import numpy as np

@@ -9,7 +9,7 @@ from lsst.pex.config import Field, FieldValidationError, ListField
 
 from ..imaging.exposure import Exposure
 from ..imaging.psf_matching import gaussian_psf, match_psf
-from ..imaging.resampling import FULL_FOOTPRINT_PLANES, empty_warp, resample_into
+from ..imaging.resampling import FULL_FOOTPRINT_PLANES, empty_warp, resample_into, source_window
 from ..imaging.skymap import PatchInfo, SkyMap
 from ..imaging.warped_psf import PsfSource, warped_psf
 from ..pipeline import NoWorkFound, PipelineTask, PipelineTaskConfig, PipelineTaskConnections, Struct
@@ -168,7 +168,10 @@ class MakeWarpTask(PipelineTask):
         models: list[PsfSource] = []
         total = 0
         for i, (handle, name) in enumerate(zip(handles, names, strict=True), start=1):
-            exposure: Exposure = handle.get() if hasattr(handle, "get") else handle
+            exposure = _needed_part(handle, patch_info)
+            if exposure is None:
+                self.log.debug("%s does not reach the patch", name)
+                continue
             self.log.info("Processing calexp %d of %d for this warp: id=%s", i, len(handles), name)
             n_good = resample_into(warp, exposure, full_footprint_planes=self.config.fullFootprintPlanes)
             self.log.debug("%s fills %d pixels", name, n_good)
@@ -195,6 +198,26 @@ class MakeWarpTask(PipelineTask):
             good = int((~matched.mask.is_set("NO_DATA")).sum())
             self.log.info("psfMatchedWarp has %d good pixels (%.1f%%)", good, 100.0 * good / area)
         return Struct(direct=warp, psfMatched=matched)
+
+
+def _needed_part(handle: Any, patch: PatchInfo) -> Exposure | None:
+    """Read the part of an exposure that the patch needs, or nothing where they do not meet.
+
+    A patch is a quarter of a large detector: reading all of it would be most of the time of a warp.
+    """
+    if isinstance(handle, Exposure):
+        return handle
+    wcs = handle.get(component="wcs")
+    if wcs is not None:
+        x0, y0, width, height = handle.get(component="bbox")
+        window = source_window((height, width), wcs, patch.shape, patch.wcs)
+        if window is None:
+            return None
+        dx, dy, width, height = window.source_box
+        part: Exposure = handle.get(parameters={"bbox": (x0 + dx, y0 + dy, width, height)})
+        return part
+    whole: Exposure = handle.get()
+    return whole
 
 
 def _take_facts(warp: Exposure, exposure: Exposure) -> None:

@@ -1,0 +1,393 @@
+"""DatasetInserts: new datasets and where their files are, from whole batches.
+
+A batch is handed to the database once, as a temporary table, and spread from there over the tables it belongs
+to by one statement each; that is quicker than binding every value three times, and what is there already can
+be told apart by joins. What a refused batch clashed with is looked for only then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ..errors import (
+    CollectionTypeError,
+    ConflictingDefinitionError,
+    DataIdValueError,
+    DatasetTypeError,
+)
+from ..vocabulary.collection import CollectionType
+from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.dataset import DatasetTable
+from ..vocabulary.file_record import FileTable
+from . import schema
+from .database import Database
+from .datasets import DatasetRecordTable, uuid_list
+from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
+from .dimension_records import DimensionRecordTable
+
+# TAI is ahead of UTC by this much since 2017; no further leap second has been announced.
+TAI_MINUS_UTC_NS = 37_000_000_000
+"""Added to Unix time to get the TAI nanoseconds in which ingest times are kept."""
+
+Staged = Mapping[str, Any]
+"""SQL of each value of a batch: a column of its temporary table, or a constant all rows share."""
+
+
+class DatasetInserts:
+    """Inserts of datasets into a registry.
+
+    Parameters
+    ----------
+    database : `Database`
+        Where to.
+    definitions : `DefinitionCache`
+        The registry's cache of collections and dataset types.
+    records : `DimensionRecordTable`
+        Dimension records, against which new data IDs are checked.
+    datasets : `DatasetRecordTable`
+        Datasets that are there.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        definitions: DefinitionCache,
+        records: DimensionRecordTable,
+        datasets: DatasetRecordTable,
+    ) -> None:
+        self._database, self._definitions = database, definitions
+        self._records, self._datasets = records, datasets
+
+    def insert(self, table: DatasetTable, files: FileTable | None) -> None:
+        """Insert datasets; see `Registry.insert_datasets`."""
+        if not len(table):
+            return
+        with self._database.write() as connection:
+            definitions = self._definitions.current(connection)
+            kind, runs = self._targets(definitions, table)
+            self._datasets.lock_runs(connection, runs, exclusive=False)
+            missing = self._records.missing_values(connection, table.data_ids)
+            if missing is not None:
+                name, values = missing
+                raise DataIdValueError(
+                    f"Cannot insert {table.dataset_type.name!r} datasets: the repository has no {name} for "
+                    f"{values!r}. Insert its dimension record first."
+                )
+            ids = self._allocate(connection, len(table))
+            with self._staged(connection, kind, table, runs, ids, files) as staged:
+                try:
+                    with self._database.write():
+                        connection.execute(self._into_datasets(kind, staged))
+                        connection.execute(self._into_group(kind, staged))
+                except sa.exc.IntegrityError as error:
+                    self._explain_conflict(connection, kind, table, runs, error)
+                if files is not None:
+                    connection.execute(self._into_files(staged, staged["id"]))
+                    self._keep_files(connection, staged)
+            self._summarize(connection, kind, table, runs)
+
+    def record(self, batches: Sequence[tuple[DatasetTable, FileTable]]) -> None:
+        """Insert datasets and files that may be there already; see `Registry.record_outputs`."""
+        with self._database.write() as connection:
+            definitions = self._definitions.current(connection)
+            for table, files in batches:
+                if not len(table):
+                    continue
+                kind, runs = self._targets(definitions, table)
+                self._datasets.lock_runs(connection, runs, exclusive=False)
+                ids = self._allocate(connection, len(table))
+                with self._staged(connection, kind, table, runs, ids, files) as staged:
+                    self._record_staged(connection, kind, staged, ids)
+                self._summarize(connection, kind, table, runs)
+
+    def _record_staged(
+        self, connection: sa.Connection, kind: DatasetTypeRow, staged: Staged, ids: NDArray[np.int64]
+    ) -> None:
+        d, own = schema.dataset, kind.tables.datasets
+        connection.execute(self._into_datasets(kind, staged).on_conflict_do_nothing())
+        # Only those whose UUID was new get a data ID; of these, not those whose data ID is another dataset's.
+        new = (d.c.uuid == staged["uuid"], d.c.id == staged["id"])
+        connection.execute(self._into_group(kind, staged, *new).on_conflict_do_nothing())
+        connection.execute(
+            d.delete().where(
+                d.c.id.between(int(ids[0]), int(ids[-1])),
+                ~sa.exists(sa.select(own.c.dataset_id).where(own.c.dataset_id == d.c.id)),
+            )
+        )
+        # A retried quantum has just written its files anew: what they are now counts.
+        statement = self._into_files(staged, d.c.id, d.c.uuid == staged["uuid"])
+        names = ("path", "kind_id", "size", "checksum", "shared")
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["dataset_id"], set_={n: statement.excluded[n] for n in names}
+            )
+        )
+        self._keep_files(connection, staged)
+
+    def add_files(self, table: DatasetTable, files: FileTable) -> None:
+        """Insert or replace the file records of datasets that are there."""
+        if not len(table):
+            return
+        with self._database.write() as connection:
+            ids = self._datasets.row_ids(connection, table)
+            rows = self._file_rows(connection, files)
+            self._database.insert(
+                connection,
+                schema.file,
+                ("dataset_id", *rows),
+                [r for r in zip(ids.tolist(), *rows.values(), strict=True) if r[1]],
+                on_conflict="replace",
+            )
+            paths = [(p,) for p in set(rows["path"])]
+            with self._database.temporary_rows(connection, {"path": sa.String()}, paths) as t:
+                self._keep_files(connection, t.c)
+
+    # Parts
+
+    def _targets(
+        self, definitions: Definitions, table: DatasetTable
+    ) -> tuple[DatasetTypeRow, list[CollectionRow]]:
+        kind = definitions.dataset_type(table.dataset_type.name)
+        if table.dataset_type.isComponent():
+            raise DatasetTypeError(
+                f"{table.dataset_type.name!r} is a component; only whole datasets are kept"
+            )
+        if table.dataset_type.dimensions != kind.definition.dimensions:
+            raise ConflictingDefinitionError(
+                f"Dataset type {kind.definition.name!r} is registered with dimensions "
+                f"{kind.definition.dimensions}, not {table.dataset_type.dimensions}."
+            )
+        used = np.unique(table.run_codes).tolist()
+        found = {i: definitions.collection(table.runs[i]) for i in used}
+        # Names no row refers to need not exist any more.
+        runs = [found.get(i, found[used[0]]) for i in range(len(table.runs))]
+        for run in runs:
+            if run.type is not CollectionType.RUN:
+                raise CollectionTypeError(
+                    f"Datasets are put into RUN collections; {run.name!r} is {run.type.name}."
+                )
+        return kind, runs
+
+    def _allocate(self, connection: sa.Connection, count: int) -> NDArray[np.int64]:
+        c = schema.counter
+        statement = (
+            sa.update(c).where(c.c.name == "dataset").values(value=c.c.value + count).returning(c.c.value)
+        )
+        if self._database.is_sqlite:
+            last = int(connection.execute(statement).scalar_one())
+        else:
+            # On its own connection: the row stays locked until the commit, and inserts may be long.
+            with self._database.engine.begin() as other:
+                last = int(other.execute(statement).scalar_one())
+        return np.arange(last - count + 1, last + 1, dtype=np.int64)
+
+    @contextmanager
+    def _staged(
+        self,
+        connection: sa.Connection,
+        kind: DatasetTypeRow,
+        table: DatasetTable,
+        runs: Sequence[CollectionRow],
+        ids: NDArray[np.int64],
+        files: FileTable | None,
+    ) -> Iterator[Staged]:
+        types: dict[str, Any] = {"id": schema.Key, "uuid": sa.LargeBinary()}
+        columns: dict[str, Sequence[Any]] = {"id": ids.tolist(), "uuid": uuid_list(table.ids)}
+        staged: dict[str, Any] = {}
+
+        def add(name: str, type_: Any, values: Sequence[Any]) -> None:
+            # What is the same in every row is written into the statements instead.
+            if len(values) and values.count(values[0]) == len(values):
+                staged[name] = sa.literal(values[0], type_)
+            else:
+                types[name], columns[name] = type_, values
+
+        run_ids = np.array([r.id for r in runs], dtype=np.int64)[table.run_codes]
+        add("run_id", schema.Key, run_ids.tolist())
+        for name in kind.tables.keys:
+            type_ = kind.tables.datasets.c[name].type
+            add(f"key_{name}", type_, table.data_ids.values(name).tolist())
+        if files is not None:
+            if len(files) != len(table):
+                raise ValueError(f"{len(table)} datasets but {len(files)} file records")
+            for name, values in self._file_rows(connection, files).items():
+                add(name, schema.file.c[name].type, values)
+        rows = list(zip(*columns.values(), strict=True))
+        with self._database.temporary_rows(connection, types, rows, key="id") as t:
+            yield {**{n: t.c[n] for n in columns}, **staged}
+
+    def _file_rows(self, connection: sa.Connection, files: FileTable) -> dict[str, Sequence[Any]]:
+        n = max(len(files.storage_classes), 1)
+        codes = files.formatter_codes.astype(np.int64) * n + files.storage_class_codes
+        kinds = self._file_kinds(connection, files, np.unique(codes).tolist())
+        paths = list(files.paths)
+        shared = [False] * len(paths)
+        if len(set(paths)) < len(paths):
+            seen: dict[str, int] = {}
+            for path in paths:
+                seen[path] = seen.get(path, 0) + 1
+            shared = [seen[p] > 1 for p in paths]
+        return {
+            "path": paths,
+            "kind_id": [kinds[c] for c in codes.tolist()],
+            "size": files.sizes.tolist(),
+            "checksum": list(files.checksums),
+            "shared": shared,
+        }
+
+    def _file_kinds(
+        self, connection: sa.Connection, files: FileTable, codes: Sequence[int]
+    ) -> dict[int, int]:
+        k = schema.file_kind
+        n = max(len(files.storage_classes), 1)
+        wanted = {c: (files.formatters[c // n], files.storage_classes[c % n]) for c in codes}
+        statement = sa.select(k.c.formatter, k.c.storage_class, k.c.id)
+        known = {(f, s): i for f, s, i in self._database.fetch(connection, statement)}
+        new = sorted({w for w in wanted.values() if w not in known})
+        if new:
+            self._database.insert(connection, k, ("formatter", "storage_class"), new, on_conflict="ignore")
+            known = {(f, s): i for f, s, i in self._database.fetch(connection, statement)}
+        return {c: known[w] for c, w in wanted.items()}
+
+    def _into(self, table: sa.Table, values: Mapping[str, Any], *conditions: Any) -> Any:
+        # SQLite cannot tell `ON CONFLICT` from a join's `ON` without a WHERE.
+        selected = sa.select(*(v.label(n) for n, v in values.items())).where(sa.text("1 = 1"), *conditions)
+        kind = sqlite if self._database.is_sqlite else postgresql
+        return kind.insert(table).from_select(list(values), selected)
+
+    def _into_datasets(self, kind: DatasetTypeRow, staged: Staged) -> Any:
+        values = {
+            "id": staged["id"],
+            "uuid": staged["uuid"],
+            "dataset_type_id": sa.literal(kind.id, schema.Key),
+            "run_id": staged["run_id"],
+            "ingest_ns": sa.literal(time.time_ns() + TAI_MINUS_UTC_NS, sa.BigInteger),
+        }
+        return self._into(schema.dataset, values)
+
+    def _into_group(self, kind: DatasetTypeRow, staged: Staged, *conditions: Any) -> Any:
+        values = {
+            "dataset_type_id": sa.literal(kind.id, schema.Key),
+            "run_id": staged["run_id"],
+            **{k: staged[f"key_{k}"] for k in kind.tables.keys},
+            "dataset_id": staged["id"],
+            "uuid": staged["uuid"],
+        }
+        return self._into(kind.tables.datasets, values, *conditions)
+
+    def _into_files(self, staged: Staged, dataset_id: Any, *conditions: Any) -> Any:
+        names = ("path", "kind_id", "size", "checksum", "shared")
+        values = {"dataset_id": dataset_id, **{n: staged[n] for n in names}}
+        # A dataset without file has an empty path.
+        return self._into(schema.file, values, staged["uuid"].is_not(None), staged["path"] != "", *conditions)
+
+    def _keep_files(self, connection: sa.Connection, staged: Any) -> None:
+        # A path that waits for deletion and was written again must not be deleted.
+        p = schema.pending_deletion
+        if self._database.fetch(connection, sa.select(p.c.path).limit(1)):
+            connection.execute(p.delete().where(p.c.path.in_(sa.select(staged["path"]))))
+
+    def _summarize(
+        self,
+        connection: sa.Connection,
+        kind: DatasetTypeRow,
+        table: DatasetTable,
+        runs: Sequence[CollectionRow],
+    ) -> None:
+        for changed in (schema.dataset, schema.file, kind.tables.datasets):
+            self._database.count_rows(changed, len(table))
+        used = np.unique(table.run_codes).tolist()
+        summarize(self._database, connection, kind, table.data_ids, table.run_codes, used, runs)
+
+    def _explain_conflict(
+        self,
+        connection: sa.Connection,
+        kind: DatasetTypeRow,
+        table: DatasetTable,
+        runs: Sequence[CollectionRow],
+        error: sa.exc.IntegrityError,
+    ) -> None:
+        name = kind.definition.name
+        present = self._datasets.known_row_ids(connection, table)
+        for row in np.flatnonzero(present >= 0).tolist():
+            raise ConflictingDefinitionError(
+                f"Dataset {table.id(row)} ({name!r} {table.data_ids[row]}) is already in the registry."
+            ) from error
+        for code, run in enumerate(runs):
+            rows = np.flatnonzero(table.run_codes == code)
+            part = table.data_ids.take(rows)
+            unique, inverse = part.unique()
+            if len(unique) < len(part):
+                first = int(np.flatnonzero(np.bincount(inverse) > 1)[0])
+                raise ConflictingDefinitionError(
+                    f"Two datasets {name!r} for {unique[first]} were given for RUN {run.name!r}."
+                ) from error
+            existing = self._datasets.in_run(connection, kind, run)
+            clash = np.flatnonzero(part.match(existing.data_ids) >= 0)
+            if len(clash):
+                raise ConflictingDefinitionError(
+                    f"A dataset {name!r} for {part[int(clash[0])]} is already in RUN {run.name!r}; a RUN "
+                    "holds one dataset of a type and data ID. Nothing was inserted."
+                ) from error
+        raise error
+
+
+def summarize(
+    database: Database,
+    connection: sa.Connection,
+    kind: DatasetTypeRow,
+    data_ids: DataIdTable,
+    codes: NDArray[Any] | None,
+    used: Iterable[int],
+    collections: Sequence[CollectionRow],
+) -> None:
+    """Record that collections hold datasets of a type, and of which instruments and skymaps.
+
+    Parameters
+    ----------
+    database, connection
+        Where to.
+    kind : `DatasetTypeRow`
+        Dataset type.
+    data_ids : `DataIdTable`
+        Data IDs of the datasets.
+    codes : `numpy.ndarray`, shape (n,), or `None`
+        Index into ``collections`` of each row; `None` if all are in the first.
+    used : iterable of `int`
+        Codes that occur.
+    collections : sequence of `CollectionRow`
+        The collections.
+    """
+    rows: list[tuple[Any, ...]] = []
+    governors: list[tuple[Any, ...]] = []
+    for code in used:
+        collection_id = collections[code].id
+        rows.append((kind.id, collection_id))
+        for name in kind.definition.dimensions.governors:
+            column = data_ids.columns[name]
+            if codes is not None:
+                column = column[codes == code]
+            for value in np.unique(column).tolist():
+                governors.append((collection_id, name, data_ids.categories[name][value]))
+    database.insert(
+        connection,
+        schema.collection_summary,
+        ("dataset_type_id", "collection_id"),
+        rows,
+        on_conflict="ignore",
+    )
+    database.insert(
+        connection,
+        schema.collection_governor,
+        ("collection_id", "dimension", "value"),
+        governors,
+        on_conflict="ignore",
+    )
