@@ -215,6 +215,8 @@ def prepare_graph(
             clobber=options.clobber_outputs,
         )
     _LOG.info("%s", graph.summary())
+    for note in graph.metadata.get("notes", ()):
+        _LOG.info("%s", note)
     return plan, graph
 
 
