@@ -8,8 +8,8 @@ that a scheduler knows already is silently not executed.
 Tasks return tokens, never data: which of their quanta failed or left outputs out. A failed quantum does not
 raise inside Dask, so that the other quanta of its cluster, and with ``threads`` those of all the run, go on.
 
-A submission of 100 000 tasks freezes Dask's scheduler for seconds, so tasks are made and submitted in windows:
-connected components, where these are small enough.
+A submission of 100 000 tasks freezes Dask's scheduler for seconds, so tasks are made and submitted in windows
+of connected components, where these are small enough.
 """
 
 from __future__ import annotations
