@@ -186,6 +186,9 @@ if TYPE_CHECKING:
     from .errors import (
         UnimplementedQueryError as UnimplementedQueryError,
     )
+    from .graph.all_dimensions_builder import (
+        AllDimensionsQuantumGraphBuilder as AllDimensionsQuantumGraphBuilder,
+    )
     from .graph.dataset_query_constraint import (
         DatasetQueryConstraintVariant as DatasetQueryConstraintVariant,
     )
@@ -304,6 +307,7 @@ _NAMES_OF_MODULES = {
         "QuantumExecutionError QuantumGraphBuilderError RawIngestError ReadOnlyRepositoryError "
         "RepositoryError RunConfigMismatchError TaskImportError UnimplementedQueryError"
     ),
+    "butler_dask.graph.all_dimensions_builder": "AllDimensionsQuantumGraphBuilder",
     "butler_dask.graph.dataset_query_constraint": "DatasetQueryConstraintVariant",
     "butler_dask.graph.quantum": "Quantum",
     "butler_dask.graph.quantum_graph": "QuantumGraph",

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -39,12 +39,21 @@ _FEW_ROWS = 200
 
 Rows = Sequence[tuple[Any, ...]]
 
+_abandoned: list[object] = []
+
 
 class _Session(threading.local):
-    """The connection a thread has open, if any."""
+    """What a thread has open."""
 
     connection: sa.Connection | None = None
+    """Connection of the transaction it is in."""
     writing: bool = False
+    savepoints: int = 0
+    kept: sa.Connection | None = None
+    """SQLite connection kept between transactions."""
+
+    def __init__(self) -> None:
+        self.temporary: dict[Hashable, int] = {}
 
 
 class Database:
@@ -73,6 +82,8 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._session = _Session()
         self._inserted: dict[str, int] = {}
+        self._kept: weakref.WeakSet[sa.Connection] = weakref.WeakSet()
+        self._temporary_tables: dict[Hashable, tuple[sa.Table, str]] = {}
         self.after_rollback: Callable[[], None] = _nothing
         options: dict[str, Any] = {"enable_from_linting": False}
         if self.is_sqlite:
@@ -86,10 +97,10 @@ class Database:
                     raise RepositoryError(f"There is no registry database {self.path!r}")
             self._uri = self._sqlite_uri(create)
             self.engine = sa.create_engine("sqlite://", creator=self._connect_sqlite, **options)
-            sa.event.listen(self.engine, "begin", _begin_sqlite)
         else:
             self.path = None
             self.engine = sa.create_engine(self.url, pool_size=4, max_overflow=60, **options)
+        self._dbapi: Any = self.engine.dialect.loaded_dbapi
         self._quote = self.engine.dialect.identifier_preparer.quote
         self._mark = "?" if self.is_sqlite else "%s"
         _open_databases.add(self)
@@ -133,12 +144,13 @@ class Database:
     def create_log(self) -> None:
         """Put a new SQLite file into write-ahead mode (kept in the file from then on)."""
         if self.is_sqlite and self.path is not None:
-            with self.engine.connect() as connection:
-                dbapi: Any = connection.connection.dbapi_connection
-                dbapi.execute("PRAGMA journal_mode = WAL").close()
+            self._command(self._opened(self._session), "PRAGMA journal_mode = WAL")
 
     def close(self) -> None:
         """Close all connections."""
+        for connection in list(self._kept):
+            connection.close()
+        self._session = _Session()
         self.engine.dispose()
 
     # Transactions
@@ -153,17 +165,23 @@ class Database:
         if session.connection is not None:
             yield session.connection
             return
-        with self._translated(), self.engine.connect() as connection:
-            if not self.is_sqlite:
-                connection.execution_options(isolation_level="REPEATABLE READ")
-            connection.begin()
-            session.connection = connection
+        try:
+            connection = self._opened(session)
             try:
+                if self.is_sqlite:
+                    self._command(connection, "BEGIN")
+                else:
+                    connection.execution_options(isolation_level="REPEATABLE READ")
+                    connection.begin()
+                session.connection = connection
                 yield connection
             finally:
                 session.connection = None
                 # Rolled back so that temporary rows go too.
-                connection.rollback()
+                self._rollback(connection)
+                self._finished(connection)
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            self._raise_translated(error)
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -183,27 +201,74 @@ class Database:
         if session.connection is not None:
             if not session.writing:
                 raise RuntimeError("A write was begun inside a read of the same thread")
-            try:
-                with session.connection.begin_nested():
-                    yield session.connection
-            except BaseException:
-                self.after_rollback()
-                raise
+            with self._savepoint(session, session.connection):
+                yield session.connection
             return
-        with self._translated(), self.engine.connect() as connection:
-            self._begin_write(connection)
-            session.connection, session.writing = connection, True
+        try:
+            connection = self._opened(session)
             try:
+                self._begin_write(connection)
+                session.connection, session.writing = connection, True
                 yield connection
                 self._analyze(connection)
+                if self.is_sqlite:
+                    self._command(connection, "COMMIT")
+                else:
+                    connection.commit()
             except BaseException:
-                connection.rollback()
+                self._rollback(connection)
                 self.after_rollback()
                 raise
-            else:
-                connection.commit()
             finally:
                 session.connection, session.writing = None, False
+                self._finished(connection)
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            self._raise_translated(error)
+
+    @contextmanager
+    def _savepoint(self, session: _Session, connection: sa.Connection) -> Iterator[None]:
+        session.savepoints += 1
+        name = f"s{session.savepoints}"
+        self._command(connection, f"SAVEPOINT {name}")
+        try:
+            yield
+        except BaseException:
+            # A full disk has made SQLite roll back everything already.
+            if not self.is_sqlite or _dbapi(connection).in_transaction:
+                self._command(connection, f"ROLLBACK TO SAVEPOINT {name}")
+            self.after_rollback()
+            raise
+        finally:
+            session.savepoints -= 1
+        self._command(connection, f"RELEASE SAVEPOINT {name}")
+
+    def _opened(self, session: _Session) -> sa.Connection:
+        # A SQLite connection belongs to its thread; taking one from the pool for each transaction would cost
+        # more than most of our transactions.
+        if session.kept is not None:
+            return session.kept
+        connection = self.engine.connect()
+        if self.is_sqlite:
+            session.kept = connection
+            self._kept.add(connection)
+        return connection
+
+    def _finished(self, connection: sa.Connection) -> None:
+        if not self.is_sqlite:
+            connection.close()
+
+    def _rollback(self, connection: sa.Connection) -> None:
+        if not self.is_sqlite:
+            connection.rollback()
+        elif _dbapi(connection).in_transaction:
+            self._command(connection, "ROLLBACK")
+
+    def _command(self, connection: sa.Connection, sql: str) -> None:
+        cursor = _dbapi(connection).cursor()
+        try:
+            cursor.execute(sql)
+        finally:
+            cursor.close()
 
     def _analyze(self, connection: sa.Connection) -> None:
         # Without statistics SQLite joins in an order that can be a thousand times slower. They are taken anew
@@ -218,8 +283,8 @@ class Database:
             analyzed = self.fetch_sql(connection, count, (f"analyzed {name}", 0))[0][0]
             if total >= 2 * analyzed:
                 if self.is_sqlite:
-                    connection.exec_driver_sql("PRAGMA analysis_limit = 2000")
-                connection.exec_driver_sql(f"ANALYZE {self._quote(name)}")
+                    self._command(connection, "PRAGMA analysis_limit = 2000")
+                self._command(connection, f"ANALYZE {self._quote(name)}")
                 self.fetch_sql(connection, count, (f"analyzed {name}", total - analyzed))
 
     @property
@@ -228,13 +293,15 @@ class Database:
         return self._session.writing
 
     def _begin_write(self, connection: sa.Connection) -> None:
-        connection = connection.execution_options(butler_write=True)
+        if not self.is_sqlite:
+            connection.begin()
+            return
         deadline = time.monotonic() + _LOCK_PATIENCE_S
         delay = 0.01
         while True:
             try:
-                connection.begin()
-            except sa.exc.OperationalError as error:
+                self._command(connection, "BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
                 if not _is_locked(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(delay * (0.5 + random.random()))
@@ -242,26 +309,25 @@ class Database:
             else:
                 return
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _raise_translated(self, error: sa.exc.DBAPIError | sqlite3.Error) -> None:
         where = self.url.render_as_string()
-        try:
-            yield
-        except (sa.exc.OperationalError, sa.exc.DatabaseError) as error:
-            message = str(error.orig)
-            if "readonly" in message or "read-only" in message:
-                raise ReadOnlyRepositoryError(f"Cannot write to the registry {where}: {message}") from error
-            if "is full" in message or "disk I/O error" in message:
-                raise ReadOnlyRepositoryError(
-                    f"The disk does not take a write to the registry {where}: {message}"
-                ) from error
-            if isinstance(error, sa.exc.OperationalError) and (
-                "unable to open" in message or "connection" in message or "not a database" in message
-            ):
-                raise RepositoryError(f"Cannot open the registry {where}: {message}") from error
-            if "not a database" in message:
-                raise RepositoryError(f"{where} is not a registry: {message}") from error
-            raise
+        message = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+        if "readonly" in message or "read-only" in message:
+            raise ReadOnlyRepositoryError(f"Cannot write to the registry {where}: {message}") from error
+        if "is full" in message or "disk I/O error" in message:
+            raise ReadOnlyRepositoryError(
+                f"The disk does not take a write to the registry {where}: {message}"
+            ) from error
+        if "locked" in message or "busy" in message:
+            raise ReadOnlyRepositoryError(
+                f"The registry {where} was locked by another writer for {_LOCK_PATIENCE_S:.0f} s: {message}"
+            ) from error
+        operational = isinstance(error, (sa.exc.OperationalError, sqlite3.OperationalError))
+        if operational and ("unable to open" in message or "connection" in message):
+            raise RepositoryError(f"Cannot open the registry {where}: {message}") from error
+        if "not a database" in message:
+            raise RepositoryError(f"{where} is not a registry: {message}") from error
+        raise error
 
     # Statements
 
@@ -282,7 +348,7 @@ class Database:
 
         For look-ups of one row, where building a statement would cost more than running it.
         """
-        cursor: Any = connection.connection.cursor()
+        cursor = _dbapi(connection).cursor()
         try:
             cursor.execute(sql if self.is_sqlite else sql.replace("?", "%s"), parameters)
             rows: list[tuple[Any, ...]] = cursor.fetchall()
@@ -344,55 +410,59 @@ class Database:
             self.count_rows(table, len(rows))
         name = self._quote(table.name)
         names = ", ".join(map(self._quote, columns))
-        if not self.is_sqlite and on_conflict == "raise" and len(rows) > 50:
-            return self._copy(connection, name, names, rows)
         values = f"({', '.join([self._mark] * len(columns))})"
-        if self.is_sqlite and on_conflict == "raise" and len(rows) > _FEW_ROWS:
-            return self._insert_portions(connection, f"INSERT INTO {name} ({names}) VALUES ", values, rows)
-        sql = f"INSERT INTO {name} ({names}) VALUES {values}"
+        insert = f"INSERT INTO {name} ({names}) VALUES "
         if on_conflict == "ignore":
-            sql += " ON CONFLICT DO NOTHING"
-        elif on_conflict == "replace":
+            return self._execute(connection, f"{insert}{values} ON CONFLICT DO NOTHING", rows)
+        if on_conflict == "replace":
             keys = [c.name for c in table.primary_key.columns]
             changed = [c for c in columns if c not in keys] if replace_columns is None else replace_columns
             action = ", ".join(f"{self._quote(c)} = excluded.{self._quote(c)}" for c in changed)
-            sql += f" ON CONFLICT ({', '.join(map(self._quote, keys))}) DO "
-            sql += f"UPDATE SET {action}" if changed else "NOTHING"
-        result = connection.exec_driver_sql(sql, list(rows))
-        return int(result.rowcount)
-
-    def _insert_portions(self, connection: sa.Connection, insert: str, values: str, rows: Rows) -> int:
+            action = f"UPDATE SET {action}" if changed else "NOTHING"
+            conflict = f" ON CONFLICT ({', '.join(map(self._quote, keys))}) DO {action}"
+            return self._execute(connection, insert + values + conflict, rows)
+        if len(rows) < _FEW_ROWS:
+            return self._execute(connection, insert + values, rows)
+        if not self.is_sqlite:
+            return self._copy(connection, f"COPY {name} ({names}) FROM STDIN", rows)
         # Several rows a statement: a third less time than one each.
-        per_statement = max(_VALUES_PER_STATEMENT // len(rows[0]), 1)
-        step = per_statement * len(rows[0])
-        flat = list(itertools.chain.from_iterable(rows))
-        whole = len(flat) - len(flat) % step
-        many = insert + ", ".join([values] * per_statement)
-        cursor: Any = connection.connection.cursor()
-        try:
-            for start in range(0, whole, step):
-                cursor.execute(many, flat[start : start + step])
-            cursor.executemany(insert + values, rows[whole // len(rows[0]) :])
-        except sqlite3.IntegrityError as error:
-            # Raised past SQLAlchemy, so given the classes callers look for.
-            raise sa.exc.IntegrityError(insert, None, error) from error
-        except sqlite3.OperationalError as error:
-            raise sa.exc.OperationalError(insert, None, error) from error
-        finally:
-            cursor.close()
+        per_statement = max(_VALUES_PER_STATEMENT // len(columns), 1)
+        whole = len(rows) - len(rows) % per_statement
+        flat = itertools.chain.from_iterable(rows)
+        portions = [
+            tuple(itertools.islice(flat, per_statement * len(columns)))
+            for _ in range(0, whole, per_statement)
+        ]
+        self._execute(connection, insert + ", ".join([values] * per_statement), portions)
+        self._execute(connection, insert + values, rows[whole:])
         return len(rows)
 
-    def _copy(self, connection: sa.Connection, name: str, names: str, rows: Rows) -> int:
-        cursor: Any = connection.connection.cursor()
+    def _execute(self, connection: sa.Connection, sql: str, rows: Rows) -> int:
+        if not rows:
+            return 0
+        cursor = _dbapi(connection).cursor()
         try:
-            with cursor.copy(f"COPY {name} ({names}) FROM STDIN") as copy:
+            if len(rows) == 1:
+                cursor.execute(sql, rows[0])
+            else:
+                cursor.executemany(sql, rows)
+            return int(cursor.rowcount)
+        except self._dbapi.IntegrityError as error:
+            # Raised past SQLAlchemy, so given the class callers look for.
+            raise sa.exc.IntegrityError(sql, None, error) from error
+        except self._dbapi.OperationalError as error:
+            raise sa.exc.OperationalError(sql, None, error) from error
+        finally:
+            cursor.close()
+
+    def _copy(self, connection: sa.Connection, sql: str, rows: Rows) -> int:
+        cursor = _dbapi(connection).cursor()
+        try:
+            with cursor.copy(sql) as copy:
                 for row in rows:
                     copy.write_row(row)
-        except Exception as error:
-            # As above.
-            if type(error).__name__ in ("UniqueViolation", "ForeignKeyViolation", "NotNullViolation"):
-                raise sa.exc.IntegrityError("COPY", None, error) from error
-            raise
+        except self._dbapi.IntegrityError as error:
+            raise sa.exc.IntegrityError(sql, None, error) from error
         finally:
             cursor.close()
         return len(rows)
@@ -418,48 +488,74 @@ class Database:
         key : `str`, optional
             Column that is the key; default: all together are.
         """
-        table = sa.Table(
-            f"t{random.getrandbits(48):012x}",
-            sa.MetaData(),
-            *(sa.Column(n, t, primary_key=key in (None, n), autoincrement=False) for n, t in columns.items()),
-            prefixes=["TEMPORARY"],
-            sqlite_with_rowid=key is not None,
-        )
-        table.create(connection, checkfirst=False)
+        session = self._session
+        form: Hashable = (tuple((n, type(t).__name__) for n, t in columns.items()), key)
+        place = session.temporary.get(form, 0)
+        session.temporary[form] = place + 1
+        table, create = self._temporary_table(form, place, columns, key)
         try:
+            self._command(connection, create)
             self.insert(connection, table, list(columns), rows)
             if not self.is_sqlite:
-                connection.exec_driver_sql(f"ANALYZE {table.name}")
+                self._command(connection, f"ANALYZE {table.name}")
             yield table
         finally:
-            _drop(connection, table)
+            session.temporary[form] = place
+            # After an error PostgreSQL takes no statement until the rollback, which drops the table as well;
+            # so does SQLite's of a full disk.
+            if self._is_sound(connection):
+                self._command(connection, f"DROP TABLE IF EXISTS {table.name}")
+
+    def _temporary_table(
+        self,
+        form: Hashable,
+        place: int,
+        columns: Mapping[str, sa.types.TypeEngine[Any]],
+        key: str | None,
+    ) -> tuple[sa.Table, str]:
+        # The same tables again and again, so that SQLAlchemy knows statements with them by heart.
+        found = self._temporary_tables.get((form, place))
+        if found is None:
+            table = sa.Table(
+                f"temporary_{len(self._temporary_tables)}",
+                sa.MetaData(),
+                *(
+                    sa.Column(n, t, primary_key=key in (None, n), autoincrement=False)
+                    for n, t in columns.items()
+                ),
+                prefixes=["TEMPORARY"],
+                sqlite_with_rowid=key is not None,
+            )
+            create = str(sa.schema.CreateTable(table).compile(self.engine))
+            found = self._temporary_tables.setdefault((form, place), (table, create))
+        return found
+
+    def _is_sound(self, connection: sa.Connection) -> bool:
+        dbapi = _dbapi(connection)
+        if self.is_sqlite:
+            return bool(dbapi.in_transaction)
+        return bool(dbapi.info.transaction_status.name != "INERROR")
+
+
+def _dbapi(connection: sa.Connection) -> Any:
+    return connection.connection.dbapi_connection
 
 
 def _nothing() -> None:
     """Do nothing after a rollback, until somebody sets something to do."""
 
 
-def _drop(connection: sa.Connection, table: sa.Table) -> None:
-    # After an error PostgreSQL takes no statement until the rollback, which drops the table as well.
-    dbapi: Any = connection.connection.dbapi_connection
-    status = getattr(getattr(dbapi, "info", None), "transaction_status", None)
-    if status is None or status.name != "INERROR":
-        connection.exec_driver_sql(f"DROP TABLE {table.name}")
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    write = connection.get_execution_options().get("butler_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-
-def _is_locked(error: sa.exc.OperationalError) -> bool:
-    return "locked" in str(error.orig) or "busy" in str(error.orig)
+def _is_locked(error: sqlite3.OperationalError) -> bool:
+    return "locked" in str(error) or "busy" in str(error)
 
 
 def _forget_connections() -> None:
     # A SQLite or PostgreSQL connection must not be used on both sides of a fork.
     for database in list(_open_databases):
+        # Not closed either, which would touch the other side's locks; so kept from being collected.
+        _abandoned.append(database._session)
         database._session = _Session()
+        database._kept = weakref.WeakSet()
         database.engine.dispose(close=False)
 
 

@@ -37,6 +37,9 @@ from .dimension_records import DimensionRecordTable
 TAI_MINUS_UTC_NS = 37_000_000_000
 """Added to Unix time to get the TAI nanoseconds in which ingest times are kept."""
 
+_FEW = 50
+"""Batches of at most so many rows are inserted row by row."""
+
 Staged = Mapping[str, Any]
 """SQL of each value of a batch: a column of its temporary table, or a constant all rows share."""
 
@@ -82,17 +85,55 @@ class DatasetInserts:
                     f"{values!r}. Insert its dimension record first."
                 )
             ids = self._allocate(connection, len(table))
-            with self._staged(connection, kind, table, runs, ids, files) as staged:
-                try:
-                    with self._database.write():
-                        connection.execute(self._into_datasets(kind, staged))
-                        connection.execute(self._into_group(kind, staged))
-                except sa.exc.IntegrityError as error:
-                    self._explain_conflict(connection, kind, table, runs, error)
-                if files is not None:
-                    connection.execute(self._into_files(staged, staged["id"]))
-                    self._keep_files(connection, staged)
+            if len(table) <= _FEW:
+                self._insert_few(connection, kind, table, runs, ids, files)
+            else:
+                with self._staged(connection, kind, table, runs, ids, files) as staged:
+                    try:
+                        with self._database.write():
+                            connection.execute(self._into_datasets(kind, staged))
+                            connection.execute(self._into_group(kind, staged))
+                    except sa.exc.IntegrityError as error:
+                        self._explain_conflict(connection, kind, table, runs, error)
+                    if files is not None:
+                        connection.execute(self._into_files(staged, staged["id"]))
+                        self._keep_files(connection, staged)
             self._summarize(connection, kind, table, runs)
+
+    def _insert_few(
+        self,
+        connection: sa.Connection,
+        kind: DatasetTypeRow,
+        table: DatasetTable,
+        runs: Sequence[CollectionRow],
+        ids: NDArray[np.int64],
+        files: FileTable | None,
+    ) -> None:
+        # The way of Butler.put: for few rows, making a temporary table costs more than all the rest.
+        n, keys = len(table), kind.tables.keys
+        row_ids, uuids = ids.tolist(), uuid_list(table.ids)
+        run_ids = [runs[code].id for code in table.run_codes.tolist()]
+        kinds, now = [kind.id] * n, [_tai_now_ns()] * n
+        values = [[table.data_ids.value(k, i) for i in range(n)] for k in keys]
+        insert = self._database.insert
+        try:
+            with self._database.write():
+                insert(
+                    connection,
+                    schema.dataset,
+                    ("id", "uuid", "dataset_type_id", "run_id", "ingest_ns"),
+                    list(zip(row_ids, uuids, kinds, run_ids, now, strict=True)),
+                )
+                insert(
+                    connection,
+                    kind.tables.datasets,
+                    ("dataset_type_id", "run_id", *keys, "dataset_id", "uuid"),
+                    list(zip(kinds, run_ids, *values, row_ids, uuids, strict=True)),
+                )
+        except sa.exc.IntegrityError as error:
+            self._explain_conflict(connection, kind, table, runs, error)
+        if files is not None:
+            self._insert_files(connection, row_ids, files, replace=False)
 
     def record(self, batches: Sequence[tuple[DatasetTable, FileTable]]) -> None:
         """Insert datasets and files that may be there already; see `Registry.record_outputs`."""
@@ -138,14 +179,22 @@ class DatasetInserts:
             return
         with self._database.write() as connection:
             ids = self._datasets.row_ids(connection, table)
-            rows = self._file_rows(connection, files)
-            self._database.insert(
-                connection,
-                schema.file,
-                ("dataset_id", *rows),
-                [r for r in zip(ids.tolist(), *rows.values(), strict=True) if r[1]],
-                on_conflict="replace",
-            )
+            self._insert_files(connection, ids.tolist(), files, replace=True)
+
+    def _insert_files(
+        self, connection: sa.Connection, ids: Sequence[int], files: FileTable, *, replace: bool
+    ) -> None:
+        if len(files) != len(ids):
+            raise ValueError(f"{len(ids)} datasets but {len(files)} file records")
+        rows = self._file_rows(connection, files)
+        self._database.insert(
+            connection,
+            schema.file,
+            ("dataset_id", *rows),
+            [r for r in zip(ids, *rows.values(), strict=True) if r[1]],
+            on_conflict="replace" if replace else "raise",
+        )
+        if self._files_wait(connection):
             paths = [(p,) for p in set(rows["path"])]
             with self._database.temporary_rows(connection, {"path": sa.String()}, paths) as t:
                 self._keep_files(connection, t.c)
@@ -165,7 +214,7 @@ class DatasetInserts:
                 f"Dataset type {kind.definition.name!r} is registered with dimensions "
                 f"{kind.definition.dimensions}, not {table.dataset_type.dimensions}."
             )
-        used = np.unique(table.run_codes).tolist()
+        used = _used_codes(table)
         found = {i: definitions.collection(table.runs[i]) for i in used}
         # Names no row refers to need not exist any more.
         runs = [found.get(i, found[used[0]]) for i in range(len(table.runs))]
@@ -177,16 +226,13 @@ class DatasetInserts:
         return kind, runs
 
     def _allocate(self, connection: sa.Connection, count: int) -> NDArray[np.int64]:
-        c = schema.counter
-        statement = (
-            sa.update(c).where(c.c.name == "dataset").values(value=c.c.value + count).returning(c.c.value)
-        )
+        sql = "UPDATE counter SET value = value + ? WHERE name = 'dataset' RETURNING value"
         if self._database.is_sqlite:
-            last = int(connection.execute(statement).scalar_one())
+            last = int(self._database.fetch_sql(connection, sql, (count,))[0][0])
         else:
             # On its own connection: the row stays locked until the commit, and inserts may be long.
             with self._database.engine.begin() as other:
-                last = int(other.execute(statement).scalar_one())
+                last = int(self._database.fetch_sql(other, sql, (count,))[0][0])
         return np.arange(last - count + 1, last + 1, dtype=np.int64)
 
     @contextmanager
@@ -226,8 +272,8 @@ class DatasetInserts:
 
     def _file_rows(self, connection: sa.Connection, files: FileTable) -> dict[str, Sequence[Any]]:
         n = max(len(files.storage_classes), 1)
-        codes = files.formatter_codes.astype(np.int64) * n + files.storage_class_codes
-        kinds = self._file_kinds(connection, files, np.unique(codes).tolist())
+        codes = (files.formatter_codes.astype(np.int64) * n + files.storage_class_codes).tolist()
+        kinds = self._file_kinds(connection, files, set(codes))
         paths = list(files.paths)
         shared = [False] * len(paths)
         if len(set(paths)) < len(paths):
@@ -237,24 +283,24 @@ class DatasetInserts:
             shared = [seen[p] > 1 for p in paths]
         return {
             "path": paths,
-            "kind_id": [kinds[c] for c in codes.tolist()],
+            "kind_id": [kinds[c] for c in codes],
             "size": files.sizes.tolist(),
             "checksum": list(files.checksums),
             "shared": shared,
         }
 
     def _file_kinds(
-        self, connection: sa.Connection, files: FileTable, codes: Sequence[int]
+        self, connection: sa.Connection, files: FileTable, codes: Iterable[int]
     ) -> dict[int, int]:
         k = schema.file_kind
         n = max(len(files.storage_classes), 1)
         wanted = {c: (files.formatters[c // n], files.storage_classes[c % n]) for c in codes}
-        statement = sa.select(k.c.formatter, k.c.storage_class, k.c.id)
-        known = {(f, s): i for f, s, i in self._database.fetch(connection, statement)}
+        sql = "SELECT formatter, storage_class, id FROM file_kind"
+        known = {(f, s): i for f, s, i in self._database.fetch_sql(connection, sql)}
         new = sorted({w for w in wanted.values() if w not in known})
         if new:
             self._database.insert(connection, k, ("formatter", "storage_class"), new, on_conflict="ignore")
-            known = {(f, s): i for f, s, i in self._database.fetch(connection, statement)}
+            known = {(f, s): i for f, s, i in self._database.fetch_sql(connection, sql)}
         return {c: known[w] for c, w in wanted.items()}
 
     def _into(self, table: sa.Table, values: Mapping[str, Any], *conditions: Any) -> Any:
@@ -269,7 +315,7 @@ class DatasetInserts:
             "uuid": staged["uuid"],
             "dataset_type_id": sa.literal(kind.id, schema.Key),
             "run_id": staged["run_id"],
-            "ingest_ns": sa.literal(time.time_ns() + TAI_MINUS_UTC_NS, sa.BigInteger),
+            "ingest_ns": sa.literal(_tai_now_ns(), sa.BigInteger),
         }
         return self._into(schema.dataset, values)
 
@@ -289,10 +335,13 @@ class DatasetInserts:
         # A dataset without file has an empty path.
         return self._into(schema.file, values, staged["uuid"].is_not(None), staged["path"] != "", *conditions)
 
+    def _files_wait(self, connection: sa.Connection) -> bool:
+        return bool(self._database.fetch_sql(connection, "SELECT 1 FROM pending_deletion LIMIT 1"))
+
     def _keep_files(self, connection: sa.Connection, staged: Any) -> None:
         # A path that waits for deletion and was written again must not be deleted.
         p = schema.pending_deletion
-        if self._database.fetch(connection, sa.select(p.c.path).limit(1)):
+        if self._files_wait(connection):
             connection.execute(p.delete().where(p.c.path.in_(sa.select(staged["path"]))))
 
     def _summarize(
@@ -304,7 +353,7 @@ class DatasetInserts:
     ) -> None:
         for changed in (schema.dataset, schema.file, kind.tables.datasets):
             self._database.count_rows(changed, len(table))
-        used = np.unique(table.run_codes).tolist()
+        used = _used_codes(table)
         summarize(self._database, connection, kind, table.data_ids, table.run_codes, used, runs)
 
     def _explain_conflict(
@@ -338,6 +387,14 @@ class DatasetInserts:
                     "holds one dataset of a type and data ID. Nothing was inserted."
                 ) from error
         raise error
+
+
+def _used_codes(table: DatasetTable) -> list[int]:
+    return [0] if len(table.runs) == 1 else np.unique(table.run_codes).tolist()
+
+
+def _tai_now_ns() -> int:
+    return time.time_ns() + TAI_MINUS_UTC_NS
 
 
 def summarize(
@@ -375,7 +432,7 @@ def summarize(
             column = data_ids.columns[name]
             if codes is not None:
                 column = column[codes == code]
-            for value in np.unique(column).tolist():
+            for value in set(column.tolist()) if len(column) <= _FEW else np.unique(column).tolist():
                 governors.append((collection_id, name, data_ids.categories[name][value]))
     database.insert(
         connection,

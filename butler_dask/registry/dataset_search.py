@@ -116,6 +116,8 @@ class DatasetSearch:
                     f"no {', '.join(missing)}."
                 )
             leaves = self.leaves(connection, definitions, kind, collections)
+            if len(data_ids) == 1:
+                return self._find_one(connection, definitions, kind, leaves, data_ids, begin_ns, end_ns)
             wanted = data_ids.subset(group)
             unique, inverse = (
                 wanted.unique() if len(wanted) > 1 else (wanted, np.zeros(len(wanted), np.int64))
@@ -159,8 +161,8 @@ class DatasetSearch:
         n, keys = len(unique), kind.tables.keys
         if n == 0 or not leaves:
             return empty_candidates(kind)
-        if n == 1 or not keys:
-            return self._candidates_of_one(connection, kind, leaves, unique)
+        if not keys:
+            return candidates_of_rows(kind, leaves, self._rows_of_one(connection, kind, leaves, ()))
         with ExitStack() as stack:
             bounds = _bounds(unique)
             dense = n > _FEW_DATA_IDS and self._count(connection, kind, leaves, bounds) <= 4 * n
@@ -180,17 +182,58 @@ class DatasetSearch:
             found = [r for s in statements for r in self._database.fetch(connection, s)]
         return candidates_of_rows(kind, leaves, found)
 
-    def _candidates_of_one(
+    def _find_one(
+        self,
+        connection: sa.Connection,
+        definitions: Definitions,
+        kind: DatasetTypeRow,
+        leaves: Sequence[CollectionRow],
+        data_ids: DataIdTable,
+        begin_ns: NDArray[np.int64] | None,
+        end_ns: NDArray[np.int64] | None,
+    ) -> tuple[DatasetTable, NDArray[np.int64]]:
+        # The same as for many, without numpy, which takes longer than the database for one row.
+        keys = kind.tables.keys
+        width = len(keys)
+        rows = self._rows_of_one(connection, kind, leaves, tuple(data_ids.value(k, 0) for k in keys))
+        rank = {leaf.id: i for i, leaf in enumerate(leaves)}
+        if begin_ns is not None and end_ns is not None:
+            begin = int(begin_ns[0])
+            end = max(int(end_ns[0]), begin + 1)
+            rows = [
+                r
+                for r in rows
+                if leaves[rank[r[width + 3]]].type is not CollectionType.CALIBRATION
+                or (r[width + 4] < end and begin < r[width + 5])
+            ]
+        if not rows:
+            return DatasetTable.empty(kind.definition), np.full(1, -1, dtype=np.int64)
+        best = min(rows, key=lambda r: rank[r[width + 3]])
+        rivals = [r for r in rows if r[width + 3] == best[width + 3] and r[width] != best[width]]
+        if rivals:
+            time = None if begin_ns is None or end_ns is None else Timespan(int(begin_ns[0]), int(end_ns[0]))
+            _raise_ambiguous(kind, candidates_of_rows(kind, leaves, [best, *rivals]), [0, 1], leaves, time)
+        group = kind.definition.dimensions
+        table = DatasetTable(
+            kind.definition,
+            DataIdTable.from_values(group, {k: best[i : i + 1] for i, k in enumerate(keys)}, 1),
+            uuid_column([bytes(best[width + 1])]),
+            np.zeros(1, dtype=np.int32),
+            [definitions.collections_by_id[best[width + 2]].name],
+            np.array([best[width]], dtype=np.int64),
+        )
+        return table, np.zeros(1, dtype=np.int64)
+
+    def _rows_of_one(
         self,
         connection: sa.Connection,
         kind: DatasetTypeRow,
         leaves: Sequence[CollectionRow],
-        unique: DataIdTable,
-    ) -> Candidates:
+        values: tuple[Any, ...],
+    ) -> list[tuple[Any, ...]]:
         # The way of Butler.get: text made by hand, since building statements would take most of the time.
         quote = self._database.engine.dialect.identifier_preparer.quote
         keys = [quote(k) for k in kind.tables.keys]
-        values = tuple(unique.value(k, 0) for k in kind.tables.keys)
         rows: list[tuple[Any, ...]] = []
         for types, table in (
             ((CollectionType.RUN,), kind.tables.datasets),
@@ -214,7 +257,7 @@ class DatasetSearch:
                 + "".join(f" AND t.{k} = ?" for k in keys)
             )
             rows += self._database.fetch_sql(connection, sql, (kind.id, *ids, *values))
-        return candidates_of_rows(kind, leaves, rows)
+        return rows
 
     def _count(
         self,

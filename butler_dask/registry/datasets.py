@@ -24,6 +24,12 @@ from .database import Database
 from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
 
 _FEW_IDS = 200
+"""So many identities are looked up as a list, more by joining a temporary table."""
+
+_FILE_OF_ONE = (
+    "SELECT f.path, k.formatter, k.storage_class, f.size, f.checksum FROM dataset d "
+    "JOIN file f ON f.dataset_id = d.id JOIN file_kind k ON k.id = f.kind_id WHERE d.uuid = ?"
+)
 
 
 class DatasetRecordTable:
@@ -100,19 +106,12 @@ class DatasetRecordTable:
 
     def _by_uuid(self, connection: sa.Connection, ids: Sequence[bytes]) -> list[tuple[bytes, int, int, int]]:
         d = schema.dataset.c
-        columns = (d.uuid, d.id, d.dataset_type_id, d.run_id)
-        rows: list[tuple[Any, ...]]
         if len(ids) == 1:
             sql = "SELECT uuid, id, dataset_type_id, run_id FROM dataset WHERE uuid = ?"
             rows = self._database.fetch_sql(connection, sql, (ids[0],))
-        elif len(ids) <= _FEW_IDS:
-            rows = self._database.fetch(connection, sa.select(*columns).where(d.uuid.in_(ids)))
         else:
-            unique = sorted(set(ids))
-            with self._database.temporary_rows(
-                connection, {"uuid": sa.LargeBinary()}, [(u,) for u in unique]
-            ) as t:
-                rows = self._database.fetch(connection, sa.select(*columns).where(d.uuid == t.c.uuid))
+            statement = sa.select(d.uuid, d.id, d.dataset_type_id, d.run_id)
+            rows = self._joined(connection, statement, d.uuid, ids)
         return [(bytes(u), i, t, r) for u, i, t, r in rows]
 
     def get(self, ids: Sequence[uuid.UUID]) -> list[DatasetRef | None]:
@@ -126,16 +125,8 @@ class DatasetRecordTable:
             for type_id, rows in by_type.items():
                 kind = definitions.dataset_types_by_id[type_id]
                 own, keys = kind.tables.datasets.c, kind.tables.keys
-                columns = (own.dataset_id, *(own[k] for k in keys))
-                if len(rows) <= _FEW_IDS:
-                    statement = sa.select(*columns).where(own.dataset_id.in_(list(rows)))
-                    values = self._database.fetch(connection, statement)
-                else:
-                    with self._database.temporary_rows(
-                        connection, {"id": schema.Key}, [(i,) for i in rows]
-                    ) as t:
-                        statement = sa.select(*columns).where(own.dataset_id == t.c.id)
-                        values = self._database.fetch(connection, statement)
+                statement = sa.select(own.dataset_id, *(own[k] for k in keys))
+                values = self._joined(connection, statement, own.dataset_id, list(rows))
                 for row_id, *data_id in values:
                     value, run_id = rows[row_id]
                     found[value] = DatasetRef(
@@ -148,48 +139,33 @@ class DatasetRecordTable:
 
     def files(self, ids: Sequence[bytes], row_ids: NDArray[np.int64] | None = None) -> FileTable:
         """Return the file records of datasets by UUID, or row number where that is known."""
-        f, k, d = schema.file.c, schema.file_kind.c, schema.dataset.c
-        columns = (f.path, k.formatter, k.storage_class, f.size, f.checksum)
-        join = f.kind_id == k.id
-        known: dict[Any, tuple[Any, ...]] = {}
-        with self._database.read() as connection:
-            if row_ids is not None:
-                keys: list[Any] = row_ids.tolist()
-                if len(keys) <= _FEW_IDS:
-                    statement = sa.select(f.dataset_id, *columns).where(join, f.dataset_id.in_(keys))
-                    rows = self._database.fetch(connection, statement)
-                else:
-                    with self._database.temporary_rows(
-                        connection, {"id": schema.Key}, [(i,) for i in dict.fromkeys(keys)]
-                    ) as t:
-                        statement = sa.select(f.dataset_id, *columns).where(join, f.dataset_id == t.c.id)
-                        rows = self._database.fetch(connection, statement)
-            else:
-                keys = list(ids)
-                if len(keys) == 1:
-                    sql = (
-                        "SELECT d.uuid, f.path, k.formatter, k.storage_class, f.size, f.checksum "
-                        "FROM dataset d JOIN file f ON f.dataset_id = d.id JOIN file_kind k "
-                        "ON k.id = f.kind_id WHERE d.uuid = ?"
-                    )
-                    rows = self._database.fetch_sql(connection, sql, (keys[0],))
-                elif len(keys) <= _FEW_IDS:
-                    statement = sa.select(d.uuid, *columns).where(
-                        join, f.dataset_id == d.id, d.uuid.in_(keys)
-                    )
-                    rows = self._database.fetch(connection, statement)
-                else:
-                    with self._database.temporary_rows(
-                        connection, {"uuid": sa.LargeBinary()}, [(u,) for u in dict.fromkeys(keys)]
-                    ) as t:
-                        statement = sa.select(d.uuid, *columns).where(
-                            join, f.dataset_id == d.id, d.uuid == t.c.uuid
-                        )
-                        rows = self._database.fetch(connection, statement)
-        for row in rows:
-            known[bytes(row[0]) if isinstance(row[0], (bytes, memoryview)) else row[0]] = row[1:]
         empty = ("", "", "", -1, "")
+        with self._database.read() as connection:
+            if len(ids) == 1:
+                rows = self._database.fetch_sql(connection, _FILE_OF_ONE, (ids[0],))
+                return file_table(rows or [empty])
+            f, k, d = schema.file.c, schema.file_kind.c, schema.dataset.c
+            keys: list[Any] = list(ids) if row_ids is None else row_ids.tolist()
+            column = d.uuid if row_ids is None else f.dataset_id
+            statement = sa.select(column, f.path, k.formatter, k.storage_class, f.size, f.checksum)
+            statement = statement.where(f.kind_id == k.id)
+            if row_ids is None:
+                statement = statement.where(f.dataset_id == d.id)
+            rows = self._joined(connection, statement, column, keys)
+        if row_ids is None:
+            rows = [(bytes(r[0]), *r[1:]) for r in rows]
+        known = {row[0]: row[1:] for row in rows}
         return file_table([known.get(key, empty) for key in keys])
+
+    def _joined(
+        self, connection: sa.Connection, statement: sa.Select[Any], column: Any, values: Sequence[Any]
+    ) -> list[tuple[Any, ...]]:
+        # Rows of a statement whose column is one of some values.
+        if len(values) <= _FEW_IDS:
+            return self._database.fetch(connection, statement.where(column.in_(values)))
+        rows = [(v,) for v in dict.fromkeys(values)]
+        with self._database.temporary_rows(connection, {"value": column.type}, rows) as t:
+            return self._database.fetch(connection, statement.where(column == t.c.value))
 
     # Remove
 

@@ -308,11 +308,7 @@ class DimensionRecordTable:
             element = universe[name]
             if not element.has_own_table:
                 continue
-            codes = data_ids.codes(element.required)
-            first = np.unique(codes, return_index=True)[1]
-            keys: list[RecordKey] = list(
-                zip(*(data_ids.values(n)[first].tolist() for n in element.required), strict=True)
-            )
+            keys = _unique_keys(data_ids, element.required)
             own = key_columns(name)
             if len(keys) <= _FEW:
                 present = {k for k in keys if self._database.fetch_sql(connection, self._sql[name], k)}
@@ -324,6 +320,14 @@ class DimensionRecordTable:
                 if key not in present:
                     return name, dict(zip(element.required, key, strict=True))
         return None
+
+
+def _unique_keys(data_ids: DataIdTable, names: Sequence[str]) -> list[RecordKey]:
+    if len(data_ids) <= _FEW:
+        rows = zip(*([data_ids.value(n, i) for i in range(len(data_ids))] for n in names), strict=True)
+        return list(dict.fromkeys(rows))
+    first = np.unique(data_ids.codes(names), return_index=True)[1]
+    return list(zip(*(data_ids.values(n)[first].tolist() for n in names), strict=True))
 
 
 def key_columns(element_name: str) -> list[sa.Column[Any]]:
