@@ -98,6 +98,7 @@ def modes(client) -> dict[str, dict]:
     return {
         "sync": {"executor": "sync"},
         "one thread": {},
+        "sync, in windows": {"executor": "sync", "window": 2},
         "threads": {"executor": "threads", "jobs": 3},
         "dask": {"client": client},
         "dask, a task a quantum": {"client": client, "cluster": "none"},
@@ -132,7 +133,9 @@ def test_local_cluster_is_started_for_several_jobs(butler, mischief):
     assert seen[-1].by_task()["isr"]["total"] == 2
 
 
-@pytest.mark.parametrize("mode", ["sync", "threads", "dask", "dask, a task a visit"])
+@pytest.mark.parametrize(
+    "mode", ["sync", "sync, in windows", "threads", "dask", "dask, a task a visit", "dask, in windows"]
+)
 def test_failing_quantum_fails_its_dependents_only(butler, client, mischief, mode):
     (mischief / "characterize-1").write_text("fail 1")
     graph = prepared(butler)

@@ -148,12 +148,17 @@ class _DaskRun:
     def run(self, window: int) -> RunEnd:
         """Submit all windows and wait; return how the run ended."""
         try:
-            for clusters in self._dask_graph.windows(window):
-                if len(self._in_flight) >= WINDOWS_IN_FLIGHT:
+            for part in self._dask_graph.windows(window):
+                n_ended = part.index - len(self._in_flight)
+                while self._in_flight and (
+                    len(self._in_flight) >= WINDOWS_IN_FLIGHT or n_ended <= part.after
+                ):
                     self._wait_for_oldest()
+                    n_ended += 1
                 if self._stopped:
                     break
-                self._submit(*self._dask_graph.tasks(clusters))
+                unusable = frozenset(self._drain(close=False)["unusable"] if part.after >= 0 else ())
+                self._submit(*self._dask_graph.tasks(part.clusters, unusable))
             while self._in_flight:
                 self._wait_for_oldest()
             self._run_left_over()
@@ -172,12 +177,13 @@ class _DaskRun:
         for attempt in range(1, ROUNDS + 1):
             if self._stopped:
                 return
-            rows = np.array(self._drain(close=False)["unfinished"], dtype=np.int64)
+            state = self._drain(close=False)
+            rows = np.array(state["unfinished"], dtype=np.int64)
             if not len(rows) or len(rows) == before:
                 return
             before = len(rows)
             _LOG.info("%d quanta were left over by tasks that died; they are run again", len(rows))
-            self._submit(*self._dask_graph.tasks_of_rows(rows, attempt))
+            self._submit(*self._dask_graph.tasks_of_rows(rows, attempt, frozenset(state["unusable"])))
             while self._in_flight:
                 self._wait_for_oldest()
 

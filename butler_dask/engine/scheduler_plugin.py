@@ -107,6 +107,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         error = self.recorder.error
         return message | {
             "unfinished": self.recorder.ledger.unfinished().tolist(),
+            "unusable": self.recorder.ledger.unusable().tolist(),
             "adopted": self.recorder.ledger.adopted,
             "transactions": self.recorder.transactions,
             "recording_error": "" if error is None else f"{type(error).__name__}: {error}",
