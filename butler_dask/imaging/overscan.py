@@ -168,7 +168,8 @@ def _shrunk(rows: NDArray[np.float32], noise_variance: float, half_window: int =
     keep = max(1.0 - expected / total, 0.0) if total > 0 else 0.0
     if keep < 0.15:  # within the error of the two variances
         keep = 0.0
-    return (smooth + keep * deviation).astype(np.float32)
+    result: NDArray[np.float32] = (smooth + keep * deviation).astype(np.float32)
+    return result
 
 
 def _smooth(rows: NDArray[np.float32], fit_type: str, order: int, clip_sigma: float) -> NDArray[np.float32]:
