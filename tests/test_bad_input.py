@@ -89,9 +89,6 @@ def message(commands: Commands, *args: str, code: int) -> str:
             (*RUN, "-d", "instrument='HSC' AND visit=="), 1, ["visit=="], id="query not well formed"
         ),
         pytest.param(
-            (*RUN, "-d", "visit=903344 AND detector=5"), 1, ["instrument"], id="query without governor"
-        ),
-        pytest.param(
             (*RUN, "-d", QUERY, "-c", "isrr:doDark=False"), 1, ["'isrr'", "'isr'"], id="unknown task"
         ),
         pytest.param(
