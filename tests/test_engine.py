@@ -198,7 +198,11 @@ def test_run_again_adopts_what_is_finished(butler, client, mischief):
         assert summary.succeeded
     assert summary.adopted == 14
     assert sum(executions(mischief).values()) == 14 + 2
-    assert [q.status for q in butler.registry_tables.query_quanta(RUN)] == ["success"] * 14
+    quanta = list(butler.registry_tables.query_quanta(RUN))
+    assert [q.status for q in quanta] == ["success"] * 14
+    tried_twice = {(q.label, q.data_id) for q in quanta if q.attempt == 2}
+    assert {label for label, _ in tried_twice} == {"characterize"}
+    assert len(tried_twice) == 2
 
 
 def test_retry_gives_a_quantum_another_chance(butler, mischief):
