@@ -293,6 +293,19 @@ class _Build:
             data_id=question.data_id,
             datasets=part.datasets,
         )
+        for name, collections in part.datasets:
+            found = self.butler.registry_tables.query_datasets(
+                name,
+                collections,
+                find_first=False,
+                where=question.where,
+                bind=question.bind,
+                data_id=question.data_id,
+                limit=1,
+            )
+            if not len(found):
+                what = f"fulfils {question.where!r}" if question.where else "is there"
+                reasons.insert(0, f"No {name!r} in {where} {what}. It is an input of {labels}.")
         if not reasons:
             names = ", ".join(repr(name) for name, _ in part.datasets) or "no dataset"
             reasons = [
