@@ -21,11 +21,14 @@ from butler_dask.butler import Butler
 from butler_dask.engine.cluster import local_cluster
 from butler_dask.engine.execution import run_graph
 from butler_dask.engine.init_outputs import write_init_outputs
-from butler_dask.engine.journal import journal_directory
+from butler_dask.engine.journal import Journal, journal_directory, plan_path
+from butler_dask.engine.quantum_report import QuantumReport
 from butler_dask.engine.recovery import recover_run
 from butler_dask.engine.run_settings import RunSettings
 from butler_dask.errors import ButlerUserError, QuantumExecutionError
 from butler_dask.graph.graph_draft import GraphDraft
+from butler_dask.graph.graph_file import write_graph
+from butler_dask.pipeline import TaskMetadata
 from butler_dask.vocabulary.dataset import DatasetRef
 
 RUN = "u/me/run"
@@ -195,7 +198,11 @@ def test_run_again_adopts_what_is_finished(butler, client, mischief):
         assert summary.succeeded
     assert summary.adopted == 14
     assert sum(executions(mischief).values()) == 14 + 2
-    assert [q.status for q in butler.registry_tables.query_quanta(RUN)] == ["success"] * 14
+    quanta = list(butler.registry_tables.query_quanta(RUN))
+    assert [q.status for q in quanta] == ["success"] * 14
+    tried_twice = {(q.label, q.data_id) for q in quanta if q.attempt == 2}
+    assert {label for label, _ in tried_twice} == {"characterize"}
+    assert len(tried_twice) == 2
 
 
 def test_retry_gives_a_quantum_another_chance(butler, mischief):
@@ -336,6 +343,32 @@ def test_other_quanta_of_a_task_whose_worker_dies_are_run_on_their_own(butler, c
     assert counts == {"success": 4, "failure": 1, "blocked": 2, "waiting": 0}
 
 
+def test_recovery_records_what_is_there_and_nothing_else(butler, mischief):
+    """A journal may speak of files that are gone since; a torn last line is no report."""
+    graph = prepared(butler, 1, 2)
+    path = plan_path(butler.root, RUN, graph.plan_id)
+    path.parent.mkdir(parents=True)
+    write_graph(graph, path)
+    journal = Journal(butler.root, RUN, graph.plan_id)
+    for row in (0, 1):
+        written = []
+        for dataset_row in graph.outputs_of.of(row).tolist():
+            ref = graph.ref(dataset_row)
+            kind = ref.datasetType.name.partition("_")[2]
+            value = {"metadata": TaskMetadata(), "log": []}.get(kind, {"value": row})
+            written.append((dataset_row, butler.datastore.put(value, ref)))
+        journal.append(QuantumReport(row, "success", tuple(written)))
+        if row == 1:
+            butler.datastore.remove([written[0][1].path])
+    journal.close()
+    with journal.path.open("a") as stream:
+        stream.write('[2, "success", [[7, "a/b')
+    assert recover_run(butler, RUN) == 1
+    assert recorded(butler) == {"postISRCCD": 1}
+    assert recover_run(butler, RUN) == 0
+    assert not path.exists()
+
+
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -352,8 +385,6 @@ if __name__ == "__main__":
 
 def start_run(butler: Butler, graph, tmp_path: Path, **arguments) -> subprocess.Popen:
     """Run a graph in a process group of its own."""
-    from butler_dask.graph.graph_file import write_graph
-
     path = str(tmp_path / "graph.qg")
     write_graph(graph, path)
     script = tmp_path / "run.py"

@@ -10,32 +10,30 @@ This is the one place where errors of tasks are caught.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
-import os
-import resource
 import socket
-import sys
 import threading
 import time
 import traceback
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ButlerDaskError, DatasetFileError, PipelineGraphError
+from ..errors import ButlerDaskError, PipelineGraphError
 from ..graph.quantum import Quantum
 from ..pipeline.pipeline_task import ExecutionResources, PipelineTask, QuantumContext
 from ..pipeline.quantum_outcome import AnnotatedPartialOutputsError, NoWorkFound, RepeatableQuantumError
 from ..pipeline.task_metadata import TaskMetadata
 from ..quantum_butler import QuantumButler
 from ..vocabulary.file_record import FileRecord
+from .commit_marker import describe_files, find_finished, number
 from .hand_over import HandOver
 from .log_capture import LogCapture, LogRecords
 from .quantum_report import QuantumReport, QuantumStatus
+from .resource_usage import PeakRss, note_resources
 from .time_limit import time_limit
 
 if TYPE_CHECKING:
@@ -45,10 +43,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("butler_dask.quantum")
 _HOST = socket.gethostname()
-_MARKER_VERSION = 1
-# Linux counts by thread, in KiB; macOS by process only, in bytes.
-_RUSAGE_THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
-_RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
 class QuantumRunner:
@@ -99,7 +93,7 @@ class QuantumRunner:
         self.timeout_s = timeout_s
         self.raise_on_partial_outputs = raise_on_partial_outputs
         self._local = threading.local()
-        self._peak_rss = _PeakRss()
+        self._peak_rss = PeakRss()
 
     def run(
         self,
@@ -125,7 +119,7 @@ class QuantumRunner:
             How it ended; errors of the task are in it.
         """
         quantum = self.graph.quantum(row)
-        adopted = self._adopt(row, quantum)
+        adopted = find_finished(self.graph, self.datastore, row, quantum, adopt_foreign=self.adopt_foreign)
         if adopted is not None:
             return adopted
         attempt = 0
@@ -171,7 +165,7 @@ class QuantumRunner:
                 kept=hand_over.kept,
             )
         report = QuantumReport(row, "success", attempt=attempt, host=_HOST, start_ns=start_ns)
-        marker = TaskMetadata()
+        marker = TaskMetadata({"attempt": attempt, "startNs": start_ns})
         error: Exception | None = None
         with self.capture.quantum(f"{quantum.taskLabel}:{quantum.dataId}", self.graph.run) as lines:
             try:
@@ -195,13 +189,13 @@ class QuantumRunner:
         else:
             written = self._keep_log(quantum, butler, lines, report)
         if "endCpuTime" not in marker.scalars:
-            _note_resources(marker, "end")
+            note_resources(marker, "end")
         report = replace(
             report,
             written=tuple((rows[id_], record) for id_, record in written.items()),
             end_ns=time.time_ns(),
-            cpu_s=max(_number(marker, "endCpuTime") - _number(marker, "startCpuTime"), 0.0),
-            peak_rss_bytes=int(_number(marker, "endMaxResidentSetSize")),
+            cpu_s=max(number(marker, "endCpuTime") - number(marker, "startCpuTime"), 0.0),
+            peak_rss_bytes=int(number(marker, "endMaxResidentSetSize")),
         )
         return report, error is not None and not isinstance(error, RepeatableQuantumError)
 
@@ -243,7 +237,7 @@ class QuantumRunner:
         task_columns = self.graph.task_of(row)
         task, connections = self._task(task_columns)
         task.emptyMetadata()
-        _note_resources(marker, "start")
+        note_resources(marker, "start")
         try:
             if doubtful:
                 quantum = self._without_missing_inputs(row, quantum, connections, doubtful)
@@ -256,7 +250,7 @@ class QuantumRunner:
             if self.raise_on_partial_outputs:
                 raise
             task.log.warning("Partial outputs of %s are kept: %s", quantum.dataId, error)
-        _note_resources(marker, "end")
+        note_resources(marker, "end")
         own = task.getFullMetadata() if task.config.saveMetadata else TaskMetadata()
         marker.metadata["task"] = own  # taken out again by _commit
         return status
@@ -275,21 +269,7 @@ class QuantumRunner:
             butler.put(lines, log_ref)
         full = marker.metadata.pop("task")
         written = butler.written
-        marker.scalars |= {
-            "__version__": _MARKER_VERSION,
-            "status": status,
-            "plan": self.graph.plan_id,
-            "id": str(quantum.id),
-        }
-        marker.arrays |= {
-            "inputs": [str(i) for i in sorted(butler.read)],
-            "outputs": [str(i) for i in written],
-            "outputPaths": [r.path for r in written.values()],
-            "outputFormatters": [r.formatter for r in written.values()],
-            "outputStorageClasses": [r.storage_class for r in written.values()],
-            "outputSizes": [r.size for r in written.values()],
-            "outputChecksums": [r.checksum for r in written.values()],
-        }
+        describe_files(marker, quantum, self.graph.plan_id, status, written, butler.read)
         full.metadata["quantum"] = marker
         if metadata_ref is not None:
             butler.put(full, metadata_ref)
@@ -363,47 +343,6 @@ class QuantumRunner:
         task = task_class(config=config, initInputs=init_inputs)
         return task, config.ConnectionsClass(config=config)
 
-    # -- adoption
-
-    def _adopt(self, row: int, quantum: Quantum) -> QuantumReport | None:
-        """Return the report of work that was finished before, or `None`."""
-        marker_ref = quantum.metadata_ref
-        if marker_ref is None:
-            return None
-        record = self.datastore.predicted_record(marker_ref)
-        if not self.datastore.exists(record.path):
-            return None
-        try:
-            marker: TaskMetadata = self.datastore.get(record, marker_ref).metadata["quantum"]
-            same_plan = marker.scalars["plan"] == self.graph.plan_id
-            status: Any = marker.scalars["status"]
-            listed = _listed_files(marker)
-        except (KeyError, ValueError, DatasetFileError) as error:
-            _LOG.warning("%s is not read as a commit marker (%r); the quantum is run", record.path, error)
-            return None
-        if not (same_plan or self.adopt_foreign):
-            return None
-        rows = {}
-        for dataset_row in self.graph.outputs_of.of(row).tolist():
-            ref = self.graph.ref(dataset_row)
-            rows[self.datastore.predicted_record(ref).path] = dataset_row
-        if not all(path in rows and self.datastore.check(file) is None for path, file in listed.items()):
-            return None
-        # Where it lies already; its size is read, nothing is moved.
-        listed[record.path] = self.datastore.ingest(self.datastore.uri(record.path), marker_ref, "auto")
-        return QuantumReport(
-            row,
-            status,
-            written=tuple((rows[path], file) for path, file in listed.items()),
-            complete=len(listed) == len(rows),
-            adopted=True,
-            host=_HOST,
-            start_ns=_utc_ns(marker.scalars.get("startUtc")),
-            end_ns=_utc_ns(marker.scalars.get("endUtc")),
-            cpu_s=_number(marker, "endCpuTime") - _number(marker, "startCpuTime"),
-            peak_rss_bytes=int(_number(marker, "endMaxResidentSetSize")),
-        )
-
 
 def find_task_class(name: str) -> type[PipelineTask]:
     """Import a task class by its dotted name.
@@ -429,13 +368,6 @@ def task_config(task_class: type[PipelineTask], text: str) -> Any:
     return config
 
 
-def _listed_files(marker: TaskMetadata) -> dict[str, FileRecord]:
-    arrays: Mapping[str, Any] = marker.arrays
-    columns = ("outputPaths", "outputFormatters", "outputStorageClasses", "outputSizes", "outputChecksums")
-    rows = zip(*(arrays[c] for c in columns), strict=True)
-    return {str(path): FileRecord(str(path), *rest) for path, *rest in rows}
-
-
 def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -454,47 +386,3 @@ def _is_interrupt(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
-
-
-def _note_resources(marker: TaskMetadata, when: str) -> None:
-    """Note time and resources used so far by this thread, under the reference's names."""
-    # One system call for all: they are dear in sandboxes and containers.
-    usage = resource.getrusage(_RUSAGE_THREAD)
-    marker.scalars |= {
-        f"{when}Utc": datetime.now(UTC).isoformat(),
-        f"{when}CpuTime": usage.ru_utime + usage.ru_stime,
-        f"{when}UserTime": usage.ru_utime,
-        f"{when}SystemTime": usage.ru_stime,
-        f"{when}MaxResidentSetSize": usage.ru_maxrss * _RSS_UNIT_BYTES,
-    }
-
-
-def _number(marker: TaskMetadata, name: str) -> float:
-    value = marker.scalars.get(name)
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def _utc_ns(text: object) -> int:
-    if not isinstance(text, str):
-        return 0
-    return int(datetime.fromisoformat(text).timestamp() * 1e6) * 1000
-
-
-class _PeakRss:
-    """Starts the peak of this process's resident memory anew, where the system can (Linux, proc(5))."""
-
-    def __init__(self) -> None:
-        self._descriptor = -1
-        # Open once: the file stands for the process that opened it.
-        with contextlib.suppress(OSError):
-            self._descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
-
-    def forget(self) -> None:
-        """Let the peak begin at what is resident now."""
-        if self._descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.write(self._descriptor, b"5")
-
-    def __del__(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
