@@ -77,9 +77,7 @@ def main(quanta: int, executors: list[str]) -> None:
                 print(f"{executor:>12}{n:>12}{''.join(f'{f:>12.2f}' for f in figures)}{files:>12}")
     with tempfile.TemporaryDirectory() as root:
         seconds = bare_files(root, files)
-    print(
-        f"bare files {1e3 * seconds / n:.2f} ms/quantum, bare Dask {1e3 * bare_dask(graph) / n:.2f} ms/quantum"
-    )
+    print(f"bare files {1e3 * seconds / n:.2f} ms/quantum, bare Dask {1e3 * bare_dask(graph) / n:.2f}")
 
 
 def cpu() -> float:

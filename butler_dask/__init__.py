@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from .datastore.formatter import (
         Formatter as Formatter,
     )
+    from .engine.simple_pipeline_executor import (
+        SimplePipelineExecutor as SimplePipelineExecutor,
+    )
     from .errors import (
         ButlerDaskError as ButlerDaskError,
     )
@@ -169,6 +172,9 @@ if TYPE_CHECKING:
         QuantumGraphBuilderError as QuantumGraphBuilderError,
     )
     from .errors import (
+        QuantumTimeoutError as QuantumTimeoutError,
+    )
+    from .errors import (
         RawIngestError as RawIngestError,
     )
     from .errors import (
@@ -185,6 +191,9 @@ if TYPE_CHECKING:
     )
     from .errors import (
         UnimplementedQueryError as UnimplementedQueryError,
+    )
+    from .graph.all_dimensions_builder import (
+        AllDimensionsQuantumGraphBuilder as AllDimensionsQuantumGraphBuilder,
     )
     from .graph.dataset_query_constraint import (
         DatasetQueryConstraintVariant as DatasetQueryConstraintVariant,
@@ -301,9 +310,12 @@ _NAMES_OF_MODULES = {
         "MissingCollectionError MissingDatasetFileError MissingDatasetTypeError OrphanedRecordError "
         "OutputExistsError PipelineDataCycleError PipelineDefinitionError PipelineError "
         "PipelineGraphError PipelineLabelError PipelineNotFoundError PrerequisiteMissingError "
-        "QuantumExecutionError QuantumGraphBuilderError RawIngestError ReadOnlyRepositoryError "
-        "RepositoryError RunConfigMismatchError TaskImportError UnimplementedQueryError"
+        "QuantumExecutionError QuantumGraphBuilderError QuantumTimeoutError RawIngestError "
+        "ReadOnlyRepositoryError RepositoryError RunConfigMismatchError TaskImportError "
+        "UnimplementedQueryError"
     ),
+    "butler_dask.engine.simple_pipeline_executor": "SimplePipelineExecutor",
+    "butler_dask.graph.all_dimensions_builder": "AllDimensionsQuantumGraphBuilder",
     "butler_dask.graph.dataset_query_constraint": "DatasetQueryConstraintVariant",
     "butler_dask.graph.quantum": "Quantum",
     "butler_dask.graph.quantum_graph": "QuantumGraph",

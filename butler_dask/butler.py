@@ -16,12 +16,12 @@ from . import dataset_files
 from .collection_access import ButlerCollections
 from .dataset_finder import DataIdLike, DatasetFinder, stored
 from .dataset_queries import DatasetQueries
+from .dataset_transfers import DatasetTransfers
 from .datastore.deferred_dataset import DeferredDatasetHandle
 from .errors import (
     CollectionTypeError,
     DatasetNotFoundError,
     DatasetTypeError,
-    ReadOnlyRepositoryError,
 )
 from .file_transaction import FileTransactions
 from .repository import Repository, known_repositories
@@ -31,7 +31,7 @@ from .vocabulary.dataset import DatasetRef, DatasetTable
 from .vocabulary.dataset_existence import DatasetExistence
 from .vocabulary.dataset_type import DatasetType
 from .vocabulary.dimensions import DimensionUniverse
-from .vocabulary.file_record import FileDataset, FileTable
+from .vocabulary.file_record import FileTable
 from .vocabulary.search_defaults import SearchDefaults
 from .vocabulary.storage_class import StorageClass
 from .vocabulary.timespan import Timespan
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .registry.registry import Registry
 
 
-class Butler(DatasetQueries):
+class Butler(DatasetQueries, DatasetTransfers):
     """A repository, with defaults for what to search and where to put.
 
     Parameters
@@ -465,138 +465,6 @@ class Butler(DatasetQueries):
             staged.discard()
             raise
         return ref
-
-    def _require_writeable(self, what: str) -> None:
-        if not self._registry.writeable:
-            raise ReadOnlyRepositoryError(
-                f"Cannot {what}: {self.root} was opened for reading; open it with writeable=True or a run."
-            )
-
-    def ingest(
-        self,
-        *datasets: FileDataset,
-        transfer: str | None = "auto",
-        record_validation_info: bool = True,
-        skip_existing: bool = False,
-    ) -> list[DatasetRef]:
-        """Take existing files in, all or none.
-
-        Parameters
-        ----------
-        *datasets : `FileDataset`
-            Files and what is in them; dataset types, runs and dimension records must be there.
-        transfer : `str`, optional
-            One of `butler_dask.datastore.file_datastore.TRANSFER_MODES`; `None` is "direct".
-        record_validation_info : `bool`
-            Not used; sizes are always recorded.
-        skip_existing : `bool`
-            Pass over files all of whose datasets (by id) are there.
-
-        Returns
-        -------
-        refs : `list` [`DatasetRef`]
-            What was taken in.
-
-        Raises
-        ------
-        ConflictingDefinitionError
-            If a run has a dataset of the type for a data ID; nothing is changed.
-        DatasetFileError
-            If there is no such file, or it cannot be transferred.
-        """
-        self._require_writeable("ingest files")
-        return dataset_files.ingest(
-            self._registry, self._datastore, self._files, datasets, transfer or "direct", skip_existing
-        )
-
-    def retrieveArtifacts(
-        self,
-        refs: Iterable[DatasetRef],
-        destination: str | PathLike[str],
-        transfer: str = "auto",
-        preserve_path: bool = True,
-        overwrite: bool = False,
-    ) -> list[dataset_files.DatasetURI]:
-        """Copy (or link) the files of datasets to a directory; see `dataset_files.retrieve`."""
-        return dataset_files.retrieve(
-            self._registry, self._datastore, list(refs), destination, transfer, preserve_path, overwrite
-        )
-
-    # Removing
-
-    def pruneDatasets(
-        self,
-        refs: Iterable[DatasetRef],
-        *,
-        disassociate: bool = True,
-        unstore: bool = False,
-        tags: Iterable[str] = (),
-        purge: bool = False,
-    ) -> None:
-        """Take datasets out of collections, remove their files, or remove them altogether.
-
-        Parameters
-        ----------
-        refs : iterable of `DatasetRef`
-            Datasets.
-        disassociate : `bool`
-            Take them out of the ``tags``.
-        unstore : `bool`
-            Remove their files; that they existed stays recorded.
-        tags : iterable of `str`
-            TAGGED collections.
-        purge : `bool`
-            Remove them with their files from the repository; needs ``disassociate`` and ``unstore``.
-
-        Raises
-        ------
-        TypeError
-            If the arguments do not go together.
-        """
-        self._require_writeable("remove datasets")
-        if purge and not (disassociate and unstore):
-            raise TypeError("purge=True removes everything and needs disassociate=True and unstore=True")
-        tags = [tags] if isinstance(tags, str) else list(tags)
-        if disassociate and not purge and not tags and not unstore:
-            raise TypeError("Nothing to do: give tags to disassociate from, or unstore=True, or purge=True")
-        tables = dataset_files.tables_of_refs(refs)
-        with self._files.begin():
-            if purge:
-                self._registry.remove_datasets(tables)
-            else:
-                for table in tables:
-                    for tag in tags if disassociate else ():
-                        self._registry.disassociate(tag, table)
-                    if unstore:
-                        self._registry.forget_files(table)
-            if unstore:
-                self._files.delete_pending()
-
-    def removeRuns(
-        self, names: str | Iterable[str], *, unlink_from_chains: bool = False, unstore: bool = True
-    ) -> None:
-        """Remove RUN collections with all their datasets and files.
-
-        Parameters
-        ----------
-        names : `str` or iterable of `str`
-            RUN collections.
-        unlink_from_chains : `bool`
-            Take them out of the chains they are in (otherwise that is an error).
-        unstore : `bool`
-            Accepted for the reference's sake; files are always removed.
-
-        Raises
-        ------
-        OrphanedRecordError
-            If one is in a chain.
-        DatasetFileError
-            If a file cannot be removed; the datasets are gone, and the next removal tries the file again.
-        """
-        self._require_writeable("remove runs")
-        with self._files.begin():
-            self._registry.remove_runs(split_names(names), unlink_from_chains=unlink_from_chains)
-            self._files.delete_pending()
 
 
 def _reopen(

@@ -65,21 +65,35 @@ def ingest(
     registry: Registry,
     datastore: FileDatastore,
     files: FileTransactions,
-    datasets: Sequence[FileDataset],
+    datasets: Sequence[tuple[FileDataset, str | None]],
     transfer: str,
     skip_existing: bool,
 ) -> list[DatasetRef]:
-    """Take existing files in, all or none; see `Butler.ingest`."""
+    """Take existing files in, all or none; see `Butler.ingest`.
+
+    Parameters
+    ----------
+    registry, datastore, files
+        The repository.
+    datasets : sequence of (`FileDataset`, `str` or `None`)
+        Files, and the storage class of each if it is not that of the dataset type.
+    transfer : `str`
+        Transfer mode.
+    skip_existing : `bool`
+        Pass over files all of whose datasets (by id) are there.
+    """
     if skip_existing:
-        ids = [ref.id for dataset in datasets for ref in dataset.refs]
+        ids = [ref.id for dataset, _ in datasets for ref in dataset.refs]
         known = {ref.id for ref in registry.get_datasets(ids) if ref is not None}
-        datasets = [d for d in datasets if any(ref.id not in known for ref in d.refs)]
+        datasets = [d for d in datasets if any(ref.id not in known for ref in d[0].refs)]
     with ExitStack() as stack:
         staged: list[StagedFile] = []
         groups: dict[str, tuple[list[DatasetRef], list[FileRecord]]] = {}
         out: list[DatasetRef] = []
-        for dataset in datasets:
-            one = datastore.stage_ingest(dataset.path, dataset.refs[0], transfer, dataset.formatter)
+        for dataset, kind in datasets:
+            one = datastore.stage_ingest(
+                dataset.path, dataset.refs[0], transfer, dataset.formatter, storage_class=kind
+            )
             stack.callback(one.discard)
             staged.append(one)
             for ref in dataset.refs:

@@ -31,3 +31,12 @@ butler define-defaults "$repo" EFOSC2
 pipetask run -b "$repo" -p "$here/efosc2.yaml" -i EFOSC2/defaults -o "EFOSC2/runs/q1010" \
     -d "instrument='EFOSC2' AND skymap='q1010' AND exposure.observation_type='science'"
 butler query-datasets "$repo" deepCoadd_directWarp --collections EFOSC2/runs/q1010 --find-first
+
+# No catalogue covers the field: the sources of the first exposure become the reference of all, which puts the
+# exposures on one system of positions and magnitudes. Detector images are taken from the run above.
+butler ingest-reference-catalog "$repo" src instrument=EFOSC2 detector=0 visit=696660901 \
+    --collections EFOSC2/runs/q1010 --band g
+pipetask run -b "$repo" -p "$here/efosc2.yaml#calibrate,makeWarp" -i EFOSC2/runs/q1010,refcats \
+    -o EFOSC2/runs/q1010-relative -d "instrument='EFOSC2' AND skymap='q1010'" \
+    -c calibrate:doAstrometry=True -c calibrate:doPhotoCal=True
+butler query-datasets "$repo" calexp --collections EFOSC2/runs/q1010-relative --find-first

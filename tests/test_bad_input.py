@@ -89,9 +89,6 @@ def message(commands: Commands, *args: str, code: int) -> str:
             (*RUN, "-d", "instrument='HSC' AND visit=="), 1, ["visit=="], id="query not well formed"
         ),
         pytest.param(
-            (*RUN, "-d", "visit=903344 AND detector=5"), 1, ["instrument"], id="query without governor"
-        ),
-        pytest.param(
             (*RUN, "-d", QUERY, "-c", "isrr:doDark=False"), 1, ["'isrr'", "'isr'"], id="unknown task"
         ),
         pytest.param(
@@ -108,9 +105,9 @@ def message(commands: Commands, *args: str, code: int) -> str:
         ),
         pytest.param(("butler", "query-collections", "NOWHERE"), 1, ["NOWHERE"], id="missing repository"),
         pytest.param(
-            (*RUN, "-d", "instrument='HSC' AND visit=903344 AND detector=77"),
+            (*RUN, "-d", "instrument='HSC' AND visit=903344 AND detector=20"),
             1,
-            ["raw", "detector"],
+            ["raw", "detector=20"],
             id="no raw for the query",
         ),
         pytest.param(
@@ -262,10 +259,10 @@ def test_full_disk_records_nothing(commands, demo_survey, tmp_path):
         assert "No space left on device" in text
         from butler_dask import Butler
 
-        with Butler(str(small / "DATA"), collections="u/full", writeable=False) as butler:
-            for ref in butler.query_all_datasets():
-                if ref.run.startswith("u/full"):
-                    butler.get(ref)
+        with Butler(str(small / "DATA"), writeable=False) as butler:
+            runs = butler.collections.query("u/full/*")
+            for ref in butler.query_all_datasets(runs, find_first=False, limit=None):
+                assert butler.get(ref) is not None
         assert not list((small / "DATA").rglob("*.tmp*"))
     finally:
         subprocess.run(["umount", str(small)], check=True)

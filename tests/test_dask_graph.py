@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from dask.task_spec import Task
+from dask.task_spec import Task, TaskRef
 from dask.utils import key_split
 
 from butler_dask.engine.dask_graph import DaskGraph
@@ -103,13 +103,36 @@ def test_visit_clustering_makes_a_task_a_visit():
 def test_windows_keep_connected_tasks_together():
     dask_graph = DaskGraph(graph_of(5, 4))
     windows = list(dask_graph.windows(11))
-    assert sorted(np.concatenate(windows).tolist()) == list(range(dask_graph.n_clusters))
-    assert [len(w) for w in windows] == [10, 10, 5]
+    assert sorted(np.concatenate([w.clusters for w in windows]).tolist()) == list(range(25))
+    assert [(w.index, len(w.clusters), w.after) for w in windows] == [(0, 10, -1), (1, 10, -1), (2, 5, -1)]
     for window in windows:
-        tasks, _ = dask_graph.tasks(window)
+        tasks, _ = dask_graph.tasks(window.clusters)
         assert all(before in tasks for t in tasks.values() for before in t.dependencies)
-    assert [len(w) for w in dask_graph.windows(2)] == [5] * 5
-    assert [len(w) for w in dask_graph.windows(100)] == [25]
+        assert all(isinstance(a, TaskRef) for t in tasks.values() for a in t.args[2:])
+    assert [len(w.clusters) for w in dask_graph.windows(100)] == [25]
+
+
+@pytest.mark.parametrize("clustering", ["none", "detector"])
+def test_component_larger_than_a_window_is_cut_and_later_parts_wait(clustering):
+    dask_graph = DaskGraph(graph_of(3, 4), clustering)
+    windows = list(dask_graph.windows(2))
+    assert max(len(w.clusters) for w in windows) == 2
+    ended: set[int] = set()
+    window_of = {c: w.index for w in windows for c in w.clusters.tolist()}
+    assert len(window_of) == dask_graph.n_clusters
+    for window in windows:
+        tasks, sinks = dask_graph.tasks(window.clusters, unusable={0})
+        for row in run_order(tasks, sinks):
+            before = set(dask_graph.graph.predecessors(row).tolist())
+            assert before <= ended | {r for t in tasks.values() for r in t.args[1]}
+            cut = {int(dask_graph.cluster_of[r]) for r in before} - set(window.clusters.tolist())
+            assert all(window_of[c] <= window.after for c in cut)
+        for task in tasks.values():
+            for token in task.args[2:]:
+                if not isinstance(token, TaskRef):
+                    assert set(token[0]) <= {0}
+                    assert 0 not in token[1]
+        ended.update(r for t in tasks.values() for r in t.args[1])
 
 
 def test_quanta_left_over_become_tasks_of_their_own_that_look_for_earlier_outputs():

@@ -203,22 +203,18 @@ def test_place_that_cannot_be_written_is_a_read_only_error(tmp_path):
 def test_process_killed_while_writing_leaves_only_a_temporary_file(tmp_path):
     code = """
         import os, sys
-        import numpy as np
-        from butler_dask.datastore.file_datastore import FileDatastore
-        from round_trip import make_ref
-        class Deadly:
-            ndim, shape, dtype = 2, (4, 4), np.dtype("f4")
-        import butler_dask.datastore.fits_image as fits_image
-        store, ref = FileDatastore(sys.argv[1]), make_ref("ImageF")
+        from butler_dask.datastore.checksum import Checksum
+        from butler_dask.datastore.storage_root import open_root
+
         def chunks():
             yield bytes(2880)
             os.kill(os.getpid(), 9)
-        store._storage.stage(store.path_of(ref), chunks(), __import__(
-            "butler_dask.datastore.checksum", fromlist=["Checksum"]).Checksum())
+
+        open_root(sys.argv[1]).stage("run/thing/thing_1.fits", chunks(), Checksum())
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.getcwd()])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
         check=False,
     )
     assert done.returncode == -9

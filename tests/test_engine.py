@@ -25,6 +25,7 @@ from butler_dask.engine.journal import journal_directory
 from butler_dask.engine.recovery import recover_run
 from butler_dask.engine.run_settings import RunSettings
 from butler_dask.errors import ButlerUserError, QuantumExecutionError
+from butler_dask.graph.graph_draft import GraphDraft
 from butler_dask.vocabulary.dataset import DatasetRef
 
 RUN = "u/me/run"
@@ -97,6 +98,7 @@ def modes(client) -> dict[str, dict]:
     return {
         "sync": {"executor": "sync"},
         "one thread": {},
+        "sync, in windows": {"executor": "sync", "window": 2},
         "threads": {"executor": "threads", "jobs": 3},
         "dask": {"client": client},
         "dask, a task a quantum": {"client": client, "cluster": "none"},
@@ -131,7 +133,9 @@ def test_local_cluster_is_started_for_several_jobs(butler, mischief):
     assert seen[-1].by_task()["isr"]["total"] == 2
 
 
-@pytest.mark.parametrize("mode", ["sync", "threads", "dask", "dask, a task a visit"])
+@pytest.mark.parametrize(
+    "mode", ["sync", "sync, in windows", "threads", "dask", "dask, a task a visit", "dask, in windows"]
+)
 def test_failing_quantum_fails_its_dependents_only(butler, client, mischief, mode):
     (mischief / "characterize-1").write_text("fail 1")
     graph = prepared(butler)
@@ -213,6 +217,41 @@ def test_failed_quantum_leaves_its_log_until_it_is_tried_again(butler, mischief)
     assert run_graph(graph, butler).succeeded
     (lines,) = values(butler, "isr_log")
     assert not any(line["exc_info"] for line in lines)
+
+
+def test_extended_run_runs_what_is_left_of_a_pipeline(butler, client, mischief):
+    """As `pipetask run --extend-run` does: the graph has only what was not recorded."""
+    raws = add_raws(butler, 1, 3)
+    graph = write_init_outputs(butler, draft_graph(butler, raws, RUN))
+    (mischief / "characterize-1").write_text("fail 1")
+    assert run_graph(graph, butler).total("failure") == 1
+    registry = butler.registry_tables
+    left = GraphDraft(RUN)
+    for task in graph.tasks:
+        left.add_task(task.label, task.task_class_name, task.dimensions.names)
+    for columns in graph.dataset_types:
+        name = columns.dataset_type.name
+        if not name.endswith(("_log", "_metadata")):
+            left.add_dataset_type(columns.dataset_type)
+            known = registry.existing_in_run("HSC/raw/all" if name == "raw" else RUN).get(name, [])
+            for ref, file in zip(known, registry.files_of(known) if len(known) else (), strict=True):
+                left.add_existing(ref, file)
+    sky = {"instrument": "HSC", "visit": 903334}
+    flat = {"instrument": "HSC", "exposure": 903334, "detector": 1}
+    left.add_quantum(
+        "characterize",
+        {**sky, "detector": 1},
+        {"exposure": [("postISRCCD", flat)]},
+        {
+            "characterized": [("icExp", {**sky, "detector": 1})],
+            "sources": [("icSrc", {**sky, "detector": 1})],
+        },
+    )
+    members = [("icExp", {**sky, "detector": d}) for d in range(3)]
+    left.add_quantum("warp", sky, {"exposures": members}, {"warp": [("warp", sky)]})
+    assert run_graph(write_init_outputs(butler, left.finish()), butler, client=client).succeeded
+    assert values(butler, "warp") == [{"value": 2 * (-1 + 0 + 1), "n": 3}]
+    assert sum(executions(mischief).values()) == 7 + 1
 
 
 def test_clobber_makes_finished_outputs_again(butler, mischief):

@@ -75,6 +75,27 @@ def test_object_comes_back_as_it_was(round_trip, obj, storage_class):
     round_trip.check(obj, storage_class)
 
 
+def test_camera_sky_map_background_and_task_metadata_come_back_as_they_were(round_trip):
+    from pathlib import Path
+
+    import butler_dask.instruments
+    from butler_dask.imaging.background import BackgroundList, BackgroundModel
+    from butler_dask.imaging.camera import read_camera
+    from butler_dask.imaging.skymap import SkyMap
+    from butler_dask.pipeline.task_metadata import TaskMetadata
+
+    camera = read_camera(Path(butler_dask.instruments.__file__).with_name("hsc_small.yaml"))
+    got = round_trip(camera, "Camera")
+    assert got.to_dict() == camera.to_dict()
+    sky_map = SkyMap.rings("rings", 10)
+    assert round_trip(sky_map, "SkyMap") == sky_map
+    levels = np.random.default_rng(0).normal(size=(4, 5))
+    background = BackgroundList([BackgroundModel(levels, np.arange(4.0), np.arange(5.0), (64, 80))])
+    np.testing.assert_array_equal(round_trip(background, "Background").image(), background.image())
+    metadata = TaskMetadata.from_dict({"quantum": {"cpu": 1.5, "flags": [True, False]}, "n": 3})
+    assert round_trip(metadata, "TaskMetadata") == metadata
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     document=st.dictionaries(

@@ -23,6 +23,7 @@ DimensionGroup DimensionRecord Timespan DatasetExistence DeferredDatasetHandle D
 FileDataset StorageClass PipelineTask PipelineTaskConfig PipelineTaskConnections connectionTypes Struct
 NoWorkFound TaskMetadata Instrument Field RangeField ChoiceField ListField Pipeline PipelineGraph Quantum
 QuantumGraph DatasetQueryConstraintVariant
+AllDimensionsQuantumGraphBuilder SimplePipelineExecutor
 """
 BUTLER = """
 makeRepo get_known_repos close dimensions collections registry run get getDeferred put exists

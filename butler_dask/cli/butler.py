@@ -9,6 +9,7 @@ from .command import program, run_program
 _COMMANDS = {
     "associate": ("collection_commands", "Add datasets to a TAGGED collection."),
     "certify-calibrations": ("collection_commands", "Give calibrations a validity range."),
+    "check": ("check_commands", "Compare what is recorded with the files; repair."),
     "collection-chain": ("collection_commands", "Define or edit a CHAINED collection."),
     "create": ("setup_commands", "Make an empty repository."),
     "define-defaults": ("setup_commands", "Make INSTRUMENT/defaults, the chain of all inputs."),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from ..vocabulary.collection import split_names
 from .command import log_options
-from .options import collections_option, repo_argument
+from .options import collections_option, data_id_of, repo_argument
 
 
 @click.command()
@@ -42,12 +40,7 @@ def display(
     from ..butler import Butler
     from ..imaging.picture import draw_exposure, write_picture
 
-    keys: dict[str, Any] = {}
-    for text in split_names(data_id):
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="data ID")
-        keys[key.strip()] = value.strip().strip("'\"")
+    keys = data_id_of(data_id)
     with Butler(repo, collections=collections, writeable=False) as butler:
         exposure = butler.get(dataset_type, keys)
         catalog = butler.get(sources, keys) if sources else None

@@ -62,6 +62,23 @@ def transfer_option(default: str = "direct") -> Callable[[Any], Any]:
     )
 
 
+def data_id_of(words: Iterable[str]) -> dict[str, str]:
+    """Return the data ID of ``KEY=VALUE`` words.
+
+    Raises
+    ------
+    click.BadParameter
+        If a word is something else.
+    """
+    keys: dict[str, str] = {}
+    for text in split_names(words):
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="data ID")
+        keys[key.strip()] = value.strip().strip("'\"")
+    return keys
+
+
 def row_limit(limit: int) -> int | None:
     """Return the ``limit`` argument of the butler's query methods for that of the command line."""
     return None if limit == 0 else limit

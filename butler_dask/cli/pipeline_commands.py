@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -215,6 +216,8 @@ def prepare_graph(
             clobber=options.clobber_outputs,
         )
     _LOG.info("%s", graph.summary())
+    for note in graph.metadata.get("notes", ()):
+        _LOG.info("%s", note)
     return plan, graph
 
 
@@ -327,16 +330,23 @@ def run_pipeline(
         if not len(graph) and plan.extend:
             _LOG.info("Nothing to do: every quantum's outputs are in %s", plan.output_run)
             return
-        graph = write_init_outputs(butler, graph, plan, save_versions=not execution.no_versions)
-        if execution.init_only:
-            return
-        with RunProgress() as progress:
+        with ExitStack() as stack:
+            # Before anything is written: a scheduler that does not answer leaves no run behind.
+            client = None
+            if address is not None:
+                from ..engine.cluster import existing_cluster
+
+                client = stack.enter_context(existing_cluster(address))
+            graph = write_init_outputs(butler, graph, plan, save_versions=not execution.no_versions)
+            if execution.init_only:
+                return
+            progress = stack.enter_context(RunProgress())
             summary = run_graph(
                 graph,
                 butler,
                 executor=cast("Executor", executor),
                 jobs=execution.jobs,
-                address=address,
+                client=client,
                 cluster=cast("Clustering", execution.cluster),
                 progress=progress,
                 fail_fast=execution.fail_fast,

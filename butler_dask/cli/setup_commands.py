@@ -6,7 +6,7 @@ import click
 
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
-from .options import collections_option, repo_argument, transfer_option, where_option
+from .options import collections_option, data_id_of, repo_argument, transfer_option, where_option
 
 
 @click.command()
@@ -182,23 +182,34 @@ def make_discrete_skymap(
 
 @click.command()
 @repo_argument
-@click.argument("catalog", type=click.Path(exists=True, dir_okay=False))
+@click.argument("catalog")
+@click.argument("data_id", nargs=-1, metavar="[KEY=VALUE]...")
+@collections_option(help_text="Where to find CATALOG if it is a dataset.")
 @click.option("--dataset-type", default="reference_catalog", show_default=True)
 @click.option("--run", default="refcats", show_default=True, help="RUN to put the shards in.")
 @click.option("--band", help="Name of the flux columns when CATALOG is a source catalogue measured here.")
 @log_options
-def ingest_reference_catalog(repo: str, catalog: str, dataset_type: str, run: str, band: str | None) -> None:
-    """Shard CATALOG (a FITS or ECSV table) by htm7 and put it as reference catalogue.
+def ingest_reference_catalog(
+    repo: str,
+    catalog: str,
+    data_id: tuple[str, ...],
+    collections: list[str],
+    dataset_type: str,
+    run: str,
+    band: str | None,
+) -> None:
+    """Shard CATALOG by htm7 and put it as reference catalogue.
 
-    CATALOG has id, coord_ra, coord_dec and <band>_flux columns, or is a calibrated `src` catalogue.
+    CATALOG is a table file (FITS, ECSV ...) with id, coord_ra, coord_dec and <band>_flux columns, or a source
+    catalogue; or, with KEY=VALUE and --collections, a dataset type such as src.
     """
     from ..butler import Butler
     from ..instruments.reference_catalog import ingest_reference_catalog, read_catalog
 
     with Butler(repo, writeable=True) as butler:
-        shards = ingest_reference_catalog(
-            butler, read_catalog(catalog), dataset_type=dataset_type, run=run, band=band
-        )
+        keys = data_id_of(data_id)
+        table = butler.get(catalog, keys, collections=collections) if keys else read_catalog(catalog)
+        shards = ingest_reference_catalog(butler, table, dataset_type=dataset_type, run=run, band=band)
     click.echo(f"Put {shards} shards of {dataset_type} in {run}")
 
 

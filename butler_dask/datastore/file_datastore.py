@@ -235,6 +235,19 @@ class FileDatastore:
             return False
         return True
 
+    def modified(self, path: str) -> float:
+        """Return when a file was last written [s since 1970].
+
+        Raises
+        ------
+        MissingDatasetFileError
+            If it is not there.
+        """
+        try:
+            return self._storage.modified(path)
+        except FileNotFoundError as error:
+            raise MissingDatasetFileError(f"There is no file {self.uri(path)}") from error
+
     def files(self) -> Iterator[tuple[str, int]]:
         """Return relative path and size [bytes] of every file below the root, whoever put it there."""
         return self._storage.files()

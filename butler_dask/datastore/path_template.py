@@ -51,7 +51,8 @@ def quoted(value: object, unsafe: re.Pattern[str] = _UNSAFE) -> str:
     return unsafe.sub(lambda m: "".join(f"%{b:02X}" for b in m.group().encode()), text)
 
 
-def _quoted_run(run: str) -> str:
+def quoted_run(run: str) -> str:
+    """Return a RUN collection's name as directories."""
     return "/".join(quoted(part, _UNSAFE_IN_RUN) for part in run.split("/"))
 
 
@@ -108,7 +109,7 @@ class PathTemplate:
             if not field:
                 continue
             if field == "run":
-                text = _quoted_run(run)
+                text = quoted_run(run)
                 text = text.replace("/", "_") if position > directory_end else text
                 out.append(text.replace("%", "%%"))
             elif field == "datasetType":

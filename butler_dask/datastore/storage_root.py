@@ -60,6 +60,10 @@ class StorageRoot(Protocol):
         """Return the number of bytes of a file, or raise `FileNotFoundError`."""
         ...
 
+    def modified(self, path: str) -> float:
+        """Return when a file was last written [s since 1970], or raise `FileNotFoundError`."""
+        ...
+
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, those that are not there aside, and directories left empty."""
         ...
@@ -159,6 +163,10 @@ class LocalRoot:
     def size(self, path: str) -> int:
         """Return the number of bytes of a file."""
         return os.stat(self.local(path)).st_size
+
+    def modified(self, path: str) -> float:
+        """Return when a file was last written [s since 1970]."""
+        return os.lstat(self.local(path)).st_mtime
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files and directories left empty; absolute paths are not ours and stay."""
@@ -330,6 +338,11 @@ class RemoteRoot:
             return os.stat(local).st_size
         filesystem, name = self._of(path)
         return int(filesystem.size(name))
+
+    def modified(self, path: str) -> float:
+        """Return when a file was last written [s since 1970]."""
+        filesystem, name = self._of(path)
+        return float(filesystem.modified(name).timestamp())
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, many in one request where the store can."""

@@ -9,15 +9,16 @@ Tasks return tokens, never data: which of their quanta failed or left outputs ou
 raise inside Dask, so that the other quanta of its cluster, and with ``threads`` those of all the run, go on.
 
 A submission of 100 000 tasks freezes Dask's scheduler for seconds, so tasks are made and submitted in windows
-cut along connected components.
+of connected components, where these are small enough.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,25 @@ Key: TypeAlias = tuple[str | int, ...]
 
 WINDOW_TASKS = 10_000
 """Dask tasks submitted together: a freeze of the scheduler's loop of about half a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Clusters that are submitted together.
+
+    Parameters
+    ----------
+    index : `int`
+        0 for the first.
+    clusters : `numpy.ndarray`, shape (n,), int64
+        Which, rising.
+    after : `int`
+        Index of the last window that must have ended before; -1 if it waits for none.
+    """
+
+    index: int
+    clusters: NDArray[np.int64]
+    after: int
 
 
 class DaskGraph:
@@ -100,22 +120,23 @@ class DaskGraph:
         indptr, order = self._members
         return order[indptr[cluster] : indptr[cluster + 1]]
 
-    def windows(self, size: int = WINDOW_TASKS) -> Iterator[NDArray[np.int64]]:
-        """Yield the clusters to submit together, none of them connected to another window's.
+    def windows(self, size: int = WINDOW_TASKS) -> Iterator[Window]:
+        """Yield the clusters to submit together.
 
         Parameters
         ----------
         size : `int`
-            Number of clusters a window is to have at most; a connected component is not split.
+            Number of clusters a window has at most. Connected components stay whole where they fit in one;
+            larger ones (all visits of a tract) are cut, and the later windows wait for the earlier.
 
         Yields
         ------
-        clusters : `numpy.ndarray`, shape (n,), int64
-            In rising order.
+        window : `Window`
+            In an order they can run in.
         """
         if self.n_clusters <= size:
             if self.n_clusters:
-                yield np.arange(self.n_clusters, dtype=np.int64)
+                yield Window(0, np.arange(self.n_clusters, dtype=np.int64), -1)
             return
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
@@ -125,28 +146,43 @@ class DaskGraph:
         matrix = coo_array((ones, (later, earlier)), shape=(self.n_clusters, self.n_clusters))
         n_components, component = connected_components(matrix, directed=False)
         order = np.argsort(component, kind="stable").astype(np.int64)
-        ends = np.cumsum(np.bincount(component, minlength=n_components))
-        begin = 0
-        for i, end in enumerate(ends.tolist()):
-            is_last = i + 1 == n_components
-            if is_last or int(ends[i + 1]) - begin > size:
-                yield np.sort(order[begin:end])
-                begin = end
+        ends = np.cumsum(np.bincount(component, minlength=n_components)).tolist()
+        indptr, waits_for = self._dependencies
+        window_of = np.full(self.n_clusters, -1, dtype=np.int64)
+        begin = index = 0
+        for i, end in enumerate(ends):
+            if i + 1 < n_components and ends[i + 1] - begin <= size:
+                continue
+            # Clusters are numbered in an order they can run in, so any cut of the sorted ones is one too.
+            members = np.sort(order[begin:end])
+            for start in range(0, len(members), size):
+                clusters = members[start : start + size]
+                window_of[clusters] = index
+                spans = [waits_for[indptr[c] : indptr[c + 1]] for c in clusters.tolist()]
+                before = window_of[np.concatenate(spans)]
+                before = before[before != index]
+                yield Window(index, clusters, int(before.max()) if len(before) else -1)
+                index += 1
+            begin = end
 
-    def tasks(self, clusters: NDArray[np.int64] | None = None) -> tuple[dict[Key, Task], list[Key]]:
+    def tasks(
+        self, clusters: NDArray[np.int64] | None = None, unusable: Set[int] = frozenset()
+    ) -> tuple[dict[Key, Task], list[Key]]:
         """Make the Dask tasks of some clusters.
 
         Parameters
         ----------
         clusters : `numpy.ndarray`, shape (n,), int64, optional
-            Which, with all they wait for; default: all.
+            Which; default: all. What else they wait for has run.
+        unusable : set of `int`
+            Quanta that have run and failed, or were blocked.
 
         Returns
         -------
         tasks : `dict`
             `dask.task_spec.Task` by key.
         sinks : `list`
-            Keys that no other task waits for.
+            Keys that no other of these tasks waits for.
         """
         from dask.task_spec import Task, TaskRef
 
@@ -160,12 +196,19 @@ class DaskGraph:
         needed: set[Key] = set()
         for cluster, key in keys.items():
             rows = tuple(members[members_at[cluster] : members_at[cluster + 1]].tolist())
-            before = [keys[c] for c in waits[waits_at[cluster] : waits_at[cluster + 1]].tolist()]
-            needed.update(before)
-            made[key] = Task(key, run_cluster, plan_id, rows, *map(TaskRef, before))
+            tokens: list[Any] = []
+            for before in waits[waits_at[cluster] : waits_at[cluster + 1]].tolist():
+                if before in keys:
+                    needed.add(keys[before])
+                    tokens.append(TaskRef(keys[before]))
+                else:
+                    tokens.append(token_of_ended(self.rows(before).tolist(), unusable))
+            made[key] = Task(key, run_cluster, plan_id, rows, *tokens)
         return made, [k for k in made if k not in needed]
 
-    def tasks_of_rows(self, rows: NDArray[np.int64], attempt: int) -> tuple[dict[Key, Task], list[Key]]:
+    def tasks_of_rows(
+        self, rows: NDArray[np.int64], attempt: int, unusable: Set[int] = frozenset()
+    ) -> tuple[dict[Key, Task], list[Key]]:
         """Make Dask tasks of quanta left over from tasks that died, a task a quantum.
 
         Parameters
@@ -174,6 +217,8 @@ class DaskGraph:
             The quanta. What else they wait for has run; which of its outputs there are is looked up.
         attempt : `int`
             Told apart from earlier ones by it.
+        unusable : set of `int`
+            As in `tasks`.
 
         Returns
         -------
@@ -190,7 +235,7 @@ class DaskGraph:
             before = self.graph.predecessors(row).tolist()
             waits = [keys[r] for r in before if r in keys]
             needed.update(waits)
-            earlier: Token = ((), tuple(r for r in before if r not in keys))
+            earlier = token_of_ended([r for r in before if r not in keys], unusable)
             refs = map(TaskRef, waits)
             made[key] = Task(key, run_cluster, self.graph.plan_id, (row,), earlier, *refs)
         return made, [k for k in made if k not in needed]
@@ -241,6 +286,11 @@ class DaskGraph:
         quanta, first = np.unique(rows, return_index=True)
         named[quanta] = edges.indices[own][first]
         return named
+
+
+def token_of_ended(rows: Sequence[int], unusable: Set[int]) -> Token:
+    """Return the token of quanta that ended earlier: which of their outputs there are is to be looked up."""
+    return tuple(r for r in rows if r in unusable), tuple(r for r in rows if r not in unusable)
 
 
 def _clusters(graph: QuantumGraph, clustering: Clustering) -> tuple[NDArray[np.int64], int]:

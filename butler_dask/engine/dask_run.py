@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,8 +120,9 @@ class _DaskRun:
         self._stopped = ""
         self._in_flight: deque[list[Future]] = deque()
 
-    def plugins(self) -> ExitStack:
-        """Register the plugins and hear of progress and log lines; undone by the returned stack."""
+    @contextmanager
+    def plugins(self) -> Iterator[None]:
+        """Have the plugins registered, and hear of progress and log lines, inside the block."""
         from .scheduler_plugin import ButlerSchedulerPlugin, progress_topic
         from .worker_plugin import ButlerWorkerPlugin
 
@@ -136,17 +137,28 @@ class _DaskRun:
             stack.callback(client.unforward_logging)
             client.register_plugin(ButlerWorkerPlugin(location))
             stack.callback(client.unregister_worker_plugin, location.topic)
-            return stack.pop_all()
+            try:
+                yield
+            except BaseException:
+                if location.own_workers:
+                    # They end with their cluster, in a moment; what they are at needs the plugins until then.
+                    stack.pop_all()
+                raise
 
     def run(self, window: int) -> RunEnd:
         """Submit all windows and wait; return how the run ended."""
         try:
-            for clusters in self._dask_graph.windows(window):
-                if len(self._in_flight) >= WINDOWS_IN_FLIGHT:
+            for part in self._dask_graph.windows(window):
+                n_ended = part.index - len(self._in_flight)
+                while self._in_flight and (
+                    len(self._in_flight) >= WINDOWS_IN_FLIGHT or n_ended <= part.after
+                ):
                     self._wait_for_oldest()
+                    n_ended += 1
                 if self._stopped:
                     break
-                self._submit(*self._dask_graph.tasks(clusters))
+                unusable = frozenset(self._drain(close=False)["unusable"] if part.after >= 0 else ())
+                self._submit(*self._dask_graph.tasks(part.clusters, unusable))
             while self._in_flight:
                 self._wait_for_oldest()
             self._run_left_over()
@@ -165,12 +177,13 @@ class _DaskRun:
         for attempt in range(1, ROUNDS + 1):
             if self._stopped:
                 return
-            rows = np.array(self._drain(close=False)["unfinished"], dtype=np.int64)
+            state = self._drain(close=False)
+            rows = np.array(state["unfinished"], dtype=np.int64)
             if not len(rows) or len(rows) == before:
                 return
             before = len(rows)
             _LOG.info("%d quanta were left over by tasks that died; they are run again", len(rows))
-            self._submit(*self._dask_graph.tasks_of_rows(rows, attempt))
+            self._submit(*self._dask_graph.tasks_of_rows(rows, attempt, frozenset(state["unusable"])))
             while self._in_flight:
                 self._wait_for_oldest()
 

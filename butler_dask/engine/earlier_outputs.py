@@ -32,7 +32,7 @@ def clear_earlier_outputs(butler: Butler, graph: QuantumGraph, *, clobber: bool)
     butler : `Butler`
         A writeable butler.
     graph : `QuantumGraph`
-        What will be run; outputs that exist have the ids they are recorded with.
+        What will be run.
     clobber : `bool`
         Whether finished quanta are done again; otherwise only logs of unfinished ones go.
 
@@ -70,12 +70,12 @@ def clear_earlier_outputs(butler: Butler, graph: QuantumGraph, *, clobber: bool)
 
 
 def _graph_rows(graph: QuantumGraph, name: str, table: DatasetTable) -> NDArray[np.int64]:
-    """Return the graph's dataset row of each recorded dataset, -1 where the graph does not write it."""
+    """Return the graph's dataset row with the data ID of each recorded one, -1 where it writes none."""
     columns = next((d for d in graph.dataset_types if d.dataset_type.name == name), None)
-    if columns is None:
-        # All quanta that write it were skipped.
+    if columns is None:  # all its quanta are done
         return np.full(len(table), -1, dtype=np.int64)
-    known = {row.tobytes(): columns.first_row + i for i, row in enumerate(columns.table.ids)}
-    rows = np.array([known.get(row.tobytes(), -1) for row in table.ids], dtype=np.int64)
-    rows[rows >= 0] = np.where(graph.producer[rows[rows >= 0]] >= 0, rows[rows >= 0], -1)
-    return rows
+    rows = table.data_ids.match(columns.table.data_ids)
+    rows[rows >= 0] += columns.first_row
+    written = rows >= 0
+    written[written] = graph.producer[rows[written]] >= 0
+    return np.where(written, rows, -1)

@@ -133,7 +133,7 @@ def run_graph(
         heard_all = not end.stopped
     finally:
         if not heard_all:
-            _recover(butler, graph)
+            _recover(butler, graph, workers_ended=chosen != "dask")
     forget_plan(butler.root, graph.run, graph.plan_id)
     return RunSummary.of(graph, end, time.monotonic() - began)
 
@@ -162,10 +162,13 @@ def choose_executor(
     return executor
 
 
-def _recover(butler: Butler, graph: QuantumGraph) -> None:
+def _recover(butler: Butler, graph: QuantumGraph, *, workers_ended: bool) -> None:
     """Record what finished without the recorder hearing of it: the run is being interrupted or has failed."""
     try:
         recover_plan(butler, graph)
     except (ButlerDaskError, OSError) as error:
         # The reason the run ended matters more, and the journals are still there.
         _LOG.warning("Some finished quanta are not recorded yet (%s); rerun with --extend-run.", error)
+    else:
+        if workers_ended:
+            forget_plan(butler.root, graph.run, graph.plan_id)

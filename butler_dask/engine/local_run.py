@@ -84,8 +84,12 @@ def run_locally(
         pool = stack.enter_context(ThreadPoolExecutor(threads, "quantum")) if threads > 1 else None
         recorder.start()
         try:
-            for clusters in dask_graph.windows(window):
-                tasks, sinks = dask_graph.tasks(clusters)
+            for part in dask_graph.windows(window):
+                unusable: frozenset[int] = frozenset()
+                if part.after >= 0:
+                    recorder.drain()
+                    unusable = frozenset(recorder.ledger.unusable().tolist())
+                tasks, sinks = dask_graph.tasks(part.clusters, unusable)
                 if pool is None:
                     get_sync(tasks, sinks)
                 else:

@@ -186,6 +186,10 @@ class RunLedger:
         """Return the rows of quanta that are not in a final state."""
         return np.flatnonzero(self.states < QuantumState.SUCCEEDED)
 
+    def unusable(self) -> NDArray[np.int64]:
+        """Return the rows of quanta that failed or are blocked."""
+        return np.flatnonzero(self.states >= QuantumState.FAILED)
+
     def _ended(self, report: QuantumReport) -> list[Instruction]:
         row = report.row
         before = self.state(row)

@@ -51,6 +51,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         self.name = location.topic
         self.location, self.run_tag, self.fail_fast = location, run_tag, fail_fast
         self.hook_errors: list[str] = []
+        self._finished = False
 
     async def start(self, scheduler: Scheduler) -> None:
         """Open the plan and the registry, start the recorder."""
@@ -77,6 +78,8 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
 
     async def finish(self) -> dict[str, Any]:
         """Write all that has arrived, end the recorder; return the state of the run as plain values."""
+        # Workers that go away from now on are not lost to the run.
+        self._finished = True
         await asyncio.to_thread(self._close)
         return self.state()
 
@@ -104,6 +107,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         error = self.recorder.error
         return message | {
             "unfinished": self.recorder.ledger.unfinished().tolist(),
+            "unusable": self.recorder.ledger.unusable().tolist(),
             "adopted": self.recorder.ledger.adopted,
             "transactions": self.recorder.transactions,
             "recording_error": "" if error is None else f"{type(error).__name__}: {error}",
@@ -118,6 +122,8 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Take note of starts, and of workers that died."""
+        if self._finished:
+            return
         try:
             if topic == self.location.topic and msg.get("action") == "started":
                 worker, row = msg["worker"], int(msg["row"])

@@ -115,6 +115,8 @@ class ButlerWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed shi
         location = self.location
         if location.own_workers and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # While it ends, lines that can no longer be sent are dropped, not printed bare.
+            logging.lastResort = logging.NullHandler()
         for name, level in location.log_levels.items():
             logging.getLogger(name or None).setLevel(level)
         try:

@@ -24,6 +24,7 @@ from ..errors import (
     MissingCollectionError,
     OutputExistsError,
     QuantumGraphBuilderError,
+    did_you_mean,
 )
 from ..pipeline.pipeline_graph import PipelineGraph
 from ..pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode
@@ -272,8 +273,11 @@ class _Build:
     def _reasons(self, part: _Part) -> list[str]:
         question = self.question
         where = ", ".join(map(repr, self.inputs)) or "no collection (name some with --input)"
+        known = [t.name for t in self.butler.registry_tables.query_dataset_types()]
+        labels = ", ".join(map(repr, part.labels))
         unknown = [
-            f"Dataset type {name!r} is not registered in this repository; tasks {part.labels} need it."
+            f"Dataset type {name!r} is not registered in this repository: no run has made any. Needed for "
+            f"{labels}.{did_you_mean(name, known)}"
             for name, _ in part.datasets
             if not self.search.is_registered(name)
         ]

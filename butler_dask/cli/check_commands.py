@@ -1,0 +1,47 @@
+"""``butler check``: whether what is recorded is there."""
+
+from __future__ import annotations
+
+import click
+
+from ..vocabulary.collection import CollectionType
+from .command import log_options
+from .options import repo_argument
+
+
+@click.command()
+@repo_argument
+@click.option("--checksums", is_flag=True, help="Read every file and compare its checksum.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Record what interrupted runs finished, un-record what is missing or damaged, delete stray files.",
+)
+@click.option(
+    "--older-than",
+    type=float,
+    default=3600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --repair: leave stray files younger than this, somebody may be writing them.",
+)
+@log_options
+def check(repo: str, checksums: bool, repair: bool, older_than: float) -> None:
+    """Compare what REPO has recorded with its files; exit 1 if a recorded one is missing or damaged."""
+    from ..butler import Butler
+    from ..engine.recovery import recover_run
+    from ..repository_check import check_repository, repair_repository
+
+    with Butler(repo, writeable=repair) as butler:
+        if repair:
+            for info in butler.collections.query_info("*", collection_types={CollectionType.RUN}):
+                recover_run(butler, info.name)
+        found = check_repository(butler.registry_tables, butler.datastore, checksums=checksums)
+        for line in found.lines():
+            click.echo(line)
+        if repair and not found.is_clean:
+            repair_repository(butler.registry_tables, butler.datastore, found, older_than_s=older_than)
+            found = check_repository(butler.registry_tables, butler.datastore, checksums=checksums)
+            click.echo(f"After repair: {found.lines()[-1]}")
+    if found.faults:
+        raise SystemExit(1)

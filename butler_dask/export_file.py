@@ -1,0 +1,257 @@
+"""The reference's ``export.yaml``: what it says of a part of a repository, written and read.
+
+One list of entries: dimension records, collections, dataset types, datasets with the files they are in, and
+memberships. UUIDs, times, timespans and regions have YAML tags of their own. Files written here are read by
+the reference and the other way round, as far as the other side has a formatter for a file.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any, BinaryIO, TextIO
+
+import yaml
+
+from .errors import FormatVersionError, RepositoryError
+from .vocabulary.dimension_record import DimensionRecord
+from .vocabulary.dimensions import UNIVERSE_VERSION, DimensionUniverse
+from .vocabulary.timespan import Timespan
+
+EXPORT_VERSION = (1, 0, 2)
+"""Version of the format; a file of another first number, or a larger second one, is not read."""
+
+_OURS = "butler_dask.datastore"
+_THEIRS = "lsst.daf.butler.formatters"
+_WRITTEN_AS: Mapping[str, str] = {
+    f"{_OURS}.document.DocumentFormatter": f"{_THEIRS}.json.JsonFormatter",
+    f"{_OURS}.document.ConfigFormatter": f"{_THEIRS}.pexConfig.PexConfigFormatter",
+    f"{_OURS}.pickled_object.PickleFormatter": f"{_THEIRS}.pickle.PickleFormatter",
+}
+_READ_AS: Mapping[str, str] = {
+    **{theirs: ours for ours, theirs in _WRITTEN_AS.items()},
+    f"{_THEIRS}.yaml.YamlFormatter": f"{_OURS}.document.DocumentFormatter",
+    f"{_THEIRS}.packages.PackagesFormatter": f"{_OURS}.document.DocumentFormatter",
+    f"{_THEIRS}.logs.ButlerLogRecordsFormatter": f"{_OURS}.document.DocumentFormatter",
+}
+
+
+def formatter_written(name: str) -> str:
+    """Return the reference's name of a formatter, where it has one that reads the same files."""
+    return _WRITTEN_AS.get(name, name)
+
+
+def formatter_read(name: str | None) -> str | None:
+    """Return our name of the reference's formatter, where we have one that reads the same files."""
+    if name is None:
+        return None
+    if name.startswith("lsst.obs.") and name.endswith("RawFormatter"):
+        return "butler_dask.instruments.raw_frame.RawFormatter"
+    return _READ_AS.get(name, name)
+
+
+def dimension_entries(records: Mapping[str, Iterable[DimensionRecord]]) -> list[dict[str, Any]]:
+    """Return the entries of dimension records, elements in an order in which they can be inserted.
+
+    Parameters
+    ----------
+    records : mapping of `str` to iterable of `DimensionRecord`
+        Records by element name.
+    """
+    universe = DimensionUniverse()
+    return [
+        {"type": "dimension", "element": name, "records": [_record_document(r) for r in records[name]]}
+        for name in universe.sorted(records)
+        if records[name]
+    ]
+
+
+def _record_document(record: DimensionRecord) -> dict[str, Any]:
+    document = record.toDict()
+    if record.definition.temporal:
+        timespan = document.pop("timespan")
+        document["datetime_begin"] = None if timespan is None else timespan.begin
+        document["datetime_end"] = None if timespan is None else timespan.end
+    if record.definition.name == "skymap" and isinstance(document.get("hash"), str):
+        document["hash"] = bytes.fromhex(document["hash"])
+    return document
+
+
+def write_export(entries: list[dict[str, Any]], stream: TextIO) -> None:
+    """Write entries as an export file."""
+    document = {
+        "description": "Butler Data Repository Export",
+        "version": ".".join(map(str, EXPORT_VERSION)),
+        "universe_version": UNIVERSE_VERSION,
+        "universe_namespace": "daf_butler",
+        "data": entries,
+    }
+    yaml.dump(document, stream, Dumper=_dumper(), sort_keys=False, allow_unicode=True)
+
+
+def read_export(stream: BinaryIO, name: str) -> list[dict[str, Any]]:
+    """Return the entries of an export file.
+
+    Parameters
+    ----------
+    stream : binary file
+        Open for reading.
+    name : `str`
+        Its name, for messages.
+
+    Raises
+    ------
+    RepositoryError
+        If it is no export file.
+    FormatVersionError
+        If it is of a version that is not known here.
+    """
+    try:
+        document = yaml.load(stream, Loader=_loader())
+    except (yaml.YAMLError, ValueError) as error:
+        raise RepositoryError(f"{name} is not a readable export file: {error}") from error
+    if not isinstance(document, dict) or "data" not in document:
+        raise RepositoryError(f"{name} is not an export file (no entry 'data')")
+    text = str(document.get("version", 0))
+    version = (1, 0, 0) if text == "0" else tuple(int(n) if n.isdigit() else -1 for n in text.split("."))
+    if version[0] != EXPORT_VERSION[0] or version[1:2] > EXPORT_VERSION[1:2]:
+        raise FormatVersionError(
+            f"{name} is of export version {text}; this version of butler_dask reads "
+            f"{'.'.join(map(str, EXPORT_VERSION))}."
+        )
+    entries: list[dict[str, Any]] = list(document["data"])
+    old = int(document.get("universe_version", 0)) < UNIVERSE_VERSION
+    return _of_old_universe(entries) if old else entries
+
+
+def record_fields(element: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record as this package's records take them."""
+    out = dict(fields)
+    for key, value in fields.items():
+        if isinstance(value, datetime.datetime):
+            from astropy.time import Time
+
+            out[key] = Time(value, scale="utc")
+    if element == "skymap" and isinstance(out.get("hash"), bytes):
+        out["hash"] = out["hash"].hex()
+    if element in ("exposure", "visit") and "datetime_begin" not in out and "timespan" not in out:
+        out["timespan"] = None
+    return out
+
+
+def _of_old_universe(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return entries with the fields that dimension records had in earlier universes put where they are now.
+
+    Days and groups were numbers and names of exposures before they were dimensions of their own.
+    """
+    days: dict[tuple[str, int], None] = {}
+    groups: dict[tuple[str, str], None] = {}
+    memberships: list[dict[str, Any]] = []
+    known = {n: {*e.schema.names, "datetime_begin", "datetime_end"} for n, e in _elements().items()}
+    out = []
+    for entry in entries:
+        element = entry.get("element")
+        if entry["type"] != "dimension" or element not in known:
+            out.append(entry)
+            continue
+        records = []
+        for fields in entry["records"]:
+            record = dict(fields)
+            if element == "exposure" and "group_name" in record:
+                record["group"] = str(record.pop("group_name"))
+            if element == "visit" and record.get("visit_system") is not None:
+                memberships.append(
+                    {
+                        "instrument": record["instrument"],
+                        "visit_system": record["visit_system"],
+                        "visit": record["id"],
+                    }
+                )
+            if element in ("exposure", "visit"):
+                if isinstance(record.get("day_obs"), int):
+                    days[record["instrument"], record["day_obs"]] = None
+                if element == "exposure" and record.get("group") is not None:
+                    groups[record["instrument"], record["group"]] = None
+            records.append({k: v for k, v in record.items() if k in known[element]})
+        out.append({**entry, "records": records})
+    extra = [
+        {"type": "dimension", "element": name, "records": rows}
+        for name, rows in (
+            ("day_obs", [{"instrument": i, "id": d} for i, d in days]),
+            ("group", [{"instrument": i, "name": g} for i, g in groups]),
+        )
+        if rows
+    ]
+    if memberships:
+        out.append({"type": "dimension", "element": "visit_system_membership", "records": memberships})
+    return extra + out
+
+
+def _elements() -> Mapping[str, Any]:
+    return DimensionUniverse().elements
+
+
+@cache
+def _dumper() -> Any:
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # chosen at run time
+        """Writes UUIDs, times, timespans and regions by the reference's tags."""
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def timespan(dumper: Any, value: Timespan) -> Any:
+        if value.isEmpty():
+            return dumper.represent_scalar("!lsst.daf.butler.Timespan", "EMPTY")
+        bounds = {"begin": value.begin, "end": value.end}
+        return dumper.represent_mapping("!lsst.daf.butler.Timespan", bounds)
+
+    from astropy.time import Time
+    from lsst import sphgeom
+
+    def time(dumper: Any, value: Any) -> Any:
+        text = Time(value.tai, precision=9).to_value("iso")
+        return dumper.represent_scalar("!butler_time/tai/iso", str(text))
+
+    def region(dumper: Any, value: Any) -> Any:
+        tag = f"lsst.sphgeom.{type(value).__name__}"
+        return dumper.represent_mapping(tag, {"encoded": value.encode().hex()})
+
+    Dumper.add_representer(uuid.UUID, lambda d, v: d.represent_scalar("!uuid", str(v)))
+    Dumper.add_representer(Timespan, timespan)
+    Dumper.add_representer(Time, time)
+    Dumper.add_multi_representer(sphgeom.Region, region)
+    return Dumper
+
+
+@cache
+def _loader() -> Any:
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # chosen at run time
+        """Reads UUIDs, times, timespans and regions by the reference's tags."""
+
+    def timespan(loader: Any, node: Any) -> Timespan:
+        if isinstance(node, yaml.ScalarNode):
+            return Timespan.makeEmpty()
+        bounds = loader.construct_mapping(node, deep=True)
+        return Timespan(bounds["begin"], bounds["end"])
+
+    def time(loader: Any, node: Any) -> Any:
+        from astropy.time import Time
+
+        return Time(loader.construct_scalar(node), format="iso", scale="tai")
+
+    def region(loader: Any, suffix: str, node: Any) -> Any:
+        from lsst.sphgeom import Region
+
+        return Region.decode(bytes.fromhex(loader.construct_mapping(node)["encoded"]))
+
+    constructors: Mapping[str, Callable[[Any, Any], Any]] = {
+        "!uuid": lambda loader, node: uuid.UUID(loader.construct_scalar(node)),
+        "!lsst.daf.butler.Timespan": timespan,
+        "!butler_time/tai/iso": time,
+    }
+    for tag, constructor in constructors.items():
+        Loader.add_constructor(tag, constructor)
+    Loader.add_multi_constructor("lsst.sphgeom.", region)
+    return Loader
