@@ -17,6 +17,7 @@ from registry_records import (
     REFERENCES,
     VISITS,
     box,
+    data_ids,
     detector_region,
     patch_region,
     put,
@@ -420,3 +421,18 @@ def test_one_detector_of_one_visit_joins_its_exposure_and_patches(registry):
     assert set(rows) == {
         (2, 2, 3, p, "r") for p in range(14) if overlap(detector_region(2, 3), patch_region(p))
     }
+
+
+def test_implied_values_that_records_leave_open_are_left_out(registry):
+    registry.insert_dimension_records(
+        "exposure", [{"instrument": "HSC", "id": 50, "obs_id": "x", "physical_filter": "HSC-R"}]
+    )
+    [data_id] = registry.query_data_ids(universe.conform(["exposure"]), where="exposure=50", data_id=HSC)
+    assert data_id["exposure"] == 50
+    assert not data_id.hasFull()
+    completed = registry.complete_data_id({**HSC, "exposure.obs_id": "x"}, universe.conform(["exposure"]))
+    assert completed == data_id
+    table = data_ids(RAW, {"exposure": 50, "detector": 0}, {"exposure": 1, "detector": 0})
+    expanded = registry.expand_table(table)
+    assert "day_obs" not in expanded.columns
+    assert expanded.values("band").tolist() == ["r", "i"]

@@ -32,6 +32,8 @@ _BUSY_TIMEOUT_MS = 2000
 
 _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
+_FEW_TEMPORARY_ROWS = 20
+"""Temporary tables of fewer rows are joined well enough without statistics."""
 _VALUES_PER_STATEMENT = 600
 """Values bound in one INSERT of several rows."""
 _FEW_ROWS = 200
@@ -137,6 +139,7 @@ class Database:
             "cache_size = -65536",
             "mmap_size = 1073741824",
             "synchronous = NORMAL",
+            "analysis_limit = 2000",
         ):
             connection.execute(f"PRAGMA {pragma}").close()
         return connection
@@ -282,8 +285,6 @@ class Database:
             total = self.fetch_sql(connection, count, (f"rows {name}", rows))[0][0]
             analyzed = self.fetch_sql(connection, count, (f"analyzed {name}", 0))[0][0]
             if total >= 2 * analyzed:
-                if self.is_sqlite:
-                    self._command(connection, "PRAGMA analysis_limit = 2000")
                 self._command(connection, f"ANALYZE {self._quote(name)}")
                 self.fetch_sql(connection, count, (f"analyzed {name}", total - analyzed))
 
@@ -496,7 +497,8 @@ class Database:
         try:
             self._command(connection, create)
             self.insert(connection, table, list(columns), rows)
-            if not self.is_sqlite:
+            if not self.is_sqlite or len(rows) >= _FEW_TEMPORARY_ROWS:
+                # Without statistics it may be searched by the first of its key's columns only.
                 self._command(connection, f"ANALYZE {table.name}")
             yield table
         finally:

@@ -250,7 +250,7 @@ class DimensionRecordTable:
             )
 
     def expand_table(self, data_ids: DataIdTable) -> DataIdTable:
-        """Return the data IDs with columns of all implied dimensions."""
+        """Return the data IDs with columns of all implied dimensions that every row has a value of."""
         group = data_ids.dimensions
         if all(n in data_ids.columns for n in group.names):
             return data_ids
@@ -276,6 +276,8 @@ class DimensionRecordTable:
                             f"{dict(zip(element.required, key, strict=True))!r}."
                         )
                 for i, implied in enumerate(wanted):
+                    if any(found[k][i] is None for k in keys):
+                        continue
                     part = DataIdTable.from_values(
                         universe.empty, {implied: [found[k][i] for k in keys]}, len(keys)
                     )

@@ -78,7 +78,11 @@ class QueryTable:
                 return DataIdTable.from_values(dimensions, {}, int(query.any()))
             rows = query.fetch(query.columns(keys), limit=limit, offset=offset)
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(keys)
-        return DataIdTable.from_values(dimensions, dict(zip(keys, columns, strict=True)), len(rows))
+        # Implied values that records leave open (an exposure without day) are not known for any row then.
+        values = {
+            k: c for k, c in zip(keys, columns, strict=True) if k in dimensions.required or None not in c
+        }
+        return DataIdTable.from_values(dimensions, values, len(rows))
 
     def _joins(
         self, connection: sa.Connection, definitions: Definitions, datasets: Sequence[DatasetConstraint]
@@ -362,7 +366,8 @@ class QueryTable:
                 f"matches several: {dict(zip(keys, rows[0], strict=True))!r}, "
                 f"{dict(zip(keys, rows[1], strict=True))!r}, ..."
             )
-        return DataCoordinate(dimensions, tuple(rows[0]))
+        full = None not in rows[0]
+        return DataCoordinate(dimensions, rows[0] if full else rows[0][: len(dimensions.required)])
 
     @staticmethod
     def _owner(

@@ -450,7 +450,7 @@ class Registry:
         return self._records.expand(data_id)
 
     def expand_table(self, data_ids: DataIdTable) -> DataIdTable:
-        """Return data IDs with columns of all implied dimensions."""
+        """Return data IDs with columns of all implied dimensions that every row has a value of."""
         return self._records.expand_table(data_ids)
 
     def complete_data_id(self, mapping: Mapping[str, Any], dimensions: DimensionGroup) -> DataCoordinate:
@@ -512,7 +512,8 @@ class Registry:
         Returns
         -------
         data_ids : `DataIdTable`
-            Unique rows with columns for required and implied dimensions.
+            Unique rows with columns for required dimensions, and those implied ones that every row has a
+            value of.
 
         Notes
         -----
