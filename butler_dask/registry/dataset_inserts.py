@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import (
     CollectionTypeError,
@@ -306,8 +305,12 @@ class DatasetInserts:
     def _into(self, table: sa.Table, values: Mapping[str, Any], *conditions: Any) -> Any:
         # SQLite cannot tell `ON CONFLICT` from a join's `ON` without a WHERE.
         selected = sa.select(*(v.label(n) for n, v in values.items())).where(sa.text("1 = 1"), *conditions)
-        kind = sqlite if self._database.is_sqlite else postgresql
-        return kind.insert(table).from_select(list(values), selected)
+        # Each dialect takes tens of milliseconds to import, and only one is needed.
+        if self._database.is_sqlite:
+            from sqlalchemy.dialects.sqlite import insert
+        else:
+            from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+        return insert(table).from_select(list(values), selected)
 
     def _into_datasets(self, kind: DatasetTypeRow, staged: Staged) -> Any:
         values = {

@@ -145,7 +145,8 @@ file = sa.Table(
     sa.Column("shared", sa.Boolean, nullable=False),
 )
 """``shared``: other datasets are in the same file, which goes with the last of them."""
-sa.Index("file_shared_path", file.c.path, sqlite_where=file.c.shared, postgresql_where=file.c.shared)
+# Written out, because naming the PostgreSQL dialect would import it, which takes longer than a whole query.
+sa.event.listen(file, "after_create", sa.DDL("CREATE INDEX file_shared_path ON file (path) WHERE shared"))
 
 pending_deletion = sa.Table(
     "pending_deletion",

@@ -13,8 +13,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime
-from fractions import Fraction
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidQueryError
@@ -207,6 +205,8 @@ def expression_error(text: str, position: int, what: str) -> InvalidQueryError:
 
 @functools.cache
 def _parser() -> Lark:
+    from importlib import resources
+
     from lark import Lark
 
     grammar = resources.files(__package__).joinpath("expression.lark").read_text()
@@ -313,6 +313,8 @@ def time_of_literal(literal: str) -> int:
     ValueError
         If it is not a time.
     """
+    from fractions import Fraction
+
     value, format_, scale = _time_parts(literal)
     own_scale = format_ in ("unix", "unix_tai", "cxcsec", "gps", "galexsec")
     if (scale or "tai") == "tai" and not own_scale:
