@@ -146,7 +146,8 @@ file = sa.Table(
 )
 """``shared``: other datasets are in the same file, which goes with the last of them."""
 # Written out, because naming the PostgreSQL dialect would import it, which takes longer than a whole query.
-sa.event.listen(file, "after_create", sa.DDL("CREATE INDEX file_shared_path ON file (path) WHERE shared"))
+_index = sa.DDL("CREATE INDEX file_shared_path ON file (path) WHERE shared")  # type: ignore[no-untyped-call]
+sa.event.listen(file, "after_create", _index)
 
 pending_deletion = sa.Table(
     "pending_deletion",
