@@ -1,10 +1,15 @@
 """Fixtures: the commands in a directory with the tutorial's repository."""
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 from command_line import Commands
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background of a shell, tests and what they start would ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
