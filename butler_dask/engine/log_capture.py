@@ -83,5 +83,5 @@ def _log_line(record: logging.LogRecord, run: str) -> dict[str, Any]:
         "process": record.process,
         "processName": record.processName,
         "exc_info": "".join(traceback.format_exception(*raised)) if raised and raised[0] else None,
-        "MDC": {"LABEL": record.quantum, "RUN": run},  # type: ignore[attr-defined]
+        "MDC": {"LABEL": record.quantum, "RUN": run},  # type: ignore[attr-defined]  # set in emit
     }

@@ -357,7 +357,7 @@ def find_task_class(name: str) -> type[PipelineTask]:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise PipelineGraphError(f"Task class {name!r} cannot be imported: {error}") from error
-    return found  # type: ignore[no-any-return]
+    return found  # type: ignore[no-any-return]  # named in a pipeline
 
 
 def task_config(task_class: type[PipelineTask], text: str) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import CollectionError
+from ..errors import CollectionError, UnimplementedQueryError
 from ..pipeline.pipeline_graph import PipelineGraph
 from ..vocabulary.data_id import DataCoordinate, DataIdTable
 from .dataset_query_constraint import ALL, DatasetQueryConstraint
@@ -154,7 +154,9 @@ class AllDimensionsQuantumGraphBuilder:
         if run is None:
             raise CollectionError("Give an output_run, or a butler with a run.")
         if prune_unanchored_quanta is not None:
-            raise NotImplementedError("prune_unanchored_quanta is not supported")
+            raise UnimplementedQueryError(
+                "Quanta cannot be pruned by prune_unanchored_quanta; leave it out and narrow `where` instead."
+            )
         if isinstance(input_collections, str):
             input_collections = [input_collections]
         self._arguments: dict[str, Any] = {

@@ -71,7 +71,7 @@ class StringColumn(Sequence[str]):
             return NotImplemented
         return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # equality without hash, as Python spells it
 
     def __repr__(self) -> str:
         return f"StringColumn({len(self)} texts)"
