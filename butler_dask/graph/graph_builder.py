@@ -33,10 +33,11 @@ from .dataset_pool import DatasetPool
 from .dataset_query_constraint import ALL, DatasetQueryConstraint
 from .dataset_search import DatasetSearch, check_prerequisites
 from .graph_assembly import DraftEdges, DraftTask, assemble
+from .graph_columns import GraphConnection
 from .init_datasets import find_init_datasets
 from .pipeline_parts import GraphQuestion, PipelinePart, common_data_id
 from .quantum_adjustment import adjust_quanta, adjusts_quanta
-from .quantum_graph import GraphConnection, QuantumGraph
+from .quantum_graph import QuantumGraph
 from .record_cache import RecordCache
 
 if TYPE_CHECKING:

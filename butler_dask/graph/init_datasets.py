@@ -11,7 +11,7 @@ from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionUniverse
 from .dataset_search import DatasetSearch
-from .quantum_graph import InitDataset
+from .graph_columns import InitDataset
 
 
 def find_init_datasets(
