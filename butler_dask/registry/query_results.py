@@ -1,4 +1,4 @@
-"""DatasetQueryResults and DataIdQueryResults, of `queryDatasets` and `queryDataIds` of ``butler.registry``."""
+"""DatasetQueryResults and DataIdQueryResults: answers of ``queryDatasets`` and ``queryDataIds``."""
 
 from __future__ import annotations
 
