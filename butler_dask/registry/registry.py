@@ -34,6 +34,7 @@ from .dataset_types import DatasetTypeTable
 from .datasets import DatasetRecordTable, uuid_list
 from .definitions import DefinitionCache
 from .dimension_records import DimensionRecordTable
+from .explained_statement import ExplainedStatement
 from .quanta import QuantumRecordTable
 from .queries import DataIdLike, DatasetConstraint, QueryTable
 from .schema_version import check_versions, create_tables
@@ -144,6 +145,19 @@ class Registry:
     def refresh(self) -> None:
         """Forget what is kept in memory; seldom needed, since changes by others are noticed."""
         self._definitions.forget()
+
+    @contextmanager
+    def explain_query(self) -> Iterator[list[ExplainedStatement]]:
+        """Collect the statements that everything inside takes: SQL, the database's plan, rows and seconds.
+
+        ``with registry.explain_query() as statements: registry.query_data_ids(...)``; printing a statement
+        shows all of it.
+        """
+        before, self._database.explained = self._database.explained, []
+        try:
+            yield self._database.explained
+        finally:
+            self._database.explained = before
 
     # Collections
 
