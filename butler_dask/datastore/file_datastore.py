@@ -176,7 +176,7 @@ class FileDatastore:
             path = template.path(ref, formatter.extension)
         storage_class = ref.datasetType.storageClass_name
         checksum = Checksum(self._algorithm)
-        with writing(ref, self._storage.uri(path)):
+        with writing(ref, self._storage, path):
             staged, size = self._storage.stage(path, _chunks(formatter, obj, storage_class, ref), checksum)
         return StagedFile(
             FileRecord(path, name, storage_class, size, checksum.text), ref, self._storage, staged

@@ -51,7 +51,7 @@ def stage_file(
     dataset_type = ref.datasetType
     name = layout.formatter_name(dataset_type) if formatter is None else formatter_name(formatter)
     kind = storage_class or dataset_type.storageClass_name
-    with writing(ref, path, verb="ingest"):
+    with writing(ref, None, path, verb="ingest"):
         remote = is_remote(path)
         source = path if remote else os.path.abspath(LocalRoot("/").local(path))
         size = _size_of_source(source)

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import ButlerUserError, DatasetFileError, MissingDatasetFileError, ReadOnlyRepositoryError
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.file_record import FileRecord
-from .storage_root import StorageRoot, link_or_move
+from .storage_root import StorageRoot, is_remote, link_or_move
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class StagedFile:
     def publish(self) -> None:
         """Give it its name, replacing a file of that name."""
         path = self.record.path
-        with writing(self.ref, self._root.uri(path)):
+        with writing(self.ref, self._root, path):
             if self._staged is not None:
                 self._root.publish(self._staged, path)
                 if self._transfer == "move":
@@ -55,15 +55,15 @@ class StagedFile:
     def retract(self) -> None:
         """Take back what `publish` did; a file that was moved goes back."""
         if self._transfer == "move" and self._source:
-            with writing(self.ref, self._source, verb="take back"):
+            with writing(self.ref, None, self._source, verb="take back"):
                 _move_back(self._root, self.record.path, self._source)
         elif self._staged is not None or self._transfer:
-            with writing(self.ref, self._root.uri(self.record.path), verb="take back"):
+            with writing(self.ref, self._root, self.record.path, verb="take back"):
                 self._root.remove([self.record.path])
 
 
 def _remove_source(source: str) -> None:
-    if "://" in source:
+    if is_remote(source):
         from .remote_root import file_system
 
         filesystem, name = file_system(source)
@@ -74,7 +74,7 @@ def _remove_source(source: str) -> None:
 
 def _move_back(root: StorageRoot, path: str, source: str) -> None:
     local = root.local(path)
-    if local is not None and "://" not in source:
+    if local is not None and not is_remote(source):
         link_or_move(local, source, "move")
     else:
         with root.open(path) as stream:
@@ -91,19 +91,34 @@ def is_read_only(error: OSError) -> bool:
 
 
 @contextmanager
-def writing(ref: DatasetRef, where: str, verb: str = "write") -> Iterator[None]:
-    """Turn errors of the file system into ours, with dataset and file."""
-    what = f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r}"
+def writing(ref: DatasetRef, root: StorageRoot | None, path: str, verb: str = "write") -> Iterator[None]:
+    """Turn errors of the file system into ours, with dataset and file.
+
+    Parameters
+    ----------
+    ref : `DatasetRef`
+        Dataset that is written.
+    root : `StorageRoot` or `None`
+        What the path is relative to, if it is.
+    path : `str`
+        The file.
+    verb : `str`
+        What is tried.
+    """
     try:
         yield
     except ButlerUserError:
         raise
-    except FileNotFoundError as error:
-        raise MissingDatasetFileError(f"Cannot {verb} {what}: no file {error.filename or where}") from error
     except OSError as error:
+        what = f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r}"
+        where = path if root is None else root.uri(path)
+        if isinstance(error, FileNotFoundError):
+            raise MissingDatasetFileError(
+                f"Cannot {verb} {what}: no file {error.filename or where}"
+            ) from error
         if is_read_only(error):
             raise ReadOnlyRepositoryError(
-                f"Cannot {verb} {what}: {where} is not writeable ({error.strerror})"
+                f"Cannot {verb} {what}: {where} is not writeable ({error.strerror or error})"
             ) from error
         hint = " Free some space and try again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise DatasetFileError(
