@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from types import EllipsisType
 
 import sqlalchemy as sa
 
@@ -13,7 +13,7 @@ from ..errors import (
     MissingDatasetTypeError,
     OrphanedRecordError,
 )
-from ..vocabulary.collection import glob_regex, is_glob, split_names
+from ..vocabulary.collection import NamesExpression, split_patterns
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup
 from . import schema
@@ -111,9 +111,7 @@ class DatasetTypeTable:
         component = name.partition(".")[2]
         return row.definition.makeComponentDatasetType(component) if component else row.definition
 
-    def query(
-        self, expression: str | Iterable[str] | EllipsisType, missing: list[str] | None
-    ) -> list[DatasetType]:
+    def query(self, expression: NamesExpression, missing: list[str] | None) -> list[DatasetType]:
         """Return the dataset types that names and globs match, by name.
 
         Plain names without match are appended to ``missing``, or raise where it is `None`.
@@ -121,13 +119,10 @@ class DatasetTypeTable:
         with self._database.read() as connection:
             definitions = self._definitions.current(connection)
         known = definitions.dataset_types
-        if isinstance(expression, EllipsisType):
-            return [t.definition for t in known.values()]
         found: dict[str, DatasetType] = {}
-        for text in split_names(expression):
-            if is_glob(text):
-                regex = glob_regex(text)
-                found.update((n, t.definition) for n, t in known.items() if regex.match(n))
+        for text in split_patterns(expression):
+            if isinstance(text, re.Pattern):
+                found.update((n, t.definition) for n, t in known.items() if text.fullmatch(n))
             else:
                 try:
                     row = definitions.dataset_type(text)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .timespan import Timespan
 
 DataIdValue = int | str
+DataIdKey = str
 
 
 class DataCoordinate:
@@ -379,6 +380,10 @@ class DataCoordinate:
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return DataCoordinate, (self.dimensions, self._values, self._records)
+
+
+DataId = DataCoordinate | Mapping[str, Any]
+"""What is taken where a data ID is wanted."""
 
 
 def universe_record(element: str, simple: Mapping[str, Any]) -> DimensionRecord:
