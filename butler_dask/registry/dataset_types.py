@@ -14,7 +14,7 @@ from ..errors import (
     OrphanedRecordError,
 )
 from ..vocabulary.collection import NamesExpression, split_patterns
-from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.dataset_type import DatasetType, check_dataset_type_name
 from ..vocabulary.dimensions import DimensionGroup
 from . import schema
 from .database import Database
@@ -106,6 +106,7 @@ class DatasetTypeTable:
 
     def get(self, name: str) -> DatasetType:
         """Return a dataset type, or that of a component."""
+        check_dataset_type_name(name)
         with self._database.read() as connection:
             row = self._definitions.current(connection).dataset_type(name)
         component = name.partition(".")[2]
@@ -124,6 +125,8 @@ class DatasetTypeTable:
             if isinstance(text, re.Pattern):
                 found.update((n, t.definition) for n, t in known.items() if text.fullmatch(n))
             else:
+                if missing is None:
+                    check_dataset_type_name(text)
                 try:
                     row = definitions.dataset_type(text)
                 except MissingDatasetTypeError:
@@ -144,6 +147,8 @@ class DatasetTypeTable:
         OrphanedRecordError
             If it has some.
         """
+        if "." in name:
+            raise DatasetTypeError(f"{name!r} names a component; remove the dataset type it is a part of.")
         with self._database.write() as connection:
             row = self._definitions.locked(connection).dataset_type(name)
             d = schema.dataset.c
