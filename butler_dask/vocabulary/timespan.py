@@ -6,6 +6,7 @@ because importing astropy costs more than a whole command line.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ MAX_NS = 2**62
 
 _NS_PER_DAY = 86_400_000_000_000
 _EPOCH_JD = 2440587.5
+# TAI is ahead of UTC by this much since 2017; no further leap second has been announced.
+_TAI_MINUS_UTC_NS = 37_000_000_000
+
+
+def tai_now_ns() -> int:
+    """Return the present time as integer nanoseconds since 1970-01-01T00:00:00 TAI."""
+    return time.time_ns() + _TAI_MINUS_UTC_NS
 
 
 def tai_nanoseconds(time: Time) -> int:
