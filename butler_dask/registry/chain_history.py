@@ -54,7 +54,10 @@ class ChainHistory:
         h = schema.chain_history.c
         columns = (h.parent, h.changed_ns, h.who, h.command, h.mode, h.before, h.after)
         rows = self._database.fetch(connection, sa.select(*columns).where(h.parent == chain).order_by(h.id))
-        return [ChainChange(*row[:5], _members(row[5]), _members(row[6])) for row in rows]
+        return [
+            ChainChange(name, ns, who, command, mode, _members(before), _members(after))
+            for name, ns, who, command, mode, before, after in rows
+        ]
 
 
 def _members(text: str) -> tuple[str, ...]:
