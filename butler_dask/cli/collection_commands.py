@@ -72,7 +72,7 @@ def collection_chain(
 @click.option(
     "--find-first", is_flag=True, help="Of each data ID only the first in the order of collections."
 )
-@limit_option
+@limit_option(0)
 @log_options
 def associate(
     repo: str,
