@@ -449,6 +449,18 @@ class Registry:
         """Return data IDs with columns of all implied dimensions that every row has a value of."""
         return self._records.expand_table(data_ids)
 
+    def expand_data_ids(self, data_ids: DataIdTable) -> list[DataCoordinate]:
+        """Return many data IDs with the records of their elements and the values they imply.
+
+        Records are fetched at once for each element, and rows that have one in common share it.
+
+        Raises
+        ------
+        DataIdValueError
+            If the repository has no record that a value is implied by.
+        """
+        return self._records.expand_all(data_ids)
+
     def complete_data_id(self, mapping: Mapping[str, Any], dimensions: DimensionGroup) -> DataCoordinate:
         """Return the one data ID of some dimensions that the given values determine.
 
