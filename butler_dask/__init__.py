@@ -124,9 +124,6 @@ if TYPE_CHECKING:
         IncompatibleDatasetTypeError as IncompatibleDatasetTypeError,
     )
     from .errors import (
-        IncompleteDataIdError as IncompleteDataIdError,
-    )
-    from .errors import (
         InconsistentDataIdError as InconsistentDataIdError,
     )
     from .errors import (
@@ -349,7 +346,7 @@ _NAMES_OF_MODULES = {
         "QuantumExecutionError QuantumGraphBuilderError QuantumTimeoutError RawIngestError "
         "ReadOnlyRepositoryError RepositoryError RunConfigMismatchError TaskImportError "
         "UnimplementedQueryError CollectionExpressionError NoDefaultCollectionError "
-        "DatasetTypeExpressionError UnknownComponentError IncompleteDataIdError"
+        "DatasetTypeExpressionError UnknownComponentError"
     ),
     "butler_dask.engine.simple_pipeline_executor": "SimplePipelineExecutor",
     "butler_dask.graph.all_dimensions_builder": "AllDimensionsQuantumGraphBuilder",

@@ -384,6 +384,16 @@ class Butler(DatasetQueries, DatasetTransfers):
             return dataset_files.DatasetURI(self._datastore.uri(self._datastore.path_of(target)))
         return dataset_files.DatasetURI(self._datastore.uri(stored(ref, file).path))
 
+    def getURIs(
+        self,
+        datasetRefOrType: DatasetRef | DatasetType | str,
+        /,
+        dataId: DataIdLike = None,
+        **kwargs: Any,
+    ) -> dataset_files.DatasetRefURIs:
+        """Return the URIs of a dataset; arguments are those of `getURI`."""
+        return dataset_files.DatasetRefURIs(self.getURI(datasetRefOrType, dataId, **kwargs))
+
     # Writing
 
     def _target(

@@ -10,8 +10,7 @@
     |   |                     DatasetTypeExpressionError
     |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError (MissingDatasetFileError),
     |   |   ReadOnlyRepositoryError, RepositoryError
-    |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError,
-    |   |                IncompleteDataIdError
+    |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError
     |   |-- InvalidQueryError, EmptyQueryResultError, UnimplementedQueryError
     |   |-- PipelineError: PipelineGraphError, PipelineDataCycleError, DuplicateOutputError,
     |   |                  ConnectionTypeConsistencyError, IncompatibleDatasetTypeError,
@@ -66,7 +65,7 @@ class FormatVersionError(ButlerUserError, ValueError):
     """A file or database was written in a format this version does not read."""
 
 
-class ReadOnlyRepositoryError(ButlerUserError, PermissionError):
+class ReadOnlyRepositoryError(ButlerUserError, PermissionError, TypeError):
     """Something would be written to a butler opened for reading, or to a disk that does not take it."""
 
 
@@ -148,12 +147,8 @@ class DimensionNameError(DataIdError, KeyError):
     __str__ = Exception.__str__  # KeyError would quote the whole sentence
 
 
-class DimensionValueError(DataIdError):
-    """A required dimension has no value in a data ID."""
-
-
-class IncompleteDataIdError(DimensionNameError, DimensionValueError):
-    """A data ID lacks the value of a required dimension; the reference calls it a name error."""
+class DimensionValueError(DimensionNameError):
+    """A required dimension has no value in a data ID; the reference calls it a name error."""
 
 
 class DataIdValueError(DataIdError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ from ..errors import (
     DataIdValueError,
     DimensionNameError,
     DimensionValueError,
-    IncompleteDataIdError,
     did_you_mean,
 )
 from .dimensions import DimensionGroup, DimensionUniverse
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 DataIdValue = int | str
 DataIdKey = str
+
+_ROWS_AT_ONCE = 10_000
+"""Rows of a table made into Python values together when it is iterated over."""
 
 
 class DataCoordinate:
@@ -88,7 +91,7 @@ class DataCoordinate:
         ------
         DimensionNameError
             For an unknown key; the nearest known one is named.
-        IncompleteDataIdError
+        DimensionValueError
             If a required value is missing.
         DataIdValueError
             If a value has the wrong type.
@@ -123,7 +126,7 @@ class DataCoordinate:
         missing = [k for k in group.required if k not in values]
         if missing:
             shown = {k: v for k, v in values.items() if k in group.names}
-            raise IncompleteDataIdError(
+            raise DimensionValueError(
                 f"Data ID {shown!r} has no value for {', '.join(map(repr, missing))}; "
                 f"needed are {', '.join(group.required)}."
             )
@@ -273,14 +276,14 @@ class DataCoordinate:
 
         Raises
         ------
-        IncompleteDataIdError
+        DimensionValueError
             If this one does not have all their required values.
         """
         group = self.universe.conform(dimensions)
         known = self.mapping
         missing = [n for n in group.required if n not in known]
         if missing:
-            raise IncompleteDataIdError(f"Data ID {self} has no value for {', '.join(missing)}")
+            raise DimensionValueError(f"Data ID {self} has no value for {', '.join(missing)}")
         keys = group.data_coordinate_keys
         if not all(k in known for k in keys):
             keys = group.required
@@ -499,6 +502,25 @@ class DataIdTable:
         return cls.from_values(dimensions, columns, n_rows=len(rows))
 
     @classmethod
+    def from_mappings(
+        cls, dimensions: DimensionGroup, rows: Sequence[Mapping[str, Any]]
+    ) -> DataIdTable | None:
+        """Make from mappings that all have plain values of just the required dimensions, else give `None`."""
+        names = dimensions.required
+        columns: dict[str, list[Any]] = {}
+        try:
+            if any(len(row) != len(names) for row in rows):
+                return None
+            for name in names:
+                key = dimensions.universe[name].key
+                column = columns[name] = [row[name] for row in rows]
+                if key is None or any(t is not key.type for t in set(map(type, column))):
+                    return None
+        except KeyError:
+            return None
+        return cls.from_values(dimensions, columns, len(rows))
+
+    @classmethod
     def empty(cls, dimensions: DimensionGroup) -> DataIdTable:
         """Make a table of no row."""
         return cls.from_values(dimensions, {n: [] for n in dimensions.required}, n_rows=0)
@@ -514,7 +536,15 @@ class DataIdTable:
         return DataCoordinate(self.dimensions, tuple(self.value(k, row) for k in keys))
 
     def __iter__(self) -> Iterator[DataCoordinate]:
-        return (self[i] for i in range(len(self)))
+        keys: tuple[str, ...] = self.dimensions.data_coordinate_keys
+        if any(k not in self.columns for k in self.dimensions.implied):
+            keys = self.dimensions.required
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            part = self.take(np.arange(start, min(start + _ROWS_AT_ONCE, len(self))))
+            columns = [part.values(k).tolist() for k in keys]
+            rows = zip(*columns, strict=True) if keys else repeat((), len(part))
+            for row in rows:
+                yield DataCoordinate(self.dimensions, row)
 
     def value(self, name: str, row: int) -> DataIdValue:
         """Return one value."""
