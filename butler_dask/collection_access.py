@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .errors import CollectionTypeError
 from .registry.registry import Registry
 from .vocabulary.chain_change import ChainChange
 from .vocabulary.collection import CollectionInfo, CollectionType, NamesExpression, split_names
@@ -194,21 +193,15 @@ class ButlerCollections(Sequence[str]):
         return self._registry.undo_chain(name, steps)
 
     def x_remove(self, name: str) -> None:
-        """Remove a CHAINED, TAGGED or CALIBRATION collection, or a RUN without datasets.
+        """Remove a collection; a RUN goes with its datasets, which may not have files.
 
         Raises
         ------
+        MissingCollectionError
+            If there is none of that name.
         OrphanedRecordError
-            If it is in a chain.
-        CollectionTypeError
-            If it is a RUN with datasets; ``butler.removeRuns`` removes it with them.
+            If it is in a chain, or a RUN with stored files; ``butler.removeRuns`` removes it with them.
         """
-        info = self._registry.get_collection(name, include_summary=True)
-        if info.type is CollectionType.RUN and info.dataset_types:
-            raise CollectionTypeError(
-                f"RUN {name!r} holds datasets ({', '.join(sorted(info.dataset_types))}); "
-                "`butler.removeRuns` or `butler remove-runs` removes it with them."
-            )
         self._registry.remove_collection(name)
 
     def __repr__(self) -> str:

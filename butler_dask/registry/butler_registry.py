@@ -490,6 +490,8 @@ class ButlerRegistry:
         if rows[0] < 0:
             return None
         ref = table[int(rows[0])]
+        if isinstance(dataId, DataCoordinate) and dataId.hasRecords() and not kwargs:
+            ref = ref.expanded(dataId.subset(kind.dimensions))
         return ref.makeComponentRef(component) if component else ref
 
     def timespan_of(self, values: Mapping[str, Any]) -> Timespan | None:

@@ -1,4 +1,4 @@
-"""Fixtures: a repository with an instrument, observations, a sky map and datasets, made by the documented API."""
+"""Fixtures: a repository with an instrument, observations, a sky map and datasets, by the documented API."""
 
 import shutil
 from collections.abc import Iterator
@@ -37,7 +37,13 @@ def insert_records(butler: Any) -> None:
     insert(
         "detector",
         *(
-            {"instrument": "Cam", "id": i, "full_name": f"D{i}", "raft": "A" if i < 2 else "B", "purpose": "SCIENCE"}
+            {
+                "instrument": "Cam",
+                "id": i,
+                "full_name": f"D{i}",
+                "raft": "A" if i < 2 else "B",
+                "purpose": "SCIENCE",
+            }
             for i in range(4)
         ),
     )
@@ -146,7 +152,9 @@ def put_datasets(butler: Any) -> None:
         register(run)
     for run, n in (("biases/1", 3), ("biases/2", 4)):
         for detector in range(n):
-            butler.put({"run": run, "detector": detector}, "bias", instrument="Cam", detector=detector, run=run)
+            butler.put(
+                {"run": run, "detector": detector}, "bias", instrument="Cam", detector=detector, run=run
+            )
     for physical_filter in ("Cam-G", "Cam-R"):
         data_id = {"instrument": "Cam", "detector": 1, "physical_filter": physical_filter}
         butler.put({"filter": physical_filter}, "flat", data_id, run="flats")

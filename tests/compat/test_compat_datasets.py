@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compat_package import api, registry_api
+from compat_package import NAME, api, registry_api
 from conftest import timespan
 
 BIAS = {"instrument": "Cam", "detector": 2}
@@ -256,10 +256,17 @@ def test_columns_are_a_parameter(shared: Any) -> None:
     assert list(table["flux"]) == [0.5, 1.5, 2.5]
 
 
+@pytest.mark.xfail(
+    NAME == "butler_dask",
+    reason="storage classes of tables of other packages come with their formatters",
+    strict=True,
+)
 @pytest.mark.parametrize("storage_class", ["ArrowNumpy", "ArrowNumpyDict", "ArrowTable"])
 def test_tables_are_read_as_other_kinds(storage_class: str, shared: Any) -> None:
     found = shared.get("table", TABLE, storageClass=storage_class)
-    assert [int(x) for x in (found.column("x").to_pylist() if storage_class == "ArrowTable" else found["x"])] == [1, 2, 3]
+    assert [
+        int(x) for x in (found.column("x").to_pylist() if storage_class == "ArrowTable" else found["x"])
+    ] == [1, 2, 3]
 
 
 def test_a_kind_nothing_converts_to_is_refused(shared: Any) -> None:
@@ -434,8 +441,12 @@ def test_calibrations_are_completed_from_the_exposure(butler: Any) -> None:
         for f in ("Cam-G", "Cam-R")
     ]
     butler.registry.certify("calib", flats, api.Timespan(None, None))
-    assert butler.get("flat", instrument="Cam", detector=1, exposure=3, collections="calib") == {"filter": "Cam-R"}
-    assert butler.get("flat", instrument="Cam", detector=1, visit=2, collections="calib") == {"filter": "Cam-G"}
+    assert butler.get("flat", instrument="Cam", detector=1, exposure=3, collections="calib") == {
+        "filter": "Cam-R"
+    }
+    assert butler.get("flat", instrument="Cam", detector=1, visit=2, collections="calib") == {
+        "filter": "Cam-G"
+    }
 
 
 def test_a_time_that_fits_two_calibrations_is_ambiguous(butler: Any) -> None:
