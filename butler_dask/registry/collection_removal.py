@@ -70,11 +70,12 @@ class CollectionRemoval:
                     chains.setdefault(by_id[parent].name, []).append(row.name)
             if chains and not unlink_from_chains:
                 members = "; ".join(
-                    f"{chain!r}: {_shortened(runs)}" for chain, runs in sorted(chains.items())
+                    f"{_shortened(runs)} {'is a member' if len(runs) == 1 else 'are members'} of {chain!r}"
+                    for chain, runs in sorted(chains.items())
                 )
                 raise OrphanedRecordError(
-                    f"RUN collections are members of chains ({members}). Take it out of the chain, or let "
-                    "`butler remove-runs --force` or removeRuns(..., unlink_from_chains=True) do it."
+                    f"RUN {members}. `butler remove-runs --force` or removeRuns(..., unlink_from_chains=True) "
+                    "takes it out of the chain."
                 )
             for chain, runs in chains.items():
                 self._collections.change_chain(chain, runs, "remove")
