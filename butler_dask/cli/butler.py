@@ -19,6 +19,7 @@ _COMMANDS = {
     "ingest-raws": ("setup_commands", "Ingest raw files."),
     "ingest-reference-catalog": ("setup_commands", "Ingest a catalogue as reference catalogue."),
     "make-discrete-skymap": ("setup_commands", "Define a sky map around existing visits."),
+    "migrate": ("migration_commands", "Bring an older registry up to date."),
     "prune-collection": ("removal_commands", "Remove one collection, with its datasets if asked."),
     "prune-datasets": ("removal_commands", "Remove datasets, their files or their tags."),
     "query-collections": ("collection_listing", "List collections."),

@@ -39,11 +39,18 @@ class DatasetLayout:
         self._texts, self._names = dict(templates or {}), dict(formatters or {})
         self._formatters = FormatterTable(formatters)
         self._placements: dict[DatasetType, Placement] = {}
+        self._templates: dict[DatasetType, PathTemplate] = {}
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return DatasetLayout, (self._texts, self._names)
 
     def _template(self, dataset_type: DatasetType) -> PathTemplate:
+        found = self._templates.get(dataset_type)
+        if found is None:
+            found = self._templates[dataset_type] = self._new_template(dataset_type)
+        return found
+
+    def _new_template(self, dataset_type: DatasetType) -> PathTemplate:
         texts = self._texts
         text = (
             texts.get(dataset_type.name) or texts.get(dataset_type.storageClass_name) or texts.get("default")
