@@ -29,6 +29,7 @@ from .associations import AssociationTable
 from .collection_removal import CollectionRemoval
 from .collections import CollectionTable
 from .database import Database
+from .dataset_census import DatasetCensus
 from .dataset_inserts import DatasetInserts
 from .dataset_search import DatasetSearch
 from .dataset_types import DatasetTypeTable
@@ -326,9 +327,21 @@ class Registry:
         Raises
         ------
         OrphanedRecordError
-            If one is in a chain and is not to be unlinked.
+            If one is in a chain and is not to be unlinked; the chains are named.
+        CollectionTypeError
+            If a collection is no RUN.
         """
         return self._removal.remove_runs(names, unlink_from_chains)
+
+    def census_of_runs(self, names: Sequence[str]) -> DatasetCensus:
+        """Count the datasets of RUN collections, their files and memberships: what `remove_runs` removes.
+
+        Raises
+        ------
+        CollectionTypeError
+            If a collection is no RUN.
+        """
+        return self._removal.census(names)
 
     # Dataset types
 
@@ -701,6 +714,10 @@ class Registry:
         """
         return self._datasets.remove(tables)
 
+    def census(self, tables: Sequence[DatasetTable]) -> DatasetCensus:
+        """Count datasets, their files and memberships: what `remove_datasets` removes."""
+        return self._datasets.census(tables)
+
     def forget_files(self, table: DatasetTable) -> list[FileRecord]:
         """Remove the file records of datasets that stay known; return the files to delete."""
         return self._datasets.forget_files(table)
@@ -709,9 +726,9 @@ class Registry:
         """Insert or replace the file records of datasets that are in the registry."""
         self._inserts.add_files(table, files)
 
-    def pending_deletions(self) -> list[str]:
+    def pending_deletions(self, limit: int | None = None) -> list[str]:
         """Return the paths of files whose datasets are gone and that are not yet reported deleted."""
-        return self._datasets.pending_deletions()
+        return self._datasets.pending_deletions(limit)
 
     def forget_deletions(self, paths: Sequence[str]) -> None:
         """Take paths off `pending_deletions`, their files having been deleted."""
