@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .datastore.file_datastore import FileDatastore, is_temporary
+from .datastore.datastore import Datastore
+from .datastore.file_datastore import is_temporary
 from .datastore.path_template import quoted_run
 from .errors import DatasetFileError
 from .file_transaction import FileTransactions
@@ -90,7 +91,7 @@ class RepositoryCheck:
 
 
 def check_repository(
-    registry: Registry, datastore: FileDatastore, *, checksums: bool = False
+    registry: Registry, datastore: Datastore, *, checksums: bool = False
 ) -> RepositoryCheck:
     """Compare what is recorded with the files there are.
 
@@ -98,7 +99,7 @@ def check_repository(
     ----------
     registry : `Registry`
         What is recorded.
-    datastore : `FileDatastore`
+    datastore : `Datastore`
         The files.
     checksums : `bool`
         Read all files and compare checksums (else existence and size only).
@@ -138,7 +139,7 @@ def _of_a_dataset(path: str, types: tuple[str, ...]) -> bool:
 
 def repair_repository(
     registry: Registry,
-    datastore: FileDatastore,
+    datastore: Datastore,
     found: RepositoryCheck,
     *,
     older_than_s: float = 3600.0,
@@ -152,7 +153,7 @@ def repair_repository(
     ----------
     registry : `Registry`
         What is recorded.
-    datastore : `FileDatastore`
+    datastore : `Datastore`
         The files.
     found : `RepositoryCheck`
         What `check_repository` found.
@@ -171,7 +172,7 @@ def repair_repository(
     FileTransactions(registry, datastore).delete_pending()
 
 
-def _older(datastore: FileDatastore, paths: Iterable[str], limit: float) -> list[str]:
+def _older(datastore: Datastore, paths: Iterable[str], limit: float) -> list[str]:
     out = []
     for path in paths:
         try:

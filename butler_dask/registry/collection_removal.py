@@ -9,7 +9,7 @@ from ..vocabulary.collection import CollectionType
 from ..vocabulary.file_record import FileRecord
 from .associations import AssociationTable
 from .collections import CollectionTable
-from .database import Database
+from .database import Database, repeated
 from .datasets import DatasetRecordTable
 from .definitions import DefinitionCache
 
@@ -42,6 +42,7 @@ class CollectionRemoval:
         self._database, self._definitions = database, definitions
         self._collections, self._datasets, self._associations = collections, datasets, associations
 
+    @repeated
     def remove(self, name: str) -> None:
         """Remove one collection; see `Registry.remove_collection`."""
         with self._database.write() as connection:
@@ -57,6 +58,7 @@ class CollectionRemoval:
                 self._associations.remove_collection(connection, definitions, row)
             self._collections.remove_row(connection, row, definitions)
 
+    @repeated
     def remove_runs(self, names: Sequence[str], unlink_from_chains: bool) -> list[FileRecord]:
         """Remove RUN collections with their datasets; see `Registry.remove_runs`."""
         out: list[FileRecord] = []

@@ -35,6 +35,7 @@ from .dataset_types import DatasetTypeTable
 from .datasets import DatasetRecordTable, uuid_list
 from .definitions import DefinitionCache
 from .dimension_records import DimensionRecordTable
+from .explained_statement import ExplainedStatement
 from .quanta import QuantumRecordTable
 from .queries import DataIdLike, DatasetConstraint, QueryTable
 from .schema_version import check_versions, create_tables, schema_differences
@@ -149,6 +150,19 @@ class Registry:
     def refresh(self) -> None:
         """Forget what is kept in memory; seldom needed, since changes by others are noticed."""
         self._definitions.forget()
+
+    @contextmanager
+    def explain_query(self) -> Iterator[list[ExplainedStatement]]:
+        """Collect the statements that everything inside takes: SQL, the database's plan, rows and seconds.
+
+        ``with registry.explain_query() as statements: registry.query_data_ids(...)``; printing a statement
+        shows all of it.
+        """
+        before, self._database.explained = self._database.explained, []
+        try:
+            yield self._database.explained
+        finally:
+            self._database.explained = before
 
     # Collections
 
@@ -396,7 +410,7 @@ class Registry:
         DataIdValueError
             If a record refers to a dimension value without record.
         """
-        self._records.insert(element_name, records, replace=replace, skip_existing=skip_existing)
+        self._records.insert(element_name, list(records), replace=replace, skip_existing=skip_existing)
 
     def sync_dimension_record(
         self, record: DimensionRecord, *, update: bool = False
@@ -637,10 +651,14 @@ class Registry:
         its file); a dataset whose data ID is taken by another UUID in the RUN is passed over. Data IDs are
         not checked: those of a quantum graph come from this registry.
         """
-        with self._database.write():
-            self._inserts.record(batches)
-            if quanta is not None:
-                self._quanta.record(quanta)
+
+        def record() -> None:
+            with self._database.write():
+                self._inserts.record(batches)
+                if quanta is not None:
+                    self._quanta.record(quanta)
+
+        self._database.repeat(record)
 
     def existing_in_run(
         self, run: str, dataset_type_names: Iterable[str] | None = None
