@@ -418,9 +418,7 @@ class ButlerRegistry:
             data_ids = self._registry.expand_data_ids(table.data_ids)
         return [ref.expanded(data_id) for ref, data_id in zip(table, data_ids, strict=True)]
 
-    def _data_id_table(
-        self, data_ids: Iterable[DataIdArgument], dimensions: DimensionGroup
-    ) -> DataIdTable:
+    def _data_id_table(self, data_ids: Iterable[DataIdArgument], dimensions: DimensionGroup) -> DataIdTable:
         """Return data IDs as a table, each completed as by `standardized` where it has to be."""
         rows = [_mapping(d) for d in data_ids]
         table = DataIdTable.from_mappings(dimensions, rows)

@@ -423,7 +423,7 @@ class Registry:
         DataIdValueError
             If a record refers to a dimension value without record.
         """
-        self._records.insert(element_name, records, replace=replace, skip_existing=skip_existing)
+        self._records.insert(element_name, list(records), replace=replace, skip_existing=skip_existing)
 
     def sync_dimension_record(
         self, record: DimensionRecord, *, update: bool = False
@@ -676,10 +676,14 @@ class Registry:
         its file); a dataset whose data ID is taken by another UUID in the RUN is passed over. Data IDs are
         not checked: those of a quantum graph come from this registry.
         """
-        with self._database.write():
-            self._inserts.record(batches)
-            if quanta is not None:
-                self._quanta.record(quanta)
+
+        def record() -> None:
+            with self._database.write():
+                self._inserts.record(batches)
+                if quanta is not None:
+                    self._quanta.record(quanta)
+
+        self._database.repeat(record)
 
     def existing_in_run(
         self, run: str, dataset_type_names: Iterable[str] | None = None
