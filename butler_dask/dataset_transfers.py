@@ -11,7 +11,7 @@ from .dataset_files import DatasetURI, ingest, retrieve, tables_of_refs
 from .datastore.file_datastore import FileDatastore
 from .errors import DatasetNotFoundError, ReadOnlyRepositoryError, RepositoryError
 from .file_transaction import FileTransactions
-from .query import expanded_data_ids
+from .registry.query_results import expanded_data_ids
 from .registry.registry import Registry
 from .repository import Repository
 from .repository_export import ExportContent, RepositoryExport, associate_content, register_content
