@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from os import PathLike
 
 from .dataset_files import DatasetURI, ingest, retrieve, tables_of_refs
-from .datastore.file_datastore import FileDatastore
+from .datastore.datastore import Datastore
 from .errors import DatasetNotFoundError, ReadOnlyRepositoryError, RepositoryError
 from .file_transaction import FileTransactions
 from .registry.query_results import expanded_data_ids
@@ -27,7 +27,7 @@ class DatasetTransfers:
 
     repository: Repository
     _registry: Registry
-    _datastore: FileDatastore
+    _datastore: Datastore
     _files: FileTransactions
 
     def _require_writeable(self, what: str) -> None:
@@ -51,7 +51,7 @@ class DatasetTransfers:
         *datasets : `FileDataset`
             Files and what is in them; dataset types, runs and dimension records must be there.
         transfer : `str`, optional
-            One of `butler_dask.datastore.file_datastore.TRANSFER_MODES`; `None` is "direct".
+            One of `butler_dask.datastore.file_ingest.TRANSFER_MODES`; `None` is "direct".
         record_validation_info : `bool`
             Not used; sizes are always recorded.
         skip_existing : `bool`

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .datastore.file_datastore import FileDatastore, StagedFile
+from .datastore.datastore import Datastore, StagedDataset
 from .errors import ButlerUserError
 from .registry.registry import Registry
 
@@ -35,11 +35,11 @@ class FileTransactions:
     ----------
     registry : `Registry`
         Where datasets are recorded.
-    datastore : `FileDatastore`
+    datastore : `Datastore`
         Where their files are.
     """
 
-    def __init__(self, registry: Registry, datastore: FileDatastore) -> None:
+    def __init__(self, registry: Registry, datastore: Datastore) -> None:
         self._registry, self._datastore = registry, datastore
         self._state = _State()
 
@@ -72,7 +72,7 @@ class FileTransactions:
             # What made us undo matters more to the user; an unrecorded file does no harm.
             _LOG.warning("An unrecorded file is left over: %s", error)
 
-    def publish(self, staged: StagedFile) -> None:
+    def publish(self, staged: StagedDataset) -> None:
         """Give a staged file its name, until the transaction fails; to be called inside `begin`."""
         assert self._state.undo is not None
         staged.publish()

@@ -218,7 +218,7 @@ class NameScope:
     def governors_named(self, tree: Expression) -> set[str]:
         """Return the instrument and skymap dimensions an expression names, themselves or their fields."""
         named = {r.element for r in self.references(tree) if isinstance(r, FieldReference)}
-        return named.intersection(DimensionUniverse().governor_dimensions)
+        return named.intersection(DimensionUniverse().governor_dimensions.names)
 
     def check_governors(self, tree: Expression, known: Collection[str]) -> None:
         """Check that dimensions are named together with their instrument or skymap.
