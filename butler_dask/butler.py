@@ -380,7 +380,7 @@ class Butler(DatasetQueries, DatasetTransfers):
         except DatasetNotFoundError:
             if not predict:
                 raise
-            target = self._target(datasetRefOrType, dataId, run, kwargs)
+            target = self._placed(self._target(datasetRefOrType, dataId, run, kwargs))
             return dataset_files.DatasetURI(self._datastore.uri(self._datastore.path_of(target)))
         return dataset_files.DatasetURI(self._datastore.uri(stored(ref, file).path))
 
@@ -413,6 +413,12 @@ class Butler(DatasetQueries, DatasetTransfers):
             )
         completed = self._finder.completion.complete(registered.dimensions, data_id, kwargs)
         return DatasetRef(registered, completed.data_id, run)
+
+    def _placed(self, ref: DatasetRef) -> DatasetRef:
+        """Return the dataset with the values its path is made of."""
+        if not self._datastore.layout.needs_records(ref.datasetType):
+            return ref
+        return ref.expanded(self._registry.expand_data_id(ref.dataId))
 
     def put(
         self,
@@ -454,7 +460,7 @@ class Butler(DatasetQueries, DatasetTransfers):
             If the file cannot be written; nothing is left behind.
         """
         self._require_writeable("put a dataset")
-        ref = self._target(datasetRefOrType, dataId, run, kwargs)
+        ref = self._placed(self._target(datasetRefOrType, dataId, run, kwargs))
         staged = self._datastore.stage(obj, ref)
         try:
             with self._files.begin():

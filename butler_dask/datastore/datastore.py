@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
+from .dataset_layout import DatasetLayout
 
 
 class StagedDataset(Protocol):
@@ -38,6 +39,11 @@ class StagedDataset(Protocol):
 
 class Datastore(Protocol):
     """Keeps objects of datasets. The methods are described where `FileDatastore` defines them."""
+
+    @property
+    def layout(self) -> DatasetLayout:
+        """Path and formatter of each dataset."""
+        ...
 
     @property
     def root(self) -> str:
