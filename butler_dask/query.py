@@ -96,7 +96,7 @@ class QueryTerms:
         out = dict(self.data_id)
         if self.where:
             text = self.expression()
-            for name in DimensionUniverse().governor_dimensions:
+            for name in DimensionUniverse().governor_dimensions.names:
                 if name not in out and not re.search(rf"\b{name}\b", text) and _needs(text, name):
                     value = defaults.data_id.get(name)
                     if value is not None:

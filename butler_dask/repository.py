@@ -119,7 +119,8 @@ class Repository:
         for key in ("templates", "formatters", "storage_classes"):
             document.setdefault(key, {})
         made = cls._of_document(document, place, config)
-        made.open_datastore()  # what is wrong in the settings is said before anything is made
+        # What is wrong in the settings, or with the way to a store, is said before anything is made.
+        made.open_datastore().exists(CONFIG_NAME)
         os.makedirs(place, exist_ok=True)
         Registry.create(made.registry_url).close()
         # Last, and all at once: a directory without it is no repository.
@@ -231,6 +232,23 @@ def known_repositories() -> dict[str, str]:
         except OSError as error:
             raise RepositoryError(f"The repository index {name!r} cannot be read: {error}") from error
     return {str(k): str(v) for k, v in _parsed(text, name).items()}
+
+
+def read_settings(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Return the settings in a YAML file.
+
+    Raises
+    ------
+    RepositoryError
+        If it cannot be read.
+    """
+    name = os.fspath(path)
+    try:
+        with open_stream(name) as stream:
+            text = stream.read()
+    except OSError as error:
+        raise RepositoryError(f"The settings {name!r} cannot be read: {error}") from error
+    return _parsed(text, name)
 
 
 def _parsed(text: str | bytes, name: str) -> Mapping[str, Any]:

@@ -12,12 +12,13 @@ from .options import collections_option, data_id_of, repo_argument, transfer_opt
 @click.command()
 @repo_argument
 @click.option("--registry", metavar="URL", help="Database URL; SQLite inside REPO by default.")
+@click.option("--datastore", metavar="URL", help="Where files go (s3://bucket/prefix); REPO by default.")
 @log_options
-def create(repo: str, registry: str | None) -> None:
+def create(repo: str, registry: str | None, datastore: str | None) -> None:
     """Make an empty repository at REPO."""
     from ..butler import Butler
 
-    Butler.makeRepo(repo, registry=registry)
+    Butler.makeRepo(repo, registry=registry, datastore=datastore)
     click.echo(f"Made an empty repository at {repo}")
 
 
@@ -259,13 +260,14 @@ def define_defaults(repo: str, instrument: str, add: tuple[str, ...]) -> None:
 @repo_argument
 @click.option("--small", is_flag=True, help="Detectors of 1k x 1k pixels: quick to make and to process.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated sky.")
+@click.option("--registry", metavar="URL", help="Database URL; SQLite inside REPO by default.")
 @log_options
-def demo(repo: str, small: bool, seed: int) -> None:
+def demo(repo: str, small: bool, seed: int, registry: str | None) -> None:
     """Make the tutorial's repository at REPO from a simulated survey.
 
     Simulates HSC raws of several visits and calibrations, then ingests them by the ordinary commands.
     """
     from ..instruments.demo_survey import make_demo
 
-    make_demo(repo, small=small, seed=seed)
+    make_demo(repo, small=small, seed=seed, registry=registry)
     click.echo(f"Made a demonstration repository at {repo}")

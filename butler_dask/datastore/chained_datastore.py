@@ -145,6 +145,10 @@ class ChainedDatastore:
         """Return whether any member has it."""
         return self._having(path) is not None
 
+    def exist(self, paths: Sequence[str]) -> list[bool]:
+        """Return for each path whether any member has it."""
+        return [any(found) for found in zip(*(store.exist(paths) for store in self.members), strict=True)]
+
     def modified(self, path: str) -> float:
         """Return when the first copy was written [s since 1970]."""
         return (self._having(path) or self._main).modified(path)

@@ -15,7 +15,8 @@ from ..errors import ButlerUserError, DatasetTypeError, RepositoryError
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileRecord, FileTable
-from ..vocabulary.storage_class import define_storage_classes, storage_class_names
+from ..vocabulary.storage_class import storage_class_names
+from ..vocabulary.storage_class_definitions import define_storage_classes
 from .formatter import DEFAULT_FORMATTERS, load_formatter
 from .path_template import PathTemplate, default_template
 
@@ -207,17 +208,21 @@ class DatasetLayout:
             [""] * n,
         )
 
-    def problems(self, dataset_types: Iterable[DatasetType]) -> list[str]:
+    def problems(
+        self, dataset_types: Iterable[DatasetType], known_names: Iterable[str] | None = None
+    ) -> list[str]:
         """Return what would fail for some dataset types, and what settings name nothing.
 
         Parameters
         ----------
         dataset_types : iterable of `DatasetType`
-            Those of the repository.
+            Those to be checked.
+        known_names : iterable of `str`, optional
+            Further names settings may have; `None` if names in them are not to be checked.
         """
         found: list[str] = []
         kinds = list(dataset_types)
-        known = {"default", *storage_class_names(), *(k.name for k in kinds)}
+        known = {"default", *storage_class_names(), *(k.name for k in kinds), *(known_names or ())}
         known |= {"+".join(sorted(k.dimensions.required)) for k in kinds}
         for instrument in ("", *sorted(self._instruments)):
             for kind in kinds:
@@ -225,7 +230,8 @@ class DatasetLayout:
                     self.placement(kind, instrument)
                 except ButlerUserError as error:
                     found.append(str(error))
-            for setting, values in (("templates", self._texts), ("formatters", self._names)):
+            settings = (("templates", self._texts), ("formatters", self._names))
+            for setting, values in settings if known_names is not None else ():
                 found += [
                     f"{setting}: {key!r} is no dataset type, storage class or set of dimensions of one here"
                     for key in values.get(instrument, {})

@@ -8,7 +8,7 @@ its members, so nothing but the repository's settings says which of them a datas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..vocabulary.dataset import DatasetRef, DatasetTable
@@ -81,6 +81,10 @@ class Datastore(Protocol):
 
     def exists(self, path: str) -> bool:
         """Return whether something is there."""
+        ...
+
+    def exist(self, paths: Sequence[str]) -> list[bool]:
+        """Return for each path whether something is there."""
         ...
 
     def modified(self, path: str) -> float:

@@ -9,7 +9,8 @@ overwrite each other's file.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -36,6 +37,10 @@ from .storage_root import TEMPORARY_SUFFIX, StorageRoot, copy_chunks, extension_
 
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, IndexError, TypeError)
 """What formatters raise when a file is not what it should be."""
+
+
+_CONNECTIONS = 16
+"""Questions to a remote store under way at once."""
 
 
 class FileDatastore:
@@ -143,6 +148,8 @@ class FileDatastore:
         """Return whether a file is there."""
         try:
             self._place(path).size(path)
+        except ButlerUserError:
+            raise
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -150,6 +157,13 @@ class FileDatastore:
                 f"Whether there is a file {self.uri(path)} cannot be said: {error}"
             ) from error
         return True
+
+    def exist(self, paths: Sequence[str]) -> list[bool]:
+        """Return for each path whether a file is there; a store far away is asked about many at a time."""
+        if self._storage.local("") is not None or len(paths) < 2:
+            return [self.exists(path) for path in paths]
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            return list(pool.map(self.exists, paths))
 
     def modified(self, path: str) -> float:
         """Return when a file was last written [s since 1970].

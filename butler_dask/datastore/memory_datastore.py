@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import DatasetFileError, DatasetTypeError, MissingDatasetFileError
 from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.storage_class import find_storage_class
 from .dataset_layout import DatasetLayout
@@ -133,6 +134,10 @@ class MemoryDatastore:
         """Return whether there is an object."""
         return path in self._objects
 
+    def exist(self, paths: Sequence[str]) -> list[bool]:
+        """Return for each path whether there is an object."""
+        return [path in self._objects for path in paths]
+
     def modified(self, path: str) -> float:
         """Return when it was put [s since 1970]."""
         try:
@@ -231,7 +236,9 @@ class MemoryDatastore:
         """Cut by writing and reading a temporary file: what a parameter means, formatters alone know."""
         import tempfile
 
-        formatter = load_formatter(self._layout.formatter_name(ref.datasetType))
+        name = ref.datasetType.nameAndComponent()[0]
+        whole = DatasetType(name, ref.datasetType.dimensions, file.storage_class)
+        formatter = load_formatter(self._layout.formatter_name(whole))
         with tempfile.NamedTemporaryFile(suffix=formatter.extension) as stream:
             for chunk in formatter.chunks(obj, file.storage_class):
                 stream.write(chunk)

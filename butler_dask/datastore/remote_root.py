@@ -21,6 +21,10 @@ _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 """Where there are no directories, and a file appears whole when its upload ends."""
 
 
+READ_AHEAD = 4 << 20
+"""Bytes fetched beyond those asked for: few requests for a whole exposure, little waste for a part of it."""
+
+
 @contextmanager
 def store_errors(url: str) -> Iterator[None]:
     """Turn what file systems raise into `OSError`: each has errors of its own beside it."""
@@ -147,7 +151,7 @@ class RemoteRoot:
             return open(local, "rb")
         with store_errors(path):
             filesystem, name = self._of(path)
-            stream: BinaryIO = filesystem.open(name, "rb")
+            stream: BinaryIO = filesystem.open(name, "rb", block_size=READ_AHEAD)
             return stream
 
     def size(self, path: str) -> int:

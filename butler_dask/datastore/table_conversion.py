@@ -62,6 +62,8 @@ def table_as(obj: Any, storage_class: str) -> Any:
     DatasetTypeError
         If the package of that type is not installed.
     """
+    if _type_name(obj) == {"DataFrame": "pandas.DataFrame", "ArrowTable": "pyarrow.Table"}.get(storage_class):
+        return obj
     table = table_of(obj)
     if storage_class == "ArrowAstropy":
         return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,72 @@ class StorageClass:
                 return found
         return None
 
+    def allComponents(self) -> dict[str, StorageClass]:
+        """Return the storage classes of all parts by their names."""
+        return {name: find_storage_class(kind) for name, kind in self.components.items()}
+
+    def isComposite(self) -> bool:
+        """Return whether objects are put together of parts; a table's columns are computed from it."""
+        return bool(self.components) and self.pytype_name != _TABLE and self.name not in _TABLES
+
+    def knownParameters(self) -> set[str]:
+        """Return the parameters ``Butler.get`` takes."""
+        return set(self.parameters)
+
+    def validateParameters(self, parameters: Iterable[str] | None = None) -> None:
+        """Check the names of parameters.
+
+        Raises
+        ------
+        DatasetTypeError
+            If one is not known; the nearest match is named.
+        """
+        for name in parameters or ():
+            if name not in self.parameters:
+                raise DatasetTypeError(
+                    f"{self.name} takes no parameter {name!r}.{did_you_mean(name, self.parameters)}"
+                )
+
+    def filterParameters(
+        self, parameters: Mapping[str, Any] | None, subset: Iterable[str] | None = None
+    ) -> dict[str, Any]:
+        """Return those parameters that are known (and among ``subset``)."""
+        wanted = self.parameters if subset is None else self.parameters & set(subset)
+        return {k: v for k, v in (parameters or {}).items() if k in wanted}
+
+    def is_type(self, other: type, compare_types: bool = False) -> bool:
+        """Return whether a Python type, or only its name if ``compare_types`` is not set, is this one's."""
+        if compare_types:
+            return self.pytype is other
+        return self.pytype_name in (other.__name__, f"{other.__module__}.{other.__qualname__}") or (
+            self.pytype is other
+        )
+
+    def validateInstance(self, instance: Any) -> bool:
+        """Return whether an object is of this kind."""
+        return isinstance(instance, self.pytype)
+
+    def can_convert(self, other: StorageClass) -> bool:
+        """Return whether an object of the other kind can be had as one of this kind."""
+        if self.pytype_name in (other.pytype_name, "object"):
+            return True
+        theirs = other.pytype
+        if self.converter_from(theirs) is not None or {self.name, other.name} <= _TABLES:
+            return True
+        if issubclass(theirs, self.pytype):
+            return True
+        if self.pytype_name == "dict":
+            return other.pytype_name == _TABLE or any(
+                hasattr(theirs, m) for m in ("to_dict", "toDict", "to_json_dict")
+            )
+        if self.pytype_name == _TABLE:
+            return other.pytype_name in ("dict", "numpy.ndarray")
+        if self.pytype_name == "numpy.ndarray":
+            return other.pytype_name in (_TABLE, _EXPOSURE)
+        if self.pytype_name == _EXPOSURE:
+            return other.pytype_name == "numpy.ndarray"
+        return other.pytype_name == "dict" and hasattr(self.pytype, "from_dict")
+
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         # By value: a process that has not opened the repository that defines it can read it too.
         values = (self.name, self.pytype_name, dict(self.components), self.parameters, dict(self.converters))
@@ -116,6 +182,7 @@ _EXPOSURE_COMPONENTS = {
     "xy0": "StructuredDataList",
 }
 _TABLE_COMPONENTS = {"columns": "StructuredDataList", "rowcount": "Integer", "schema": "StructuredDataDict"}
+_TABLES = frozenset({"ArrowAstropy", "ArrowTable", "ArrowNumpy", "ArrowNumpyDict", "DataFrame"})
 _TABLE_TYPES = {
     "ArrowTable": "pyarrow.Table",
     "ArrowNumpy": "numpy.ndarray",
@@ -195,63 +262,50 @@ def register_storage_class(storage_class: StorageClass) -> None:
         raise DatasetTypeError(f"Storage class {storage_class.name!r} is already defined as {known!r}")
 
 
-_KEYS = ("pytype", "inheritsFrom", "components", "derivedComponents", "parameters", "converters")
+class StorageClassFactory:
+    """Storage classes by name, as the reference's singleton: every instance knows the same."""
 
+    __slots__ = ()
 
-def define_storage_classes(definitions: Mapping[str, Any]) -> None:
-    """Make storage classes known that a repository's configuration defines, in the reference's form.
+    def getStorageClass(self, storageClassName: str) -> StorageClass:
+        """Return the storage class of a name.
 
-    Parameters
-    ----------
-    definitions : mapping of `str` to mapping
-        By name: ``pytype`` (dotted name), ``components`` and ``derivedComponents`` (storage class by
-        component), ``parameters`` (names), ``converters`` (dotted function by dotted Python type), and
-        ``inheritsFrom`` (the name of a storage class that gives what is not said).
+        Raises
+        ------
+        DatasetTypeError
+            If there is none; the nearest match is named.
+        """
+        return find_storage_class(storageClassName)
 
-    Raises
-    ------
-    DatasetTypeError
-        If a definition has another form, or differs from what the name means already.
-    """
-    for name in definitions:
-        _define(str(name), definitions, ())
+    def findStorageClass(self, pytype: type, compare_types: bool = False) -> StorageClass:
+        """Return the first storage class of a Python type.
 
+        Raises
+        ------
+        DatasetTypeError
+            If there is none.
+        """
+        for storage_class in _known.values():
+            if storage_class.is_type(pytype, compare_types):
+                return storage_class
+        raise DatasetTypeError(f"No storage class is for {pytype.__module__}.{pytype.__qualname__}.")
 
-def _define(name: str, definitions: Mapping[str, Any], heirs: tuple[str, ...]) -> StorageClass:
-    given = definitions.get(name)
-    if given is None:
-        return find_storage_class(name)
-    if name in heirs:
-        raise DatasetTypeError(f"Storage class {name!r} inherits from itself")
-    if not isinstance(given, Mapping):
-        raise DatasetTypeError(f"The definition of storage class {name!r} is a mapping, not {given!r}")
-    for key in given:
-        if key not in _KEYS:
-            raise DatasetTypeError(
-                f"Storage class {name!r}: no setting {key!r}.{did_you_mean(str(key), _KEYS)}"
-            )
-    for key in ("components", "derivedComponents", "converters"):
-        if not isinstance(given.get(key) or {}, Mapping):
-            raise DatasetTypeError(f"Storage class {name!r}: {key} is a mapping, not {given[key]!r}")
-    parent = StorageClass(name)
-    if given.get("inheritsFrom"):
-        parent = _define(str(given["inheritsFrom"]), definitions, (*heirs, name))
-    parts = {**parent.components, **(given.get("components") or {}), **(given.get("derivedComponents") or {})}
-    defined = StorageClass(
-        name,
-        str(given.get("pytype", parent.pytype_name)),
-        {str(k): str(v) for k, v in parts.items()},
-        parent.parameters | {str(p) for p in given.get("parameters") or ()},
-        {**parent.converters, **(given.get("converters") or {})},
-    )
-    for component, kind in defined.components.items():
-        if kind not in _known and kind not in definitions:
-            raise DatasetTypeError(
-                f"Storage class {name!r}: component {component!r} has no known storage class {kind!r}."
-                f"{did_you_mean(kind, _known)}"
-            )
-    register_storage_class(defined)
-    return defined
+    def registerStorageClass(self, storageClass: StorageClass) -> None:
+        """Make a further storage class known in this process; see `register_storage_class`."""
+        register_storage_class(storageClass)
+
+    def names(self) -> list[str]:
+        """Return all names, sorted."""
+        return storage_class_names()
+
+    def __contains__(self, name: object) -> bool:
+        return (name.name if isinstance(name, StorageClass) else name) in _known
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(storage_class_names())
+
+    def __len__(self) -> int:
+        return len(_known)
 
 
 def storage_class_names() -> list[str]:
