@@ -227,10 +227,10 @@ class QueryResults(Generic[T]):
         if limit == 0:
             return [], False
         if limit is None or limit > 0:
-            found = list(self.limit(limit))
+            found = list(self.limit(limit, self._terms.offset))
             cut = False
         else:
-            found = list(self.limit(-limit + 1))
+            found = list(self.limit(-limit + 1, self._terms.offset))
             cut = len(found) > -limit
             del found[-limit:]
         if not found and explain:

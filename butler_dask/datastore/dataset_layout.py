@@ -62,6 +62,7 @@ class DatasetLayout:
         self._storage_classes = dict(storage_classes or {})
         define_storage_classes(self._storage_classes)
         self._placements: dict[tuple[DatasetType, str], Placement] = {}
+        self._templates: dict[tuple[DatasetType, str], PathTemplate] = {}
         self._needing: dict[DatasetType, bool] = {}
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
@@ -95,12 +96,15 @@ class DatasetLayout:
         return found
 
     def _template(self, dataset_type: DatasetType, instrument: str) -> PathTemplate:
-        text = _looked_up(self._texts, dataset_type, instrument)
-        return (
-            default_template(dataset_type.dimensions)
-            if text is None
-            else PathTemplate(text).resolved(dataset_type)
-        )
+        found = self._templates.get((dataset_type, instrument))
+        if found is None:
+            text = _looked_up(self._texts, dataset_type, instrument)
+            if text is None:
+                found = default_template(dataset_type.dimensions)
+            else:
+                found = PathTemplate(text).resolved(dataset_type)
+            self._templates[dataset_type, instrument] = found
+        return found
 
     def placement(self, dataset_type: DatasetType, instrument: str = "") -> Placement:
         """Return how datasets of a type are written.

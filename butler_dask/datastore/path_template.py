@@ -86,7 +86,7 @@ class PathTemplate:
         If it is no format string.
     """
 
-    __slots__ = ("_parts", "text")
+    __slots__ = ("_formats", "_parts", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -97,6 +97,7 @@ class PathTemplate:
             ]
         except ValueError as error:
             raise DatasetTypeError(f"Path template {text!r} cannot be read: {error}") from error
+        self._formats: dict[tuple[str, str], str] = {}
         if text.startswith("/") or ".." in text.split("/"):
             raise DatasetTypeError(f"Path template {text!r} leads out of the datastore's root")
 
@@ -149,6 +150,9 @@ class PathTemplate:
 
     def _row_format(self, run: str, dataset_type: str) -> str:
         """Return a ``%`` format that takes the values of `_columns` in order."""
+        known = self._formats.get((run, dataset_type))
+        if known is not None:
+            return known
         last = max((n for n, part in enumerate(self._parts) if "/" in part.literal), default=-1)
         out = []
         for n, part in enumerate(self._parts):
@@ -161,7 +165,7 @@ class PathTemplate:
                 out.append(dataset_type)
             elif part.field:
                 out.append("%s")
-        return "".join(out)
+        return self._formats.setdefault((run, dataset_type), "".join(out))
 
     def paths(self, table: DatasetTable, extension: str) -> list[str]:
         """Return the path of each row.

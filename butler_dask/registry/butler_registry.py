@@ -410,12 +410,24 @@ class ButlerRegistry:
         run = run or self.defaults.run
         if run is None:
             raise CollectionError("No RUN to insert into: give run=, or open the butler with one.")
-        ids = [self.standardized(_mapping(d), kind.dimensions) for d in dataIds]
-        table = DatasetTable.new(kind, DataIdTable.from_data_ids(kind.dimensions, ids), run)
-        self._registry.insert_datasets(table)
-        if not expand:
-            return list(table)
-        return [ref.expanded(self._registry.expand_data_id(ref.dataId)) for ref in table]
+        table = DatasetTable.new(kind, self._data_id_table(dataIds, kind.dimensions), run)
+        with self._registry.transaction():
+            self._registry.insert_datasets(table)
+            if not expand:
+                return list(table)
+            data_ids = self._registry.expand_data_ids(table.data_ids)
+        return [ref.expanded(data_id) for ref, data_id in zip(table, data_ids, strict=True)]
+
+    def _data_id_table(
+        self, data_ids: Iterable[DataIdArgument], dimensions: DimensionGroup
+    ) -> DataIdTable:
+        """Return data IDs as a table, each completed as by `standardized` where it has to be."""
+        rows = [_mapping(d) for d in data_ids]
+        table = DataIdTable.from_mappings(dimensions, rows)
+        if table is None:
+            ids = [self.standardized(row, dimensions) for row in rows]
+            table = DataIdTable.from_data_ids(dimensions, ids)
+        return table
 
     def removeDatasets(self, refs: Iterable[DatasetRef]) -> None:
         """Remove datasets from the registry; their files wait for deletion by the datastore."""
@@ -453,8 +465,7 @@ class ButlerRegistry:
         kind = self._registry.get_dataset_type(_name(datasetType))
         table = None
         if dataIds is not None:
-            ids = [self.standardized(_mapping(d), kind.dimensions) for d in dataIds]
-            table = DataIdTable.from_data_ids(kind.dimensions, ids)
+            table = self._data_id_table(dataIds, kind.dimensions)
         self._registry.decertify(collection, kind, timespan, table)
 
     def queryDatasetAssociations(

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..vocabulary.chain_change import ChainChange
 from ..vocabulary.collection import CollectionInfo, CollectionType
 from ..vocabulary.data_id import DataCoordinate, DataIdTable
 from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
@@ -37,7 +38,7 @@ from .dimension_records import DimensionRecordTable
 from .explained_statement import ExplainedStatement
 from .quanta import QuantumRecordTable
 from .queries import DataIdLike, DatasetConstraint, QueryTable
-from .schema_version import check_versions, create_tables
+from .schema_version import check_versions, create_tables, schema_differences
 
 
 class Registry:
@@ -110,6 +111,10 @@ class Registry:
             database.close()
             raise
         return cls(database)
+
+    def schema_differences(self) -> list[str]:
+        """Return how the tables differ from what the schema version says, one sentence each; none is well."""
+        return schema_differences(self._database)
 
     def close(self) -> None:
         """Close all connections."""
@@ -260,6 +265,37 @@ class Registry:
     def remove_from_chain(self, parent: str, children: Sequence[str]) -> None:
         """Take collections out of a chain."""
         self._collections.change_chain(parent, children, "remove")
+
+    def chain_history(self, name: str) -> list[ChainChange]:
+        """Return every change of a chain, oldest first; also of one that was removed.
+
+        Raises
+        ------
+        MissingCollectionError
+            If there never was such a chain.
+        CollectionTypeError
+            If it is no chain.
+        """
+        return self._collections.chain_history(name)
+
+    def undo_chain(self, name: str, steps: int = 1) -> tuple[str, ...]:
+        """Give a chain the members it had before its last changes, and return them.
+
+        Parameters
+        ----------
+        name : `str`
+            Chain.
+        steps : `int`
+            How many changes to take back. An undo is a change as well: undoing it brings back what it undid.
+
+        Raises
+        ------
+        MissingCollectionError
+            If a member it had does not exist any more; nothing is changed then.
+        CollectionError
+            If it has not changed so often.
+        """
+        return self._collections.undo_chain(name, steps)
 
     def remove_collection(self, name: str) -> None:
         """Remove a collection; what is in a TAGGED, CALIBRATION or CHAINED one stays.
@@ -412,6 +448,18 @@ class Registry:
     def expand_table(self, data_ids: DataIdTable) -> DataIdTable:
         """Return data IDs with columns of all implied dimensions that every row has a value of."""
         return self._records.expand_table(data_ids)
+
+    def expand_data_ids(self, data_ids: DataIdTable) -> list[DataCoordinate]:
+        """Return many data IDs with the records of their elements and the values they imply.
+
+        Records are fetched at once for each element, and rows that have one in common share it.
+
+        Raises
+        ------
+        DataIdValueError
+            If the repository has no record that a value is implied by.
+        """
+        return self._records.expand_all(data_ids)
 
     def complete_data_id(self, mapping: Mapping[str, Any], dimensions: DimensionGroup) -> DataCoordinate:
         """Return the one data ID of some dimensions that the given values determine.

@@ -7,6 +7,7 @@ because importing astropy costs more than a whole command line.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,6 +24,13 @@ _NS_PER_DAY = 86_400_000_000_000
 _EPOCH_JD = 2440587.5
 _SIMPLE_MAX = 4_102_444_800_000_000_000
 """2100-01-01 TAI: what the reference writes for "for ever" [ns]."""
+# TAI is ahead of UTC by this much since 2017; no further leap second has been announced.
+_TAI_MINUS_UTC_NS = 37_000_000_000
+
+
+def tai_now_ns() -> int:
+    """Return the present time as integer nanoseconds since 1970-01-01T00:00:00 TAI."""
+    return time.time_ns() + _TAI_MINUS_UTC_NS
 
 
 def tai_nanoseconds(time: Time) -> int:
