@@ -397,7 +397,7 @@ def start_run(butler: Butler, graph, tmp_path: Path, **arguments) -> subprocess.
     )
 
 
-def wait_for(condition, seconds: float = 60.0) -> None:
+def wait_for(condition, seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
