@@ -37,7 +37,7 @@ from .vocabulary.storage_class import StorageClass
 from .vocabulary.timespan import Timespan
 
 if TYPE_CHECKING:
-    from .datastore.file_datastore import FileDatastore
+    from .datastore.datastore import Datastore
     from .registry.butler_registry import ButlerRegistry
     from .registry.registry import Registry
 
@@ -184,7 +184,7 @@ class Butler(DatasetQueries, DatasetTransfers):
         return self._registry
 
     @property
-    def datastore(self) -> FileDatastore:
+    def datastore(self) -> Datastore:
         """The datastore."""
         return self._datastore
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
-from .datastore.file_datastore import FileDatastore, StagedFile
+from .datastore.datastore import Datastore, StagedDataset
 from .datastore.storage_root import LocalRoot, copy_chunks, link_or_move, open_stream
 from .errors import DatasetFileError, DatasetTypeError, MissingDatasetFileError
 from .file_transaction import FileTransactions
@@ -63,7 +63,7 @@ def tables_of_refs(refs: Iterable[DatasetRef]) -> list[DatasetTable]:
 
 def ingest(
     registry: Registry,
-    datastore: FileDatastore,
+    datastore: Datastore,
     files: FileTransactions,
     datasets: Sequence[tuple[FileDataset, str | None]],
     transfer: str,
@@ -87,7 +87,7 @@ def ingest(
         known = {ref.id for ref in registry.get_datasets(ids) if ref is not None}
         datasets = [d for d in datasets if any(ref.id not in known for ref in d[0].refs)]
     with ExitStack() as stack:
-        staged: list[StagedFile] = []
+        staged: list[StagedDataset] = []
         groups: dict[str, tuple[list[DatasetRef], list[FileRecord]]] = {}
         out: list[DatasetRef] = []
         for dataset, kind in datasets:
@@ -113,7 +113,7 @@ def ingest(
 
 def retrieve(
     registry: Registry,
-    datastore: FileDatastore,
+    datastore: Datastore,
     refs: Sequence[DatasetRef],
     destination: str | os.PathLike[str],
     transfer: str = "auto",
@@ -126,7 +126,7 @@ def retrieve(
     ----------
     registry : `Registry`
         Where datasets are recorded.
-    datastore : `FileDatastore`
+    datastore : `Datastore`
         Where their files are.
     refs : sequence of `DatasetRef`
         Datasets.

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .datastore.file_datastore import FileDatastore, StagedFile
+from .datastore.datastore import Datastore, StagedDataset
 from .errors import ButlerUserError
 from .registry.registry import Registry
 
@@ -35,11 +35,11 @@ class FileTransactions:
     ----------
     registry : `Registry`
         Where datasets are recorded.
-    datastore : `FileDatastore`
+    datastore : `Datastore`
         Where their files are.
     """
 
-    def __init__(self, registry: Registry, datastore: FileDatastore) -> None:
+    def __init__(self, registry: Registry, datastore: Datastore) -> None:
         self._registry, self._datastore = registry, datastore
         self._state = _State()
 
@@ -72,14 +72,19 @@ class FileTransactions:
             # What made us undo matters more to the user; an unrecorded file does no harm.
             _LOG.warning("An unrecorded file is left over: %s", error)
 
-    def publish(self, staged: StagedFile) -> None:
+    def publish(self, staged: StagedDataset) -> None:
         """Give a staged file its name, until the transaction fails; to be called inside `begin`."""
         assert self._state.undo is not None
         staged.publish()
         self._state.undo.append(staged.retract)
 
-    def delete_pending(self) -> None:
+    def delete_pending(self) -> int:
         """Delete the files whose datasets are gone; inside `begin` it is done after its end.
+
+        Returns
+        -------
+        n : `int`
+            Number of files deleted by now.
 
         Raises
         ------
@@ -88,13 +93,15 @@ class FileTransactions:
         """
         if self._state.undo is not None:
             self._state.delete = True
-            return
+            return 0
+        deleted = 0
         while True:
             # Taken off the journal, then deleted, all under the write lock: a dataset put anew under the same
             # path takes it off the journal too, and thus comes wholly before or wholly after.
             with self._registry.transaction():
-                paths = self._registry.pending_deletions()[:_BATCH]
+                paths = self._registry.pending_deletions(_BATCH)
                 if not paths:
-                    return
+                    return deleted
                 self._registry.forget_deletions(paths)
                 self._datastore.remove(paths)
+                deleted += len(paths)

@@ -12,8 +12,8 @@ from collections.abc import Container, Mapping, MutableMapping
 from typing import Any
 from uuid import UUID
 
+from .datastore.datastore import Datastore
 from .datastore.deferred_dataset import DeferredDatasetHandle
-from .datastore.file_datastore import FileDatastore
 from .datastore.formatter import converted
 from .errors import DatasetNotFoundError, DatasetTypeError
 from .vocabulary.dataset import DatasetRef
@@ -26,7 +26,7 @@ class QuantumButler:
 
     Parameters
     ----------
-    datastore : `FileDatastore`
+    datastore : `Datastore`
         The files.
     files : mapping of `uuid.UUID` to `FileRecord`
         Where the inputs are.
@@ -49,7 +49,7 @@ class QuantumButler:
 
     def __init__(
         self,
-        datastore: FileDatastore,
+        datastore: Datastore,
         files: Mapping[UUID, FileRecord],
         outputs: Mapping[UUID, DatasetRef],
         *,
@@ -63,7 +63,7 @@ class QuantumButler:
         self.read: set[UUID] = set()
 
     @property
-    def datastore(self) -> FileDatastore:
+    def datastore(self) -> Datastore:
         """The files."""
         return self._datastore
 

@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .datastore.file_datastore import FileDatastore, is_temporary
+from .datastore.datastore import Datastore
+from .datastore.file_datastore import is_temporary
 from .datastore.path_template import quoted_run
 from .errors import DatasetFileError
 from .file_transaction import FileTransactions
@@ -48,6 +49,8 @@ class RepositoryCheck:
 
     Parameters
     ----------
+    schema : `list` [`str`]
+        How the registry's tables differ from what its schema version says. Nothing here repairs that.
     checked : `int`
         Recorded files looked at.
     faults : `list` [`FileFault`]
@@ -61,6 +64,7 @@ class RepositoryCheck:
         Files whose datasets were removed and that are to be deleted.
     """
 
+    schema: list[str] = field(default_factory=list)
     checked: int = 0
     faults: list[FileFault] = field(default_factory=list)
     unrecorded: list[str] = field(default_factory=list)
@@ -70,11 +74,12 @@ class RepositoryCheck:
     @property
     def is_clean(self) -> bool:
         """Whether there is nothing to repair."""
-        return not (self.faults or self.unrecorded or self.unfinished or self.pending)
+        return not (self.schema or self.faults or self.unrecorded or self.unfinished or self.pending)
 
     def lines(self) -> list[str]:
         """Return a line for each thing found, and a summary at the end."""
-        out = [f"damaged: {fault}" for fault in self.faults]
+        out = [f"schema: {what}" for what in self.schema]
+        out += [f"damaged: {fault}" for fault in self.faults]
         for name in ("unrecorded", "unfinished", "pending"):
             out += [f"{name}: {path}" for path in getattr(self, name)]
         out.append(
@@ -86,7 +91,7 @@ class RepositoryCheck:
 
 
 def check_repository(
-    registry: Registry, datastore: FileDatastore, *, checksums: bool = False
+    registry: Registry, datastore: Datastore, *, checksums: bool = False
 ) -> RepositoryCheck:
     """Compare what is recorded with the files there are.
 
@@ -94,12 +99,12 @@ def check_repository(
     ----------
     registry : `Registry`
         What is recorded.
-    datastore : `FileDatastore`
+    datastore : `Datastore`
         The files.
     checksums : `bool`
         Read all files and compare checksums (else existence and size only).
     """
-    out = RepositoryCheck(pending=registry.pending_deletions())
+    out = RepositoryCheck(registry.schema_differences(), pending=registry.pending_deletions())
     recorded = set(out.pending)
     runs = [i.name for i in registry.query_collections("*", types={CollectionType.RUN})]
     # Listed before the records are read: a file put meanwhile is recorded and not listed, never the reverse.
@@ -134,7 +139,7 @@ def _of_a_dataset(path: str, types: tuple[str, ...]) -> bool:
 
 def repair_repository(
     registry: Registry,
-    datastore: FileDatastore,
+    datastore: Datastore,
     found: RepositoryCheck,
     *,
     older_than_s: float = 3600.0,
@@ -148,7 +153,7 @@ def repair_repository(
     ----------
     registry : `Registry`
         What is recorded.
-    datastore : `FileDatastore`
+    datastore : `Datastore`
         The files.
     found : `RepositoryCheck`
         What `check_repository` found.
@@ -167,7 +172,7 @@ def repair_repository(
     FileTransactions(registry, datastore).delete_pending()
 
 
-def _older(datastore: FileDatastore, paths: Iterable[str], limit: float) -> list[str]:
+def _older(datastore: Datastore, paths: Iterable[str], limit: float) -> list[str]:
     out = []
     for path in paths:
         try:

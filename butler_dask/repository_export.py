@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .dataset_files import DatasetURI, retrieve, tables_of_refs
-from .datastore.file_datastore import FileDatastore
+from .datastore.datastore import Datastore
 from .datastore.storage_root import is_absolute, open_stream
 from .errors import DatasetNotFoundError, RepositoryError
 from .export_file import (
@@ -39,7 +39,7 @@ class RepositoryExport:
     ----------
     registry : `Registry`
         What is exported from.
-    datastore : `FileDatastore`
+    datastore : `Datastore`
         Where its files are.
     directory : `str`, optional
         Where files are copied to.
@@ -50,7 +50,7 @@ class RepositoryExport:
     def __init__(
         self,
         registry: Registry,
-        datastore: FileDatastore,
+        datastore: Datastore,
         directory: str | None = None,
         transfer: str | None = None,
     ) -> None:

@@ -8,15 +8,11 @@ overwrite each other's file.
 
 from __future__ import annotations
 
-import errno
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from ..errors import (
     ButlerUserError,
@@ -27,76 +23,17 @@ from ..errors import (
     did_you_mean,
 )
 from ..vocabulary.dataset import DatasetRef, DatasetTable
-from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.storage_class import find_storage_class
 from .checksum import Checksum, checksum_of
-from .formatter import FormatterTable, converted, formatter_name, load_formatter
-from .path_template import PathTemplate, default_template
-from .storage_root import (
-    TEMPORARY_SUFFIX,
-    LocalRoot,
-    StorageRoot,
-    copy_chunks,
-    link_or_move,
-    open_root,
-    open_stream,
-)
-
-TRANSFER_MODES = ("auto", "copy", "move", "link", "hardlink", "symlink", "relsymlink", "direct", "split")
-"""How a file gets into the datastore: "auto" leaves it where it is when it lies below the root, else links
-it; "link" is a hard link where possible, else symbolic; "direct" records where it is, and never removes
-it."""
+from .dataset_layout import DatasetLayout
+from .file_ingest import stage_file
+from .formatter import converted, load_formatter
+from .staged_file import StagedFile, is_read_only, writing
+from .storage_root import TEMPORARY_SUFFIX, copy_chunks, extension_of, open_root
 
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, IndexError, TypeError)
 """What formatters raise when a file is not what it should be."""
-
-
-@dataclass(slots=True)
-class StagedFile:
-    """A file that is complete but does not have its name yet.
-
-    Parameters
-    ----------
-    record : `FileRecord`
-        What to record of it.
-    ref : `DatasetRef`
-        Dataset in it.
-    """
-
-    record: FileRecord
-    ref: DatasetRef
-    _root: StorageRoot
-    _staged: Any = None
-    _source: str = ""
-    _transfer: str = ""
-
-    def publish(self) -> None:
-        """Give it its name, replacing a file of that name."""
-        path = self.record.path
-        with _writing(self.ref, self._root.uri(path)):
-            if self._staged is not None:
-                self._root.publish(self._staged, path)
-                if self._transfer == "move":
-                    _remove_source(self._source)
-            elif self._transfer:
-                target = self._root.local(path)
-                assert target is not None
-                link_or_move(self._source, target, self._transfer)
-
-    def discard(self) -> None:
-        """Remove it; to be called instead of `publish`."""
-        if self._staged is not None:
-            self._root.discard(self._staged)
-
-    def retract(self) -> None:
-        """Take back what `publish` did; a file that was moved goes back."""
-        if self._transfer == "move" and self._source:
-            with _writing(self.ref, self._source, verb="take back"):
-                _move_back(self._root, self.record.path, self._source)
-        elif self._staged is not None or self._transfer:
-            with _writing(self.ref, self._root.uri(self.record.path), verb="take back"):
-                self._root.remove([self.record.path])
 
 
 class FileDatastore:
@@ -133,18 +70,10 @@ class FileDatastore:
         self._storage = open_root(root, fsync=durability == "fsync")
         self._durability, self._algorithm = durability, checksum
         Checksum(checksum)  # an unknown name fails here, not at the first put
-        self._template_texts, self._formatter_names = dict(templates or {}), dict(formatters or {})
-        self._formatters = FormatterTable(formatters)
-        self._templates: dict[str, PathTemplate] = {}
+        self._layout = DatasetLayout(templates, formatters)
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return _restore, (
-            self._storage.url,
-            self._durability,
-            self._algorithm,
-            self._template_texts,
-            self._formatter_names,
-        )
+        return _restore, (self._storage.url, self._durability, self._algorithm, self._layout)
 
     @property
     def root(self) -> str:
@@ -157,55 +86,22 @@ class FileDatastore:
         return self._durability
 
     # Where things are
-    # ----------------------------------------------------------------------------------------
-
-    def _template(self, dataset_type: DatasetType) -> PathTemplate:
-        found = self._templates.get(dataset_type.name)
-        if found is None:
-            texts = self._template_texts
-            text = (
-                texts.get(dataset_type.name)
-                or texts.get(dataset_type.storageClass_name)
-                or texts.get("default")
-            )
-            if text is None:
-                return default_template(dataset_type.dimensions)
-            found = PathTemplate(text)
-            found.check(dataset_type)
-            self._templates[dataset_type.name] = found
-        return found
-
-    def _formatter_name(self, dataset_type: DatasetType) -> str:
-        return self._formatters.name_for(dataset_type.name, dataset_type.storageClass_name)
 
     def path_of(self, ref: DatasetRef) -> str:
         """Return the path a dataset is written to, relative to the root."""
-        extension = load_formatter(self._formatter_name(ref.datasetType)).extension
-        return self._template(ref.datasetType).path(ref, extension)
+        return self._layout.path(ref)
 
     def paths_of(self, table: DatasetTable) -> list[str]:
         """Return the path each dataset of a table is written to (0.5 us a row)."""
-        extension = load_formatter(self._formatter_name(table.dataset_type)).extension
-        return self._template(table.dataset_type).paths(table, extension)
+        return self._layout.paths(table)
 
     def predicted_record(self, ref: DatasetRef) -> FileRecord:
         """Return the record of a file that will be written; size and checksum are not known."""
-        name = self._formatter_name(ref.datasetType)
-        return FileRecord(self.path_of(ref), name, ref.datasetType.storageClass_name)
+        return self._layout.record(ref)
 
     def predicted_records(self, table: DatasetTable) -> FileTable:
         """Return the records of files that will be written, as columns."""
-        n = len(table)
-        codes = np.zeros(n, dtype=np.int16)
-        return FileTable(
-            self.paths_of(table),
-            codes,
-            (self._formatter_name(table.dataset_type),),
-            codes,
-            (table.dataset_type.storageClass_name,),
-            np.full(n, -1, dtype=np.int64),
-            [""] * n,
-        )
+        return self._layout.records(table)
 
     def stored_record(self, ref: DatasetRef) -> FileRecord:
         """Return the record of a file that was written to its predicted path, size and checksum read from it.
@@ -253,7 +149,6 @@ class FileDatastore:
         return self._storage.files()
 
     # Writing
-    # -------------------------------------------------------------------------------------------------
 
     def stage(self, obj: Any, ref: DatasetRef, *, path: str | None = None) -> StagedFile:
         """Write an object to a file that has no name yet.
@@ -276,13 +171,12 @@ class FileDatastore:
         DatasetTypeError
             If the object is of another kind.
         """
-        name = self._formatter_name(ref.datasetType)
-        formatter = load_formatter(name)
+        template, name, formatter = self._layout.placement(ref.datasetType)
         if path is None:
-            path = self._template(ref.datasetType).path(ref, formatter.extension)
+            path = template.path(ref, formatter.extension)
         storage_class = ref.datasetType.storageClass_name
         checksum = Checksum(self._algorithm)
-        with _writing(ref, self._storage.uri(path)):
+        with writing(ref, self._storage, path):
             staged, size = self._storage.stage(path, _chunks(formatter, obj, storage_class, ref), checksum)
         return StagedFile(
             FileRecord(path, name, storage_class, size, checksum.text), ref, self._storage, staged
@@ -342,7 +236,7 @@ class FileDatastore:
         ref : `DatasetRef`
             Dataset it is; its path below the root follows from it.
         transfer : `str`
-            One of `TRANSFER_MODES`.
+            One of `butler_dask.datastore.file_ingest.TRANSFER_MODES`.
         formatter : `str` or class, optional
             What reads it; default: what would write it.
         storage_class : `str`, optional
@@ -358,65 +252,18 @@ class FileDatastore:
         DatasetFileError
             If there is no such file or transfer mode, or it cannot be transferred.
         """
-        if transfer not in TRANSFER_MODES:
-            raise DatasetFileError(
-                f"No transfer mode {transfer!r}.{did_you_mean(transfer, TRANSFER_MODES)} "
-                f"There are: {', '.join(TRANSFER_MODES)}."
-            )
-        dataset_type = ref.datasetType
-        name = self._formatter_name(dataset_type) if formatter is None else formatter_name(formatter)
-        kind = storage_class or dataset_type.storageClass_name
-        with _writing(ref, path, verb="ingest"):
-            remote = "://" in path and not path.startswith("file://")
-            source = path if remote else os.path.abspath(LocalRoot("/").local(path))
-            size = self._size_of_source(source)
-            inside = self._inside(source)
-            if inside is not None and transfer in ("auto", "split", "direct"):
-                return StagedFile(FileRecord(inside, name, kind, size), ref, self._storage)
-            if transfer in ("direct", "split"):
-                recorded = source if remote else LocalRoot("/").uri(source)
-                return StagedFile(FileRecord(recorded, name, kind, size), ref, self._storage)
-            extension = _extension_of(source) or load_formatter(name).extension
-            target = self._template(dataset_type).path(ref, extension)
-            local_target = self._storage.local(target)
-            if transfer == "auto":
-                transfer = "copy" if remote or local_target is None else "link"
-            if transfer == "copy" or remote or local_target is None:
-                return self._staged_copy(source, target, transfer, name, kind, ref)
-            record = FileRecord(target, name, kind, size)
-            return StagedFile(record, ref, self._storage, None, source, transfer)
-
-    def _staged_copy(
-        self, source: str, target: str, transfer: str, name: str, kind: str, ref: DatasetRef
-    ) -> StagedFile:
-        if transfer not in ("copy", "move"):
-            raise DatasetFileError(f"Transfer mode {transfer!r} needs local files; use 'copy' or 'direct'")
-        checksum = Checksum(self._algorithm)
-        staged, size = self._storage.stage(target, copy_chunks(open_stream(source)), checksum)
-        record = FileRecord(target, name, kind, size, checksum.text)
-        return StagedFile(record, ref, self._storage, staged, source, transfer)
-
-    def _inside(self, source: str) -> str | None:
-        """Return the path relative to the root of a file below it, else `None`."""
-        root = self._storage.url
-        for base, name in ((root, source), (os.path.realpath(root), os.path.realpath(source))):
-            prefix = base.rstrip("/") + "/"
-            if name.startswith(prefix):
-                return name.removeprefix(prefix)
-            if "://" in source:
-                break
-        return None
-
-    def _size_of_source(self, source: str) -> int:
-        if "://" not in source:
-            return os.stat(source).st_size
-        from fsspec.core import url_to_fs
-
-        filesystem, name = url_to_fs(source)
-        return int(filesystem.size(name))
+        return stage_file(
+            self._storage,
+            self._layout,
+            Checksum(self._algorithm),
+            path,
+            ref,
+            transfer,
+            formatter,
+            storage_class,
+        )
 
     # Reading
-    # -------------------------------------------------------------------------------------------------
 
     def get(
         self,
@@ -486,7 +333,7 @@ class FileDatastore:
         elif getattr(formatter, "reads_urls", False):
             yield self._storage.uri(path)
         else:
-            with tempfile.NamedTemporaryFile(suffix=_extension_of(path)) as copy:
+            with tempfile.NamedTemporaryFile(suffix=extension_of(path)) as copy:
                 for chunk in copy_chunks(self._storage.open(path)):
                     copy.write(chunk)
                 copy.flush()
@@ -543,7 +390,6 @@ class FileDatastore:
         return None
 
     # Removing
-    # ------------------------------------------------------------------------------------------------
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files and the directories they leave empty.
@@ -563,16 +409,14 @@ class FileDatastore:
         try:
             self._storage.remove(paths)
         except OSError as error:
-            kind = ReadOnlyRepositoryError if _is_read_only(error) else DatasetFileError
+            kind = ReadOnlyRepositoryError if is_read_only(error) else DatasetFileError
             raise kind(f"Files cannot be removed: {error}") from error
 
 
-def _restore(
-    root: str, durability: str, checksum: str, templates: Mapping[str, str], formatters: Mapping[str, str]
-) -> FileDatastore:
-    return FileDatastore(
-        root, durability=durability, checksum=checksum, templates=templates, formatters=formatters
-    )
+def _restore(root: str, durability: str, checksum: str, layout: DatasetLayout) -> FileDatastore:
+    datastore = FileDatastore(root, durability=durability, checksum=checksum)
+    datastore._layout = layout
+    return datastore
 
 
 def is_temporary(path: str) -> bool:
@@ -595,60 +439,3 @@ def _check_parameters(parameters: Mapping[str, Any], known: frozenset[str], ref:
             raise DatasetTypeError(
                 f"{ref.datasetType.name} has no parameter {name!r}.{did_you_mean(name, known)} ({there}.)"
             )
-
-
-def _extension_of(path: str) -> str:
-    """Return the extension of a file, compression suffix included (``.fits.gz``)."""
-    name = path.rpartition("/")[2]
-    stem, extension = os.path.splitext(name)
-    if extension in (".gz", ".fz", ".bz2", ".zst"):
-        extension = os.path.splitext(stem)[1] + extension
-    return extension
-
-
-def _remove_source(source: str) -> None:
-    if "://" in source:
-        from fsspec.core import url_to_fs
-
-        filesystem, name = url_to_fs(source)
-        filesystem.rm_file(name)
-    else:
-        os.unlink(source)
-
-
-def _move_back(root: StorageRoot, path: str, source: str) -> None:
-    local = root.local(path)
-    if local is not None and "://" not in source:
-        link_or_move(local, source, "move")
-    else:
-        with root.open(path) as stream:
-            from fsspec.core import url_to_fs
-
-            filesystem, name = url_to_fs(source)
-            filesystem.pipe_file(name, stream.read())
-    root.remove([path])
-
-
-def _is_read_only(error: OSError) -> bool:
-    return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
-
-
-@contextmanager
-def _writing(ref: DatasetRef, where: str, verb: str = "write") -> Iterator[None]:
-    """Turn errors of the file system into ours, with dataset and file."""
-    what = f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r}"
-    try:
-        yield
-    except ButlerUserError:
-        raise
-    except FileNotFoundError as error:
-        raise MissingDatasetFileError(f"Cannot {verb} {what}: no file {error.filename or where}") from error
-    except OSError as error:
-        if _is_read_only(error):
-            raise ReadOnlyRepositoryError(
-                f"Cannot {verb} {what}: {where} is not writeable ({error.strerror})"
-            ) from error
-        hint = " Free some space and try again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise DatasetFileError(
-            f"Cannot {verb} {what} to {where}: {error.strerror or error}.{hint}"
-        ) from error

@@ -65,11 +65,12 @@ class PathTemplate:
         With ``{run}``, ``{datasetType}``, ``{id}`` and dimension names as fields; a file extension is added.
     """
 
-    __slots__ = ("_parts", "text")
+    __slots__ = ("_formats", "_parts", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._parts = [(literal, field) for literal, field, _, _ in string.Formatter().parse(text)]
+        self._formats: dict[tuple[str, str], str] = {}
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -101,6 +102,9 @@ class PathTemplate:
 
     def _row_format(self, run: str, dataset_type: str) -> str:
         """Return a ``%`` format that takes the values of `_columns` in order."""
+        known = self._formats.get((run, dataset_type))
+        if known is not None:
+            return known
         directory_end = self.text.rfind("/")
         out, position = [], 0
         for literal, field in self._parts:
@@ -117,7 +121,7 @@ class PathTemplate:
             else:
                 out.append("%s")
             position += len(field) + 2
-        return "".join(out)
+        return self._formats.setdefault((run, dataset_type), "".join(out))
 
     def paths(self, table: DatasetTable, extension: str) -> list[str]:
         """Return the path of each row.

@@ -11,8 +11,6 @@ import errno
 import os
 import secrets
 import shutil
-import tempfile
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Protocol
@@ -29,6 +27,20 @@ _ATTEMPTS = 20
 def is_absolute(path: str) -> bool:
     """Return whether a recorded path is not relative to the root (a file ingested in place)."""
     return path.startswith("/") or "://" in path
+
+
+def is_remote(path: str) -> bool:
+    """Return whether a name is a URL other than ``file://``."""
+    return "://" in path and not path.startswith("file://")
+
+
+def extension_of(path: str) -> str:
+    """Return the extension of a file, compression suffix included (``.fits.gz``)."""
+    name = path.rpartition("/")[2]
+    stem, extension = os.path.splitext(name)
+    if extension in (".gz", ".fz", ".bz2", ".zst"):
+        extension = os.path.splitext(stem)[1] + extension
+    return extension
 
 
 class StorageRoot(Protocol):
@@ -92,6 +104,8 @@ def open_root(url: str, *, fsync: bool = False) -> StorageRoot:
 
         return LocalRoot(unquote(urlsplit(url).path), fsync=fsync)
     if "://" in url:
+        from .remote_root import RemoteRoot
+
         return RemoteRoot(url)
     return LocalRoot(url, fsync=fsync)
 
@@ -129,7 +143,7 @@ class LocalRoot:
             try:
                 for chunk in chunks:
                     checksum.update(chunk)
-                    size += _write_all(descriptor, chunk)
+                    size += write_all(descriptor, chunk)
                 if self._fsync:
                     os.fsync(descriptor)
             finally:
@@ -199,9 +213,9 @@ class LocalRoot:
 
     def uri(self, path: str) -> str:
         """Return the ``file://`` URI."""
-        from pathlib import Path
+        from urllib.parse import quote
 
-        return path if "://" in path else Path(self.local(path)).as_uri()
+        return path if "://" in path else "file://" + quote(self.local(path))
 
     def files(self) -> Iterator[tuple[str, int]]:
         """Return relative path and size of every file below the root."""
@@ -234,7 +248,7 @@ def _create(name: str) -> int:
     return os.open(name, flags, 0o666)
 
 
-def _write_all(descriptor: int, data: Any) -> int:
+def write_all(descriptor: int, data: Any) -> int:
     """Write all bytes of a buffer; one write may take fewer (2 GB at most, or the disk fills up)."""
     view = memoryview(data).cast("B")
     written = 0
@@ -243,141 +257,13 @@ def _write_all(descriptor: int, data: Any) -> int:
     return written
 
 
-class RemoteRoot:
-    """A place fsspec reaches: object stores and others.
-
-    Files are staged on the local disk and published by one upload, which object stores do atomically.
-
-    Parameters
-    ----------
-    url : `str`
-        For instance ``s3://bucket/prefix``.
-    """
-
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        self._lock = threading.Lock()
-        self._fs: Any = None
-        self._base = ""
-
-    @property
-    def _filesystem(self) -> Any:
-        with self._lock:
-            if self._fs is None:
-                from fsspec.core import url_to_fs
-
-                self._fs, self._base = url_to_fs(self.url)
-        return self._fs
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["url"])  # type: ignore[misc]
-
-    def _of(self, path: str) -> tuple[Any, str]:
-        if "://" in path:
-            from fsspec.core import url_to_fs
-
-            found: tuple[Any, str] = url_to_fs(path)
-            return found
-        filesystem = self._filesystem
-        return filesystem, f"{self._base}/{path}"
-
-    def local(self, path: str) -> str | None:
-        """Return the file name of a file ingested in place from the local disk, else `None`."""
-        if path.startswith("/"):
-            return path
-        if path.startswith("file://"):
-            return LocalRoot("/").local(path)
-        return None
-
-    def stage(self, path: str, chunks: Iterable[Any], checksum: Checksum) -> tuple[str, int]:
-        """Write bytes to a local temporary file."""
-        descriptor, temporary = tempfile.mkstemp(suffix=TEMPORARY_SUFFIX, prefix="butler-")
-        size = 0
-        try:
-            try:
-                for chunk in chunks:
-                    checksum.update(chunk)
-                    size += _write_all(descriptor, chunk)
-            finally:
-                os.close(descriptor)
-        except BaseException:
-            self.discard(temporary)
-            raise
-        return temporary, size
-
-    def publish(self, staged: str, path: str) -> None:
-        """Upload a staged file."""
-        filesystem, target = self._of(path)
-        try:
-            filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
-            filesystem.put_file(staged, target)
-        finally:
-            self.discard(staged)
-
-    def discard(self, staged: str) -> None:
-        """Remove a staged file."""
-        with suppress(FileNotFoundError):
-            os.unlink(staged)
-
-    def open(self, path: str) -> BinaryIO:
-        """Open a file for reading; parts are fetched as they are asked for."""
-        local = self.local(path)
-        if local is not None:
-            return open(local, "rb")
-        filesystem, name = self._of(path)
-        stream: BinaryIO = filesystem.open(name, "rb")
-        return stream
-
-    def size(self, path: str) -> int:
-        """Return the number of bytes of a file."""
-        local = self.local(path)
-        if local is not None:
-            return os.stat(local).st_size
-        filesystem, name = self._of(path)
-        return int(filesystem.size(name))
-
-    def modified(self, path: str) -> float:
-        """Return when a file was last written [s since 1970]."""
-        filesystem, name = self._of(path)
-        return float(filesystem.modified(name).timestamp())
-
-    def remove(self, paths: Iterable[str]) -> None:
-        """Remove files, many in one request where the store can."""
-        ours = [p for p in paths if not is_absolute(p)]
-        if not ours:
-            return
-        filesystem = self._filesystem
-        names = [f"{self._base}/{p}" for p in ours]
-        try:
-            filesystem.rm(names)
-        except FileNotFoundError:
-            for name in names:
-                if filesystem.exists(name):
-                    filesystem.rm_file(name)
-
-    def uri(self, path: str) -> str:
-        """Return the full URL."""
-        if path.startswith("/"):
-            return f"file://{path}"
-        return path if "://" in path else f"{self.url}/{path}"
-
-    def files(self) -> Iterator[tuple[str, int]]:
-        """Return relative path and size of every file below the root."""
-        filesystem = self._filesystem
-        for name, info in filesystem.find(self._base, detail=True).items():
-            yield str(name).removeprefix(self._base).lstrip("/"), int(info["size"])
-
-
 def open_stream(path: str) -> BinaryIO:
     """Open a local file or a URL for reading; of a URL only what is read is fetched."""
-    if "://" not in path:
-        return open(path, "rb")
-    from fsspec.core import url_to_fs
+    if not is_remote(path):
+        return open(LocalRoot("/").local(path), "rb")
+    from .remote_root import file_system
 
-    filesystem, name = url_to_fs(path)
+    filesystem, name = file_system(path)
     stream: BinaryIO = filesystem.open(name, "rb")
     return stream
 
@@ -432,10 +318,22 @@ def _link_or_move(source: str, target: str, transfer: str) -> None:
             os.replace(temporary, target)
             os.unlink(source)
         return
+    try:
+        _link(source, target, target, transfer)
+    except FileExistsError:
+        _link(source, temporary, target, transfer)
+        os.replace(temporary, target)
+        # rename(2) does nothing when both names are links to one file already.
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+
+
+def _link(source: str, name: str, target: str, transfer: str) -> None:
+    """Make a link called ``name``; a relative one is right for the place of ``target``."""
     if transfer in ("link", "hardlink"):
         try:
             # A hard link to what a symbolic link names, not to the link.
-            os.link(os.path.realpath(source), temporary)
+            os.link(os.path.realpath(source) if os.path.islink(source) else source, name)
         except OSError as error:
             if transfer == "hardlink" or error.errno not in (
                 errno.EXDEV,
@@ -444,12 +342,8 @@ def _link_or_move(source: str, target: str, transfer: str) -> None:
                 errno.ENOTSUP,
             ):
                 raise
-            os.symlink(source, temporary)
+            os.symlink(source, name)
     elif transfer == "relsymlink":
-        os.symlink(os.path.relpath(source, os.path.dirname(target)), temporary)
+        os.symlink(os.path.relpath(source, os.path.dirname(target)), name)
     else:
-        os.symlink(source, temporary)
-    os.replace(temporary, target)
-    # rename(2) does nothing when both names are links to one file already.
-    if os.path.lexists(temporary):
-        os.unlink(temporary)
+        os.symlink(source, name)

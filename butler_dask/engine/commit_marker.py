@@ -19,7 +19,7 @@ from ..vocabulary.file_record import FileRecord
 from .quantum_report import QuantumReport, QuantumStatus
 
 if TYPE_CHECKING:
-    from ..datastore.file_datastore import FileDatastore
+    from ..datastore.datastore import Datastore
     from ..graph.quantum_graph import QuantumGraph
 
 _LOG = logging.getLogger("butler_dask.quantum")
@@ -70,7 +70,7 @@ def describe_files(
 
 
 def find_finished(
-    graph: QuantumGraph, datastore: FileDatastore, row: int, quantum: Quantum, *, adopt_foreign: bool
+    graph: QuantumGraph, datastore: Datastore, row: int, quantum: Quantum, *, adopt_foreign: bool
 ) -> QuantumReport | None:
     """Return the report of a quantum that was finished before, or `None`.
 
@@ -78,7 +78,7 @@ def find_finished(
     ----------
     graph : `QuantumGraph`
         Its graph.
-    datastore : `FileDatastore`
+    datastore : `Datastore`
         Where its outputs are.
     row : `int`
         Its row.

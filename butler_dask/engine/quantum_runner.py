@@ -37,7 +37,7 @@ from .resource_usage import PeakRss, note_resources
 from .time_limit import time_limit
 
 if TYPE_CHECKING:
-    from ..datastore.file_datastore import FileDatastore
+    from ..datastore.datastore import Datastore
     from ..graph.graph_columns import TaskColumns
     from ..graph.quantum_graph import QuantumGraph
     from ..vocabulary.dataset import DatasetRef
@@ -53,7 +53,7 @@ class QuantumRunner:
     ----------
     graph : `QuantumGraph`
         Where they are.
-    datastore : `FileDatastore`
+    datastore : `Datastore`
         Where datasets are read and written; the registry is never touched.
     capture : `LogCapture`
         Installed on the root logger; keeps the log lines of each quantum.
@@ -78,7 +78,7 @@ class QuantumRunner:
     def __init__(
         self,
         graph: QuantumGraph,
-        datastore: FileDatastore,
+        datastore: Datastore,
         capture: LogCapture,
         *,
         resources: ExecutionResources | None = None,

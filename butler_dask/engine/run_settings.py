@@ -12,7 +12,7 @@ from .log_capture import LogCapture
 from .quantum_runner import QuantumRunner
 
 if TYPE_CHECKING:
-    from ..datastore.file_datastore import FileDatastore
+    from ..datastore.datastore import Datastore
     from ..graph.quantum_graph import QuantumGraph
 
 
@@ -48,7 +48,7 @@ class RunSettings:
 
 
 def open_runner(
-    graph: QuantumGraph, datastore: FileDatastore, root: str, settings: RunSettings, stack: ExitStack
+    graph: QuantumGraph, datastore: Datastore, root: str, settings: RunSettings, stack: ExitStack
 ) -> tuple[QuantumRunner, Journal]:
     """Make a runner and a journal in this process.
 
@@ -56,7 +56,7 @@ def open_runner(
     ----------
     graph : `QuantumGraph`
         What is run.
-    datastore : `FileDatastore`
+    datastore : `Datastore`
         Where datasets are.
     root : `str`
         Root of the repository, where the journal goes.

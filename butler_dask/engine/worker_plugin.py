@@ -22,7 +22,7 @@ from .run_settings import RunSettings, open_runner
 if TYPE_CHECKING:
     from distributed import Worker
 
-    from ..datastore.file_datastore import FileDatastore
+    from ..datastore.datastore import Datastore
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class PlanLocation:
         Its identity.
     run : `str`
         RUN collection.
-    datastore : `FileDatastore`
+    datastore : `Datastore`
         Where datasets are.
     settings : `RunSettings`
         How to run its quanta.
@@ -54,7 +54,7 @@ class PlanLocation:
     path: str
     plan_id: str
     run: str
-    datastore: FileDatastore
+    datastore: Datastore
     settings: RunSettings
     log_levels: Mapping[str, int] = field(default_factory=dict)
     own_workers: bool = False

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..vocabulary.chain_change import ChainChange
 from ..vocabulary.collection import CollectionInfo, CollectionType
 from ..vocabulary.data_id import DataCoordinate, DataIdTable
 from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
@@ -28,6 +29,7 @@ from .associations import AssociationTable
 from .collection_removal import CollectionRemoval
 from .collections import CollectionTable
 from .database import Database
+from .dataset_census import DatasetCensus
 from .dataset_inserts import DatasetInserts
 from .dataset_search import DatasetSearch
 from .dataset_types import DatasetTypeTable
@@ -37,7 +39,7 @@ from .dimension_records import DimensionRecordTable
 from .explained_statement import ExplainedStatement
 from .quanta import QuantumRecordTable
 from .queries import DataIdLike, DatasetConstraint, QueryTable
-from .schema_version import check_versions, create_tables
+from .schema_version import check_versions, create_tables, schema_differences
 
 
 class Registry:
@@ -110,6 +112,10 @@ class Registry:
             database.close()
             raise
         return cls(database)
+
+    def schema_differences(self) -> list[str]:
+        """Return how the tables differ from what the schema version says, one sentence each; none is well."""
+        return schema_differences(self._database)
 
     def close(self) -> None:
         """Close all connections."""
@@ -261,6 +267,37 @@ class Registry:
         """Take collections out of a chain."""
         self._collections.change_chain(parent, children, "remove")
 
+    def chain_history(self, name: str) -> list[ChainChange]:
+        """Return every change of a chain, oldest first; also of one that was removed.
+
+        Raises
+        ------
+        MissingCollectionError
+            If there never was such a chain.
+        CollectionTypeError
+            If it is no chain.
+        """
+        return self._collections.chain_history(name)
+
+    def undo_chain(self, name: str, steps: int = 1) -> tuple[str, ...]:
+        """Give a chain the members it had before its last changes, and return them.
+
+        Parameters
+        ----------
+        name : `str`
+            Chain.
+        steps : `int`
+            How many changes to take back. An undo is a change as well: undoing it brings back what it undid.
+
+        Raises
+        ------
+        MissingCollectionError
+            If a member it had does not exist any more; nothing is changed then.
+        CollectionError
+            If it has not changed so often.
+        """
+        return self._collections.undo_chain(name, steps)
+
     def remove_collection(self, name: str) -> None:
         """Remove a collection; what is in a TAGGED, CALIBRATION or CHAINED one stays.
 
@@ -290,9 +327,21 @@ class Registry:
         Raises
         ------
         OrphanedRecordError
-            If one is in a chain and is not to be unlinked.
+            If one is in a chain and is not to be unlinked; the chains are named.
+        CollectionTypeError
+            If a collection is no RUN.
         """
         return self._removal.remove_runs(names, unlink_from_chains)
+
+    def census_of_runs(self, names: Sequence[str]) -> DatasetCensus:
+        """Count the datasets of RUN collections, their files and memberships: what `remove_runs` removes.
+
+        Raises
+        ------
+        CollectionTypeError
+            If a collection is no RUN.
+        """
+        return self._removal.census(names)
 
     # Dataset types
 
@@ -665,6 +714,10 @@ class Registry:
         """
         return self._datasets.remove(tables)
 
+    def census(self, tables: Sequence[DatasetTable]) -> DatasetCensus:
+        """Count datasets, their files and memberships: what `remove_datasets` removes."""
+        return self._datasets.census(tables)
+
     def forget_files(self, table: DatasetTable) -> list[FileRecord]:
         """Remove the file records of datasets that stay known; return the files to delete."""
         return self._datasets.forget_files(table)
@@ -673,9 +726,9 @@ class Registry:
         """Insert or replace the file records of datasets that are in the registry."""
         self._inserts.add_files(table, files)
 
-    def pending_deletions(self) -> list[str]:
+    def pending_deletions(self, limit: int | None = None) -> list[str]:
         """Return the paths of files whose datasets are gone and that are not yet reported deleted."""
-        return self._datasets.pending_deletions()
+        return self._datasets.pending_deletions(limit)
 
     def forget_deletions(self, paths: Sequence[str]) -> None:
         """Take paths off `pending_deletions`, their files having been deleted."""

@@ -1,0 +1,109 @@
+"""How an existing file gets into a datastore."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+from ..errors import DatasetFileError, did_you_mean
+from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.file_record import FileRecord
+from .checksum import Checksum
+from .dataset_layout import DatasetLayout
+from .formatter import formatter_name, load_formatter
+from .staged_file import StagedFile, writing
+from .storage_root import LocalRoot, StorageRoot, copy_chunks, extension_of, is_remote, open_stream
+
+TRANSFER_MODES = ("auto", "copy", "move", "link", "hardlink", "symlink", "relsymlink", "direct", "split")
+"""How a file gets into the datastore: "auto" leaves it where it is when it lies below the root, else links
+it; "link" is a hard link where possible, else symbolic; "direct" records where it is, and never removes
+it."""
+
+
+def stage_file(
+    storage: StorageRoot,
+    layout: DatasetLayout,
+    checksum: Checksum,
+    path: str,
+    ref: DatasetRef,
+    transfer: str,
+    formatter: Any,
+    storage_class: str | None,
+) -> StagedFile:
+    """Prepare to take a file in; see `FileDatastore.stage_ingest`.
+
+    Parameters
+    ----------
+    storage : `StorageRoot`
+        Where it goes.
+    layout : `DatasetLayout`
+        Under which path.
+    checksum : `Checksum`
+        Updated where bytes are copied.
+    path, ref, transfer, formatter, storage_class
+        See `FileDatastore.stage_ingest`.
+    """
+    if transfer not in TRANSFER_MODES:
+        raise DatasetFileError(
+            f"No transfer mode {transfer!r}.{did_you_mean(transfer, TRANSFER_MODES)} "
+            f"There are: {', '.join(TRANSFER_MODES)}."
+        )
+    dataset_type = ref.datasetType
+    name = layout.formatter_name(dataset_type) if formatter is None else formatter_name(formatter)
+    kind = storage_class or dataset_type.storageClass_name
+    with writing(ref, None, path, verb="ingest"):
+        remote = is_remote(path)
+        source = path if remote else os.path.abspath(LocalRoot("/").local(path))
+        size = _size_of_source(source)
+        inside = _inside(storage.url, source) if transfer in ("auto", "split", "direct") else None
+        if inside is not None:
+            return StagedFile(FileRecord(inside, name, kind, size), ref, storage)
+        if transfer in ("direct", "split"):
+            recorded = source if remote else LocalRoot("/").uri(source)
+            return StagedFile(FileRecord(recorded, name, kind, size), ref, storage)
+        target = layout.path(ref, extension_of(source) or load_formatter(name).extension)
+        local_target = storage.local(target)
+        if transfer == "auto":
+            transfer = "copy" if remote or local_target is None else "link"
+        if transfer == "copy" or remote or local_target is None:
+            if transfer not in ("copy", "move"):
+                raise DatasetFileError(
+                    f"Transfer mode {transfer!r} needs local files; use 'copy' or 'direct'"
+                )
+            staged, size = storage.stage(target, copy_chunks(open_stream(source)), checksum)
+            record = FileRecord(target, name, kind, size, checksum.text)
+            return StagedFile(record, ref, storage, staged, source, transfer)
+        return StagedFile(FileRecord(target, name, kind, size), ref, storage, None, source, transfer)
+
+
+def _inside(root: str, source: str) -> str | None:
+    """Return the path relative to the root of a file below it, else `None`."""
+    prefix = root.rstrip("/") + "/"
+    if source.startswith(prefix):
+        return source.removeprefix(prefix)
+    if is_remote(source) or is_remote(root):
+        return None
+    directory, _, name = source.rpartition("/")
+    real = os.path.realpath(source) if os.path.islink(source) else f"{_real_directory(directory)}/{name}"
+    prefix = _real_directory(root).rstrip("/") + "/"
+    if not real.startswith(prefix):
+        return None
+    path = real.removeprefix(prefix)
+    # A directory that was looked up earlier may be another one now.
+    return path if os.path.samefile(os.path.join(root, path), source) else None
+
+
+@lru_cache(maxsize=256)
+def _real_directory(directory: str) -> str:
+    # 36 us for each file of a large ingest otherwise.
+    return os.path.realpath(directory)
+
+
+def _size_of_source(source: str) -> int:
+    if not is_remote(source):
+        return os.stat(source).st_size
+    from .remote_root import file_system
+
+    filesystem, name = file_system(source)
+    return int(filesystem.size(name))

@@ -1,0 +1,165 @@
+"""RemoteRoot: a place fsspec reaches, object stores above all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+from ..errors import RepositoryError
+from .checksum import Checksum
+from .storage_root import TEMPORARY_SUFFIX, LocalRoot, is_absolute, write_all
+
+_EXTRAS = {"s3": "s3", "s3a": "s3"}
+"""Extra of this package that brings what a kind of URL needs."""
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL, and the name in it.
+
+    Endpoint and credentials come from the usual places (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ..., fsspec's
+    own configuration).
+
+    Raises
+    ------
+    RepositoryError
+        If the package that speaks this protocol is not installed, or there is no such protocol.
+    """
+    from fsspec.core import url_to_fs
+
+    protocol = url.partition("://")[0]
+    try:
+        found: tuple[Any, str] = url_to_fs(url)
+    except ImportError as error:
+        extra = _EXTRAS.get(protocol)
+        hint = f"`pip install 'butler-dask[{extra}]'` brings it" if extra else str(error)
+        raise RepositoryError(f"{url}: what reads {protocol}:// URLs is not installed; {hint}.") from error
+    except ValueError as error:
+        raise RepositoryError(f"{url} cannot be opened: {error}") from error
+    return found
+
+
+class RemoteRoot:
+    """A place fsspec reaches: object stores and others.
+
+    Files are staged on the local disk and published by one upload, which object stores do atomically.
+
+    Parameters
+    ----------
+    url : `str`
+        For instance ``s3://bucket/prefix``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._lock = threading.Lock()
+        self._fs: Any = None
+        self._base = ""
+
+    @property
+    def _filesystem(self) -> Any:
+        with self._lock:
+            if self._fs is None:
+                self._fs, self._base = file_system(self.url)
+        return self._fs
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["url"])  # type: ignore[misc]
+
+    def _of(self, path: str) -> tuple[Any, str]:
+        if "://" in path:
+            return file_system(path)
+        filesystem = self._filesystem
+        return filesystem, f"{self._base}/{path}"
+
+    def local(self, path: str) -> str | None:
+        """Return the file name of a file ingested in place from the local disk, else `None`."""
+        if path.startswith("/"):
+            return path
+        if path.startswith("file://"):
+            return LocalRoot("/").local(path)
+        return None
+
+    def stage(self, path: str, chunks: Iterable[Any], checksum: Checksum) -> tuple[str, int]:
+        """Write bytes to a local temporary file."""
+        descriptor, temporary = tempfile.mkstemp(suffix=TEMPORARY_SUFFIX, prefix="butler-")
+        size = 0
+        try:
+            try:
+                for chunk in chunks:
+                    checksum.update(chunk)
+                    size += write_all(descriptor, chunk)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            self.discard(temporary)
+            raise
+        return temporary, size
+
+    def publish(self, staged: str, path: str) -> None:
+        """Upload a staged file."""
+        filesystem, target = self._of(path)
+        try:
+            filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
+            filesystem.put_file(staged, target)
+        finally:
+            self.discard(staged)
+
+    def discard(self, staged: str) -> None:
+        """Remove a staged file."""
+        with suppress(FileNotFoundError):
+            os.unlink(staged)
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading; parts are fetched as they are asked for."""
+        local = self.local(path)
+        if local is not None:
+            return open(local, "rb")
+        filesystem, name = self._of(path)
+        stream: BinaryIO = filesystem.open(name, "rb")
+        return stream
+
+    def size(self, path: str) -> int:
+        """Return the number of bytes of a file."""
+        local = self.local(path)
+        if local is not None:
+            return os.stat(local).st_size
+        filesystem, name = self._of(path)
+        return int(filesystem.size(name))
+
+    def modified(self, path: str) -> float:
+        """Return when a file was last written [s since 1970]."""
+        filesystem, name = self._of(path)
+        return float(filesystem.modified(name).timestamp())
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove files, many in one request where the store can."""
+        ours = [p for p in paths if not is_absolute(p)]
+        if not ours:
+            return
+        filesystem = self._filesystem
+        names = [f"{self._base}/{p}" for p in ours]
+        try:
+            filesystem.rm(names)
+        except FileNotFoundError:
+            for name in names:
+                if filesystem.exists(name):
+                    filesystem.rm_file(name)
+
+    def uri(self, path: str) -> str:
+        """Return the full URL."""
+        if path.startswith("/"):
+            return f"file://{path}"
+        return path if "://" in path else f"{self.url}/{path}"
+
+    def files(self) -> Iterator[tuple[str, int]]:
+        """Return relative path and size of every file below the root."""
+        filesystem = self._filesystem
+        for name, info in filesystem.find(self._base, detail=True).items():
+            yield str(name).removeprefix(self._base).lstrip("/"), int(info["size"])
