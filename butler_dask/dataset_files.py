@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 
 from .datastore.datastore import Datastore, StagedDataset
 from .datastore.storage_root import LocalRoot, copy_chunks, link_or_move, open_stream
@@ -47,22 +46,6 @@ class DatasetURI(str):
         except FileNotFoundError:
             return False
         return True
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetRefURIs:
-    """URIs of a dataset: of its file, or of a file for each part; here always the former.
-
-    Parameters
-    ----------
-    primaryURI : `DatasetURI`
-        URI of its file.
-    componentURIs : mapping of `str` to `DatasetURI`
-        URIs by component.
-    """
-
-    primaryURI: DatasetURI
-    componentURIs: Mapping[str, DatasetURI] = field(default_factory=dict)
 
 
 def tables_of_refs(refs: Iterable[DatasetRef]) -> list[DatasetTable]:

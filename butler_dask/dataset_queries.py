@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from uuid import UUID
 
 from .dataset_finder import DataIdLike, DatasetFinder
 from .query import Query
@@ -18,7 +17,6 @@ from .vocabulary.dataset_type import DatasetType
 from .vocabulary.dimension_record import DimensionRecord
 from .vocabulary.dimensions import DimensionGroup
 from .vocabulary.search_defaults import SearchDefaults
-from .vocabulary.storage_class import StorageClass
 
 _LOG = logging.getLogger("butler_dask.butler")
 
@@ -38,60 +36,6 @@ class DatasetQueries:
     ) -> Query:
         query = Query(self._registry, self._defaults, self._finder.searched)
         return query.where(data_id, where, bind=bind, **kwargs)
-
-    def get_dataset(
-        self,
-        id: UUID | str,
-        *,
-        storage_class: StorageClass | str | None = None,
-        dimension_records: bool = False,
-        datastore_records: bool = False,
-    ) -> DatasetRef | None:
-        """Return the dataset of an id, or `None`.
-
-        Parameters
-        ----------
-        id : `uuid.UUID` or `str`
-            Its id.
-        storage_class : `str` or `StorageClass`, optional
-            Kind of object the reference is to be read as.
-        dimension_records : `bool`
-            Whether the data ID carries its records.
-        datastore_records : `bool`
-            Taken as the reference does; references here need none.
-
-        Raises
-        ------
-        ValueError
-            If the text is no UUID.
-        """
-        ref = self._registry.get_dataset(id if isinstance(id, UUID) else UUID(id))
-        if ref is None:
-            return None
-        if dimension_records:
-            ref = ref.expanded(self._registry.expand_data_id(ref.dataId))
-        return ref if storage_class is None else ref.overrideStorageClass(storage_class)
-
-    def get_many_datasets(self, ids: Iterable[UUID | str]) -> list[DatasetRef]:
-        """Return the datasets of ids, each once, unknown ones left out.
-
-        Raises
-        ------
-        ValueError
-            If a text is no UUID.
-        """
-        wanted = dict.fromkeys(i if isinstance(i, UUID) else UUID(i) for i in ids)
-        return [ref for ref in self._registry.get_datasets(list(wanted)) if ref is not None]
-
-    def stored_many(self, refs: Iterable[DatasetRef]) -> dict[DatasetRef, bool]:
-        """Return which datasets have a file recorded; whether it is there is `exists`'s to say."""
-        rows = list(refs)
-        files = self._registry.files_of_ids([ref.id for ref in rows])
-        return {ref: bool(path) for ref, path in zip(rows, files.paths, strict=True)}
-
-    def stored(self, ref: DatasetRef) -> bool:
-        """Return whether a dataset has a file recorded."""
-        return self.stored_many([ref])[ref]
 
     @contextmanager
     def query(self) -> Iterator[Query]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compat_package import NAME, api, registry_api
+from compat_package import api, registry_api
 from conftest import timespan
 
 BIAS = {"instrument": "Cam", "detector": 2}
@@ -256,11 +256,6 @@ def test_columns_are_a_parameter(shared: Any) -> None:
     assert list(table["flux"]) == [0.5, 1.5, 2.5]
 
 
-@pytest.mark.xfail(
-    NAME == "butler_dask",
-    reason="storage classes of tables of other packages come with their formatters",
-    strict=True,
-)
 @pytest.mark.parametrize("storage_class", ["ArrowNumpy", "ArrowNumpyDict", "ArrowTable"])
 def test_tables_are_read_as_other_kinds(storage_class: str, shared: Any) -> None:
     found = shared.get("table", TABLE, storageClass=storage_class)
