@@ -252,11 +252,8 @@ class Query:
         MissingDatasetTypeError
             If there is no such type; the nearest match is named.
         """
-        if find_first and _has_glob(collections):
-            raise InvalidQueryError(
-                f"The first dataset is only known in named collections, not in {collections!r}: name them in "
-                "order, or give find_first=False for all datasets. (Can not use wildcards with find_first.)"
-            )
+        if find_first:
+            require_order(collections)
         found = self._registry.get_dataset_type(_name(dataset_type))
         if isinstance(dataset_type, DatasetType) and dataset_type != found:
             found = found.overrideStorageClass(dataset_type.storageClass_name)
@@ -330,10 +327,20 @@ class Query:
         return (row[column.text] for row in rows)
 
 
-def _has_glob(collections: Any) -> bool:
-    if collections is None or collections is ...:
-        return collections is ...
-    return any(map(is_glob, [collections] if isinstance(collections, str) else collections))
+def require_order(collections: Any) -> None:
+    """Raise if collections are given by globs, which have no order in which a dataset is first.
+
+    Raises
+    ------
+    InvalidQueryError
+        If they are.
+    """
+    given = [collections] if isinstance(collections, str) else collections or ()
+    if collections is ... or any(map(is_glob, given)):
+        raise InvalidQueryError(
+            f"Which dataset is the first depends on the order of collections, and globs have none: name the "
+            f"collections instead of {collections!r}, or give find_first=False to get all datasets."
+        )
 
 
 def _name(dataset_type: str | DatasetType) -> str:

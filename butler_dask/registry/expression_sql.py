@@ -488,6 +488,9 @@ def constant_operand(value: Any) -> Operand:
     module = type(value).__module__
     if module.startswith("astropy.time"):
         return constant_operand(_Instant(tai_nanoseconds(value)))
+    if module.startswith("astropy.coordinates") and getattr(value, "isscalar", False):
+        place = value.icrs
+        return Operand("region", None, _point((float(place.ra.deg), float(place.dec.deg))))
     if module.startswith("lsst.sphgeom"):
         return Operand("region", None, _region(value))
     raise InvalidQueryError(f"values of type {type(value).__name__} cannot be used in an expression")

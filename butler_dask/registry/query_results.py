@@ -24,7 +24,7 @@ from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
-from ..vocabulary.expression import Expression
+from ..vocabulary.expression import Expression, parse_expression
 from ..vocabulary.expression_factory import ExpressionProxy
 from ..vocabulary.search_defaults import SearchDefaults
 from .query_conditions import QueryConditions
@@ -91,7 +91,10 @@ class QueryTerms:
         for arg in args:
             if arg is None or (isinstance(arg, str) and not arg.strip()):
                 continue
-            if isinstance(arg, (str, Expression)):
+            if isinstance(arg, str):
+                parse_expression(arg)  # A slip of the pen is told where it was made.
+                where.append(arg)
+            elif isinstance(arg, Expression):
                 where.append(arg)
             elif isinstance(arg, ExpressionProxy):
                 where.append(arg.node)
