@@ -20,9 +20,10 @@ from .registry.query_results import (
     GeneralQueryResults,
     QueryTerms,
     general_fields,
+    require_order,
+    with_storage_class,
 )
 from .registry.registry import Registry
-from .vocabulary.collection import is_glob
 from .vocabulary.data_id import DataCoordinate, DataIdTable
 from .vocabulary.dataset_type import DatasetType, split_component
 from .vocabulary.dimensions import DimensionGroup, DimensionUniverse
@@ -255,8 +256,7 @@ class Query:
         if find_first:
             require_order(collections)
         found = self._registry.get_dataset_type(_name(dataset_type))
-        if isinstance(dataset_type, DatasetType) and dataset_type != found:
-            found = found.overrideStorageClass(dataset_type.storageClass_name)
+        found = with_storage_class(found, dataset_type)
         searched = self._searched(split_component(found.name)[0], collections)
         return DatasetRefQueryResults(
             self._registry, self._defaults, self._terms, found, searched, find_first
@@ -325,22 +325,6 @@ class Query:
             group = group.union(DimensionUniverse()[head].dimensions)
         rows = GeneralQueryResults(self._registry, self._defaults, self._terms, group, [column.text], None)
         return (row[column.text] for row in rows)
-
-
-def require_order(collections: Any) -> None:
-    """Raise if collections are given by globs, which have no order in which a dataset is first.
-
-    Raises
-    ------
-    InvalidQueryError
-        If they are.
-    """
-    given = [collections] if isinstance(collections, str) else collections or ()
-    if collections is ... or any(map(is_glob, given)):
-        raise InvalidQueryError(
-            f"Which dataset is the first depends on the order of collections, and globs have none: name the "
-            f"collections instead of {collections!r}, or give find_first=False to get all datasets."
-        )
 
 
 def _name(dataset_type: str | DatasetType) -> str:

@@ -18,7 +18,7 @@ from ..errors import (
     InvalidQueryError,
     did_you_mean,
 )
-from ..vocabulary.collection import split_names
+from ..vocabulary.collection import is_glob, split_names
 from ..vocabulary.data_id import DataCoordinate, DataIdTable, DataIdValue, dimension_value
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
@@ -340,6 +340,22 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
 
     expanded = with_dimension_records
 
+    def hasFull(self) -> bool:
+        """Return whether data IDs have values of implied dimensions; they do."""
+        return True
+
+    def hasRecords(self) -> bool:
+        """Return whether data IDs carry their records."""
+        return self.has_dimension_records
+
+    def toSet(self) -> frozenset[DataCoordinate]:
+        """Return the data IDs as a set."""
+        return frozenset(self)
+
+    def toSequence(self) -> list[DataCoordinate]:
+        """Return the data IDs as a list."""
+        return list(self)
+
     def subset(
         self, dimensions: DimensionGroup | Iterable[str] | str | None = None, *, unique: bool = False
     ) -> DataCoordinateQueryResults:
@@ -395,6 +411,7 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
         kind = self._registry.get_dataset_type(
             datasetType if isinstance(datasetType, str) else datasetType.name
         )
+        kind = with_storage_class(kind, datasetType)
         if not kind.dimensions <= self._group:
             raise DatasetTypeError(
                 f"Datasets of type {kind.name!r} have dimensions {kind.dimensions}, beyond {self._group} of "
@@ -518,6 +535,10 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
         return self._registry.get_dataset_type(self._name) if self._type.isComponent() else self._type
 
     dataIds = data_ids
+
+    def byParentDatasetType(self) -> Iterator[DatasetRefQueryResults]:
+        """Yield the results of each type: these."""
+        yield self
 
     def table(self, limit: int | None = None) -> DatasetTable:
         """Return the datasets as columns."""
@@ -744,6 +765,29 @@ class GeneralQueryResults(QueryResults[dict[str, Any]]):
                 for kind in dataset_types
             ]
             yield GeneralResultTuple(data_id, refs, row)
+
+
+def require_order(collections: Any) -> None:
+    """Raise if collections are given by globs, which have no order in which a dataset is first.
+
+    Raises
+    ------
+    InvalidQueryError
+        If they are.
+    """
+    given = [collections] if isinstance(collections, str) else collections or ()
+    if collections is ... or any(map(is_glob, given)):
+        raise InvalidQueryError(
+            f"Which dataset is the first depends on the order of collections, and globs have none: name the "
+            f"collections instead of {collections!r}, or give find_first=False to get all datasets."
+        )
+
+
+def with_storage_class(registered: DatasetType, asked: DatasetType | str) -> DatasetType:
+    """Return a registered dataset type, to be read as the storage class it was asked for with."""
+    if isinstance(asked, str) or asked.storageClass_name == registered.storageClass_name:
+        return registered
+    return registered.overrideStorageClass(asked.storageClass_name)
 
 
 def general_fields(
