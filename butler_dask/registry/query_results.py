@@ -555,6 +555,11 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
     def _fetch(self, limit: int | None = None) -> Sequence[DatasetRef]:
         table = self.table(limit)
         refs = list(table)
+        if (
+            self._type.storageClass_name != table.dataset_type.storageClass_name
+            and not self._type.isComponent()
+        ):
+            refs = [ref.overrideStorageClass(self._type.storageClass_name) for ref in refs]
         if self.has_dimension_records:
             data_ids: Iterable[DataCoordinate] = expanded_data_ids(self._registry, table.data_ids)
         elif self.dimensions.implied:
