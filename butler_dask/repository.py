@@ -3,10 +3,12 @@
 The file is small and meant to be edited by hand::
 
     version: 1
-    registry: {url: 'sqlite:///<butlerRoot>/registry.sqlite3'}
+    registry: {url: 'sqlite:///<butlerRoot>/registry.sqlite3', lock_timeout_s: 120}
     datastore: {root: <butlerRoot>, durability: rename, checksum: xxh3}
     templates: {}    # path templates by dataset type or storage class, or "default"
     formatters: {}   # dotted names by dataset type or storage class
+
+``lock_timeout_s`` is how long a program waits for others that use the registry before it gives up.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 from .datastore.file_datastore import FileDatastore
 from .datastore.storage_root import open_stream
 from .errors import FormatVersionError, RepositoryError, did_you_mean
+from .registry.database import LOCK_TIMEOUT_S
 from .registry.registry import Registry
 
 CONFIG_NAME = "butler.yaml"
@@ -44,6 +47,8 @@ class Repository:
         See `FileDatastore`.
     templates, formatters : mapping of `str` to `str`
         See `FileDatastore`.
+    lock_timeout_s : `float`
+        How long to wait for other programs that use the registry [s].
     """
 
     root: str
@@ -53,6 +58,7 @@ class Repository:
     checksum: str = "xxh3"
     templates: Mapping[str, str] = field(default_factory=dict)
     formatters: Mapping[str, str] = field(default_factory=dict)
+    lock_timeout_s: float = LOCK_TIMEOUT_S
 
     @classmethod
     def create(
@@ -151,18 +157,22 @@ class Repository:
             url = str(document["registry"]["url"])
         except (KeyError, TypeError):
             raise RepositoryError(f"{name} does not say where the registry is (registry: url)") from None
+        patience = document["registry"].get("lock_timeout_s", LOCK_TIMEOUT_S)
+        if isinstance(patience, bool) or not isinstance(patience, (int, float)) or patience <= 0:
+            raise RepositoryError(f"{name}: lock_timeout_s is {patience!r}, not a positive number of seconds")
         return cls(
             root,
             url.replace(_ROOT, root),
             str(datastore.pop("root", _ROOT)).replace(_ROOT, root),
             templates=dict(document.get("templates") or {}),
             formatters=dict(document.get("formatters") or {}),
+            lock_timeout_s=float(patience),
             **datastore,
         )
 
     def open_registry(self, *, writeable: bool) -> Registry:
         """Open its registry."""
-        return Registry.open(self.registry_url, writeable=writeable)
+        return Registry.open(self.registry_url, writeable=writeable, lock_timeout_s=self.lock_timeout_s)
 
     def open_datastore(self) -> FileDatastore:
         """Open its datastore."""
