@@ -33,7 +33,7 @@ def register(butler: Butler, n: int) -> None:
         lambda: registry.registerDatasetType(DatasetType(*METRIC, "StructuredDataDict")),
         lambda: registry.registerDatasetType(DatasetType(*CALIB, "StructuredDataDict", isCalibration=True)),
         lambda: registry.registerDatasetType(
-            DatasetType(f"of_round_{n % 5}", METRIC[1][: 1 + n % 3], "StructuredDataDict")
+            DatasetType(f"of_round_{n % 3}", METRIC[1][: 1 + n % 3], "StructuredDataDict")
         ),
         lambda: butler.collections.register("all", CollectionType.CHAINED),
         lambda: butler.collections.register("tags", CollectionType.TAGGED),
