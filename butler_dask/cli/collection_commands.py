@@ -113,7 +113,7 @@ def _print_history(changes: list[ChainChange], form: str) -> None:
 @click.option(
     "--find-first", is_flag=True, help="Of each data ID only the first in the order of collections."
 )
-@limit_option
+@limit_option(0)
 @log_options
 def associate(
     repo: str,

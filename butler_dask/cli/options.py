@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..vocabulary.collection import split_names
+
+if TYPE_CHECKING:
+    from ..registry.registry import Registry
+
+_MAX_ROWS = 2**62
+"""More than any table has; a database takes no larger number."""
+
+
+def _a_number_of_rows(ctx: click.Context, param: click.Parameter, value: int) -> int:
+    if param.name == "offset" and value < 0:
+        raise click.BadParameter(f"{value} is not a number of rows to leave out", param=param)
+    return max(-_MAX_ROWS, min(_MAX_ROWS, value))
+
 
 repo_argument = click.argument("repo", metavar="REPO")
 
@@ -20,15 +34,39 @@ where_option = click.option(
 order_by_option = click.option(
     "--order-by", multiple=True, metavar="KEY", help="Sort by dimension or field; '-' in front sorts down."
 )
-limit_option = click.option(
-    "--limit",
+
+
+def limit_option(default: int) -> Callable[[Any], Any]:
+    """Return the ``--limit`` option."""
+    return click.option(
+        "--limit",
+        type=int,
+        callback=_a_number_of_rows,
+        default=default,
+        metavar="N",
+        help="At most N rows; negative: at most -N, with a warning when there are more; 0: all.",
+        show_default=True,
+    )
+
+
+offset_option = click.option(
+    "--offset",
     type=int,
-    default=-20000,
+    callback=_a_number_of_rows,
+    default=0,
     metavar="N",
-    help="At most N rows; negative: warn when reached; 0: no limit.",
-    show_default=True,
+    help="Leave out the first N rows.",
 )
-offset_option = click.option("--offset", type=int, default=0, metavar="N", help="Leave out the first N rows.")
+find_first_option = click.option(
+    "--find-first/--no-find-first",
+    default=False,
+    help="Of each data ID only the first in the order of --collections, which must be names, not globs.",
+)
+explain_query_option = click.option(
+    "--explain-query",
+    is_flag=True,
+    help="Print on standard error what the database was asked, its plan, rows and seconds.",
+)
 confirm_option = click.option(
     "--confirm/--no-confirm", default=True, help="Whether to ask before anything is removed."
 )
@@ -84,24 +122,15 @@ def row_limit(limit: int) -> int | None:
     return None if limit == 0 else limit
 
 
-def confirmed(plan: Iterable[str], *, ask: bool, dry_run: bool) -> bool:
-    """Show a plan and return whether to carry it out.
-
-    Parameters
-    ----------
-    plan : iterable of `str`
-        Lines that say what will be removed.
-    ask : `bool`
-        Whether to ask.
-    dry_run : `bool`
-        Only show.
-    """
-    for line in plan:
-        click.echo(line)
-    if dry_run:
-        click.echo("Nothing was done (--dry-run).")
-        return False
-    if ask and not click.confirm("Continue?", default=False):
-        click.echo("Nothing was done.")
-        return False
-    return True
+@contextmanager
+def explained(registry: Registry, wanted: bool) -> Iterator[None]:
+    """Print on standard error what the database was asked inside, if that is wanted."""
+    if not wanted:
+        yield
+        return
+    with registry.explain_query() as statements:
+        try:
+            yield
+        finally:
+            for statement in statements:
+                click.echo(f"{statement}\n", err=True)

@@ -213,9 +213,9 @@ class LocalRoot:
 
     def uri(self, path: str) -> str:
         """Return the ``file://`` URI."""
-        from pathlib import Path
+        from urllib.parse import quote
 
-        return path if "://" in path else Path(self.local(path)).as_uri()
+        return path if "://" in path else "file://" + quote(self.local(path))
 
     def files(self) -> Iterator[tuple[str, int]]:
         """Return relative path and size of every file below the root."""
@@ -261,11 +261,9 @@ def open_stream(path: str) -> BinaryIO:
     """Open a local file or a URL for reading; of a URL only what is read is fetched."""
     if not is_remote(path):
         return open(LocalRoot("/").local(path), "rb")
-    from .remote_root import file_system
+    from .remote_root import RemoteRoot
 
-    filesystem, name = file_system(path)
-    stream: BinaryIO = filesystem.open(name, "rb")
-    return stream
+    return RemoteRoot(path.rpartition("/")[0]).open(path)
 
 
 def copy_chunks(stream: BinaryIO, size: int = 1 << 20) -> Iterator[bytes]:
@@ -318,10 +316,22 @@ def _link_or_move(source: str, target: str, transfer: str) -> None:
             os.replace(temporary, target)
             os.unlink(source)
         return
+    try:
+        _link(source, target, target, transfer)
+    except FileExistsError:
+        _link(source, temporary, target, transfer)
+        os.replace(temporary, target)
+        # rename(2) does nothing when both names are links to one file already.
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+
+
+def _link(source: str, name: str, target: str, transfer: str) -> None:
+    """Make a link called ``name``; a relative one is right for the place of ``target``."""
     if transfer in ("link", "hardlink"):
         try:
             # A hard link to what a symbolic link names, not to the link.
-            os.link(os.path.realpath(source), temporary)
+            os.link(os.path.realpath(source) if os.path.islink(source) else source, name)
         except OSError as error:
             if transfer == "hardlink" or error.errno not in (
                 errno.EXDEV,
@@ -330,12 +340,8 @@ def _link_or_move(source: str, target: str, transfer: str) -> None:
                 errno.ENOTSUP,
             ):
                 raise
-            os.symlink(source, temporary)
+            os.symlink(source, name)
     elif transfer == "relsymlink":
-        os.symlink(os.path.relpath(source, os.path.dirname(target)), temporary)
+        os.symlink(os.path.relpath(source, os.path.dirname(target)), name)
     else:
-        os.symlink(source, temporary)
-    os.replace(temporary, target)
-    # rename(2) does nothing when both names are links to one file already.
-    if os.path.lexists(temporary):
-        os.unlink(temporary)
+        os.symlink(source, name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from .timespan import Timespan
 
 DataIdValue = int | str
+
+_ROWS_AT_ONCE = 10_000
+"""Rows of a table made into Python values together when it is iterated over."""
 
 
 class DataCoordinate:
@@ -494,6 +498,25 @@ class DataIdTable:
         return cls.from_values(dimensions, columns, n_rows=len(rows))
 
     @classmethod
+    def from_mappings(
+        cls, dimensions: DimensionGroup, rows: Sequence[Mapping[str, Any]]
+    ) -> DataIdTable | None:
+        """Make from mappings that all have plain values of just the required dimensions, else give `None`."""
+        names = dimensions.required
+        columns: dict[str, list[Any]] = {}
+        try:
+            if any(len(row) != len(names) for row in rows):
+                return None
+            for name in names:
+                key = dimensions.universe[name].key
+                column = columns[name] = [row[name] for row in rows]
+                if key is None or any(t is not key.type for t in set(map(type, column))):
+                    return None
+        except KeyError:
+            return None
+        return cls.from_values(dimensions, columns, len(rows))
+
+    @classmethod
     def empty(cls, dimensions: DimensionGroup) -> DataIdTable:
         """Make a table of no row."""
         return cls.from_values(dimensions, {n: [] for n in dimensions.required}, n_rows=0)
@@ -509,7 +532,15 @@ class DataIdTable:
         return DataCoordinate(self.dimensions, tuple(self.value(k, row) for k in keys))
 
     def __iter__(self) -> Iterator[DataCoordinate]:
-        return (self[i] for i in range(len(self)))
+        keys: tuple[str, ...] = self.dimensions.data_coordinate_keys
+        if any(k not in self.columns for k in self.dimensions.implied):
+            keys = self.dimensions.required
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            part = self.take(np.arange(start, min(start + _ROWS_AT_ONCE, len(self))))
+            columns = [part.values(k).tolist() for k in keys]
+            rows = zip(*columns, strict=True) if keys else repeat((), len(part))
+            for row in rows:
+                yield DataCoordinate(self.dimensions, row)
 
     def value(self, name: str, row: int) -> DataIdValue:
         """Return one value."""
