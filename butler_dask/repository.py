@@ -3,7 +3,7 @@
 The file is small and meant to be edited by hand::
 
     version: 1
-    registry: {url: 'sqlite:///<butlerRoot>/registry.sqlite3'}
+    registry: {url: 'sqlite:///<butlerRoot>/registry.sqlite3', lock_timeout_s: 120}
     datastore: {root: <butlerRoot>, durability: rename, checksum: xxh3}
     templates: {}        # path templates by dataset type, dimensions, storage class, or "default"
     formatters: {}       # dotted names by the same
@@ -11,7 +11,8 @@ The file is small and meant to be edited by hand::
 
 ``datastore`` may have ``type: memory`` or ``type: chained`` too, and files a ``cache``
 (`butler_dask.datastore.datastore_settings`). The root may be a URL (``s3://bucket/prefix``); the file
-itself and, unless it says otherwise, the SQLite registry stay on a local disk.
+itself and, unless it says otherwise, the SQLite registry stay on a local disk. ``lock_timeout_s`` is how long
+a program waits for others that use the registry before it gives up.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .datastore.datastore import Datastore
 from .datastore.datastore_settings import open_datastore
 from .datastore.storage_root import open_stream
 from .errors import FormatVersionError, RepositoryError, did_you_mean
+from .registry.database import LOCK_TIMEOUT_S
 from .registry.registry import Registry
 
 CONFIG_NAME = "butler.yaml"
@@ -49,6 +51,8 @@ class Repository:
         See `butler_dask.datastore.datastore_settings.open_datastore`.
     templates, formatters, storage_classes : mapping
         See `DatasetLayout`.
+    lock_timeout_s : `float`
+        How long to wait for other programs that use the registry [s].
     """
 
     root: str
@@ -57,6 +61,7 @@ class Repository:
     templates: Mapping[str, Any] = field(default_factory=dict)
     formatters: Mapping[str, Any] = field(default_factory=dict)
     storage_classes: Mapping[str, Any] = field(default_factory=dict)
+    lock_timeout_s: float = LOCK_TIMEOUT_S
 
     @classmethod
     def create(
@@ -181,6 +186,9 @@ class Repository:
                 raise RepositoryError(f"{name}: no setting {key!r}.{did_you_mean(str(key), _KNOWN_KEYS)}")
         if not isinstance(registry, Mapping) or "url" not in registry:
             raise RepositoryError(f"{name} does not say where the registry is (registry: url)")
+        patience = registry.get("lock_timeout_s", LOCK_TIMEOUT_S)
+        if isinstance(patience, bool) or not isinstance(patience, (int, float)) or patience <= 0:
+            raise RepositoryError(f"{name}: lock_timeout_s is {patience!r}, not a positive number of seconds")
         root = str(document.get("root") or root)
         given: dict[str, Mapping[str, Any]] = {}
         for key in ("datastore", "templates", "formatters", "storage_classes"):
@@ -188,11 +196,11 @@ class Repository:
             if not isinstance(value, Mapping):
                 raise RepositoryError(f"{name}: {key}: is a mapping, not {value!r}")
             given[key] = _rooted(value, root)
-        return cls(root, str(registry["url"]).replace(_ROOT, root), **given)
+        return cls(root, str(registry["url"]).replace(_ROOT, root), lock_timeout_s=float(patience), **given)
 
     def open_registry(self, *, writeable: bool) -> Registry:
         """Open its registry."""
-        return Registry.open(self.registry_url, writeable=writeable)
+        return Registry.open(self.registry_url, writeable=writeable, lock_timeout_s=self.lock_timeout_s)
 
     def open_datastore(self) -> Datastore:
         """Open its datastore."""

@@ -124,7 +124,9 @@ class Database:
         """Statements read from now on are appended with their plans, if it is a list."""
         if self.is_sqlite:
             self.path = None if self.url.database in (None, "", ":memory:") else self.url.database
-            self._file = SqliteFile(self.path, writeable=writeable, create=create)
+            self._file = SqliteFile(
+                self.path, writeable=writeable, create=create, lock_timeout_s=lock_timeout_s
+            )
             # Threads keep their connections themselves; the one of a database in memory is shared by all.
             pool = sa.StaticPool if self.path is None else sa.NullPool
             self.engine = sa.create_engine(
