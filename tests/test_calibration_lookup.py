@@ -72,7 +72,8 @@ def expected(held, search, detector, begin, end) -> set[str]:
 
 
 def test_many_times_find_what_each_alone_must(registry):
-    held = certified(registry)
+    with registry.transaction():
+        held = certified(registry)
     rows = [(d, t / 2, t / 2) for d in DETECTORS for t in range(-4, 130)]
     ids = data_ids(BIAS, *({"detector": d} for d, _, _ in rows))
     begin = np.array([int(b * DAY) for _, b, _ in rows])
@@ -84,7 +85,8 @@ def test_many_times_find_what_each_alone_must(registry):
 
 
 def test_spans_of_time_find_the_one_that_holds_or_say_that_several_do(registry):
-    held = certified(registry)
+    with registry.transaction():
+        held = certified(registry)
     for search in SEARCHES:
         sure, unsure = [], []
         for detector, begin, length in itertools.product(DETECTORS, range(0, 60, 3), (1, 2, 7)):
