@@ -11,7 +11,7 @@ from .dataset_files import DatasetURI, ingest, retrieve, tables_of_refs
 from .dataset_removal import DatasetRemoval
 from .datastore.datastore import Datastore
 from .errors import DatasetNotFoundError, RepositoryError
-from .query import expanded_data_ids
+from .registry.query_results import expanded_data_ids
 from .registry.registry import Registry
 from .repository_export import ExportContent, RepositoryExport, associate_content, register_content
 from .vocabulary.collection import CollectionType

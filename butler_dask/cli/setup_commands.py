@@ -12,12 +12,13 @@ from .options import collections_option, data_id_of, repo_argument, transfer_opt
 @click.command()
 @repo_argument
 @click.option("--registry", metavar="URL", help="Database URL; SQLite inside REPO by default.")
+@click.option("--datastore", metavar="URL", help="Where files go (s3://bucket/prefix); REPO by default.")
 @log_options
-def create(repo: str, registry: str | None) -> None:
+def create(repo: str, registry: str | None, datastore: str | None) -> None:
     """Make an empty repository at REPO."""
     from ..butler import Butler
 
-    Butler.makeRepo(repo, registry=registry)
+    Butler.makeRepo(repo, registry=registry, datastore=datastore)
     click.echo(f"Made an empty repository at {repo}")
 
 

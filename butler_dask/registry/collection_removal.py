@@ -9,7 +9,7 @@ from ..vocabulary.collection import CollectionType
 from ..vocabulary.file_record import FileRecord
 from .associations import AssociationTable
 from .collections import CollectionTable
-from .database import Database
+from .database import Database, repeated
 from .dataset_census import DatasetCensus
 from .datasets import DatasetRecordTable
 from .definitions import CollectionRow, DefinitionCache, Definitions
@@ -43,6 +43,7 @@ class CollectionRemoval:
         self._database, self._definitions = database, definitions
         self._collections, self._datasets, self._associations = collections, datasets, associations
 
+    @repeated
     def remove(self, name: str) -> None:
         """Remove one collection; see `Registry.remove_collection`."""
         with self._database.write() as connection:
@@ -58,6 +59,7 @@ class CollectionRemoval:
                 self._associations.remove_collection(connection, definitions, row)
             self._collections.remove_row(connection, row, definitions)
 
+    @repeated
     def remove_runs(self, names: Sequence[str], unlink_from_chains: bool) -> list[FileRecord]:
         """Remove RUN collections with their datasets; see `Registry.remove_runs`."""
         with self._database.write() as connection:
@@ -74,8 +76,8 @@ class CollectionRemoval:
                     for chain, runs in sorted(chains.items())
                 )
                 raise OrphanedRecordError(
-                    f"RUN {members}. `butler remove-runs --force` or removeRuns(..., unlink_from_chains=True) "
-                    "takes it out of the chain."
+                    f"RUN {members}. `butler remove-runs --force`, removeRuns(..., unlink_from_chains=True), "
+                    "take it out of the chain."
                 )
             for chain, runs in chains.items():
                 self._collections.change_chain(chain, runs, "remove")

@@ -13,14 +13,12 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from ..errors import (
-    DatasetNotFoundError,
-)
+from ..errors import DatasetNotFoundError, MissingCollectionError
 from ..vocabulary.data_id import DataCoordinate, DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
 from . import schema
-from .database import Database
+from .database import Database, repeated
 from .dataset_census import DatasetCensus, batched, dataset_census, ids_in_runs
 from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
 
@@ -48,8 +46,18 @@ class DatasetRecordTable:
         self._database, self._definitions = database, definitions
 
     def lock_runs(self, connection: sa.Connection, runs: Sequence[CollectionRow], *, exclusive: bool) -> None:
-        """Keep others from removing runs (exclusively: from writing to them) until the transaction ends."""
-        self._database.lock_rows(connection, schema.collection, [r.id for r in runs], exclusive=exclusive)
+        """Keep others from removing runs (exclusively: from writing to them) until the transaction ends.
+
+        Raises
+        ------
+        MissingCollectionError
+            If one was removed just now.
+        """
+        ids = [r.id for r in runs]
+        gone = self._database.lock_rows(connection, schema.collection, ids, exclusive=exclusive)
+        if gone:
+            names = ", ".join(repr(r.name) for r in runs if r.id in gone)
+            raise MissingCollectionError(f"Collection {names} was removed by somebody else just now.")
 
     # Read
 
@@ -170,18 +178,21 @@ class DatasetRecordTable:
 
     # Remove
 
+    @repeated
     def remove(self, tables: Sequence[DatasetTable]) -> list[FileRecord]:
         """Remove datasets from the registry; see `Registry.remove_datasets`."""
         out: list[FileRecord] = []
         with self._database.write() as connection:
             definitions = self._definitions.current(connection)
-            for table in tables:
+            used = {i: np.unique(t.run_codes).tolist() for i, t in enumerate(tables)}
+            by_table = [[definitions.collection(t.runs[c]) for c in used[i]] for i, t in enumerate(tables)]
+            # All at once, in one order, so that two removals never wait for each other.
+            locked = {run.id: run for runs in by_table for run in runs}
+            self.lock_runs(connection, list(locked.values()), exclusive=True)
+            for table, runs in zip(tables, by_table, strict=True):
                 if not len(table):
                     continue
                 kind = definitions.dataset_type(table.dataset_type.name)
-                used = np.unique(table.run_codes).tolist()
-                runs = [definitions.collection(table.runs[i]) for i in used]
-                self.lock_runs(connection, runs, exclusive=True)
                 ids = np.unique(self.row_ids(connection, table)).tolist()
                 out += self._remove_ids(connection, definitions, {kind.id: ids})
                 self._forget_summaries(connection, kind, runs)
@@ -214,6 +225,7 @@ class DatasetRecordTable:
         )
         return list(records.values())
 
+    @repeated
     def forget_files(self, table: DatasetTable) -> list[FileRecord]:
         """Remove file records and keep the datasets; see `Registry.forget_files`."""
         if not len(table):
@@ -232,6 +244,7 @@ class DatasetRecordTable:
         with self._database.read() as connection:
             return [r[0] for r in self._database.fetch(connection, statement)]
 
+    @repeated
     def forget_deletions(self, paths: Sequence[str]) -> None:
         """Take paths off the list of files to delete."""
         if not paths:
