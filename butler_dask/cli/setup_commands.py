@@ -13,12 +13,13 @@ from .options import collections_option, data_id_of, repo_argument, transfer_opt
 @repo_argument
 @click.option("--registry", metavar="URL", help="Database URL; SQLite inside REPO by default.")
 @click.option("--datastore", metavar="URL", help="Where files go (s3://bucket/prefix); REPO by default.")
+@click.option("--overlay", metavar="SHARED", help="Lay it upon the repository SHARED, which is only read.")
 @log_options
-def create(repo: str, registry: str | None, datastore: str | None) -> None:
+def create(repo: str, registry: str | None, datastore: str | None, overlay: str | None) -> None:
     """Make an empty repository at REPO."""
     from ..butler import Butler
 
-    Butler.makeRepo(repo, registry=registry, datastore=datastore)
+    Butler.makeRepo(repo, registry=registry, datastore=datastore, overlay=overlay)
     click.echo(f"Made an empty repository at {repo}")
 
 
