@@ -23,7 +23,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from ..errors import ReadOnlyRepositoryError, RepositoryError
+from ..errors import InvalidQueryError, ReadOnlyRepositoryError, RepositoryError
 from .explained_statement import ExplainedStatement
 
 _LOCK_PATIENCE_S = 120.0
@@ -338,9 +338,19 @@ class Database:
     def fetch(
         self, connection: sa.Connection, statement: sa.Executable, parameters: Mapping[str, Any] | None = None
     ) -> list[tuple[Any, ...]]:
-        """Return all rows of a statement as plain tuples."""
+        """Return all rows of a statement as plain tuples.
+
+        Raises
+        ------
+        InvalidQueryError
+            If a number overflows on the way.
+        """
         start = time.perf_counter()
-        result = connection.execute(statement, parameters)
+        try:
+            result = connection.execute(statement, parameters)
+        except sa.exc.DataError as error:
+            reason = str(error.orig).strip().splitlines()[0]
+            raise InvalidQueryError(f"The database cannot calculate a value of the query: {reason}") from error
         cursor: Any = result.cursor
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         if self.explained is not None:
