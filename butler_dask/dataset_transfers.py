@@ -123,7 +123,11 @@ class DatasetTransfers:
         tags = [tags] if isinstance(tags, str) else list(tags)
         if disassociate and not purge and not tags and not unstore:
             raise TypeError("Nothing to do: give tags to disassociate from, or unstore=True, or purge=True")
-        tables = tables_of_refs(refs)
+        wanted = list(refs)
+        if purge:  # those that are gone already are no fault
+            known = self._registry.get_datasets([ref.id for ref in wanted])
+            wanted = [ref for ref, there in zip(wanted, known, strict=True) if there is not None]
+        tables = tables_of_refs(wanted)
         with self._files.begin():
             if purge:
                 self._registry.remove_datasets(tables)
