@@ -20,7 +20,7 @@ from .export_file import (
     record_fields,
     write_export,
 )
-from .query import expanded_data_ids
+from .registry.query_results import expanded_data_ids
 from .registry.registry import Registry
 from .vocabulary.collection import CollectionType
 from .vocabulary.data_id import DataCoordinate, DataIdTable
