@@ -62,11 +62,21 @@ class RepositoryError(ButlerUserError, FileNotFoundError):
     """There is no repository where one was named."""
 
 
+class MissingRepositoryLabelError(RepositoryError, KeyError):
+    """No repository has that label."""
+
+    __str__ = Exception.__str__  # KeyError would quote the whole sentence
+
+
+class RepositoryExistsError(RepositoryError, FileExistsError):
+    """There is a repository where one was to be made."""
+
+
 class FormatVersionError(ButlerUserError, ValueError):
     """A file or database was written in a format this version does not read."""
 
 
-class ReadOnlyRepositoryError(ButlerUserError, PermissionError):
+class ReadOnlyRepositoryError(ButlerUserError, PermissionError, TypeError):
     """Something would be written to a butler opened for reading, or to a disk that does not take it."""
 
 
@@ -120,6 +130,22 @@ class UnknownComponentError(DatasetTypeError, KeyError):
     """Datasets of that type have no such part."""
 
     __str__ = Exception.__str__  # KeyError would quote the whole sentence
+
+
+class UnknownParameterError(DatasetTypeError, KeyError):
+    """Datasets of that type take no such parameter."""
+
+    __str__ = Exception.__str__  # KeyError would quote the whole sentence
+
+
+class MissingStorageClassError(DatasetTypeError, KeyError):
+    """No storage class has that name."""
+
+    __str__ = Exception.__str__  # KeyError would quote the whole sentence
+
+
+class ObjectTypeError(DatasetTypeError, TypeError):
+    """An object is of another kind than the dataset type's, and nothing converts it."""
 
 
 class ConflictingDefinitionError(DatasetTypeError):
