@@ -10,8 +10,7 @@
     |   |                     DatasetTypeExpressionError
     |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError (MissingDatasetFileError),
     |   |   ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
-    |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError,
-    |   |                IncompleteDataIdError
+    |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError
     |   |-- InvalidQueryError, EmptyQueryResultError, UnimplementedQueryError
     |   |-- PipelineError: PipelineGraphError, PipelineDataCycleError, DuplicateOutputError,
     |   |                  ConnectionTypeConsistencyError, IncompatibleDatasetTypeError,
@@ -178,12 +177,8 @@ class DimensionNameError(DataIdError, KeyError):
     __str__ = Exception.__str__  # KeyError would quote the whole sentence
 
 
-class DimensionValueError(DataIdError):
-    """A required dimension has no value in a data ID."""
-
-
-class IncompleteDataIdError(DimensionNameError, DimensionValueError):
-    """A data ID lacks the value of a required dimension; the reference calls it a name error."""
+class DimensionValueError(DimensionNameError):
+    """A required dimension has no value in a data ID; the reference calls it a name error."""
 
 
 class DataIdValueError(DataIdError):

@@ -9,14 +9,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import EllipsisType
 from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..vocabulary.chain_change import ChainChange
-from ..vocabulary.collection import CollectionInfo, CollectionType
+from ..vocabulary.collection import CollectionInfo, CollectionType, NamesExpression
 from ..vocabulary.data_id import DataCoordinate, DataIdTable
 from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
@@ -202,7 +201,7 @@ class Registry:
 
     def query_collections(
         self,
-        expressions: str | Iterable[str] = "*",
+        expressions: NamesExpression = "*",
         *,
         types: Collection[CollectionType] | None = None,
         flatten_chains: bool = False,
@@ -214,8 +213,8 @@ class Registry:
 
         Parameters
         ----------
-        expressions : `str` or iterable of `str`
-            Names and globs, comma-separated or as a list.
+        expressions : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names and globs, comma-separated or as a list; regular expressions; ``...`` for all.
         types : collection of `CollectionType`, optional
             Only these types.
         flatten_chains : `bool`
@@ -238,6 +237,10 @@ class Registry:
         return self._collections.query(
             expressions, types, flatten_chains, include_chains, include_parents, include_summary
         )
+
+    def set_collection_doc(self, name: str, doc: str) -> None:
+        """Replace the documentation of a collection."""
+        self._collections.set_doc(name, doc)
 
     def flatten(self, names: str | Iterable[str]) -> list[CollectionInfo]:
         """Return the collections a search over names looks in: no chains, in order, each once."""
@@ -374,14 +377,14 @@ class Registry:
         return self._dataset_types.get(name)
 
     def query_dataset_types(
-        self, expression: str | Iterable[str] | EllipsisType = ..., missing: list[str] | None = None
+        self, expression: NamesExpression = ..., missing: list[str] | None = None
     ) -> list[DatasetType]:
         """Return dataset types by name.
 
         Parameters
         ----------
-        expression : `str`, iterable of `str` or ``...``
-            Names and globs; ``...`` for all.
+        expression : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names, globs and regular expressions; ``...`` for all.
         missing : `list` [`str`], optional
             Plain names that are not registered are appended to it instead of raising.
         """
@@ -814,7 +817,7 @@ class Registry:
     def query_associations(
         self,
         dataset_type: DatasetType | str,
-        collections: str | Iterable[str] = "*",
+        collections: NamesExpression = "*",
         *,
         types: Collection[CollectionType] | None = None,
         flatten_chains: bool = False,
@@ -825,8 +828,8 @@ class Registry:
         ----------
         dataset_type : `DatasetType` or `str`
             Type.
-        collections : `str` or iterable of `str`
-            Names and globs.
+        collections : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names, globs and regular expressions.
         types : collection of `CollectionType`, optional
             Only collections of these types.
         flatten_chains : `bool`
