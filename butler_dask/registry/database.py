@@ -446,7 +446,7 @@ class Database:
         except sa.exc.DataError as error:
             reason = str(error.orig).strip().splitlines()[0]
             raise InvalidQueryError(
-                f"The database cannot calculate a value of the query: {reason}"
+                f"The database cannot calculate this query: {reason}"
             ) from error
         cursor: Any = result.cursor
         while rows := cursor.fetchmany(_PORTION):
