@@ -40,6 +40,8 @@ _FEW_TEMPORARY_ROWS = 20
 """Temporary tables of fewer rows are joined well enough without statistics."""
 _VALUES_PER_STATEMENT = 600
 """Values bound in one INSERT of several rows."""
+_PORTION = 10_000
+"""Rows of a large answer that are Python values at a time."""
 _FEW_ROWS = 200
 """Inserts are counted towards new statistics in portions of at least so many rows."""
 
@@ -428,6 +430,16 @@ class Database:
             plan = tuple(s[0] for s in steps)
         values = tuple(parameters.values() if isinstance(parameters, Mapping) else parameters)
         self.explained.append(ExplainedStatement(sql, values, plan, n_rows, seconds))
+
+    def fetch_portions(
+        self, connection: sa.Connection, statement: sa.Executable
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of a statement in portions, for who keeps columns and not the rows."""
+        result = connection.execute(statement)
+        cursor: Any = result.cursor
+        while rows := cursor.fetchmany(_PORTION):
+            yield rows
+        result.close()
 
     def fetch_sql(
         self, connection: sa.Connection, sql: str, parameters: tuple[Any, ...] = ()
