@@ -17,6 +17,7 @@ from .options import repo_argument
 @repo_argument
 @click.option("--registry", metavar="URL", help="Database URL; SQLite inside REPO by default.")
 @click.option("--datastore", metavar="URL", help="Where files go (s3://bucket/prefix); REPO by default.")
+@click.option("--overlay", metavar="SHARED", help="Lay it upon the repository SHARED, which is only read.")
 @click.option(
     "--seed-config",
     metavar="FILE",
@@ -42,6 +43,7 @@ def create(
     repo: str,
     registry: str | None,
     datastore: str | None,
+    overlay: str | None,
     seed_config: str | None,
     override: bool,
     dimension_config: str | None,
@@ -69,7 +71,9 @@ def create(
         if isinstance(settings.get("datastore"), Mapping):
             kept = {k: v for k, v in settings["datastore"].items() if k != "root"}
             settings["datastore"] = {"root": "<butlerRoot>", **kept}
-    Butler.makeRepo(repo, config=settings, registry=registry, datastore=datastore, outfile=outfile)
+    Butler.makeRepo(
+        repo, config=settings, registry=registry, datastore=datastore, overlay=overlay, outfile=outfile
+    )
     click.echo(f"Made an empty repository at {repo}")
 
 
@@ -86,6 +90,7 @@ def _document(repo: str) -> dict[str, Any]:
         "templates": dict(found.templates),
         "formatters": dict(found.formatters),
         "storage_classes": dict(found.storage_classes),
+        **({"base": dict(found.base)} if found.base else {}),
     }
 
 

@@ -341,7 +341,7 @@ class FileDatastore:
             "storage_class": file.storage_class,
             "component": component,
             "parameters": parameters,
-            "root": self.root,
+            "root": self._layout.repository or self.root,
             "data_id": ref.dataId.mapping,
         }
         with self._reading(file, ref), self._readable(file, formatter) as path:

@@ -44,7 +44,7 @@ class FileReader(Protocol):
         parameters : mapping, optional
             What the storage class allows: ``bbox``, ``columns``.
         root : `str`
-            Root of the datastore.
+            Root of the repository.
         data_id : mapping, optional
             Data ID of the dataset.
 

@@ -248,7 +248,7 @@ class MemoryDatastore:
                 storage_class=file.storage_class,
                 component=component,
                 parameters=parameters,
-                root=self._root,
+                root=self._layout.repository,
                 data_id=ref.dataId.mapping,
             )
 

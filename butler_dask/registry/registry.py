@@ -28,7 +28,7 @@ from ..vocabulary.timespan import Timespan
 from .associations import AssociationTable
 from .collection_removal import CollectionRemoval
 from .collections import CollectionTable
-from .database import Database
+from .database import LOCK_TIMEOUT_S, Database
 from .dataset_census import DatasetCensus
 from .dataset_inserts import DatasetInserts
 from .dataset_search import DatasetSearch
@@ -90,7 +90,7 @@ class Registry:
         return cls(database)
 
     @classmethod
-    def open(cls, url: str, *, writeable: bool = True) -> Self:
+    def open(cls, url: str, *, writeable: bool = True, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Self:
         """Open a registry.
 
         Parameters
@@ -99,6 +99,8 @@ class Registry:
             SQLAlchemy URL.
         writeable : `bool`
             Whether it may be changed.
+        lock_timeout_s : `float`
+            How long to wait for other programs that use it, before giving up [s].
 
         Raises
         ------
@@ -107,7 +109,7 @@ class Registry:
         FormatVersionError
             If its tables are of another version than this program's.
         """
-        database = Database(url, writeable=writeable)
+        database = Database(url, writeable=writeable, lock_timeout_s=lock_timeout_s)
         try:
             check_versions(database)
         except BaseException:
