@@ -331,7 +331,7 @@ def _parsed(text: str | bytes, name: str) -> Mapping[str, Any]:
 
     try:
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RepositoryError(f"{name} cannot be read: {error}") from error
     if not isinstance(document, Mapping):
         raise RepositoryError(f"{name} is not a mapping of names to values")

@@ -114,17 +114,17 @@ def register_skymap(repo: str, skymap_file: str) -> None:
     import yaml
 
     from ..butler import Butler
-    from ..errors import FormatVersionError
+    from ..errors import DescriptionError
     from ..imaging.skymap import SkyMap
     from ..instruments.skymap_registration import register_skymap
 
     with open(skymap_file, encoding="utf-8") as stream:
         try:
             content = yaml.safe_load(stream)
-        except yaml.YAMLError as error:
-            raise FormatVersionError(f"{skymap_file} is not YAML: {error}") from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise DescriptionError(f"{skymap_file} is not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise FormatVersionError(f"{skymap_file} does not describe a sky map: a mapping is expected.")
+        raise DescriptionError(f"{skymap_file} does not describe a sky map: a mapping is expected.")
     with Butler(repo, writeable=True) as butler:
         skymap = SkyMap.from_dict(content)
         register_skymap(butler, skymap)

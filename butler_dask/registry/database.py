@@ -108,7 +108,13 @@ class Database:
         create: bool = False,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
-        self.url: URL = make_url(url)
+        try:
+            self.url: URL = make_url(url)
+        except sa.exc.ArgumentError as error:
+            raise RepositoryError(
+                f"{url!r} is not the URL of a database, such as sqlite:////data/registry.sqlite3 or "
+                "postgresql+psycopg://user@host/name."
+            ) from error
         if self.url.drivername == "postgresql":
             self.url = self.url.set(drivername="postgresql+psycopg")
         self.writeable = writeable
