@@ -28,6 +28,7 @@ _THEIRS = "lsst.daf.butler.formatters"
 _WRITTEN_AS: Mapping[str, str] = {
     f"{_OURS}.document.DocumentFormatter": f"{_THEIRS}.json.JsonFormatter",
     f"{_OURS}.document.ConfigFormatter": f"{_THEIRS}.pexConfig.PexConfigFormatter",
+    f"{_OURS}.parquet_table.ParquetFormatter": f"{_THEIRS}.parquet.ParquetFormatter",
     f"{_OURS}.pickled_object.PickleFormatter": f"{_THEIRS}.pickle.PickleFormatter",
 }
 _READ_AS: Mapping[str, str] = {

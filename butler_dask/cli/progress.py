@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
+
+import click
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -17,6 +20,34 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("butler_dask.progress")
 _STATES = ("success", "failure", "blocked", "running")
+
+
+def _is_wanted() -> bool:
+    """Return whether the user wants to see progress and could."""
+    context = click.get_current_context(silent=True)
+    settings = context.find_root().obj if context is not None else None
+    return bool((settings or {}).get("progress", True)) and sys.stderr.isatty()
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show on a terminal that something is being done whose end is not known, and for how long by now.
+
+    Parameters
+    ----------
+    what : `str`
+        What is being done.
+    """
+    if not _is_wanted():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        bar.add_task(what, total=None)
+        yield
 
 
 class RunProgress:
@@ -33,7 +64,7 @@ class RunProgress:
 
     def __init__(self, enabled: bool = True) -> None:
         self._enabled = enabled
-        self._terminal = enabled and sys.stderr.isatty()
+        self._terminal = enabled and _is_wanted()
         self._started = self._last = time.monotonic()
         self._live: Live | None = None
         self._by_task: Mapping[str, Mapping[str, int]] = {}

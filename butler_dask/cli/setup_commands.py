@@ -1,4 +1,4 @@
-"""``butler create`` to ``butler demo``: making a repository and filling it with what processing needs."""
+"""``butler register-...`` to ``butler demo``: filling a repository with what processing needs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ import click
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
 from .options import collections_option, data_id_of, repo_argument, transfer_option, where_option
-
-
-@click.command()
-@repo_argument
-@click.option("--registry", metavar="URL", help="Database URL; SQLite inside REPO by default.")
-@log_options
-def create(repo: str, registry: str | None) -> None:
-    """Make an empty repository at REPO."""
-    from ..butler import Butler
-
-    Butler.makeRepo(repo, registry=registry)
-    click.echo(f"Made an empty repository at {repo}")
 
 
 @click.command()

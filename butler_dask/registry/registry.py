@@ -28,7 +28,8 @@ from ..vocabulary.timespan import Timespan
 from .associations import AssociationTable
 from .collection_removal import CollectionRemoval
 from .collections import CollectionTable
-from .database import Database
+from .database import LOCK_TIMEOUT_S, Database
+from .dataset_census import DatasetCensus
 from .dataset_inserts import DatasetInserts
 from .dataset_search import DatasetSearch
 from .dataset_types import DatasetTypeTable
@@ -89,7 +90,7 @@ class Registry:
         return cls(database)
 
     @classmethod
-    def open(cls, url: str, *, writeable: bool = True) -> Self:
+    def open(cls, url: str, *, writeable: bool = True, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Self:
         """Open a registry.
 
         Parameters
@@ -98,6 +99,8 @@ class Registry:
             SQLAlchemy URL.
         writeable : `bool`
             Whether it may be changed.
+        lock_timeout_s : `float`
+            How long to wait for other programs that use it, before giving up [s].
 
         Raises
         ------
@@ -106,7 +109,7 @@ class Registry:
         FormatVersionError
             If its tables are of another version than this program's.
         """
-        database = Database(url, writeable=writeable)
+        database = Database(url, writeable=writeable, lock_timeout_s=lock_timeout_s)
         try:
             check_versions(database)
         except BaseException:
@@ -328,9 +331,21 @@ class Registry:
         Raises
         ------
         OrphanedRecordError
-            If one is in a chain and is not to be unlinked.
+            If one is in a chain and is not to be unlinked; the chains are named.
+        CollectionTypeError
+            If a collection is no RUN.
         """
         return self._removal.remove_runs(names, unlink_from_chains)
+
+    def census_of_runs(self, names: Sequence[str]) -> DatasetCensus:
+        """Count the datasets of RUN collections, their files and memberships: what `remove_runs` removes.
+
+        Raises
+        ------
+        CollectionTypeError
+            If a collection is no RUN.
+        """
+        return self._removal.census(names)
 
     # Dataset types
 
@@ -412,7 +427,7 @@ class Registry:
         DataIdValueError
             If a record refers to a dimension value without record.
         """
-        self._records.insert(element_name, records, replace=replace, skip_existing=skip_existing)
+        self._records.insert(element_name, list(records), replace=replace, skip_existing=skip_existing)
 
     def sync_dimension_record(
         self, record: DimensionRecord, *, update: bool = False
@@ -684,10 +699,14 @@ class Registry:
         its file); a dataset whose data ID is taken by another UUID in the RUN is passed over. Data IDs are
         not checked: those of a quantum graph come from this registry.
         """
-        with self._database.write():
-            self._inserts.record(batches)
-            if quanta is not None:
-                self._quanta.record(quanta)
+
+        def record() -> None:
+            with self._database.write():
+                self._inserts.record(batches)
+                if quanta is not None:
+                    self._quanta.record(quanta)
+
+        self._database.repeat(record)
 
     def existing_in_run(
         self, run: str, dataset_type_names: Iterable[str] | None = None
@@ -722,6 +741,10 @@ class Registry:
         """
         return self._datasets.remove(tables)
 
+    def census(self, tables: Sequence[DatasetTable]) -> DatasetCensus:
+        """Count datasets, their files and memberships: what `remove_datasets` removes."""
+        return self._datasets.census(tables)
+
     def forget_files(self, table: DatasetTable) -> list[FileRecord]:
         """Remove the file records of datasets that stay known; return the files to delete."""
         return self._datasets.forget_files(table)
@@ -730,9 +753,9 @@ class Registry:
         """Insert or replace the file records of datasets that are in the registry."""
         self._inserts.add_files(table, files)
 
-    def pending_deletions(self) -> list[str]:
+    def pending_deletions(self, limit: int | None = None) -> list[str]:
         """Return the paths of files whose datasets are gone and that are not yet reported deleted."""
-        return self._datasets.pending_deletions()
+        return self._datasets.pending_deletions(limit)
 
     def forget_deletions(self, paths: Sequence[str]) -> None:
         """Take paths off `pending_deletions`, their files having been deleted."""

@@ -493,6 +493,14 @@ class DataIdTable:
                 coded[name] = np.asarray(values, dtype=np.int64)
             else:
                 names: dict[str, int] = {}
+                if (
+                    len(values)
+                    and isinstance(values, (list, tuple))
+                    and values.count(values[0]) == len(values)
+                ):
+                    # Mostly there is one instrument.
+                    coded[name], categories[name] = np.zeros(len(values), dtype=np.int64), (values[0],)
+                    continue
                 coded[name] = np.fromiter(
                     (names.setdefault(v, len(names)) for v in values), dtype=np.int64, count=len(values)
                 )
@@ -592,8 +600,8 @@ class DataIdTable:
 
     def unique(self) -> tuple[DataIdTable, NDArray[np.int64]]:
         """Return the table without repeated rows (sorted), and the row of each old row in it, shape (n,)."""
-        _, first, inverse = np.unique(self.codes(), return_index=True, return_inverse=True)
-        return self.take(first), inverse.astype(np.int64)
+        codes = self.codes()
+        return self.take(first_rows(codes)), codes
 
     def match(self, other: DataIdTable, names: Sequence[str] | None = None) -> NDArray[np.int64]:
         """Return, for each row, the row of ``other`` with the same values, or -1.
@@ -668,13 +676,36 @@ def row_codes(columns: Sequence[NDArray[np.int64]], n_rows: int) -> NDArray[np.i
     for column in columns:
         if n_rows == 0:
             break
-        values, inverse = np.unique(column, return_inverse=True)
-        codes = codes * len(values) + inverse
-        n_codes *= len(values)
+        own, n_values = _dense(column)
+        codes = codes * n_values + own
+        n_codes *= n_values
         if n_codes > 2**40:
             # Kept dense so that the product never overflows.
-            distinct, codes = np.unique(codes, return_inverse=True)
-            n_codes = len(distinct)
-    if n_rows and n_codes > 1:
-        codes = np.unique(codes, return_inverse=True)[1]
-    return codes.astype(np.int64, copy=False)
+            codes, n_codes = _dense(codes)
+    return _dense(codes)[0] if n_rows else codes
+
+
+def _dense(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Return the rank of each value among the distinct ones, and how many these are."""
+    least = int(values.min())
+    width = int(values.max()) - least + 1
+    if width == 1:
+        return np.zeros(len(values), dtype=np.int64), 1
+    if width > 4 * len(values) + 1000:
+        distinct, ranks = np.unique(values, return_inverse=True)
+        return ranks.astype(np.int64, copy=False), len(distinct)
+    # Values that lie close together, as ids mostly do, need no sort.
+    offsets = values - least
+    present = np.zeros(width, dtype=bool)
+    present[offsets] = True
+    ranks = np.cumsum(present) - 1
+    return ranks[offsets], int(ranks[-1]) + 1
+
+
+def first_rows(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the first row of each code, for codes as of `row_codes`."""
+    n = len(codes)
+    first = np.empty(int(codes.max()) + 1 if n else 0, dtype=np.int64)
+    # Assigned backwards so that the first of several equal codes stays.
+    first[codes[::-1]] = np.arange(n - 1, -1, -1)
+    return first

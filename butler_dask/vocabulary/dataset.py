@@ -410,6 +410,15 @@ class DatasetTable:
         """Return the UUID of a row."""
         return uuid.UUID(bytes=self.ids[row].tobytes())
 
+    def id_texts(self) -> list[str]:
+        """Return the UUIDs as texts."""
+        digits = np.frombuffer(self.ids.tobytes().hex().encode(), dtype=np.uint8).reshape(-1, 32)
+        places = [i for i in range(36) if i not in (8, 13, 18, 23)]
+        marked = np.full((len(self), 36), ord("-"), dtype=np.uint8)
+        marked[:, places] = digits
+        text = marked.tobytes().decode("ascii")
+        return [text[i : i + 36] for i in range(0, len(text), 36)]
+
     def run(self, row: int) -> str:
         """Return the RUN collection of a row."""
         return self.runs[int(self.run_codes[row])]
