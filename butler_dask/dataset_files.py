@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from .datastore.datastore import Datastore, StagedDataset
 from .datastore.storage_root import LocalRoot, copy_chunks, link_or_move, open_stream
@@ -68,6 +70,7 @@ def ingest(
     datasets: Sequence[tuple[FileDataset, str | None]],
     transfer: str,
     skip_existing: bool,
+    record_sizes: bool = True,
 ) -> list[DatasetRef]:
     """Take existing files in, all or none; see `Butler.ingest`.
 
@@ -80,12 +83,12 @@ def ingest(
     transfer : `str`
         Transfer mode.
     skip_existing : `bool`
-        Pass over files all of whose datasets (by id) are there.
+        Pass over datasets (by id) that are there, and files that hold no other.
+    record_sizes : `bool`
+        Record size and checksum of the files.
     """
     if skip_existing:
-        ids = [ref.id for dataset, _ in datasets for ref in dataset.refs]
-        known = {ref.id for ref in registry.get_datasets(ids) if ref is not None}
-        datasets = [d for d in datasets if any(ref.id not in known for ref in d[0].refs)]
+        datasets = _new_datasets(registry, datasets)
     with ExitStack() as stack:
         staged: list[StagedDataset] = []
         groups: dict[str, tuple[list[DatasetRef], list[FileRecord]]] = {}
@@ -96,10 +99,11 @@ def ingest(
             )
             stack.callback(one.discard)
             staged.append(one)
+            record = one.record if record_sizes else replace(one.record, size=-1, checksum="")
             for ref in dataset.refs:
                 refs, records = groups.setdefault(ref.datasetType.name, ([], []))
                 refs.append(ref)
-                records.append(one.record)
+                records.append(record)
                 out.append(ref)
         with files.begin():
             for refs, records in groups.values():
@@ -109,6 +113,24 @@ def ingest(
                 files.publish(one)
         stack.pop_all()
     return out
+
+
+def _new_datasets(
+    registry: Registry, datasets: Sequence[tuple[FileDataset, str | None]]
+) -> list[tuple[FileDataset, str | None]]:
+    """Return files with those of their datasets that the registry does not have."""
+    known = known_ids(registry, (ref for dataset, _ in datasets for ref in dataset.refs))
+    out = []
+    for dataset, kind in datasets:
+        new = [ref for ref in dataset.refs if ref.id not in known]
+        if new:
+            out.append((FileDataset(dataset.path, new, dataset.formatter), kind))
+    return out
+
+
+def known_ids(registry: Registry, refs: Iterable[DatasetRef]) -> set[uuid.UUID]:
+    """Return the ids of those of some datasets that the registry has."""
+    return {ref.id for ref in registry.get_datasets([r.id for r in refs]) if ref is not None}
 
 
 def retrieve(

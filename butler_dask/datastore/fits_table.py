@@ -90,11 +90,11 @@ class TableFormatter:
                 table = _read_by_astropy(path)
                 if component is not None:
                     return table_component(table, component)
-                return table if wanted is None else table[_checked_columns(wanted, table.colnames)]
+                return table if wanted is None else table[checked_columns(wanted, table.colnames)]
             layout = _TableLayout(unit)
             if component is not None:
                 return layout.component(component)
-            names = layout.names if wanted is None else _checked_columns(wanted, layout.names)
+            names = layout.names if wanted is None else checked_columns(wanted, layout.names)
             rows = read_rows(stream, unit, layout.dtype)
         return layout.table(rows, names)
 
@@ -106,7 +106,14 @@ def _table_unit(units: list[HeaderDataUnit]) -> HeaderDataUnit:
     raise ValueError("the file has no table")
 
 
-def _checked_columns(wanted: Any, known: list[str]) -> list[str]:
+def checked_columns(wanted: Any, known: list[str]) -> list[str]:
+    """Return the names of columns wanted, given as one name or several.
+
+    Raises
+    ------
+    DatasetTypeError
+        If there is no such column; the nearest match is named.
+    """
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     for name in names:
         if name not in known:
