@@ -8,6 +8,7 @@ from typing import Any
 
 from .errors import CollectionTypeError
 from .registry.registry import Registry
+from .vocabulary.chain_change import ChainChange
 from .vocabulary.collection import CollectionInfo, CollectionType, split_names
 from .vocabulary.search_defaults import SearchDefaults
 
@@ -148,6 +149,35 @@ class ButlerCollections(Sequence[str]):
     ) -> None:
         """Take collections out of a chain."""
         self._registry.remove_from_chain(parent_collection_name, split_names(child_collection_names))
+
+    def chain_history(self, name: str) -> list[ChainChange]:
+        """Return every change of a chain, oldest first: when, who, by which command, what it held.
+
+        Raises
+        ------
+        MissingCollectionError
+            If there never was such a chain.
+        """
+        return self._registry.chain_history(name)
+
+    def undo(self, name: str, steps: int = 1) -> tuple[str, ...]:
+        """Give a chain the members it had before its last changes, and return them.
+
+        Parameters
+        ----------
+        name : `str`
+            Chain.
+        steps : `int`
+            How many changes to take back. An undo is a change as well: undoing it brings back what it undid.
+
+        Raises
+        ------
+        MissingCollectionError
+            If a member it had does not exist any more; nothing is changed then.
+        CollectionError
+            If it has not changed so often.
+        """
+        return self._registry.undo_chain(name, steps)
 
     def x_remove(self, name: str) -> None:
         """Remove a CHAINED, TAGGED or CALIBRATION collection, or a RUN without datasets.

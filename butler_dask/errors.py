@@ -5,11 +5,13 @@
     ButlerDaskError
     |-- ButlerUserError
     |   |-- CollectionError: MissingCollectionError, CollectionTypeError, CollectionCycleError,
-    |   |                    OrphanedRecordError
-    |   |-- DatasetTypeError: MissingDatasetTypeError, ConflictingDefinitionError
+    |   |                    OrphanedRecordError, NoDefaultCollectionError, CollectionExpressionError
+    |   |-- DatasetTypeError: MissingDatasetTypeError, ConflictingDefinitionError, UnknownComponentError,
+    |   |                     DatasetTypeExpressionError
     |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError (MissingDatasetFileError),
     |   |   ReadOnlyRepositoryError, RepositoryError
-    |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError
+    |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError,
+    |   |                IncompleteDataIdError
     |   |-- InvalidQueryError, EmptyQueryResultError, UnimplementedQueryError
     |   |-- PipelineError: PipelineGraphError, PipelineDataCycleError, DuplicateOutputError,
     |   |                  ConnectionTypeConsistencyError, IncompatibleDatasetTypeError,
@@ -72,6 +74,14 @@ class CollectionError(ButlerUserError):
     """A collection is not what the request needs."""
 
 
+class NoDefaultCollectionError(CollectionError):
+    """A call names no collection or run, and the butler has no default."""
+
+
+class CollectionExpressionError(CollectionError, ValueError):
+    """What was given is neither a collection name nor a glob nor a pattern."""
+
+
 class MissingCollectionError(CollectionError, LookupError):
     """No collection has that name."""
 
@@ -94,6 +104,16 @@ class DatasetTypeError(ButlerUserError, ValueError):
 
 class MissingDatasetTypeError(DatasetTypeError, KeyError):
     """No dataset type has that name."""
+
+    __str__ = Exception.__str__  # KeyError would quote the whole sentence
+
+
+class DatasetTypeExpressionError(DatasetTypeError):
+    """A text can be neither the name of a dataset type nor a glob over such names."""
+
+
+class UnknownComponentError(DatasetTypeError, KeyError):
+    """Datasets of that type have no such part."""
 
     __str__ = Exception.__str__  # KeyError would quote the whole sentence
 
@@ -130,6 +150,10 @@ class DimensionNameError(DataIdError, KeyError):
 
 class DimensionValueError(DataIdError):
     """A required dimension has no value in a data ID."""
+
+
+class IncompleteDataIdError(DimensionNameError, DimensionValueError):
+    """A data ID lacks the value of a required dimension; the reference calls it a name error."""
 
 
 class DataIdValueError(DataIdError):

@@ -199,7 +199,7 @@ def _of_old_universe(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _elements() -> Mapping[str, Any]:
-    return DimensionUniverse().elements
+    return {e.name: e for e in DimensionUniverse()}
 
 
 @cache

@@ -96,7 +96,7 @@ class QueryTerms:
         out = dict(self.data_id)
         if self.where:
             text = self.expression()
-            for name in DimensionUniverse().governor_dimensions:
+            for name in DimensionUniverse().governor_dimensions.names:
                 if name not in out and not re.search(rf"\b{name}\b", text) and _needs(text, name):
                     value = defaults.data_id.get(name)
                     if value is not None:
@@ -227,10 +227,10 @@ class QueryResults(Generic[T]):
         if limit == 0:
             return [], False
         if limit is None or limit > 0:
-            found = list(self.limit(limit))
+            found = list(self.limit(limit, self._terms.offset))
             cut = False
         else:
-            found = list(self.limit(-limit + 1))
+            found = list(self.limit(-limit + 1, self._terms.offset))
             cut = len(found) > -limit
             del found[-limit:]
         if not found and explain:

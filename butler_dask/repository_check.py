@@ -49,6 +49,8 @@ class RepositoryCheck:
 
     Parameters
     ----------
+    schema : `list` [`str`]
+        How the registry's tables differ from what its schema version says. Nothing here repairs that.
     checked : `int`
         Recorded files looked at.
     faults : `list` [`FileFault`]
@@ -62,6 +64,7 @@ class RepositoryCheck:
         Files whose datasets were removed and that are to be deleted.
     """
 
+    schema: list[str] = field(default_factory=list)
     checked: int = 0
     faults: list[FileFault] = field(default_factory=list)
     unrecorded: list[str] = field(default_factory=list)
@@ -71,11 +74,12 @@ class RepositoryCheck:
     @property
     def is_clean(self) -> bool:
         """Whether there is nothing to repair."""
-        return not (self.faults or self.unrecorded or self.unfinished or self.pending)
+        return not (self.schema or self.faults or self.unrecorded or self.unfinished or self.pending)
 
     def lines(self) -> list[str]:
         """Return a line for each thing found, and a summary at the end."""
-        out = [f"damaged: {fault}" for fault in self.faults]
+        out = [f"schema: {what}" for what in self.schema]
+        out += [f"damaged: {fault}" for fault in self.faults]
         for name in ("unrecorded", "unfinished", "pending"):
             out += [f"{name}: {path}" for path in getattr(self, name)]
         out.append(
@@ -100,7 +104,7 @@ def check_repository(
     checksums : `bool`
         Read all files and compare checksums (else existence and size only).
     """
-    out = RepositoryCheck(pending=registry.pending_deletions())
+    out = RepositoryCheck(registry.schema_differences(), pending=registry.pending_deletions())
     recorded = set(out.pending)
     runs = [i.name for i in registry.query_collections("*", types={CollectionType.RUN})]
     # Listed before the records are read: a file put meanwhile is recorded and not listed, never the reverse.

@@ -1,5 +1,6 @@
 """Fixtures: a registry on each kind of database."""
 
+import gzip
 import os
 import uuid
 from collections.abc import Iterator
@@ -55,3 +56,18 @@ def registry(empty_registry: Registry) -> Registry:
     """Registry with the dimension records."""
     insert_records(empty_registry)
     return empty_registry
+
+
+@pytest.fixture
+def old_server() -> Iterator[str]:
+    """URL of a PostgreSQL registry of schema version 1."""
+    if not SERVER:
+        pytest.skip("no PostgreSQL server is named by BUTLER_DASK_TEST_POSTGRESQL")
+    url = new_url("postgresql", Path())
+    engine = sa.create_engine(url)
+    dump = Path(__file__).parent / "data" / "registry_v1_postgresql.sql.gz"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(gzip.decompress(dump.read_bytes()).decode())
+    engine.dispose()
+    yield url
+    drop(url)

@@ -27,7 +27,10 @@ from .options import repo_argument
 )
 @log_options
 def check(repo: str, checksums: bool, repair: bool, older_than: float) -> None:
-    """Compare what REPO has recorded with its files; exit 1 if a recorded one is missing or damaged."""
+    """Compare what REPO has recorded with its files; exit 1 if a recorded one is missing or damaged.
+
+    The registry's tables are compared with what its schema version says, too.
+    """
     from ..butler import Butler
     from ..engine.recovery import recover_run
     from ..repository_check import check_repository, repair_repository
@@ -43,5 +46,5 @@ def check(repo: str, checksums: bool, repair: bool, older_than: float) -> None:
             repair_repository(butler.registry_tables, butler.datastore, found, older_than_s=older_than)
             found = check_repository(butler.registry_tables, butler.datastore, checksums=checksums)
             click.echo(f"After repair: {found.lines()[-1]}")
-    if found.faults:
+    if found.faults or found.schema:
         raise SystemExit(1)

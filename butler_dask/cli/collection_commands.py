@@ -9,9 +9,12 @@ import click
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
 from .options import collections_option, limit_option, repo_argument, row_limit, where_option
+from .tables import format_option, print_rows
 
 if TYPE_CHECKING:
     from astropy.time import Time
+
+    from ..vocabulary.chain_change import ChainChange
 
 
 @click.command()
@@ -27,16 +30,45 @@ if TYPE_CHECKING:
 )
 @click.option("--flatten", is_flag=True, help="Use the members of chained children in their place.")
 @click.option("--doc", default=None, help="Documentation of the chain.")
+@click.option("--history", is_flag=True, help="Show every change of PARENT, the last one first.")
+@click.option(
+    "--undo",
+    type=click.IntRange(min=1),
+    is_flag=False,
+    flag_value=1,
+    default=None,
+    metavar="[N]",
+    help="Take back the last N changes of PARENT (default 1), undone ones counted too.",
+)
+@format_option
 @log_options
 def collection_chain(
-    repo: str, parent: str, children: tuple[str, ...], mode: str, flatten: bool, doc: str | None
+    repo: str,
+    parent: str,
+    children: tuple[str, ...],
+    mode: str,
+    flatten: bool,
+    doc: str | None,
+    history: bool,
+    undo: int | None,
+    form: str,
 ) -> None:
     """Define or edit the CHAINED collection PARENT; prints its members afterwards.
 
-    CHILDREN are collection names or globs, also comma-separated.
+    CHILDREN are collection names or globs, also comma-separated. --history and --undo take none.
     """
     from ..butler import Butler
 
+    if (history or undo is not None) and children:
+        raise click.UsageError("--history and --undo take no CHILDREN")
+    if history:
+        with Butler(repo) as butler:
+            _print_history(butler.collections.chain_history(parent), form)
+        return
+    if undo is not None:
+        with Butler(repo, writeable=True) as butler:
+            click.echo(f"[{', '.join(butler.collections.undo(parent, undo))}]")
+        return
     with Butler(repo, writeable=True) as butler:
         names = split_names(children)
         collections = butler.collections
@@ -63,6 +95,15 @@ def collection_chain(
     click.echo(f"[{', '.join(members)}]")
 
 
+def _print_history(changes: list[ChainChange], form: str) -> None:
+    headers = ("undo", "time (TAI)", "who", "mode", "added", "removed", "members", "command")
+    rows = [
+        (n, c.isot, c.who, c.mode, *map(",".join, (c.added, c.removed, c.after)), c.command)
+        for n, c in enumerate(reversed(changes), start=1)
+    ]
+    print_rows(headers, rows, form, list_column=6, left=True)
+
+
 @click.command()
 @repo_argument
 @click.argument("collection")
@@ -72,7 +113,7 @@ def collection_chain(
 @click.option(
     "--find-first", is_flag=True, help="Of each data ID only the first in the order of collections."
 )
-@limit_option
+@limit_option(0)
 @log_options
 def associate(
     repo: str,

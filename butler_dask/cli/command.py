@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -157,6 +156,14 @@ def program(name: str, help_text: str, lazy: Mapping[str, tuple[str, str]]) -> L
     return group
 
 
+def _show_traceback() -> None:
+    """Print the traceback of the error at hand if the user asked for it."""
+    if logging.getLogger().isEnabledFor(logging.DEBUG) or os.environ.get("BUTLER_DASK_TRACEBACK"):
+        import traceback
+
+        traceback.print_exc()
+
+
 def run_program(group: click.Group, argv: Sequence[str] | None = None) -> None:
     """Run a program and exit: 0 on success, 1 on failure, 2 on wrong usage.
 
@@ -177,9 +184,14 @@ def run_program(group: click.Group, argv: Sequence[str] | None = None) -> None:
         # The reader (head, less) has gone; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ButlerDaskError, OSError, ImportError) as error:
-        if logging.getLogger().isEnabledFor(logging.DEBUG) or os.environ.get("BUTLER_DASK_TRACEBACK"):
-            traceback.print_exc()
-        click.echo(f"Error: {error}", err=True)
+    except Exception as error:  # the one place where whatever went wrong becomes a message
+        _show_traceback()
+        text = str(error)
+        if not isinstance(error, (ButlerDaskError, OSError, ImportError)):
+            text = (
+                f"{type(error).__name__}: {text}. This is a fault of the program, not of the request; "
+                "--log-level DEBUG shows where."
+            )
+        click.echo(f"Error: {text}", err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..vocabulary.collection import split_names
+
+if TYPE_CHECKING:
+    from ..registry.registry import Registry
+
+MAX_ROWS = 2**62
+"""More than any table has; larger numbers are no numbers of rows to a database."""
 
 repo_argument = click.argument("repo", metavar="REPO")
 
@@ -20,15 +27,33 @@ where_option = click.option(
 order_by_option = click.option(
     "--order-by", multiple=True, metavar="KEY", help="Sort by dimension or field; '-' in front sorts down."
 )
-limit_option = click.option(
-    "--limit",
-    type=int,
-    default=-20000,
-    metavar="N",
-    help="At most N rows; negative: warn when reached; 0: no limit.",
-    show_default=True,
+
+
+def limit_option(default: int) -> Callable[[Any], Any]:
+    """Return the ``--limit`` option."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(-MAX_ROWS, MAX_ROWS),
+        default=default,
+        metavar="N",
+        help="At most N rows; negative: at most -N, with a warning when there are more; 0: all.",
+        show_default=True,
+    )
+
+
+offset_option = click.option(
+    "--offset", type=click.IntRange(0, MAX_ROWS), default=0, metavar="N", help="Leave out the first N rows."
 )
-offset_option = click.option("--offset", type=int, default=0, metavar="N", help="Leave out the first N rows.")
+find_first_option = click.option(
+    "--find-first/--no-find-first",
+    default=False,
+    help="Of each data ID only the first in the order of --collections, which must be names, not globs.",
+)
+explain_query_option = click.option(
+    "--explain-query",
+    is_flag=True,
+    help="Print on standard error what the database was asked, its plan, rows and seconds.",
+)
 confirm_option = click.option(
     "--confirm/--no-confirm", default=True, help="Whether to ask before anything is removed."
 )
@@ -82,6 +107,20 @@ def data_id_of(words: Iterable[str]) -> dict[str, str]:
 def row_limit(limit: int) -> int | None:
     """Return the ``limit`` argument of the butler's query methods for that of the command line."""
     return None if limit == 0 else limit
+
+
+@contextmanager
+def explained(registry: Registry, wanted: bool) -> Iterator[None]:
+    """Print on standard error what the database was asked inside, if that is wanted."""
+    if not wanted:
+        yield
+        return
+    with registry.explain_query() as statements:
+        try:
+            yield
+        finally:
+            for statement in statements:
+                click.echo(f"{statement}\n", err=True)
 
 
 def confirmed(plan: Iterable[str], *, ask: bool, dry_run: bool) -> bool:

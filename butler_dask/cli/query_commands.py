@@ -1,15 +1,23 @@
-"""``butler query-...``: what is in a repository."""
+"""``butler query-...``: what is in a repository, apart from its collections.
+
+Answers go to standard output, reasons for there being none to standard error.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..vocabulary.collection import CollectionType, is_glob, split_names
+from ..vocabulary.collection import CollectionType, glob_regex, is_glob, split_names
 from .command import log_options
 from .options import (
     collections_option,
+    explain_query_option,
+    explained,
+    find_first_option,
     limit_option,
     offset_option,
     order_by_option,
@@ -17,124 +25,27 @@ from .options import (
     row_limit,
     where_option,
 )
-from .tables import format_option, print_rows, print_table
+from .tables import format_option, print_json, print_rows, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..butler import Butler
-    from ..vocabulary.collection import CollectionInfo
-    from ..vocabulary.dataset import DatasetRef
+    from ..query import DatasetRefQueryResults, Query, QueryResults
+    from ..vocabulary.dataset import DatasetTable
 
 
-def _open(repo: str, **kwargs: Any) -> Butler:
+@contextmanager
+def _opened(repo: str, explain: bool) -> Iterator[Butler]:
     from ..butler import Butler
 
-    return Butler(repo, writeable=False, **kwargs)
+    with Butler(repo, writeable=False) as butler, explained(butler.registry_tables, explain):
+        yield butler
 
 
-@click.command()
-@repo_argument
-@click.argument("glob", nargs=-1)
-@click.option(
-    "--collection-type",
-    "types",
-    multiple=True,
-    metavar="TYPE",
-    help="Only collections of this type: RUN, CHAINED, TAGGED or CALIBRATION.",
-)
-@click.option("--flatten-chains", is_flag=True, help="List the members of chains, in search order, instead.")
-@click.option(
-    "--chains",
-    type=click.Choice(["tree", "table", "flatten", "no-children", "inverse-tree", "inverse-table"]),
-    help="How to show chains and their members (as the reference's tables).",
-)
-@click.option("--show-dataset-types", is_flag=True, help="Also show the dataset types in each collection.")
-@click.option("--format", "form", type=click.Choice(["lines", "table", "json", "list"]), default="lines")
-@log_options
-def query_collections(
-    repo: str,
-    glob: tuple[str, ...],
-    types: tuple[str, ...],
-    flatten_chains: bool,
-    chains: str | None,
-    show_dataset_types: bool,
-    form: str,
-) -> None:
-    """List the collections of REPO that match GLOB (all by default) with their types.
-
-    A glob's * also matches '/'. A plain name that does not exist is an error.
-    """
-    wanted = {CollectionType.from_name(t) for t in split_names(types)} or set(CollectionType)
-    flatten = flatten_chains or chains == "flatten"
-    with _open(repo) as butler:
-        found = butler.collections.query_info(
-            split_names(glob) or "*",
-            collection_types=wanted,
-            flatten_chains=flatten,
-            include_parents=chains is not None and chains.startswith("inverse"),
-            include_summary=show_dataset_types,
-        )
-        infos = {i.name: i for i in found}
-        if chains in ("tree", "inverse-tree"):
-            for name in list(infos):
-                _add_relatives(butler, infos, name, inverse=chains.startswith("inverse"))
-    shown = [i.name for i in found]
-    if chains in ("tree", "table", "inverse-tree", "inverse-table"):
-        headers, rows = _chain_rows(shown, infos, chains)
-    else:
-        headers, rows = ["Name", "Type"], [[i.name, i.type.name] for i in found]
-    if show_dataset_types:
-        headers = [*headers, "Dataset Types"]
-        rows = [
-            [*row, ", ".join(sorted(infos[row[0].strip()].dataset_types or ()))]
-            if row[0].strip() in infos
-            else [*row, ""]
-            for row in rows
-        ]
-    if chains is not None and form == "lines":
-        form = "table"
-    if form == "lines":
-        width = max((len(i.name) for i in found), default=0)
-        click.echo("collections:")
-        for row in rows:
-            click.echo("- " + "  ".join([row[0].ljust(width), *row[1:]]).rstrip())
-    else:
-        print_rows(headers, rows, form, left=True)
-
-
-def _add_relatives(butler: Butler, infos: dict[str, CollectionInfo], name: str, *, inverse: bool) -> None:
-    info = infos[name]
-    for other in sorted(info.parents or ()) if inverse else info.children:
-        if other not in infos:
-            infos[other] = butler.collections.get_info(other, include_parents=inverse)
-            _add_relatives(butler, infos, other, inverse=inverse)
-
-
-def _chain_rows(
-    names: list[str], infos: dict[str, CollectionInfo], chains: str
-) -> tuple[list[str], list[list[str]]]:
-    """Return the header and rows of the reference's views of chains."""
-    inverse = chains.startswith("inverse")
-
-    def relatives(name: str) -> list[str]:
-        info = infos[name]
-        return sorted(info.parents or ()) if inverse else list(info.children)
-
-    rows: list[list[str]] = []
-    if chains.endswith("tree"):
-
-        def walk(name: str, depth: int) -> None:
-            rows.append(["  " * depth + name, infos[name].type.name])
-            for other in relatives(name):
-                walk(other, depth + 1)
-
-        for name in names:
-            walk(name, 0)
-        return ["Name", "Type"], rows
-    for name in names:
-        others = relatives(name)
-        rows.append([name, infos[name].type.name, others[0] if others else ""])
-        rows.extend(["", "", other] for other in others[1:])
-    return ["Name", "Type", "Parents" if inverse else "Children"], rows
+def _warn_of_more(what: str, cut: bool, limit: int) -> None:
+    if cut:
+        click.echo(f"More {what} are there than the {-limit} shown; --limit 0 shows all.", err=True)
 
 
 @click.command()
@@ -142,14 +53,13 @@ def _chain_rows(
 @click.argument("glob", nargs=-1)
 @collections_option()
 @where_option
-@click.option(
-    "--find-first", is_flag=True, help="Of each data ID only the first in the order of collections."
-)
+@find_first_option
 @click.option("--show-uri", is_flag=True, help="Also show where each file is.")
 @order_by_option
-@limit_option
+@limit_option(-20000)
 @offset_option
 @format_option
+@explain_query_option
 @log_options
 def query_datasets(
     repo: str,
@@ -162,80 +72,154 @@ def query_datasets(
     limit: int,
     offset: int,
     form: str,
+    explain_query: bool,
 ) -> None:
-    """List datasets of the types that match GLOB (all by default), a table for each type."""
-    with _open(repo) as butler:
-        searched = collections or ["*"]
-        names = [
-            i.name
-            for i in butler.collections.query_info(searched, flatten_chains=bool(collections))
-            if i.type is not CollectionType.CHAINED
-        ]
-        types = _dataset_types(butler, split_names(glob), names)
-        shown = 0
-        everything: list[dict[str, Any]] = []
-        for name in types:
-            refs = list(
-                butler.query_datasets(
-                    name,
-                    names,
-                    find_first=find_first,
-                    where=where,
-                    order_by=split_names(order_by) or None,
-                    limit=row_limit(limit),
-                    explain=False,
-                )
-            )[offset:]
-            if not refs:
+    """List datasets of the types that match GLOB (all by default), a table for each type.
+
+    Exit status 1 if dataset types are named and there is no such dataset; the reasons are on standard error.
+
+    Example: butler query-datasets DATA raw --collections HSC/raw/all --where "exposure=903344"
+
+    Example: butler query-datasets DATA 'calexp*' src --collections u/me/1 --find-first --show-uri
+    """
+    import numpy as np
+
+    globs = split_names(glob)
+    with _opened(repo, explain_query) as butler, butler.query() as query:
+        names = searched_collections(butler, collections, find_first=find_first)
+        kinds = dataset_types_in(butler, globs, names)
+        asked = {
+            kind: dataset_query(query, kind, names, where, find_first).order_by(*split_names(order_by))
+            for kind in kinds
+        }
+        left = None if limit == 0 else abs(limit) + offset + (limit < 0)
+        skip, shown, cut = offset, 0, False
+        documents: list[dict[str, Any]] = []
+        for results in asked.values():
+            table = results.table(left)
+            if left is not None:
+                left -= len(table)
+            # One row more than shown is asked for where there may be a warning.
+            cut = limit < 0 and left == 0
+            skipped = min(skip, len(table))
+            skip -= skipped
+            table = table.take(np.arange(skipped, max(skipped, len(table) - cut)))
+            if not len(table):
                 continue
-            shown += len(refs)
-            headers, rows = _dataset_rows(butler, refs, show_uri)
+            shown += len(table)
+            headers, columns = _dataset_columns(butler, table, show_uri)
             if form == "json":
-                everything += [dict(zip(headers, row, strict=True)) for row in rows]
+                rows = zip(*columns, strict=True)
+                documents += [dict(zip(headers, row, strict=True)) for row in rows]
             elif form == "list":
-                print_rows(headers, rows, "list", list_column=headers.index("id"))
+                click.echo("\n".join(columns[headers.index("id")]))
             else:
-                print_table(headers, rows)
+                click.echo()
+                print_table(headers, list(zip(*columns, strict=True)))
+            if left is not None and left <= 0:
+                break
         if form == "json":
-            import json
-
-            click.echo(json.dumps(everything, indent=1, default=str))
-        elif not shown:
-            looked = ", ".join(repr(c) for c in collections) or "any collection"
-            kinds = ", ".join(repr(g) for g in split_names(glob)) or "any type"
-            click.echo(
-                f"No dataset of {kinds} in {looked}" + (f" where {where}." if where else "."), err=True
-            )
+            print_json(documents)
+        _warn_of_more("datasets", cut, limit)
+        if not shown:
+            _explain_no_datasets(butler, globs, collections, where, list(asked.values()))
+            if any(not is_glob(g) for g in globs):
+                raise SystemExit(1)
 
 
-def _dataset_types(butler: Butler, globs: list[str], collections: list[str]) -> list[str]:
-    """Return the names of the dataset types that match and are in the collections."""
-    from ..vocabulary.collection import glob_regex
+def dataset_query(
+    query: Query, name: str, collections: Sequence[str], where: str, find_first: bool
+) -> DatasetRefQueryResults:
+    """Return the query of the datasets of one type."""
+    return query.where(where).datasets(name, collections, find_first=find_first)
+
+
+def searched_collections(butler: Butler, collections: Sequence[str], *, find_first: bool) -> list[str]:
+    """Return the collections, none of them a chain, that names and globs (none: all) are about, in order.
+
+    Raises
+    ------
+    InvalidQueryError
+        If the first dataset is asked for and there is no order to look in.
+    """
+    from ..errors import InvalidQueryError
+
+    if find_first and (not collections or any(is_glob(c) for c in collections)):
+        raise InvalidQueryError(
+            "The first dataset of each data ID is found in collections searched in an order: name them "
+            "(--collections A,B), without globs."
+        )
+    infos = butler.collections.query_info(collections or "*", flatten_chains=bool(collections))
+    return [i.name for i in infos if i.type is not CollectionType.CHAINED]
+
+
+def dataset_types_in(butler: Butler, globs: Sequence[str], collections: Sequence[str]) -> list[str]:
+    """Return the names of the dataset types that match globs (none: all) and are in collections.
+
+    Raises
+    ------
+    MissingDatasetTypeError
+        If a plain name is not registered; the nearest one is named.
+    """
     from ..vocabulary.dataset_type import split_component
 
     plain = [g for g in globs if not is_glob(g)]
     for name in plain:
-        butler.get_dataset_type(split_component(name)[0])  # unknown: an error that names the nearest
+        butler.get_dataset_type(name)
     summaries = butler.collections.query_info(collections, include_summary=True) if collections else []
     present = {t for i in summaries for t in i.dataset_types or ()}
     if not globs:
         return sorted(present)
     patterns = [glob_regex(g) for g in globs]
-    return sorted({n for n in present if any(p.fullmatch(n) for p in patterns)})
+    matching = {n for n in present if any(p.fullmatch(n) for p in patterns)}
+    return sorted(matching | {n for n in plain if split_component(n)[0] in present})
 
 
-def _dataset_rows(
-    butler: Butler, refs: list[DatasetRef], show_uri: bool
-) -> tuple[list[str], list[list[Any]]]:
-    dimensions = refs[0].datasetType.dimensions.required
-    headers = ["type", "run", "id", *dimensions, *(["URI"] if show_uri else [])]
-    rows = []
-    for ref in refs:
-        row: list[Any] = [ref.datasetType.name, ref.run, str(ref.id), *ref.dataId.required_values]
-        if show_uri:
-            row.append(str(butler.getURI(ref)))
-        rows.append(row)
-    return headers, rows
+def _explain_no_datasets(
+    butler: Butler,
+    globs: Sequence[str],
+    collections: Sequence[str],
+    where: str,
+    asked: Sequence[QueryResults[Any]],
+) -> None:
+    """Say on standard error why no dataset was found."""
+    looked = ", ".join(repr(c) for c in collections) or "any collection"
+    kinds = ", ".join(repr(g) for g in globs) or "any type"
+    click.echo(f"No dataset of {kinds} in {looked}" + (f" where {where}." if where else "."), err=True)
+    reasons = [reason for results in asked[:3] for reason in results.explain_no_results()]
+    if not asked:
+        known = {t.name for t in butler.registry.queryDatasetTypes(list(globs) or ...)}
+        if not known:
+            reasons = ["No dataset type matches; `butler query-dataset-types` lists them."]
+        elif collections:
+            reasons = [f"The collections hold none of the types {', '.join(sorted(known)[:10])}."]
+    for reason in dict.fromkeys(reasons):
+        click.echo(f"  {reason}", err=True)
+
+
+def _dataset_columns(
+    butler: Butler, table: DatasetTable, show_uri: bool
+) -> tuple[list[str], list[Sequence[Any]]]:
+    """Return headers and columns of datasets; whole columns, for there may be a million of them."""
+    import uuid
+
+    kind = table.dataset_type
+    required = kind.dimensions.required
+    n = len(table)
+    data = table.ids.tobytes()
+    columns: list[Sequence[Any]] = [
+        [kind.name] * n,
+        [table.runs[i] for i in table.run_codes.tolist()],
+        [str(uuid.UUID(bytes=data[i : i + 16])) for i in range(0, len(data), 16)],
+        *(table.data_ids.values(name).tolist() for name in required),
+    ]
+    headers = ["type", "run", "id", *required]
+    if show_uri:
+        files = butler.registry_tables.files_of(table)
+        uri = butler.datastore.uri
+        columns.append([uri(path) if path else None for path in files.paths])
+        headers.append("URI")
+    return headers, columns
 
 
 @click.command()
@@ -244,32 +228,54 @@ def _dataset_rows(
 @click.option("-v", "--verbose", is_flag=True, help="Also show dimensions and storage class.")
 @collections_option(help_text="Only dataset types with datasets in these collections.")
 @format_option
+@explain_query_option
 @log_options
 def query_dataset_types(
-    repo: str, glob: tuple[str, ...], verbose: bool, collections: list[str], form: str
+    repo: str, glob: tuple[str, ...], verbose: bool, collections: list[str], form: str, explain_query: bool
 ) -> None:
-    """List the dataset types that match GLOB (all by default)."""
-    with _open(repo) as butler:
-        types = sorted(butler.registry.queryDatasetTypes(split_names(glob) or ...))
+    """List the dataset types that match GLOB (all by default).
+
+    Example: butler query-dataset-types DATA 'calexp*' -v --collections u/me/1
+    """
+    missing: list[str] = []
+    with _opened(repo, explain_query) as butler:
+        types = sorted(butler.registry.queryDatasetTypes(split_names(glob) or ..., missing=missing))
         if collections:
             infos = butler.collections.query_info(collections, flatten_chains=True, include_summary=True)
             present = {t for i in infos for t in i.dataset_types or ()}
             types = [t for t in types if t.name in present]
+        known = [] if types else [t.name for t in butler.registry.queryDatasetTypes()]
     headers = ["name", "dimensions", "storage class"] if verbose else ["name"]
     rows = [[t.name, list(t.dimensions.names), t.storageClass_name] if verbose else [t.name] for t in types]
-    print_rows(headers, rows, form)
+    if verbose and form == "json":
+        headers.append("is calibration")
+        rows = [[*row, t.isCalibration()] for row, t in zip(rows, types, strict=True)]
+    print_rows(headers, rows, form, left=True)
+    if not types:
+        from ..errors import did_you_mean
+
+        names = ", ".join(repr(g) for g in split_names(glob)) or "'*'"
+        where = f" in {', '.join(map(repr, collections))}" if collections else ""
+        hint = did_you_mean(missing[0], known) if missing else ""
+        click.echo(f"No dataset type matches {names}{where}.{hint}", err=True)
 
 
 @click.command()
 @repo_argument
 @click.argument("dimensions", nargs=-1)
-@collections_option(help_text="Collections of the datasets asked for by --datasets.")
-@click.option("--datasets", multiple=True, metavar="TYPE", help="Only data IDs that have such a dataset.")
+@collections_option(help_text="Collections of the datasets asked for by --datasets; all by default.")
+@click.option(
+    "--datasets",
+    multiple=True,
+    metavar="GLOB[,..]",
+    help="Only data IDs that have a dataset of each of these types; without DIMENSIONS, of their dimensions.",
+)
 @where_option
 @order_by_option
-@limit_option
+@limit_option(-20000)
 @offset_option
 @format_option
+@explain_query_option
 @log_options
 def query_data_ids(
     repo: str,
@@ -281,25 +287,64 @@ def query_data_ids(
     limit: int,
     offset: int,
     form: str,
+    explain_query: bool,
 ) -> None:
-    """List the data IDs of DIMENSIONS."""
-    with _open(repo) as butler:
-        from ..vocabulary.data_id import DataCoordinate
+    """List the data IDs of DIMENSIONS and of all that these imply.
 
+    Example: butler query-data-ids DATA visit detector --where "instrument='HSC' AND visit=903344"
+
+    Example: butler query-data-ids DATA --datasets raw --collections HSC/raw/all --order-by=-exposure
+    """
+    if not dimensions and not datasets:
+        click.echo("No data ID without dimensions: name some, or dataset types with --datasets.", err=True)
+        return
+    _remark_collections(collections, datasets)
+    with _opened(repo, explain_query) as butler, butler.query() as query:
+        kinds, query = _joined(butler, query, datasets, collections)
         group = butler.dimensions.conform(split_names(dimensions))
-        with butler.query() as query:
-            for name in split_names(datasets):
-                group = group | butler.get_dataset_type(name).dimensions if not dimensions else group
-                query = query.join_dataset_search(name, collections or None)
-            result = query.data_ids(group.names).where(where)
-            if order_by:
-                result = result.order_by(*split_names(order_by))
-            found: list[DataCoordinate] = list(result.limit(row_limit(abs(limit))))[offset:]
-            reasons = [] if found else list(result.explain_no_results())
+        if not dimensions:
+            group = group.union(*(butler.get_dataset_type(name).dimensions for name in kinds))
+        result = query.data_ids(group.names).where(where).order_by(*split_names(order_by))
+        found, cut = result.limit(None, offset or None).all_or_explained(
+            "data IDs", explain=False, limit=row_limit(limit)
+        )
+        reasons = [] if found else list(result.explain_no_results())
     headers = list(group.required) + list(group.implied)
-    rows = [[d.get(n) for n in headers] for d in found]
-    if rows or form != "table":
-        print_rows(headers, rows, form)
+    print_rows(headers, [[d.get(n) for n in headers] for d in found], form)
+    _warn_of_more("data IDs", cut, limit)
+    _explain_nothing("data ID", found, reasons, offset)
+
+
+def _remark_collections(collections: Sequence[str], datasets: Sequence[str]) -> None:
+    if collections and not datasets:
+        click.echo("--collections says where --datasets are; without these it has no effect.", err=True)
+
+
+def _joined(
+    butler: Butler, query: Query, datasets: Sequence[str], collections: Sequence[str]
+) -> tuple[list[str], Query]:
+    """Return the dataset types that names and globs are about, and the query for data IDs with all."""
+    from ..errors import MissingDatasetTypeError
+
+    globs = split_names(datasets)
+    if not globs:
+        return [], query
+    names = searched_collections(butler, collections, find_first=False)
+    plain = [g for g in globs if not is_glob(g)]
+    matching = dataset_types_in(butler, [g for g in globs if is_glob(g)], names) if plain != globs else []
+    kinds = list(dict.fromkeys([*plain, *matching]))
+    if not kinds:
+        raise MissingDatasetTypeError(f"No dataset type in the collections matches {', '.join(globs)}.")
+    for name in kinds:
+        query = query.join_dataset_search(name, names)
+    return kinds, query
+
+
+def _explain_nothing(what: str, found: Sequence[Any], reasons: Sequence[str], offset: int) -> None:
+    if found:
+        return
+    if not reasons:
+        reasons = [f"No {what} after the first {offset} (--offset)." if offset else f"No {what} matches."]
     for reason in reasons:
         click.echo(reason, err=True)
 
@@ -307,29 +352,48 @@ def query_data_ids(
 @click.command()
 @repo_argument
 @click.argument("element")
+@click.option("--datasets", multiple=True, metavar="GLOB[,..]", help="Only records that have such a dataset.")
+@collections_option(help_text="Collections of the datasets asked for by --datasets; all by default.")
 @where_option
 @order_by_option
-@limit_option
+@limit_option(-20000)
 @offset_option
+@click.option(
+    "--no-check", is_flag=True, expose_value=False, help="Accepted; expressions are always checked."
+)
 @format_option
+@explain_query_option
 @log_options
 def query_dimension_records(
-    repo: str, element: str, where: str, order_by: tuple[str, ...], limit: int, offset: int, form: str
+    repo: str,
+    element: str,
+    datasets: tuple[str, ...],
+    collections: list[str],
+    where: str,
+    order_by: tuple[str, ...],
+    limit: int,
+    offset: int,
+    form: str,
+    explain_query: bool,
 ) -> None:
-    """List the records of a dimension ELEMENT (visit, detector, patch ...)."""
-    with _open(repo) as butler:
-        records = butler.query_dimension_records(
-            element,
-            where=where,
-            order_by=split_names(order_by) or None,
-            limit=row_limit(limit),
-            explain=False,
-        )[offset:]
+    """List the records of a dimension ELEMENT (visit, detector, patch ...).
+
+    Example: butler query-dimension-records DATA visit --where "instrument='HSC'" --order-by=-timespan.begin
+    """
+    _remark_collections(collections, datasets)
+    with _opened(repo, explain_query) as butler, butler.query() as query:
+        _, query = _joined(butler, query, datasets, collections)
+        result = query.where(where).dimension_records(element).order_by(*split_names(order_by))
+        records, cut = result.limit(None, offset or None).all_or_explained(
+            f"{element} records", explain=False, limit=row_limit(limit)
+        )
+        reasons = [] if records else list(result.explain_no_results())
         headers = butler.dimensions[element].schema.names
-    rows = [
-        ["(region)" if n == "region" and r.region is not None else r.get(n) for n in headers] for r in records
-    ]
-    if rows or form != "table":
-        print_rows(headers, rows, form)
-    else:
-        click.echo(f"No record of {element!r}" + (f" where {where}." if where else "."), err=True)
+    rows = [[r.get(n) for n in headers] for r in records]
+    if form != "json" and "region" in headers:
+        place = list(headers).index("region")
+        for row in rows:
+            row[place] = None if row[place] is None else "(region)"
+    print_rows(headers, rows, form)
+    _warn_of_more(f"{element} records", cut, limit)
+    _explain_nothing(f"record of {element!r}", records, reasons, offset)

@@ -259,13 +259,14 @@ def define_defaults(repo: str, instrument: str, add: tuple[str, ...]) -> None:
 @repo_argument
 @click.option("--small", is_flag=True, help="Detectors of 1k x 1k pixels: quick to make and to process.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated sky.")
+@click.option("--registry", metavar="URL", help="Database URL; SQLite inside REPO by default.")
 @log_options
-def demo(repo: str, small: bool, seed: int) -> None:
+def demo(repo: str, small: bool, seed: int, registry: str | None) -> None:
     """Make the tutorial's repository at REPO from a simulated survey.
 
     Simulates HSC raws of several visits and calibrations, then ingests them by the ordinary commands.
     """
     from ..instruments.demo_survey import make_demo
 
-    make_demo(repo, small=small, seed=seed)
+    make_demo(repo, small=small, seed=seed, registry=registry)
     click.echo(f"Made a demonstration repository at {repo}")

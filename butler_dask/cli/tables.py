@@ -1,12 +1,13 @@
 """Tables, lists and JSON on standard output.
 
-Datasets are shown as the tutorial shows them: a blank line, centred headers, dashes, right-aligned values.
+Datasets are shown as the tutorial shows them: centred headers, dashes, right-aligned values.
 Written here because the library that draws such tables (astropy) takes longer to import than a query.
 """
 
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,20 +24,41 @@ def text_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, left: b
     rows : iterable of sequence
         Values; `None` is shown as ``--``.
     left : `bool`
-        Align to the left (trees of names) and not to the right.
+        Align to the left (names) and not to the right.
     """
-    texts = [["--" if v is None else str(v) for v in row] for row in rows]
-    widths = [max(len(h), *(len(t[i]) for t in texts)) if texts else len(h) for i, h in enumerate(headers)]
-    lines = [" ".join(h.center(w) for h, w in zip(headers, widths, strict=True)).rstrip()]
-    lines.append(" ".join("-" * w for w in widths))
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(headers)
     align = str.ljust if left else str.rjust
-    lines.extend(" ".join(align(v, w) for v, w in zip(t, widths, strict=True)).rstrip() for t in texts)
+    cells, titles, dashes = [], [], []
+    for header, column in zip(headers, columns, strict=True):
+        texts = ["--" if v is None else str(v) for v in column]
+        width = max(len(header), max(map(len, texts), default=0))
+        cells.append([align(t, width) for t in texts])
+        titles.append(header.center(width))
+        dashes.append("-" * width)
+    lines = [" ".join(titles).rstrip(), " ".join(dashes)]
+    lines.extend(" ".join(line).rstrip() for line in zip(*cells, strict=True))
     return lines
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, left: bool = False) -> None:
-    """Print a blank line and a table."""
-    click.echo("\n" + "\n".join(text_table(headers, rows, left=left)))
+    """Print a table."""
+    click.echo("\n".join(text_table(headers, rows, left=left)))
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document; times, regions and UUIDs become texts."""
+    click.echo(json.dumps(document, indent=1, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can say of a value."""
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if hasattr(value, "begin_ns"):
+        return {k: None if t is None else t.isot for k, t in (("begin", value.begin), ("end", value.end))}
+    if hasattr(value, "to_ivoa_pos"):
+        return value.to_ivoa_pos()
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def print_rows(
@@ -63,11 +85,11 @@ def print_rows(
         Align a table to the left.
     """
     if form == "json":
-        click.echo(json.dumps([dict(zip(headers, row, strict=True)) for row in rows], indent=1, default=str))
+        print_json([dict(zip(headers, row, strict=True)) for row in rows])
     elif form == "list":
         for row in rows:
             click.echo(str(row[list_column]))
-    else:
+    elif rows:
         print_table(headers, rows, left=left)
 
 
@@ -76,5 +98,6 @@ format_option = click.option(
     "form",
     type=click.Choice(["table", "json", "list"]),
     default="table",
-    help="How to print: a table, JSON, or one name a line.",
+    show_default=True,
+    help="How to print: a table, one JSON document, or one name (of data IDs and records: one row) a line.",
 )

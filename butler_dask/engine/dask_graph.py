@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph.quantum_graph import LOG_CONNECTION, METADATA_CONNECTION, QuantumGraph, TaskColumns
+from ..graph.graph_columns import LOG_CONNECTION, METADATA_CONNECTION, TaskColumns
+from ..graph.quantum_graph import QuantumGraph
 from .open_plan import Token, run_cluster
 
 if TYPE_CHECKING:

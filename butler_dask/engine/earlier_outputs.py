@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..graph.quantum_graph import LOG_CONNECTION, METADATA_CONNECTION
+from ..graph.graph_columns import LOG_CONNECTION, METADATA_CONNECTION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

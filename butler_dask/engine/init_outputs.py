@@ -21,7 +21,8 @@ from .quantum_runner import find_task_class, task_config
 
 if TYPE_CHECKING:
     from ..butler import Butler
-    from ..graph.quantum_graph import InitDataset, QuantumGraph, TaskColumns
+    from ..graph.graph_columns import InitDataset, TaskColumns
+    from ..graph.quantum_graph import QuantumGraph
     from ..graph.run_collections import RunCollections
     from ..pipeline.pipeline_graph import PipelineGraph
 

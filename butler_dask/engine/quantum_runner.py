@@ -38,7 +38,8 @@ from .time_limit import time_limit
 
 if TYPE_CHECKING:
     from ..datastore.datastore import Datastore
-    from ..graph.quantum_graph import QuantumGraph, TaskColumns
+    from ..graph.graph_columns import TaskColumns
+    from ..graph.quantum_graph import QuantumGraph
     from ..vocabulary.dataset import DatasetRef
 
 _LOG = logging.getLogger("butler_dask.quantum")

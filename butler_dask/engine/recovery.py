@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FormatVersionError
+from ..graph.graph_columns import METADATA_CONNECTION
 from ..graph.graph_file import read_graph
-from ..graph.quantum_graph import METADATA_CONNECTION
 from .journal import Journal, journal_directory, plan_path
 from .quantum_report import QuantumReport
 from .recorder import BATCH_QUANTA, write_reports

@@ -12,14 +12,8 @@ from numpy.typing import NDArray
 from ..pipeline.pipeline_nodes import TaskNode
 from ..vocabulary.data_id import DataIdTable
 from .dataset_pool import DatasetPool, SharedRows
-from .quantum_graph import (
-    DatasetColumns,
-    Edges,
-    GraphConnection,
-    InitDataset,
-    QuantumGraph,
-    TaskColumns,
-)
+from .graph_columns import DatasetColumns, Edges, GraphConnection, InitDataset, TaskColumns
+from .quantum_graph import QuantumGraph
 from .quantum_id import quantum_ids
 from .record_cache import RecordCache
 

@@ -9,7 +9,6 @@ outputs to the tasks behind it. Nothing is written.
 from __future__ import annotations
 
 import getpass
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,25 +19,25 @@ from numpy.typing import NDArray
 
 from ..errors import (
     EmptyQuantumGraphError,
-    InitInputMissingError,
     MissingCollectionError,
     OutputExistsError,
     QuantumGraphBuilderError,
-    did_you_mean,
 )
 from ..pipeline.pipeline_graph import PipelineGraph
 from ..pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode
 from ..vocabulary.data_id import DataCoordinate, DataIdTable
-from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
-from .common_data_ids import CommonDataIds, Projection
+from .common_data_ids import Projection
 from .dataset_pool import DatasetPool
 from .dataset_query_constraint import ALL, DatasetQueryConstraint
 from .dataset_search import DatasetSearch, check_prerequisites
 from .graph_assembly import DraftEdges, DraftTask, assemble
+from .graph_columns import GraphConnection
+from .init_datasets import find_init_datasets
+from .pipeline_parts import GraphQuestion, PipelinePart, common_data_id
 from .quantum_adjustment import adjust_quanta, adjusts_quanta
-from .quantum_graph import GraphConnection, InitDataset, QuantumGraph
+from .quantum_graph import QuantumGraph
 from .record_cache import RecordCache
 
 if TYPE_CHECKING:
@@ -122,10 +121,10 @@ def build_quantum_graph(
         build = _Build(
             pipeline,
             butler,
-            _Question(
+            GraphQuestion(
                 where,
                 bind,
-                _defaults(butler, inputs, where, data_id),
+                common_data_id(butler, inputs, where, data_id),
                 tuple(data_id_tables),
                 dataset_query_constraint,
             ),
@@ -134,12 +133,13 @@ def build_quantum_graph(
             tuple(skip_existing_in),
             clobber,
         )
-        build.find_data_ids()
         for task in pipeline.tasks.values():
             build.add_task(task)
         check_prerequisites(build.lacking, build.inputs)
         build.check_not_empty()
-        init_inputs, init_outputs = build.init_datasets()
+        init_inputs, init_outputs = find_init_datasets(
+            pipeline, build.search, build.inputs, output_run, run_exists=build.run_exists
+        )
         facts: dict[str, Any] = {
             "where": where,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -164,45 +164,13 @@ def build_quantum_graph(
         )
 
 
-def _defaults(
-    butler: Butler, inputs: Sequence[str], where: str, data_id: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the data ID that holds for everything: what is given, and the lone instrument or sky map."""
-    values: dict[str, Any] = {}
-    for name, found in butler.registry_tables.governor_values(inputs).items():
-        if len(found) == 1 and not re.search(rf"\b{name}\b", where):
-            values[name] = next(iter(found))
-    return {**values, **(data_id or {})}
-
-
-@dataclass(frozen=True)
-class _Question:
-    """What was asked for."""
-
-    where: str
-    bind: Mapping[str, Any] | None
-    data_id: Mapping[str, Any]
-    tables: tuple[DataIdTable, ...]
-    constraint: DatasetQueryConstraint
-
-
-@dataclass
-class _Part:
-    """A connected part of the pipeline and the answer to its query."""
-
-    labels: list[str]
-    dimensions: DimensionGroup
-    datasets: list[tuple[str, tuple[str, ...]]]
-    common: CommonDataIds
-
-
 @dataclass
 class _Build:
     """A graph in the making."""
 
     pipeline: PipelineGraph
     butler: Butler
-    question: _Question
+    question: GraphQuestion
     inputs: tuple[str, ...]
     run: str
     skip_in: tuple[str, ...]
@@ -216,8 +184,8 @@ class _Build:
     def __post_init__(self) -> None:
         self.records = RecordCache(self.butler.registry_tables)
         self.search = DatasetSearch(self.butler, self.inputs, self.records)
-        self.parts: list[_Part] = []
-        self._part_of: dict[str, _Part] = {}
+        self.parts = self.question.parts(self.pipeline, self.search, self.inputs, self.butler.registry_tables)
+        self._part_of = {label: part for part in self.parts for label in part.labels}
         # Predicted datasets by type: 1 will exist, 0 will not, -1 not known yet (its quantum was skipped).
         self._available: dict[str, NDArray[np.int8]] = {}
         self._overall: dict[str, NDArray[np.int64]] = {}
@@ -227,37 +195,6 @@ class _Build:
         except MissingCollectionError:
             self.run_exists = False
 
-    # -- data IDs -----------------------------------------------------------------------------------------
-
-    def find_data_ids(self) -> None:
-        """Ask one query for each connected part of the pipeline."""
-        for labels in _connected_parts(self.pipeline):
-            nodes = _regular_nodes(self.pipeline, labels)
-            group = DimensionUniverse().empty.union(
-                *(self.pipeline.tasks[label].dimensions for label in labels),
-                *(node.dimensions for node in nodes),
-            )
-            datasets = [
-                (node.name, self.inputs) for node in nodes if self.question.constraint.applies_to(node)
-            ]
-            table = self._query(group, datasets)
-            part = _Part(labels, group, datasets, CommonDataIds(table))
-            self.parts.append(part)
-            self._part_of.update(dict.fromkeys(labels, part))
-
-    def _query(self, group: DimensionGroup, datasets: Sequence[tuple[str, tuple[str, ...]]]) -> DataIdTable:
-        if any(not where or not self.search.is_registered(name) for name, where in datasets):
-            return DataIdTable.empty(group)
-        question = self.question
-        table: DataIdTable = self.butler.registry_tables.query_data_ids(
-            group, where=question.where, bind=question.bind, data_id=question.data_id, datasets=datasets
-        )
-        for given in question.tables:
-            names = [n for n in given.dimensions.required if n in table.columns]
-            if names:
-                table = table.take(table.match(given, names) >= 0)
-        return table
-
     def check_not_empty(self) -> None:
         """Raise if no quantum is left and none was skipped."""
         if any(d.alive.any() for d in self.drafts) or any(self.skipped.values()):
@@ -265,53 +202,12 @@ class _Build:
         reasons = list(self.notes)
         for part in self.parts:
             if not len(part.common):
-                reasons += self._reasons(part)
+                reasons += self.question.reasons_for_nothing(
+                    part, self.search, self.inputs, self.butler.registry_tables
+                )
         raise EmptyQuantumGraphError(
             "There is nothing to run: no data ID fulfils all conditions of the pipeline.", reasons
         )
-
-    def _reasons(self, part: _Part) -> list[str]:
-        question = self.question
-        where = ", ".join(map(repr, self.inputs)) or "no collection (name some with --input)"
-        known = [t.name for t in self.butler.registry_tables.query_dataset_types()]
-        labels = ", ".join(map(repr, part.labels))
-        unknown = [
-            f"Dataset type {name!r} is not registered in this repository: no run has made any. Needed for "
-            f"{labels}.{did_you_mean(name, known)}"
-            for name, _ in part.datasets
-            if not self.search.is_registered(name)
-        ]
-        if unknown:
-            return unknown
-        if not self.inputs and part.datasets:
-            names = ", ".join(repr(name) for name, _ in part.datasets)
-            return [f"No input collections are given to search for {names}: name them with --input (-i)."]
-        reasons: list[str] = self.butler.registry_tables.explain_data_ids(
-            part.dimensions,
-            where=question.where,
-            bind=question.bind,
-            data_id=question.data_id,
-            datasets=part.datasets,
-        )
-        for name, collections in part.datasets:
-            found = self.butler.registry_tables.query_datasets(
-                name,
-                collections,
-                find_first=False,
-                where=question.where,
-                bind=question.bind,
-                data_id=question.data_id,
-                limit=1,
-            )
-            if not len(found):
-                what = f"fulfils {question.where!r}" if question.where else "is there"
-                reasons.insert(0, f"No {name!r} in {where} {what}. It is an input of {labels}.")
-        if not reasons:
-            names = ", ".join(repr(name) for name, _ in part.datasets) or "no dataset"
-            reasons = [
-                f"No data ID of {part.dimensions} has {names} in {where} and fulfils {question.where!r}."
-            ]
-        return reasons
 
     # -- tasks --------------------------------------------------------------------------------------------
 
@@ -357,7 +253,7 @@ class _Build:
         self.drafts.append(draft)
 
     def _search_for(
-        self, edge: Edge, task: TaskNode, part: _Part, projection: Projection, rows: NDArray[np.int64]
+        self, edge: Edge, task: TaskNode, part: PipelinePart, projection: Projection, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Look up existing datasets of one connection for some of a task's quanta."""
         node = self._node(edge)
@@ -371,7 +267,7 @@ class _Build:
         )
 
     def _timespans(
-        self, task: TaskNode, part: _Part, projection: Projection
+        self, task: TaskNode, part: PipelinePart, projection: Projection
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """Return begin and end of the observations each quantum is about [TAI ns].
 
@@ -399,7 +295,7 @@ class _Build:
             self.pools[name] = DatasetPool(self._node(edge).dataset_type)
         return self.pools[name]
 
-    def _finished(self, task: TaskNode, part: _Part, projection: Projection) -> NDArray[np.bool_]:
+    def _finished(self, task: TaskNode, part: PipelinePart, projection: Projection) -> NDArray[np.bool_]:
         """Return which quanta need not run because what they make exists."""
         done = np.zeros(len(projection), dtype=bool)
         if not self.skip_in or not len(projection):
@@ -426,7 +322,7 @@ class _Build:
         return done | complete
 
     def _regular_input(
-        self, edge: Edge, task: TaskNode, part: _Part, projection: Projection, alive: NDArray[np.bool_]
+        self, edge: Edge, task: TaskNode, part: PipelinePart, projection: Projection, alive: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the edges of one input connection, to datasets that exist or will."""
         node = self._node(edge)
@@ -446,7 +342,7 @@ class _Build:
         usable = self._available[node.name][datasets] == 1
         return quanta[usable], datasets[usable].astype(np.int64)
 
-    def _overall_rows(self, node: DatasetTypeNode, part: _Part) -> NDArray[np.int64]:
+    def _overall_rows(self, node: DatasetTypeNode, part: PipelinePart) -> NDArray[np.int64]:
         """Return the pool's row of each data ID of an overall input, -1 where none exists."""
         if node.name not in self._overall:
             table = part.common.project(node.dimensions).table
@@ -557,75 +453,6 @@ class _Build:
                 f"Outputs of {task.label!r} exist in {self.run!r}: {'; '.join(conflicts)}. Skip what is "
                 "finished with --skip-existing, overwrite with --clobber-outputs, or write to a new run."
             )
-
-    # -- what is read and written once ----------------------------------------------------------------------
-
-    def init_datasets(self) -> tuple[tuple[InitDataset, ...], tuple[InitDataset, ...]]:
-        """Return what the construction of the tasks reads and writes."""
-        nothing = DataIdTable.from_values(DimensionUniverse().empty, {}, 1)
-        written: dict[str, InitDataset] = {}
-        read: list[InitDataset] = []
-
-        def existing(kind: DatasetType, collections: Sequence[str]) -> InitDataset | None:
-            found = self.search.find(kind, nothing, collections)
-            if found is None or found.rows[0] < 0:
-                return None
-            row = int(found.rows[0])
-            return InitDataset("", "", found.table[row], found.files[row])
-
-        def output(label: str, connection: str, kind: DatasetType) -> InitDataset:
-            known = existing(kind, [self.run]) if self.run_exists else None
-            if known is not None:
-                return InitDataset(label, connection, known.ref, known.file)
-            return InitDataset(label, connection, DatasetRef(kind, DataCoordinate.make_empty(), self.run))
-
-        missing = []
-        for task in self.pipeline.tasks.values():
-            for edge in task.init_inputs.values():
-                kind = self._node(edge).dataset_type
-                made = written.get(kind.name) or existing(kind, self.inputs)
-                if made is None:
-                    missing.append(f"{kind.name!r} for {task.label!r} (connection {edge.connection_name!r})")
-                else:
-                    read.append(InitDataset(task.label, edge.connection_name, made.ref, made.file))
-            for edge in task.iter_all_init_outputs():
-                kind = self._node(edge).dataset_type
-                written[kind.name] = output(task.label, edge.connection_name, kind)
-        if missing:
-            where = ", ".join(map(repr, self.inputs)) or "none"
-            raise InitInputMissingError(
-                f"Datasets needed to construct tasks do not exist: {', '.join(missing)}. Searched, in order: "
-                f"{where}. Add the collection that holds them with --input, or the task that makes them."
-            )
-        packages = output("", "_packages", self.pipeline.packages_dataset_type)
-        return tuple(read), (*written.values(), packages)
-
-
-def _connected_parts(pipeline: PipelineGraph) -> list[list[str]]:
-    """Return the labels of tasks that share regular inputs or outputs, part by part."""
-    parts: list[tuple[set[str], list[str]]] = []
-    for task in pipeline.tasks.values():
-        edges = (*task.inputs.values(), *task.iter_all_outputs())
-        names, labels = {e.parent_dataset_type_name for e in edges}, [task.label]
-        apart = []
-        for known, members in parts:
-            if known & names:
-                names |= known
-                labels = [*members, *labels]
-            else:
-                apart.append((known, members))
-        parts = [*apart, (names, labels)]
-    order = list(pipeline.tasks)
-    return [sorted(labels, key=order.index) for _, labels in parts]
-
-
-def _regular_nodes(pipeline: PipelineGraph, labels: Iterable[str]) -> list[DatasetTypeNode]:
-    names: dict[str, None] = {}
-    for label in labels:
-        task = pipeline.tasks[label]
-        for edge in (*task.inputs.values(), *task.iter_all_outputs()):
-            names[edge.parent_dataset_type_name] = None
-    return [pipeline.dataset_types[n] for n in names]
 
 
 def _connections_of(task: TaskNode, pipeline: PipelineGraph) -> tuple[GraphConnection, ...]:

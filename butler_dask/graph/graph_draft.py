@@ -26,16 +26,16 @@ from ..vocabulary.dataset import DatasetRef, DatasetTable, new_dataset_ids
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.file_record import FileRecord, FileTable
-from .quantum_graph import (
+from .graph_columns import (
     LOG_CONNECTION,
     METADATA_CONNECTION,
     DatasetColumns,
     GraphConnection,
     InitDataset,
-    QuantumGraph,
     TaskColumns,
     edges_of_lists,
 )
+from .quantum_graph import QuantumGraph
 from .quantum_id import quantum_ids
 
 Datasets = Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]]

@@ -31,14 +31,8 @@ from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.timespan import Timespan
-from .quantum_graph import (
-    DatasetColumns,
-    Edges,
-    GraphConnection,
-    InitDataset,
-    QuantumGraph,
-    TaskColumns,
-)
+from .graph_columns import DatasetColumns, Edges, GraphConnection, InitDataset, TaskColumns
+from .quantum_graph import QuantumGraph
 from .string_column import StringColumn
 
 MAGIC = b"\x93BDQGRPH"

@@ -188,7 +188,9 @@ def _nearest_shift(position: float, period: float, phase: float) -> float:
     return float((round(offset) - offset) * period)
 
 
-def make_demo(root: str | os.PathLike[str], *, small: bool = False, seed: int = 1) -> None:
+def make_demo(
+    root: str | os.PathLike[str], *, small: bool = False, seed: int = 1, registry: str | None = None
+) -> None:
     """Make a repository of the tutorial's shape from a simulated survey.
 
     Parameters
@@ -199,12 +201,14 @@ def make_demo(root: str | os.PathLike[str], *, small: bool = False, seed: int = 
         Six detectors of 1024 x 1024 pixels instead of two of 2048 x 4176.
     seed : `int`
         Seed of the simulated sky, its detectors and noise.
+    registry : `str`, optional
+        URL of its database; SQLite inside ``root`` by default.
     """
     from ..butler import Butler
 
     plan = SMALL if small else FULL
     root = os.fspath(root)
-    Butler.makeRepo(root)
+    Butler.makeRepo(root, registry=registry)
     instrument = Instrument.from_camera_file(plan.camera_file)
     camera = instrument.getCamera()
     sensors = {d: SimulatedDetector(camera[d], seed) for d in plan.detectors}

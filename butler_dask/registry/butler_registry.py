@@ -6,7 +6,7 @@ into the columns `Registry` works on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import EllipsisType
 from typing import Any
@@ -23,75 +23,11 @@ from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import SearchDefaults
 from ..vocabulary.timespan import Timespan
+from .query_results import DataIdQueryResults, DatasetQueryResults
 from .registry import Registry
 
 DataIdArgument = DataCoordinate | Mapping[str, Any] | None
 CollectionArgument = str | Iterable[str] | EllipsisType | None
-
-
-class DatasetQueryResults(Sequence[DatasetRef]):
-    """Datasets a query found, read as references when iterated."""
-
-    def __init__(self, registry: Registry, tables: Sequence[DatasetTable]) -> None:
-        self._registry, self.tables = registry, tables
-
-    def __len__(self) -> int:
-        return sum(map(len, self.tables))
-
-    def __iter__(self) -> Iterator[DatasetRef]:
-        return (ref for table in self.tables for ref in table)
-
-    def __getitem__(self, index: Any) -> Any:
-        return list(self)[index]
-
-    def count(self, value: Any = None, **_: Any) -> int:
-        """Return how many there are (or, as for any sequence, how often a value occurs)."""
-        return len(self) if value is None else sum(ref == value for ref in self)
-
-    def any(self, **_: Any) -> bool:
-        """Return whether there is any."""
-        return len(self) > 0
-
-    def expanded(self) -> list[DatasetRef]:
-        """Return the references with dimension records in their data IDs."""
-        return [ref.expanded(self._registry.expand_data_id(ref.dataId)) for ref in self]
-
-    def byParentDatasetType(self) -> Iterator[DatasetQueryResults]:
-        """Yield the datasets of each type."""
-        return (DatasetQueryResults(self._registry, [t]) for t in self.tables)
-
-
-class DataIdQueryResults(Sequence[DataCoordinate]):
-    """Data IDs a query found, made when iterated."""
-
-    def __init__(self, registry: Registry, table: DataIdTable) -> None:
-        self._registry, self.table = registry, table
-
-    @property
-    def dimensions(self) -> DimensionGroup:
-        """Dimensions of the data IDs."""
-        return self.table.dimensions
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __iter__(self) -> Iterator[DataCoordinate]:
-        return iter(self.table)
-
-    def __getitem__(self, index: Any) -> Any:
-        return list(self.table)[index] if isinstance(index, slice) else self.table[range(len(self))[index]]
-
-    def count(self, value: Any = None, **_: Any) -> int:
-        """Return how many there are (or, as for any sequence, how often a value occurs)."""
-        return len(self) if value is None else sum(d == value for d in self)
-
-    def any(self, **_: Any) -> bool:
-        """Return whether there is any."""
-        return len(self) > 0
-
-    def expanded(self) -> list[DataCoordinate]:
-        """Return the data IDs with their dimension records."""
-        return [self._registry.expand_data_id(d) for d in self.table]
 
 
 class ButlerRegistry:
@@ -474,12 +410,24 @@ class ButlerRegistry:
         run = run or self.defaults.run
         if run is None:
             raise CollectionError("No RUN to insert into: give run=, or open the butler with one.")
-        ids = [self.standardized(_mapping(d), kind.dimensions) for d in dataIds]
-        table = DatasetTable.new(kind, DataIdTable.from_data_ids(kind.dimensions, ids), run)
-        self._registry.insert_datasets(table)
-        if not expand:
-            return list(table)
-        return [ref.expanded(self._registry.expand_data_id(ref.dataId)) for ref in table]
+        table = DatasetTable.new(kind, self._data_id_table(dataIds, kind.dimensions), run)
+        with self._registry.transaction():
+            self._registry.insert_datasets(table)
+            if not expand:
+                return list(table)
+            data_ids = self._registry.expand_data_ids(table.data_ids)
+        return [ref.expanded(data_id) for ref, data_id in zip(table, data_ids, strict=True)]
+
+    def _data_id_table(
+        self, data_ids: Iterable[DataIdArgument], dimensions: DimensionGroup
+    ) -> DataIdTable:
+        """Return data IDs as a table, each completed as by `standardized` where it has to be."""
+        rows = [_mapping(d) for d in data_ids]
+        table = DataIdTable.from_mappings(dimensions, rows)
+        if table is None:
+            ids = [self.standardized(row, dimensions) for row in rows]
+            table = DataIdTable.from_data_ids(dimensions, ids)
+        return table
 
     def removeDatasets(self, refs: Iterable[DatasetRef]) -> None:
         """Remove datasets from the registry; their files wait for deletion by the datastore."""
@@ -517,8 +465,7 @@ class ButlerRegistry:
         kind = self._registry.get_dataset_type(_name(datasetType))
         table = None
         if dataIds is not None:
-            ids = [self.standardized(_mapping(d), kind.dimensions) for d in dataIds]
-            table = DataIdTable.from_data_ids(kind.dimensions, ids)
+            table = self._data_id_table(dataIds, kind.dimensions)
         self._registry.decertify(collection, kind, timespan, table)
 
     def queryDatasetAssociations(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Sequence
 
 import sqlalchemy as sa
 
 from ..errors import (
     CollectionCycleError,
+    CollectionError,
     CollectionTypeError,
     ConflictingDefinitionError,
+    MissingCollectionError,
     OrphanedRecordError,
 )
+from ..vocabulary.chain_change import ChainChange
 from ..vocabulary.collection import (
     CollectionInfo,
     CollectionType,
@@ -22,6 +24,7 @@ from ..vocabulary.collection import (
     split_names,
 )
 from . import schema
+from .chain_history import ChainHistory
 from .database import Database
 from .definitions import CollectionRow, DefinitionCache, Definitions
 
@@ -39,6 +42,7 @@ class CollectionTable:
 
     def __init__(self, database: Database, definitions: DefinitionCache) -> None:
         self._database, self._definitions = database, definitions
+        self._history = ChainHistory(database)
 
     def register(self, name: str, type_: CollectionType, doc: str) -> bool:
         """Make a collection unless it exists; return whether it was made."""
@@ -51,6 +55,8 @@ class CollectionTable:
             if self._registered(self._definitions.locked(connection), name, type_):
                 return False
             connection.execute(schema.collection.insert().values(name=name, type=int(type_), doc=doc))
+            if type_ is CollectionType.CHAINED:
+                self._history.record(connection, name, "register", (), ())
             self._definitions.changed(connection)
         return True
 
@@ -170,12 +176,18 @@ class CollectionTable:
                     found.setdefault(dimension, set()).add(value)
         return {k: frozenset(v) for k, v in found.items()}
 
-    def set_chain(self, parent: str, children: Sequence[str]) -> None:
-        """Define what a chain holds, in search order; repeated names count once."""
+    def set_chain(self, parent: str, children: Sequence[str], mode: str = "redefine") -> None:
+        """Define what a chain holds, in search order; repeated names count once.
+
+        ``mode`` is what the history calls the change; one that changes nothing is not recorded.
+        """
         with self._database.write() as connection:
             definitions = self._definitions.locked(connection)
             row = self._chain(definitions, parent)
             members = [definitions.collection(name) for name in dict.fromkeys(children)]
+            before, after = [c.name for c in definitions.children_of(row)], [m.name for m in members]
+            if before == after:
+                return
             self._check_cycle(definitions, row, members)
             connection.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
             self._database.insert(
@@ -184,11 +196,7 @@ class CollectionTable:
                 ("parent_id", "position", "child_id"),
                 [(row.id, i, m.id) for i, m in enumerate(members)],
             )
-            connection.execute(
-                schema.chain_history.insert().values(
-                    parent=parent, changed_ns=time.time_ns(), children=",".join(m.name for m in members)
-                )
-            )
+            self._history.record(connection, parent, mode, before, after)
             self._definitions.changed(connection)
 
     def change_chain(self, parent: str, children: Sequence[str], where: str) -> None:
@@ -200,9 +208,43 @@ class CollectionTable:
             if where == "remove":
                 for name in children:
                     definitions.collection(name)
-                self.set_chain(parent, rest)
+                self.set_chain(parent, rest, "remove")
+            elif where == "front":
+                self.set_chain(parent, [*children, *rest], "prepend")
             else:
-                self.set_chain(parent, [*children, *rest] if where == "front" else [*rest, *children])
+                self.set_chain(parent, [*rest, *children], "extend")
+
+    def chain_history(self, name: str) -> list[ChainChange]:
+        """Return the changes of a chain; see `Registry.chain_history`."""
+        with self._database.read() as connection:
+            definitions = self._definitions.current(connection)
+            changes = self._history.query(connection, name)
+            if not changes:
+                self._chain(definitions, name)
+            return changes
+
+    def undo_chain(self, name: str, steps: int) -> tuple[str, ...]:
+        """Give a chain the members it had before its last changes; see `Registry.undo_chain`."""
+        if steps < 1:
+            raise CollectionError(f"{steps} changes cannot be undone; 1 is the last one.")
+        with self._database.write() as connection:
+            definitions = self._definitions.locked(connection)
+            self._chain(definitions, name)
+            changes = self._history.query(connection, name)
+            if steps > len(changes):
+                raise CollectionError(
+                    f"Chain {name!r} has {len(changes)} recorded changes; {steps} cannot be undone."
+                )
+            members = changes[-steps].before
+            gone = [repr(m) for m in members if m not in definitions.collections]
+            if gone:
+                when = "its last change" if steps == 1 else f"its last {steps} changes"
+                raise MissingCollectionError(
+                    f"Before {when} chain {name!r} held {', '.join(gone)}, which no longer "
+                    f"{'exists' if len(gone) == 1 else 'exist'}. Nothing was changed."
+                )
+            self.set_chain(name, members, "undo")
+        return members
 
     @staticmethod
     def _chain(definitions: Definitions, name: str) -> CollectionRow:
@@ -245,7 +287,10 @@ class CollectionTable:
                 f"Collection {row.name!r} is a member of {', '.join(map(repr, parents))}; "
                 "take it out of these chains first."
             )
-        connection.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
+        if row.type is CollectionType.CHAINED:
+            connection.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
+            before = [c.name for c in definitions.children_of(row)]
+            self._history.record(connection, row.name, "delete", before, ())
         for table in (schema.collection_summary, schema.collection_governor):
             connection.execute(table.delete().where(table.c.collection_id == row.id))
         connection.execute(schema.collection.delete().where(schema.collection.c.id == row.id))

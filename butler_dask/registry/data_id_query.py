@@ -23,17 +23,22 @@ from . import schema
 from .database import Database
 from .dataset_search import search_statements
 from .definitions import CollectionRow, DatasetTypeRow
-from .dimension_records import column_name, key_columns
+from .dimension_records import column_name
 from .expression_names import DatasetField, FieldReference, NameScope, conjuncts
 from .expression_sql import ExpressionCompiler, constant_operand
-from .regions import overlapping, overlapping_pairs
-from .schema import element_tables, overlap_tables
+from .schema import element_tables
+from .sky_overlaps import (
+    OverlapSide,
+    is_covered,
+    pairs_of_sides,
+    pixels_of_records,
+    pixels_within,
+    records_within,
+    side_dimensions,
+)
 
 if TYPE_CHECKING:
     from lsst.sphgeom import Region
-
-_RANGES = 64
-"""Pixel ranges a region's envelope is given as; the exact test corrects for coarse ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,7 @@ class DataIdQuery:
             if element.always_join and set(element.requires) <= set(self.group.names):
                 self._table(element.name)
         explicit, rest = self._explicit_overlaps()
-        pairs = explicit + [p for p in self._automatic_overlaps() if not _covered(p, explicit)]
+        pairs = explicit + [p for p in self._automatic_overlaps() if not is_covered(p, explicit)]
         for first, second in pairs:
             self._join_overlap(first, second)
         for name in self._needed(sort_fields):
@@ -318,79 +323,48 @@ class DataIdQuery:
             first, second = second, first
         if universe[first].skypix_level is not None:
             raise InvalidQueryError(f"Overlaps of {first!r} and {second!r} cannot be listed")
-        a_keys = universe[first].required
         if universe[second].skypix_level is not None:
-            rows = self._pixels_of(first, second)
-            names = (*a_keys, second)
+            names = (*universe[first].required, second)
+            rows = pixels_of_records(
+                self._side(first, second).records(None), second, self._constants.get(second)
+            )
         else:
-            b_keys = universe[second].required
-            names = (*a_keys, *b_keys)
-            one, two = self._part(first, second), self._part(second, first)
-            if two.restricted and not one.restricted:
-                two_rows = two.records(None)
-                one_rows = one.records(two)
-            else:
-                one_rows = one.records(None)
-                two_rows = two.records(one if one.restricted else None)
-            i, j = overlapping_pairs([r[-1] for r in one_rows], [r[-1] for r in two_rows])
-            a, b = [r[:-1] for r in one_rows], [r[:-1] for r in two_rows]
-            rows = [a[p] + b[q] for p, q in zip(i.tolist(), j.tolist(), strict=True)]
-        types = {n: schema.column_of_dimension(n).type for n in names}
-        return self._stack.enter_context(self._database.temporary_rows(self._connection, types, rows))
+            names = (*universe[first].required, *universe[second].required)
+            rows = pairs_of_sides(self._side(first, second), self._side(second, first))
+        return self._temporary(names, rows)
 
-    def _part(self, element_name: str, other: str) -> _Part:
+    def _side(self, element_name: str, other: str) -> OverlapSide:
         # The part of the query that is about one side of an overlap only.
-        universe = DimensionUniverse()
-        element = universe[element_name]
-        own = element.dimensions
-        others = universe[other].dimensions
-        names = [
-            n
-            for n in self.group.names
-            if n in own
-            or (universe[n].skypix_level is None and not _touches(n, others) and not _is_foreign(n, own))
-        ]
-        group = universe.conform(names)
-        terms = [t for t in self._where.terms if self.scope.dimensions_of(t).issubset(group)]
+        group = side_dimensions(self.group, element_name, other)
         data_id = {n: v for n, v in self._data_id.items() if n in group}
         datasets = [d for d in self._datasets if d.dimensions.issubset(group)]
-        dataset_names = {d.name for d in datasets}
+        names = {d.name for d in datasets}
         terms = [
-            t
-            for t in terms
-            if all(
-                r.dataset_type in dataset_names
-                for r in self.scope.references(t)
-                if isinstance(r, DatasetField)
+            term
+            for term in self._where.terms
+            if self.scope.dimensions_of(term).issubset(group)
+            and all(
+                r.dataset_type in names for r in self.scope.references(term) if isinstance(r, DatasetField)
             )
         ]
-        return _Part(
+        element = DimensionUniverse()[element_name]
+        query = DataIdQuery(
             self._database,
             self._connection,
             self._stack,
-            element_name,
-            self._where.of(terms),
-            data_id,
-            datasets,
+            element.dimensions,
+            where=self._where.of(terms),
+            data_id=data_id,
+            datasets=datasets,
+            elements=(element_name,),
+            check=False,
         )
+        restricted = bool(terms or data_id or datasets)
+        return OverlapSide(self._database, self._connection, self._stack, element, query, restricted)
 
-    def _pixels_of(self, element_name: str, skypix: str) -> list[tuple[Any, ...]]:
-        pixelization = DimensionUniverse()[skypix].pixelization
-        records = self._part(element_name, skypix).records(None)
-        wanted = self._constants.get(skypix)
-        candidates: list[tuple[int, int]] = []
-        for i, row in enumerate(records):
-            for begin, end in pixelization.envelope(_decode(row[-1])):
-                if wanted is None:
-                    candidates.extend((i, p) for p in range(begin, end))
-                elif begin <= wanted < end:
-                    candidates.append((i, wanted))
-        pixels = sorted({p for _, p in candidates})
-        index = {p: k for k, p in enumerate(pixels)}
-        encoded = [pixelization.pixel(p).encode() for p in pixels]
-        first, second = overlapping_pairs([r[-1] for r in records], encoded)
-        hits = set(zip(first.tolist(), second.tolist(), strict=True))
-        return [(*records[k][:-1], p) for k, p in candidates if (k, index[p]) in hits]
+    def _temporary(self, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> sa.Table:
+        types = {n: schema.column_of_dimension(n).type for n in names}
+        return self._stack.enter_context(self._database.temporary_rows(self._connection, types, rows))
 
     # What the expression compiler asks for
 
@@ -431,30 +405,9 @@ class DataIdQuery:
         """Return the condition that an element's region overlaps a region."""
         spec = DimensionUniverse()[element]
         if spec.skypix_level is not None:
-            return self._pixels_within(element, region)
-        table, overlaps = element_tables[element], overlap_tables[element]
-        keys = key_columns(element)
-        ranges = spec.universe.commonSkyPix.pixelization.envelope(region, _RANGES)
-        near = sa.or_(*(sa.and_(overlaps.c.htm7 >= b, overlaps.c.htm7 < e) for b, e in ranges))
-        candidates = sa.select(*(overlaps.c[n] for n in spec.required)).where(near).distinct().subquery()
-        rows = self._database.fetch(
-            self._connection,
-            sa.select(*keys, table.c.region).where(
-                *(k == candidates.c[n] for k, n in zip(keys, spec.required, strict=True))
-            ),
-        )
-        hits = overlapping([bytes(r[-1]) for r in rows], region)
-        inside = [r[:-1] for r, hit in zip(rows, hits.tolist(), strict=True) if hit]
-        types = {n: k.type for n, k in zip(spec.required, keys, strict=True)}
-        found = self._stack.enter_context(self._database.temporary_rows(self._connection, types, inside))
-        return self._exists(found, spec.required)
-
-    def _pixels_within(self, name: str, region: Region) -> Any:
-        pixelization = DimensionUniverse()[name].pixelization
-        column = self._columns[name][0]
-        pixels = [p for b, e in pixelization.envelope(region) for p in range(b, e)]
-        hits = overlapping([pixelization.pixel(p).encode() for p in pixels], region)
-        return self.member(column, [p for p, hit in zip(pixels, hits.tolist(), strict=True) if hit])
+            return self.member(self._columns[element][0], pixels_within(element, region))
+        inside = records_within(self._database, self._connection, element, region)
+        return self._exists(self._temporary(spec.required, inside), spec.required)
 
     def regions_overlap(self, first: str, second: str) -> Any:
         """Return the condition that two elements' regions overlap."""
@@ -550,106 +503,6 @@ class DataIdQuery:
         """Return whether there is any row."""
         statement = self.statement([sa.literal(1)]).limit(1)
         return bool(self._database.fetch(self._connection, statement))
-
-
-class _Part:
-    """One side of an overlap join: the records of an element that the query's other conditions leave."""
-
-    def __init__(
-        self,
-        database: Database,
-        connection: sa.Connection,
-        stack: ExitStack,
-        element_name: str,
-        where: Where,
-        data_id: Mapping[str, Any],
-        datasets: Sequence[DatasetJoin],
-    ) -> None:
-        self._database, self._connection, self._stack = database, connection, stack
-        self._element = DimensionUniverse()[element_name]
-        self._query = DataIdQuery(
-            database,
-            connection,
-            stack,
-            self._element.dimensions,
-            where=where,
-            data_id=data_id,
-            datasets=datasets,
-            elements=(element_name,),
-            check=False,
-        )
-        self.restricted = bool(where.terms or data_id or datasets)
-
-    def _keys(self) -> list[Any]:
-        table = self._query.table(self._element.name)
-        return [table.c[column_name(self._element, n)].label(n) for n in self._element.required]
-
-    def records(self, near: _Part | None) -> list[tuple[Any, ...]]:
-        """Return keys and region of each record, only those near another side's if one is given."""
-        table = self._query.table(self._element.name)
-        keys = self._keys()
-        statement = self._query.statement([*keys, table.c.region]).where(table.c.region.is_not(None))
-        if not self._query.unique:
-            statement = statement.distinct()
-        if near is not None:
-            pixels = self._stack.enter_context(
-                self._database.temporary_rows(self._connection, {"htm7": sa.BigInteger()}, near.pixels())
-            )
-            overlaps = overlap_tables[self._element.name]
-            close = (
-                sa.select(*(overlaps.c[n] for n in self._element.required))
-                .where(overlaps.c.htm7 == pixels.c.htm7)
-                .distinct()
-                .subquery()
-            )
-            statement = statement.where(
-                *(k.element == close.c[n] for k, n in zip(keys, self._element.required, strict=True))
-            )
-        rows = self._database.fetch(self._connection, statement)
-        return [(*r[:-1], bytes(r[-1])) for r in rows]
-
-    def pixels(self) -> list[tuple[int]]:
-        """Return the level 7 pixels that may overlap any of the records."""
-        own = self._query.statement(self._keys()).distinct().subquery()
-        overlaps = overlap_tables[self._element.name]
-        statement = (
-            sa.select(overlaps.c.htm7)
-            .where(*(overlaps.c[n] == own.c[n] for n in self._element.required))
-            .distinct()
-        )
-        return [(r[0],) for r in self._database.fetch(self._connection, statement)]
-
-
-def _touches(name: str, group: DimensionGroup) -> bool:
-    # Whether a dimension depends on the other side's: physical_filter does on neither tract nor patch.
-    universe = DimensionUniverse()
-    own = set(universe.conform([name]).governors)
-    return bool(own & set(group.governors)) or name in group.names
-
-
-def _is_foreign(name: str, group: DimensionGroup) -> bool:
-    # Dimensions of no governor (band) stay with the side that implies them.
-    governors = DimensionUniverse().conform([name]).governors
-    if governors:
-        return not set(governors) <= set(group.governors)
-    return "instrument" not in group.governors
-
-
-def _covered(pair: tuple[str, str], explicit: Sequence[tuple[str, str]]) -> bool:
-    families = {frozenset(map(_family, p)) for p in explicit}
-    return frozenset(map(_family, pair)) in families
-
-
-def _family(element_name: str) -> str:
-    if element_name in ("patch", "tract"):
-        return "skymap"
-    return "observation" if element_name.startswith("visit") else element_name
-
-
-def _decode(encoded: bytes) -> Any:
-    from lsst.sphgeom import Region
-
-    return Region.decode(bytes(encoded))
 
 
 def parse_where(text: str, bind: Mapping[str, Any] | None) -> Where:

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
 from ..errors import ReadOnlyRepositoryError, RepositoryError
+from .explained_statement import ExplainedStatement
 
 _LOCK_PATIENCE_S = 120.0
 """How long a writer waits for other writers."""
@@ -87,6 +88,8 @@ class Database:
         self._kept: weakref.WeakSet[sa.Connection] = weakref.WeakSet()
         self._temporary_tables: dict[Hashable, tuple[sa.Table, str]] = {}
         self.after_rollback: Callable[[], None] = _nothing
+        self.explained: list[ExplainedStatement] | None = None
+        """Statements read from now on are appended with their plans, if it is a list."""
         options: dict[str, Any] = {"enable_from_linting": False}
         if self.is_sqlite:
             self.path = self.url.database
@@ -336,11 +339,37 @@ class Database:
         self, connection: sa.Connection, statement: sa.Executable, parameters: Mapping[str, Any] | None = None
     ) -> list[tuple[Any, ...]]:
         """Return all rows of a statement as plain tuples."""
+        start = time.perf_counter()
         result = connection.execute(statement, parameters)
         cursor: Any = result.cursor
         rows: list[tuple[Any, ...]] = cursor.fetchall()
+        if self.explained is not None:
+            context: Any = result.context
+            values = context.parameters[0] if context.parameters else ()
+            self._explain(connection, context.statement, values, len(rows), time.perf_counter() - start)
         result.close()
         return rows
+
+    def _explain(
+        self, connection: sa.Connection, sql: str, parameters: Any, n_rows: int, seconds: float
+    ) -> None:
+        assert self.explained is not None
+        cursor = _dbapi(connection).cursor()
+        try:
+            cursor.execute(("EXPLAIN QUERY PLAN " if self.is_sqlite else "EXPLAIN ") + sql, parameters)
+            steps = cursor.fetchall()
+        finally:
+            cursor.close()
+        if self.is_sqlite:
+            # Columns: step, the step it is within, unused, text.
+            depths = {0: -1}
+            for step, parent, *_ in steps:
+                depths[step] = depths.get(parent, -1) + 1
+            plan = tuple("  " * depths[s[0]] + s[-1] for s in steps)
+        else:
+            plan = tuple(s[0] for s in steps)
+        values = tuple(parameters.values() if isinstance(parameters, Mapping) else parameters)
+        self.explained.append(ExplainedStatement(sql, values, plan, n_rows, seconds))
 
     def fetch_sql(
         self, connection: sa.Connection, sql: str, parameters: tuple[Any, ...] = ()
@@ -349,12 +378,16 @@ class Database:
 
         For look-ups of one row, where building a statement would cost more than running it.
         """
+        sql = sql if self.is_sqlite else sql.replace("?", "%s")
+        start = time.perf_counter()
         cursor = _dbapi(connection).cursor()
         try:
-            cursor.execute(sql if self.is_sqlite else sql.replace("?", "%s"), parameters)
+            cursor.execute(sql, parameters)
             rows: list[tuple[Any, ...]] = cursor.fetchall()
         finally:
             cursor.close()
+        if self.explained is not None:
+            self._explain(connection, sql, parameters, len(rows), time.perf_counter() - start)
         return rows
 
     def lock_rows(

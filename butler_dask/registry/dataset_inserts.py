@@ -7,7 +7,6 @@ be told apart by joins. What a refused batch clashed with is looked for only the
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,15 +25,12 @@ from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataIdTable
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.file_record import FileTable
+from ..vocabulary.timespan import tai_now_ns
 from . import schema
 from .database import Database
 from .datasets import DatasetRecordTable, uuid_list
 from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
 from .dimension_records import DimensionRecordTable
-
-# TAI is ahead of UTC by this much since 2017; no further leap second has been announced.
-TAI_MINUS_UTC_NS = 37_000_000_000
-"""Added to Unix time to get the TAI nanoseconds in which ingest times are kept."""
 
 _FEW = 50
 """Batches of at most so many rows are inserted row by row."""
@@ -112,7 +108,7 @@ class DatasetInserts:
         n, keys = len(table), kind.tables.keys
         row_ids, uuids = ids.tolist(), uuid_list(table.ids)
         run_ids = [runs[code].id for code in table.run_codes.tolist()]
-        kinds, now = [kind.id] * n, [_tai_now_ns()] * n
+        kinds, now = [kind.id] * n, [tai_now_ns()] * n
         values = [[table.data_ids.value(k, i) for i in range(n)] for k in keys]
         insert = self._database.insert
         try:
@@ -318,7 +314,7 @@ class DatasetInserts:
             "uuid": staged["uuid"],
             "dataset_type_id": sa.literal(kind.id, schema.Key),
             "run_id": staged["run_id"],
-            "ingest_ns": sa.literal(_tai_now_ns(), sa.BigInteger),
+            "ingest_ns": sa.literal(tai_now_ns(), sa.BigInteger),
         }
         return self._into(schema.dataset, values)
 
@@ -394,10 +390,6 @@ class DatasetInserts:
 
 def _used_codes(table: DatasetTable) -> list[int]:
     return [0] if len(table.runs) == 1 else np.unique(table.run_codes).tolist()
-
-
-def _tai_now_ns() -> int:
-    return time.time_ns() + TAI_MINUS_UTC_NS
 
 
 def summarize(

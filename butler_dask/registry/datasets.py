@@ -236,6 +236,24 @@ class DatasetRecordTable:
             ) as t:
                 return self._remove_files(connection, sa.select(t.c.id), journal=True)
 
+    def pending_deletions(self) -> list[str]:
+        """Return the paths of files to delete, in order."""
+        p = schema.pending_deletion.c
+        with self._database.read() as connection:
+            return [r[0] for r in self._database.fetch(connection, sa.select(p.path).order_by(p.path))]
+
+    def forget_deletions(self, paths: Sequence[str]) -> None:
+        """Take paths off the list of files to delete."""
+        if not paths:
+            return
+        p = schema.pending_deletion
+        rows = [(x,) for x in dict.fromkeys(paths)]
+        with (
+            self._database.write() as connection,
+            self._database.temporary_rows(connection, {"path": sa.String()}, rows) as t,
+        ):
+            connection.execute(p.delete().where(p.c.path.in_(sa.select(t.c.path))))
+
     def _forget_summaries(
         self, connection: sa.Connection, kind: DatasetTypeRow, runs: Sequence[CollectionRow]
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -285,6 +286,30 @@ class DimensionRecordTable:
                     if implied in part.categories:
                         categories[implied] = part.categories[implied]
         return DataIdTable(group, columns, categories, len(data_ids))
+
+    def expand_all(self, data_ids: DataIdTable) -> list[DataCoordinate]:
+        """Return data IDs with records and implied values; see `Registry.expand_data_ids`."""
+        if not len(data_ids):
+            return []
+        with self._database.read():
+            table = self.expand_table(data_ids)
+            group = table.dimensions
+            found = {
+                name: self.fetch(name, table)
+                for name in group.elements
+                if group.universe[name].has_own_table
+                and all(n in table.columns for n in group.universe[name].required)
+            }
+        names = tuple(found)
+        rows = zip(*found.values(), strict=True) if names else itertools.repeat(())
+        records = (dict(zip(names, row, strict=True)) for row in rows)
+        if all(n in table.columns for n in group.names):
+            keys = group.data_coordinate_keys
+            columns = [table.values(k).tolist() for k in keys]
+            values = zip(*columns, strict=True) if keys else itertools.repeat((), len(table))
+            return [DataCoordinate(group, v, r) for v, r in zip(values, records, strict=False)]
+        # Some rows lack an implied value.
+        return [d.expanded(r) for d, r in zip(table, records, strict=False)]
 
     def _implied_values(
         self,

@@ -13,21 +13,20 @@ from types import EllipsisType
 from typing import Any, Self
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from ..errors import FormatVersionError, OrphanedRecordError, RepositoryError
+from ..vocabulary.chain_change import ChainChange
 from ..vocabulary.collection import CollectionInfo, CollectionType
 from ..vocabulary.data_id import DataCoordinate, DataIdTable
 from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimension_record import DimensionRecord
-from ..vocabulary.dimensions import UNIVERSE_VERSION, DimensionGroup, DimensionUniverse
+from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.quantum_record import QuantumTable
 from ..vocabulary.timespan import Timespan
-from . import schema
 from .associations import AssociationTable
+from .collection_removal import CollectionRemoval
 from .collections import CollectionTable
 from .database import Database
 from .dataset_inserts import DatasetInserts
@@ -36,8 +35,10 @@ from .dataset_types import DatasetTypeTable
 from .datasets import DatasetRecordTable, uuid_list
 from .definitions import DefinitionCache
 from .dimension_records import DimensionRecordTable
+from .explained_statement import ExplainedStatement
 from .quanta import QuantumRecordTable
 from .queries import DataIdLike, DatasetConstraint, QueryTable
+from .schema_version import check_versions, create_tables, schema_differences
 
 
 class Registry:
@@ -60,6 +61,9 @@ class Registry:
         self._inserts = DatasetInserts(database, self._definitions, self._records, self._datasets)
         self._search = DatasetSearch(database, self._definitions)
         self._associations = AssociationTable(database, self._definitions, self._datasets)
+        self._removal = CollectionRemoval(
+            database, self._definitions, self._collections, self._datasets, self._associations
+        )
         self._quanta = QuantumRecordTable(database, self._definitions)
         self._queries = QueryTable(database, self._definitions, self._search)
 
@@ -79,20 +83,7 @@ class Registry:
             If there is a registry already.
         """
         database = Database(url, writeable=True, create=True)
-        database.create_log()
-        with database.write() as connection:
-            if sa.inspect(connection).has_table(schema.repository.name):
-                raise RepositoryError(f"{database.url.render_as_string()} has a registry already")
-            schema.metadata.create_all(connection)
-            database.insert(
-                connection,
-                schema.repository,
-                ("name", "value"),
-                [("schema_version", str(schema.SCHEMA_VERSION)), ("universe_version", str(UNIVERSE_VERSION))],
-            )
-            database.insert(
-                connection, schema.counter, ("name", "value"), [("definitions", 0), ("dataset", 0)]
-            )
+        create_tables(database)
         return cls(database)
 
     @classmethod
@@ -114,31 +105,16 @@ class Registry:
             If its tables are of another version than this program's.
         """
         database = Database(url, writeable=writeable)
-        where = database.url.render_as_string()
         try:
-            with database.read() as connection:
-                values = dict(database.fetch_sql(connection, "SELECT name, value FROM repository"))
-        except RepositoryError:
+            check_versions(database)
+        except BaseException:
             database.close()
             raise
-        except Exception as error:
-            database.close()
-            if "no such table" in str(error) or "does not exist" in str(error):
-                raise RepositoryError(f"{where} is not a registry") from error
-            if "not a database" in str(error):
-                raise RepositoryError(f"{where} is not a registry: {error}") from error
-            raise
-        for name, own in (
-            ("schema_version", schema.SCHEMA_VERSION),
-            ("universe_version", UNIVERSE_VERSION),
-        ):
-            if values.get(name) != str(own):
-                database.close()
-                raise FormatVersionError(
-                    f"The registry {where} has {name.replace('_', ' ')} {values.get(name)}; "
-                    f"this program reads {own}."
-                )
         return cls(database)
+
+    def schema_differences(self) -> list[str]:
+        """Return how the tables differ from what the schema version says, one sentence each; none is well."""
+        return schema_differences(self._database)
 
     def close(self) -> None:
         """Close all connections."""
@@ -174,6 +150,19 @@ class Registry:
     def refresh(self) -> None:
         """Forget what is kept in memory; seldom needed, since changes by others are noticed."""
         self._definitions.forget()
+
+    @contextmanager
+    def explain_query(self) -> Iterator[list[ExplainedStatement]]:
+        """Collect the statements that everything inside takes: SQL, the database's plan, rows and seconds.
+
+        ``with registry.explain_query() as statements: registry.query_data_ids(...)``; printing a statement
+        shows all of it.
+        """
+        before, self._database.explained = self._database.explained, []
+        try:
+            yield self._database.explained
+        finally:
+            self._database.explained = before
 
     # Collections
 
@@ -277,6 +266,37 @@ class Registry:
         """Take collections out of a chain."""
         self._collections.change_chain(parent, children, "remove")
 
+    def chain_history(self, name: str) -> list[ChainChange]:
+        """Return every change of a chain, oldest first; also of one that was removed.
+
+        Raises
+        ------
+        MissingCollectionError
+            If there never was such a chain.
+        CollectionTypeError
+            If it is no chain.
+        """
+        return self._collections.chain_history(name)
+
+    def undo_chain(self, name: str, steps: int = 1) -> tuple[str, ...]:
+        """Give a chain the members it had before its last changes, and return them.
+
+        Parameters
+        ----------
+        name : `str`
+            Chain.
+        steps : `int`
+            How many changes to take back. An undo is a change as well: undoing it brings back what it undid.
+
+        Raises
+        ------
+        MissingCollectionError
+            If a member it had does not exist any more; nothing is changed then.
+        CollectionError
+            If it has not changed so often.
+        """
+        return self._collections.undo_chain(name, steps)
+
     def remove_collection(self, name: str) -> None:
         """Remove a collection; what is in a TAGGED, CALIBRATION or CHAINED one stays.
 
@@ -285,18 +305,7 @@ class Registry:
         OrphanedRecordError
             If it is in a chain, or is a RUN with stored files (see `remove_runs`).
         """
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
-            row = definitions.collection(name)
-            if row.type is CollectionType.RUN:
-                if self._datasets.has_files(connection, row):
-                    raise OrphanedRecordError(
-                        f"RUN {name!r} holds datasets with files; remove it with `butler remove-runs`."
-                    )
-                self._datasets.remove_run(connection, definitions, row)
-            elif row.type is not CollectionType.CHAINED:
-                self._associations.remove_collection(connection, definitions, row)
-            self._collections.remove_row(connection, row, definitions)
+        self._removal.remove(name)
 
     def remove_runs(self, names: Sequence[str], *, unlink_from_chains: bool = False) -> list[FileRecord]:
         """Remove RUN collections with all their datasets, in one transaction.
@@ -319,20 +328,7 @@ class Registry:
         OrphanedRecordError
             If one is in a chain and is not to be unlinked.
         """
-        out: list[FileRecord] = []
-        with self._database.write() as connection:
-            for name in names:
-                definitions = self._definitions.locked(connection)
-                row = definitions.collection(name)
-                if row.type is not CollectionType.RUN:
-                    raise OrphanedRecordError(f"Collection {name!r} is {row.type.name}, not RUN")
-                if unlink_from_chains:
-                    for parent in definitions.parents.get(row.id, ()):
-                        self.remove_from_chain(definitions.collections_by_id[parent].name, [name])
-                    definitions = self._definitions.current(connection)
-                out += self._datasets.remove_run(connection, definitions, row)
-                self._collections.remove_row(connection, row, definitions)
-        return out
+        return self._removal.remove_runs(names, unlink_from_chains)
 
     # Dataset types
 
@@ -452,6 +448,18 @@ class Registry:
     def expand_table(self, data_ids: DataIdTable) -> DataIdTable:
         """Return data IDs with columns of all implied dimensions that every row has a value of."""
         return self._records.expand_table(data_ids)
+
+    def expand_data_ids(self, data_ids: DataIdTable) -> list[DataCoordinate]:
+        """Return many data IDs with the records of their elements and the values they imply.
+
+        Records are fetched at once for each element, and rows that have one in common share it.
+
+        Raises
+        ------
+        DataIdValueError
+            If the repository has no record that a value is implied by.
+        """
+        return self._records.expand_all(data_ids)
 
     def complete_data_id(self, mapping: Mapping[str, Any], dimensions: DimensionGroup) -> DataCoordinate:
         """Return the one data ID of some dimensions that the given values determine.
@@ -703,22 +711,11 @@ class Registry:
 
     def pending_deletions(self) -> list[str]:
         """Return the paths of files whose datasets are gone and that are not yet reported deleted."""
-        p = schema.pending_deletion.c
-        with self._database.read() as connection:
-            return [r[0] for r in self._database.fetch(connection, sa.select(p.path).order_by(p.path))]
+        return self._datasets.pending_deletions()
 
     def forget_deletions(self, paths: Sequence[str]) -> None:
         """Take paths off `pending_deletions`, their files having been deleted."""
-        if not paths:
-            return
-        p = schema.pending_deletion
-        with (
-            self._database.write() as connection,
-            self._database.temporary_rows(
-                connection, {"path": sa.String()}, [(x,) for x in dict.fromkeys(paths)]
-            ) as t,
-        ):
-            connection.execute(p.delete().where(p.c.path.in_(sa.select(t.c.path))))
+        self._datasets.forget_deletions(paths)
 
     # Memberships
 

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 
-SCHEMA_VERSION = 1
-"""Layout of the tables; a registry of another version is refused."""
+SCHEMA_VERSION = 2
+"""Layout of the tables; `butler_dask.registry.migration` brings older registries to it."""
 
 Key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """64-bit integer that SQLite takes as a row number."""
@@ -75,11 +75,15 @@ chain_history = sa.Table(
     "chain_history",
     metadata,
     sa.Column("id", Key, primary_key=True),
-    sa.Column("parent", sa.String, nullable=False),
+    sa.Column("parent", sa.String, nullable=False, index=True),
     sa.Column("changed_ns", sa.BigInteger, nullable=False),
-    sa.Column("children", sa.String, nullable=False),
+    sa.Column("who", sa.String, nullable=False),
+    sa.Column("command", sa.String, nullable=False),
+    sa.Column("mode", sa.String, nullable=False),
+    sa.Column("before", sa.String, nullable=False),
+    sa.Column("after", sa.String, nullable=False),
 )
-"""Every state a chain has had, children comma-separated: which inputs a past run searched."""
+"""Every change of a chain, by its name; members comma-separated."""
 
 dimension_group = sa.Table(
     "dimension_group",

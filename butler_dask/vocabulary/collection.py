@@ -46,6 +46,17 @@ class CollectionType(enum.IntEnum):
                 f"No collection type {name!r}.{did_you_mean(name, names)} There are: {', '.join(names)}."
             ) from None
 
+    @classmethod
+    def from_names(cls, names: Iterable[str] | None) -> frozenset[CollectionType]:
+        """Return the types of some names, all without any.
+
+        Raises
+        ------
+        CollectionTypeError
+            If there is no such type; the nearest match is named.
+        """
+        return frozenset(cls) if names is None else frozenset(map(cls.from_name, names))
+
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:

@@ -6,14 +6,23 @@ done on a DataIdTable: one int64 column a dimension, string values coded by an o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataIdError, DataIdValueError, DimensionNameError, DimensionValueError, did_you_mean
+from ..errors import (
+    DataIdError,
+    DataIdValueError,
+    DimensionNameError,
+    DimensionValueError,
+    IncompleteDataIdError,
+    did_you_mean,
+)
 from .dimensions import DimensionGroup, DimensionUniverse
 
 if TYPE_CHECKING:
@@ -21,6 +30,9 @@ if TYPE_CHECKING:
     from .timespan import Timespan
 
 DataIdValue = int | str
+
+_ROWS_AT_ONCE = 10_000
+"""Rows of a table made into Python values together when it is iterated over."""
 
 
 class DataCoordinate:
@@ -79,7 +91,7 @@ class DataCoordinate:
         ------
         DimensionNameError
             For an unknown key; the nearest known one is named.
-        DimensionValueError
+        IncompleteDataIdError
             If a required value is missing.
         DataIdValueError
             If a value has the wrong type.
@@ -114,7 +126,7 @@ class DataCoordinate:
         missing = [k for k in group.required if k not in values]
         if missing:
             shown = {k: v for k, v in values.items() if k in group.names}
-            raise DimensionValueError(
+            raise IncompleteDataIdError(
                 f"Data ID {shown!r} has no value for {', '.join(map(repr, missing))}; "
                 f"needed are {', '.join(group.required)}."
             )
@@ -122,9 +134,38 @@ class DataCoordinate:
         return cls(group, tuple(_value(k, values[k], universe) for k in wanted))
 
     @classmethod
-    def make_empty(cls) -> DataCoordinate:
+    def make_empty(cls, universe: DimensionUniverse | None = None) -> DataCoordinate:
         """Return the data ID of no dimension."""
         return cls(DimensionUniverse().empty, ())
+
+    @classmethod
+    def makeEmpty(cls, universe: DimensionUniverse | None = None) -> DataCoordinate:
+        """Return `make_empty`, by the reference's older name."""
+        return cls.make_empty(universe)
+
+    @classmethod
+    def from_required_values(
+        cls, dimensions: DimensionGroup, values: tuple[DataIdValue, ...]
+    ) -> DataCoordinate:
+        """Make from the values of ``dimensions.required``, in order.
+
+        Raises
+        ------
+        DataIdError
+            If there are more or fewer values.
+        """
+        return cls(dimensions, _of_length(values, dimensions.required))
+
+    @classmethod
+    def from_full_values(cls, dimensions: DimensionGroup, values: tuple[DataIdValue, ...]) -> DataCoordinate:
+        """Make from the values of ``dimensions.data_coordinate_keys``, in order.
+
+        Raises
+        ------
+        DataIdError
+            If there are more or fewer values.
+        """
+        return cls(dimensions, _of_length(values, dimensions.data_coordinate_keys))
 
     @property
     def universe(self) -> DimensionUniverse:
@@ -145,6 +186,26 @@ class DataCoordinate:
     def required_values(self) -> tuple[DataIdValue, ...]:
         """Values of the required dimensions, in order."""
         return self._values[: len(self.dimensions.required)]
+
+    @property
+    def full_values(self) -> tuple[DataIdValue, ...]:
+        """Values of the required, then the implied dimensions.
+
+        Raises
+        ------
+        DataIdError
+            If implied values are not known.
+        """
+        if not self.hasFull():
+            raise DataIdError(
+                f"Data ID {self} has required values only; `registry.expandDataId` adds the rest."
+            )
+        return self._values
+
+    @property
+    def dataId(self) -> DataCoordinate:
+        """The data ID itself, as other values that have one call it."""
+        return self
 
     def hasFull(self) -> bool:
         """Return whether implied values are known."""
@@ -215,14 +276,14 @@ class DataCoordinate:
 
         Raises
         ------
-        DimensionValueError
+        IncompleteDataIdError
             If this one does not have all their required values.
         """
         group = self.universe.conform(dimensions)
         known = self.mapping
         missing = [n for n in group.required if n not in known]
         if missing:
-            raise DimensionValueError(f"Data ID {self} has no value for {', '.join(missing)}")
+            raise IncompleteDataIdError(f"Data ID {self} has no value for {', '.join(missing)}")
         keys = group.data_coordinate_keys
         if not all(k in known for k in keys):
             keys = group.required
@@ -236,7 +297,10 @@ class DataCoordinate:
         """Return the data ID with the values of both."""
         group = self.dimensions.union(other.dimensions)
         values = {**self.mapping, **other.mapping}
-        return DataCoordinate.standardize(values, dimensions=group)
+        united = DataCoordinate.standardize(values, dimensions=group)
+        if self._records is None or other._records is None:
+            return united
+        return DataCoordinate(group, united._values, {**self._records, **other._records})
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of a dimension, or the default if it is not known."""
@@ -246,9 +310,45 @@ class DataCoordinate:
         """Return the names of the dimensions whose values are known."""
         return self.mapping.keys()
 
-    def to_simple(self) -> dict[str, DataIdValue]:
-        """Return all known values as a plain dictionary."""
-        return dict(self.mapping)
+    def values(self) -> Iterable[DataIdValue]:
+        """Return the values known, in the order of `keys`."""
+        return self.mapping.values()
+
+    def items(self) -> Iterable[tuple[str, DataIdValue]]:
+        """Return names and values known."""
+        return self.mapping.items()
+
+    def to_simple(self, minimal: bool = False) -> dict[str, Any]:
+        """Return a plain dictionary that `from_simple` reads: ``dataId``, and ``records`` unless minimal."""
+        simple: dict[str, Any] = {"dataId": dict(self.mapping)}
+        if self._records is not None and not minimal:
+            simple["records"] = {k: r.to_simple() for k, r in self._records.items() if r is not None}
+        return simple
+
+    def to_json(self, minimal: bool = False) -> str:
+        """Return `to_simple` as JSON, in the reference's form."""
+        return json.dumps(self.to_simple(minimal), separators=(",", ":"))
+
+    @classmethod
+    def from_simple(
+        cls,
+        simple: Mapping[str, Any],
+        universe: DimensionUniverse | None = None,
+        registry: Any = None,
+    ) -> DataCoordinate:
+        """Make from what `to_simple` returned."""
+        data_id = cls.standardize(simple["dataId"])
+        records = simple.get("records")
+        if not records:
+            return data_id
+        return data_id.expanded({k: universe_record(k, r["record"]) for k, r in records.items()})
+
+    @classmethod
+    def from_json(
+        cls, json_str: str | bytes, universe: DimensionUniverse | None = None, registry: Any = None
+    ) -> DataCoordinate:
+        """Make from what `to_json` returned, here or in the reference."""
+        return cls.from_simple(json.loads(json_str), universe, registry)
 
     def __getitem__(self, name: str) -> DataIdValue:
         try:
@@ -283,6 +383,18 @@ class DataCoordinate:
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return DataCoordinate, (self.dimensions, self._values, self._records)
+
+
+def universe_record(element: str, simple: Mapping[str, Any]) -> DimensionRecord:
+    """Return the record of an element from its fields as `DimensionRecord.to_simple` writes them."""
+    return DimensionUniverse().element(element).RecordClass.of_plain_fields(simple)
+
+
+def _of_length(values: Iterable[DataIdValue], names: Sequence[str]) -> tuple[DataIdValue, ...]:
+    given = tuple(values)
+    if len(given) != len(names):
+        raise DataIdError(f"{len(given)} values {given!r} for the dimensions {', '.join(names)}")
+    return given
 
 
 def dimension_value(name: str, value: Any) -> DataIdValue:
@@ -386,6 +498,25 @@ class DataIdTable:
         return cls.from_values(dimensions, columns, n_rows=len(rows))
 
     @classmethod
+    def from_mappings(
+        cls, dimensions: DimensionGroup, rows: Sequence[Mapping[str, Any]]
+    ) -> DataIdTable | None:
+        """Make from mappings that all have plain values of just the required dimensions, else give `None`."""
+        names = dimensions.required
+        columns: dict[str, list[Any]] = {}
+        try:
+            if any(len(row) != len(names) for row in rows):
+                return None
+            for name in names:
+                key = dimensions.universe[name].key
+                column = columns[name] = [row[name] for row in rows]
+                if key is None or any(t is not key.type for t in set(map(type, column))):
+                    return None
+        except KeyError:
+            return None
+        return cls.from_values(dimensions, columns, len(rows))
+
+    @classmethod
     def empty(cls, dimensions: DimensionGroup) -> DataIdTable:
         """Make a table of no row."""
         return cls.from_values(dimensions, {n: [] for n in dimensions.required}, n_rows=0)
@@ -401,7 +532,15 @@ class DataIdTable:
         return DataCoordinate(self.dimensions, tuple(self.value(k, row) for k in keys))
 
     def __iter__(self) -> Iterator[DataCoordinate]:
-        return (self[i] for i in range(len(self)))
+        keys: tuple[str, ...] = self.dimensions.data_coordinate_keys
+        if any(k not in self.columns for k in self.dimensions.implied):
+            keys = self.dimensions.required
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            part = self.take(np.arange(start, min(start + _ROWS_AT_ONCE, len(self))))
+            columns = [part.values(k).tolist() for k in keys]
+            rows = zip(*columns, strict=True) if keys else repeat((), len(part))
+            for row in rows:
+                yield DataCoordinate(self.dimensions, row)
 
     def value(self, name: str, row: int) -> DataIdValue:
         """Return one value."""

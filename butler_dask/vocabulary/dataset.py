@@ -6,6 +6,8 @@ index grows at its end, and made a whole column at a time.
 
 from __future__ import annotations
 
+import enum
+import json
 import os
 import time
 import uuid
@@ -16,11 +18,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DatasetNotFoundError, DatasetTypeError
 from .data_id import DataCoordinate, DataIdTable
 from .dataset_type import DatasetType
 from .timespan import Timespan
 
 DatasetId = uuid.UUID
+
+
+class DatasetIdGenEnum(enum.Enum):
+    """How the id of a new dataset is made."""
+
+    UNIQUE = 0
+    """A new one (version 7)."""
+    DATAID_TYPE = 1
+    """Computed from dataset type and data ID (version 5), so the same in every run."""
+    DATAID_TYPE_RUN = 2
+    """Computed from dataset type, data ID and run (version 5)."""
+
+    def dataset_id(self, dataset_type: str, data_id: DataCoordinate, run: str) -> uuid.UUID:
+        """Return the id of a dataset."""
+        if self is DatasetIdGenEnum.UNIQUE:
+            return new_dataset_id()
+        named_run = run if self is DatasetIdGenEnum.DATAID_TYPE_RUN else None
+        return dataset_id_of_data_id(dataset_type, data_id.required, named_run)
+
 
 _DATA_ID_NAMESPACE = uuid.UUID("840b31d9-05cd-5161-b2c8-00d32b280d0f")
 """Namespace of ids derived from data IDs; the reference's, so that a raw has the same id everywhere."""
@@ -90,7 +112,9 @@ class DatasetRef:
     run : `str`
         The RUN collection it was put in.
     id : `uuid.UUID`, optional
-        Its identity; a new one when not given.
+        Its identity; made when not given.
+    id_generation_mode : `DatasetIdGenEnum`
+        How it is made.
     """
 
     datasetType: DatasetType
@@ -105,11 +129,12 @@ class DatasetRef:
         run: str,
         *,
         id: uuid.UUID | None = None,
+        id_generation_mode: DatasetIdGenEnum = DatasetIdGenEnum.UNIQUE,
     ) -> None:
-        if id is None:
-            id = new_dataset_id()
         if not isinstance(dataId, DataCoordinate) or dataId.dimensions != datasetType.dimensions:
             dataId = DataCoordinate.standardize(dataId, dimensions=datasetType.dimensions)  # noqa: N806  public name
+        if id is None:
+            id = id_generation_mode.dataset_id(datasetType.name, dataId, run)
         object.__setattr__(self, "datasetType", datasetType)
         object.__setattr__(self, "dataId", dataId)
         object.__setattr__(self, "run", run)
@@ -123,6 +148,109 @@ class DatasetRef:
     def isComponent(self) -> bool:
         """Return whether this names a part of a dataset."""
         return self.datasetType.isComponent()
+
+    def isComposite(self) -> bool:
+        """Return whether the object has parts that are always written and read with it."""
+        return self.datasetType.isComposite()
+
+    def makeCompositeRef(self) -> DatasetRef:
+        """Return the reference to the dataset this is a part of.
+
+        Raises
+        ------
+        DatasetTypeError
+            If it is no part.
+        """
+        whole = self.datasetType.makeCompositeDatasetType()
+        return DatasetRef(whole, self.dataId, self.run, id=self.id)
+
+    def is_compatible_with(self, other: DatasetRef) -> bool:
+        """Return whether both are the same dataset, and the other's object can be had as this one's."""
+        return (
+            self.id == other.id
+            and self.run == other.run
+            and self.dataId == other.dataId
+            and self.datasetType.is_compatible_with(other.datasetType)
+        )
+
+    def replace(
+        self,
+        *,
+        id: uuid.UUID | None = None,
+        run: str | None = None,
+        storage_class: Any = None,
+    ) -> DatasetRef:
+        """Return a reference with another id, run or storage class; another run has a new id."""
+        kind = self.datasetType
+        if storage_class is not None:
+            kind = kind.overrideStorageClass(storage_class)
+        if id is None and run is None:
+            id = self.id
+        return DatasetRef(kind, self.dataId, self.run if run is None else run, id=id)
+
+    @staticmethod
+    def groupByType(refs: Iterable[DatasetRef]) -> dict[DatasetType, list[DatasetRef]]:
+        """Return references by dataset type."""
+        groups: dict[DatasetType, list[DatasetRef]] = {}
+        for ref in refs:
+            groups.setdefault(ref.datasetType, []).append(ref)
+        return groups
+
+    @staticmethod
+    def iter_by_type(refs: Iterable[DatasetRef]) -> Iterator[tuple[DatasetType, list[DatasetRef]]]:
+        """Yield each dataset type with its references."""
+        yield from DatasetRef.groupByType(refs).items()
+
+    def to_simple(self, minimal: bool = False) -> dict[str, Any]:
+        """Return a plain dictionary; ``minimal`` is the id, and the name of a part, alone."""
+        if minimal:
+            component = self.datasetType.component()
+            return {"id": str(self.id), **({"component": component} if component else {})}
+        return {
+            "id": str(self.id),
+            "datasetType": self.datasetType.to_simple(),
+            "dataId": self.dataId.to_simple(),
+            "run": self.run,
+        }
+
+    def to_json(self, minimal: bool = False) -> str:
+        """Return `to_simple` as JSON, in the reference's form."""
+        return json.dumps(self.to_simple(minimal), separators=(",", ":"))
+
+    @classmethod
+    def from_simple(
+        cls,
+        simple: Mapping[str, Any],
+        universe: Any = None,
+        registry: Any = None,
+        datasetType: DatasetType | None = None,
+    ) -> DatasetRef:
+        """Make from what `to_simple` returned; an id alone is looked up in the registry.
+
+        Raises
+        ------
+        DatasetTypeError
+            If there is an id only, and no registry.
+        DatasetNotFoundError
+            If the registry has no dataset of that id.
+        """
+        id_ = uuid.UUID(str(simple["id"]))
+        if simple.get("dataId") is None:
+            if registry is None:
+                raise DatasetTypeError(f"Only the id {id_} of a dataset is there; give a registry.")
+            found: DatasetRef | None = registry.getDataset(id_)
+            if found is None:
+                raise DatasetNotFoundError(f"The registry has no dataset {id_}.")
+            component = simple.get("component")
+            return found.makeComponentRef(component) if component else found
+        kind = datasetType or DatasetType.from_simple(simple["datasetType"], universe, registry)
+        data_id = DataCoordinate.from_simple(simple["dataId"], universe, registry)
+        return cls(kind, data_id, simple["run"], id=id_)
+
+    @classmethod
+    def from_json(cls, json_str: str | bytes, universe: Any = None, registry: Any = None) -> DatasetRef:
+        """Make from what `to_json` returned, here or in the reference."""
+        return cls.from_simple(json.loads(json_str), universe, registry)
 
     def makeComponentRef(self, name: str) -> DatasetRef:
         """Return the reference to one part of this dataset; the id stays the whole's."""
@@ -171,6 +299,13 @@ class DatasetAssociation:
     ref: DatasetRef
     collection: str
     timespan: Timespan | None = None
+
+    def __lt__(self, other: DatasetAssociation) -> bool:
+        def key(a: DatasetAssociation) -> tuple[Any, ...]:
+            span = a.timespan or Timespan()
+            return a.ref, a.collection, span.begin_ns, span.end_ns
+
+        return key(self) < key(other)
 
 
 class DatasetTable:
@@ -254,7 +389,22 @@ class DatasetTable:
         return DatasetRef(self.dataset_type, self.data_ids[row], self.run(row), id=self.id(row))
 
     def __iter__(self) -> Iterator[DatasetRef]:
-        return (self[i] for i in range(len(self)))
+        kind, runs = self.dataset_type, self.runs
+        codes, data = self.run_codes.tolist(), self.ids.tobytes()
+        # A query's answer is read here. The constructors of `uuid.UUID` and `DatasetRef`, which look at what
+        # they are given, would take more than half of the time.
+        new, assign = object.__new__, object.__setattr__
+        unknown, unique_id = uuid.SafeUUID.unknown, uuid.UUID
+        for i, (data_id, code) in enumerate(zip(self.data_ids, codes, strict=True)):
+            id_ = new(unique_id)
+            assign(id_, "int", int.from_bytes(data[16 * i : 16 * i + 16], "big"))
+            assign(id_, "is_safe", unknown)
+            ref = new(DatasetRef)
+            assign(ref, "datasetType", kind)
+            assign(ref, "dataId", data_id)
+            assign(ref, "run", runs[code])
+            assign(ref, "id", id_)
+            yield ref
 
     def id(self, row: int) -> uuid.UUID:
         """Return the UUID of a row."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from ..errors import DatasetTypeError, did_you_mean
+from ..errors import DatasetTypeError, UnknownComponentError, did_you_mean
 from .dimensions import DimensionGroup, DimensionUniverse
 from .storage_class import StorageClass, find_storage_class
 
@@ -23,6 +25,8 @@ class DatasetType:
         Keys of its data IDs.
     storageClass : `StorageClass` or `str`
         Kind of Python object.
+    parentStorageClass : `StorageClass` or `str`, optional
+        Kind of object this is a part of.
     universe : `DimensionUniverse`, optional
         The universe (there is one).
     isCalibration : `bool`
@@ -36,13 +40,14 @@ class DatasetType:
         If a dimension is unknown.
     """
 
-    __slots__ = ("_is_calibration", "dimensions", "name", "storageClass_name")
+    __slots__ = ("_is_calibration", "_parent_storage_class", "dimensions", "name", "storageClass_name")
 
     def __init__(
         self,
         name: str,
         dimensions: DimensionGroup | Iterable[str],
         storageClass: StorageClass | str,
+        parentStorageClass: StorageClass | str | None = None,
         *,
         universe: DimensionUniverse | None = None,
         isCalibration: bool = False,
@@ -56,6 +61,9 @@ class DatasetType:
         self.storageClass_name: str = (
             storageClass.name if isinstance(storageClass, StorageClass) else storageClass
         )
+        self._parent_storage_class: str | None = (
+            parentStorageClass.name if isinstance(parentStorageClass, StorageClass) else parentStorageClass
+        )
         self._is_calibration = isCalibration
         if isCalibration and "instrument" not in self.dimensions:
             raise DatasetTypeError(f"Calibration dataset type {name!r} needs the dimension 'instrument'")
@@ -64,6 +72,59 @@ class DatasetType:
     def storageClass(self) -> StorageClass:
         """Kind of Python object."""
         return find_storage_class(self.storageClass_name)
+
+    @staticmethod
+    def nameWithComponent(datasetTypeName: str, componentName: str) -> str:
+        """Return the name of a part of a dataset type."""
+        return f"{datasetTypeName}.{componentName}"
+
+    @staticmethod
+    def splitDatasetTypeName(datasetTypeName: str) -> tuple[str, str | None]:
+        """Return a dataset type name without its component, and the component or `None`."""
+        return split_component(datasetTypeName)
+
+    def isComposite(self) -> bool:
+        """Return whether its objects have parts that are always written and read with it."""
+        return self.storageClass.isComposite()
+
+    def componentTypeName(self, component: str) -> str:
+        """Return the name of a part.
+
+        Raises
+        ------
+        UnknownComponentError
+            If objects of this kind have no such part; the nearest match is named.
+        """
+        return self.makeComponentDatasetType(component).name
+
+    def makeAllComponentDatasetTypes(self) -> list[DatasetType]:
+        """Return the dataset types of all parts."""
+        if self.isComponent():
+            return []
+        return [self.makeComponentDatasetType(c) for c in sorted(self.storageClass.components)]
+
+    def makeCompositeDatasetType(self) -> DatasetType:
+        """Return the dataset type this is a part of.
+
+        Raises
+        ------
+        DatasetTypeError
+            If it is no part, or what it is a part of is not known.
+        """
+        if self._parent_storage_class is None:
+            raise DatasetTypeError(f"{self.name!r} is not a part made by `makeComponentDatasetType`")
+        return DatasetType(
+            self.nameAndComponent()[0],
+            self.dimensions,
+            self._parent_storage_class,
+            isCalibration=self._is_calibration,
+        )
+
+    @property
+    def parentStorageClass(self) -> StorageClass | None:
+        """Kind of object this is a part of, `None` if it is no part."""
+        name = self._parent_storage_class
+        return None if name is None else find_storage_class(name)
 
     def isCalibration(self) -> bool:
         """Return whether it may be in CALIBRATION collections."""
@@ -86,19 +147,31 @@ class DatasetType:
 
         Raises
         ------
-        DatasetTypeError
+        UnknownComponentError
             If objects of this kind have no such part; the nearest match is named.
         """
         parts = self.storageClass.components
         if component not in parts:
-            raise DatasetTypeError(
+            raise UnknownComponentError(
                 f"Dataset type {self.name!r} ({self.storageClass_name}) has no component {component!r}."
                 f"{did_you_mean(component, parts)}"
             )
-        return DatasetType(f"{self.name}.{component}", self.dimensions, parts[component])
+        return DatasetType(
+            self.nameWithComponent(self.name, component),
+            self.dimensions,
+            parts[component],
+            parentStorageClass=self.storageClass_name,
+            isCalibration=self._is_calibration,
+        )
 
     def is_compatible_with(self, other: DatasetType) -> bool:
-        """Return whether both describe the same datasets, storage class conversion aside."""
+        """Return whether both name the same datasets, and objects of the other can be had as of this."""
+        return self._same_datasets(other) and (
+            self.storageClass_name == other.storageClass_name
+            or self.storageClass.can_convert(other.storageClass)
+        )
+
+    def _same_datasets(self, other: DatasetType) -> bool:
         return (
             self.name == other.name
             and self.dimensions == other.dimensions
@@ -107,12 +180,65 @@ class DatasetType:
 
     def overrideStorageClass(self, storageClass: StorageClass | str) -> DatasetType:
         """Return the same dataset type with another storage class."""
-        return DatasetType(self.name, self.dimensions, storageClass, isCalibration=self._is_calibration)
+        return DatasetType(
+            self.name,
+            self.dimensions,
+            storageClass,
+            parentStorageClass=self._parent_storage_class,
+            isCalibration=self._is_calibration,
+        )
+
+    def to_simple(self, minimal: bool = False) -> dict[str, Any]:
+        """Return a plain dictionary; `from_simple` reads it."""
+        simple: dict[str, Any] = {"name": self.name}
+        if not minimal:
+            simple["storageClass"] = self.storageClass_name
+            simple["dimensions"] = list(self.dimensions.required)
+            if self._parent_storage_class is not None:
+                simple["parentStorageClass"] = self._parent_storage_class
+            if self._is_calibration:
+                simple["isCalibration"] = True
+        return simple
+
+    def to_json(self, minimal: bool = False) -> str:
+        """Return `to_simple` as JSON, in the reference's form."""
+        return json.dumps(self.to_simple(minimal), separators=(",", ":"))
+
+    @classmethod
+    def from_simple(
+        cls, simple: Mapping[str, Any], universe: DimensionUniverse | None = None, registry: Any = None
+    ) -> DatasetType:
+        """Make from what `to_simple` returned; a name alone is looked up in the registry.
+
+        Raises
+        ------
+        DatasetTypeError
+            If there is a name only, and no registry.
+        """
+        if simple.get("storageClass") is None:
+            if registry is None:
+                raise DatasetTypeError(f"Only the name of {simple['name']!r} is there; give a registry.")
+            found: DatasetType = registry.getDatasetType(simple["name"])
+            return found
+        return cls(
+            simple["name"],
+            simple["dimensions"],
+            simple["storageClass"],
+            parentStorageClass=simple.get("parentStorageClass"),
+            isCalibration=bool(simple.get("isCalibration", False)),
+        )
+
+    @classmethod
+    def from_json(
+        cls, json_str: str | bytes, universe: DimensionUniverse | None = None, registry: Any = None
+    ) -> DatasetType:
+        """Make from what `to_json` returned, here or in the reference."""
+        return cls.from_simple(json.loads(json_str), universe, registry)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DatasetType):
             return NotImplemented
-        return self.is_compatible_with(other) and self.storageClass_name == other.storageClass_name
+        return self._same_datasets(other) and self.storageClass_name == other.storageClass_name
 
     def __lt__(self, other: DatasetType) -> bool:
         return self.name < other.name

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import DataIdValueError, did_you_mean
-from .data_id import DataCoordinate
+from .data_id import DataCoordinate, universe_record
 from .timespan import Timespan
 
 if TYPE_CHECKING:
@@ -84,14 +85,62 @@ class DimensionRecord:
             return getattr(self, name)
         return self._fields.get(name, default)
 
-    def toDict(self) -> dict[str, Any]:
-        """Return the fields as a dictionary, region and timespan included where the element has them."""
+    def toDict(self, splitTimespan: bool = False) -> dict[str, Any]:
+        """Return the fields as a dictionary, region and timespan included where the element has them.
+
+        Parameters
+        ----------
+        splitTimespan : `bool`
+            Give the timespan as ``datetime_begin`` and ``datetime_end``.
+        """
         out = dict(self._fields)
         if self.definition.spatial:
             out["region"] = self.region
         if self.definition.temporal:
-            out["timespan"] = self.timespan
+            if splitTimespan:
+                span = self.timespan
+                out["datetime_begin"] = None if span is None else span.begin
+                out["datetime_end"] = None if span is None else span.end
+            else:
+                out["timespan"] = self.timespan
         return out
+
+    def to_simple(self, minimal: bool = False) -> dict[str, Any]:
+        """Return a plain dictionary: ``definition``, and the fields as ``record``."""
+        fields = self.toDict()
+        if fields.get("region") is not None:
+            fields["region"] = self.region.encode().hex()
+        if fields.get("timespan") is not None:
+            fields["timespan"] = self.timespan.to_simple()  # type: ignore[union-attr]
+        return {"definition": self.definition.name, "record": fields}
+
+    def to_json(self, minimal: bool = False) -> str:
+        """Return `to_simple` as JSON, in the reference's form."""
+        return json.dumps(self.to_simple(), separators=(",", ":"))
+
+    @classmethod
+    def from_simple(
+        cls, simple: Mapping[str, Any], universe: Any = None, registry: Any = None
+    ) -> DimensionRecord:
+        """Make from what `to_simple` returned."""
+        return universe_record(simple["definition"], simple["record"])
+
+    @classmethod
+    def from_json(cls, json_str: str | bytes, universe: Any = None, registry: Any = None) -> DimensionRecord:
+        """Make from what `to_json` returned, here or in the reference."""
+        return cls.from_simple(json.loads(json_str))
+
+    @classmethod
+    def of_plain_fields(cls, fields: Mapping[str, Any]) -> DimensionRecord:
+        """Make from fields with the region in hexadecimal and the timespan as two numbers."""
+        values = dict(fields)
+        if values.get("region") is not None:
+            from lsst.sphgeom import Region
+
+            values["region"] = Region.decode(bytes.fromhex(values["region"]))
+        if values.get("timespan") is not None:
+            values["timespan"] = Timespan.from_simple(values["timespan"])
+        return cls(**values)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DimensionRecord):

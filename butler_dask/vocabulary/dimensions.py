@@ -1,311 +1,67 @@
-"""Dimension, DimensionUniverse and DimensionGroup: the keys of data IDs and how they depend on one another.
-
-The universe is the reference's default one. It is a table in this module rather than a configuration file:
-every repository has the same, and code that joins dimensions may rely on it. Skypix dimensions (``htm7``,
-``healpix9``) are made by name.
-"""
+"""DimensionUniverse and DimensionGroup: the keys of data IDs and how they depend on one another."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any
 
 from ..errors import DimensionNameError, did_you_mean
+from .dimension_element import Dimension as Dimension
+from .dimension_element import DimensionElement as DimensionElement
+from .dimension_element import Names
+from .dimension_table import ELEMENTS, ID, SKYPIX_MAX_LEVEL
+from .dimension_table import UNIVERSE_VERSION as UNIVERSE_VERSION
 
-if TYPE_CHECKING:
-    from lsst.sphgeom import Pixelization
-
-    from .dimension_record import DimensionRecord
-
-UNIVERSE_VERSION = 7
-"""Version of the reference's default universe this one equals."""
-
-
-@dataclass(frozen=True, slots=True)
-class FieldSpec:
-    """One column of an element's records.
-
-    Parameters
-    ----------
-    name : `str`
-        Column name.
-    type : `type`
-        `int`, `float`, `str` or `bool`.
-    nullable : `bool`
-        Whether it may be missing.
-    """
-
-    name: str
-    type: type
-    nullable: bool = True
+UNIVERSE_NAMESPACE = "daf_butler"
+"""Name of the reference's default universe."""
 
 
-@dataclass(frozen=True, eq=False)
-class DimensionElement:
-    """A dimension, or a relation between dimensions with records of its own.
+class ElementSet(Set[DimensionElement]):
+    """Elements in universe order; found, and contained, by name too.
 
     Parameters
     ----------
-    name : `str`
-        As users type it.
-    requires, implies : `tuple` [`str`, ...]
-        Dimensions whose values identify a record beside its own key, and those whose values follow from it.
-    key : `FieldSpec` or `None`
-        Primary key of a dimension; `None` for a relation.
-    alternate_keys : `tuple` [`FieldSpec`, ...]
-        Other fields that identify a record together with ``requires``.
-    metadata : `tuple` [`FieldSpec`, ...]
-        Further fields.
-    spatial, temporal : `bool`
-        Whether records have a region, a timespan.
-    governor : `bool`
-        Instrument and skymap: most other values mean something only beside theirs.
-    skypix_level : `int` or `None`
-        Level of a sky pixelization; such a dimension has no records.
-    always_join : `bool`
-        The relation constrains any query over its dimensions (visit_definition).
+    elements : mapping of `str` to `DimensionElement`
+        The elements.
     """
 
-    name: str
-    requires: tuple[str, ...] = ()
-    implies: tuple[str, ...] = ()
-    key: FieldSpec | None = None
-    alternate_keys: tuple[FieldSpec, ...] = ()
-    metadata: tuple[FieldSpec, ...] = ()
-    spatial: bool = False
-    temporal: bool = False
-    governor: bool = False
-    skypix_level: int | None = None
-    always_join: bool = False
-    universe: DimensionUniverse = field(repr=False, kw_only=True)
+    __slots__ = ("_elements",)
+
+    def __init__(self, elements: Mapping[str, DimensionElement]) -> None:
+        self._elements = elements
+
+    @classmethod
+    def _from_iterable(cls, elements: Iterable[Any]) -> ElementSet:  # type: ignore[override]
+        return cls({e.name: e for e in sorted(elements)})
 
     @property
-    def is_dimension(self) -> bool:
-        """Whether it is a dimension (a key of data IDs), not only a relation."""
-        return self.key is not None
+    def names(self) -> Names:
+        """Names of the elements."""
+        return Names(self._elements)
 
-    @cached_property
-    def dimensions(self) -> DimensionGroup:
-        """Dimensions that identify a record, with all they imply."""
-        own = (self.name,) if self.is_dimension else ()
-        return self.universe.conform((*self.requires, *own))
+    def __getitem__(self, name: str) -> DimensionElement:
+        try:
+            return self._elements[str(name)]
+        except KeyError:
+            raise DimensionNameError(f"No {name!r} here.{did_you_mean(str(name), self._elements)}") from None
 
-    @property
-    def minimal_group(self) -> DimensionGroup:
-        """Same as `dimensions`, by the reference's other name."""
-        return self.dimensions
+    def get(self, name: str, default: DimensionElement | None = None) -> DimensionElement | None:
+        """Return the element of a name, or the default."""
+        return self._elements.get(str(name), default)
 
-    @property
-    def required(self) -> tuple[str, ...]:
-        """Dimension names that identify a record, its own last."""
-        return (*self.requires, self.name) if self.is_dimension else self.requires
+    def __contains__(self, name: object) -> bool:
+        return name in self._elements
 
-    @property
-    def has_own_table(self) -> bool:
-        """Whether it has records in the registry (skypix elements have none)."""
-        return self.skypix_level is None
+    def __iter__(self) -> Iterator[DimensionElement]:
+        return iter(self._elements.values())
 
-    @cached_property
-    def fields(self) -> tuple[FieldSpec, ...]:
-        """Scalar columns of a record: required keys, implied keys, alternate keys, metadata."""
-        out: list[FieldSpec] = []
-        for name in self.requires:
-            key = self.universe[name].key
-            assert key is not None
-            out.append(FieldSpec(name, key.type, nullable=False))
-        if self.key is not None:
-            out.append(FieldSpec(self.key.name, self.key.type, nullable=False))
-        for name in self.implies:
-            key = self.universe[name].key
-            assert key is not None
-            out.append(FieldSpec(name, key.type))
-        out.extend(self.alternate_keys)
-        out.extend(self.metadata)
-        return tuple(out)
-
-    @cached_property
-    def schema(self) -> ElementSchema:
-        """Fields of the records, printable."""
-        return ElementSchema(self)
-
-    @cached_property
-    def RecordClass(self) -> type[DimensionRecord]:
-        """Class of this element's records: ``RecordClass(**fields)``."""
-        from .dimension_record import record_class
-
-        return record_class(self)
-
-    @cached_property
-    def pixelization(self) -> Pixelization:
-        """`lsst.sphgeom` pixelization of a skypix dimension."""
-        if self.skypix_level is None:
-            raise TypeError(f"Dimension {self.name!r} is not a sky pixelization")
-        from lsst.sphgeom import HealpixPixelization, HtmPixelization
-
-        kind = HtmPixelization if self.name.startswith("htm") else HealpixPixelization
-        return kind(self.skypix_level)
-
-    def __str__(self) -> str:
-        return self.name
+    def __len__(self) -> int:
+        return len(self._elements)
 
     def __repr__(self) -> str:
-        return f"DimensionElement({self.name})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, DimensionElement) and other.name == self.name
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return _element_by_name, (self.name,)
-
-
-Dimension = DimensionElement
-"""A dimension is an element that has a key."""
-
-
-@dataclass(frozen=True)
-class ElementSchema:
-    """Printable fields of an element; ``names`` and ``all`` in order, region and timespan last."""
-
-    element: DimensionElement = field(repr=False)
-
-    @property
-    def all(self) -> tuple[FieldSpec, ...]:
-        """Scalar fields."""
-        return self.element.fields
-
-    @property
-    def names(self) -> list[str]:
-        """Names of all fields, region and timespan included."""
-        names = [f.name for f in self.element.fields]
-        if self.element.spatial:
-            names.append("region")
-        if self.element.temporal:
-            names.append("timespan")
-        return names
-
-    def __str__(self) -> str:
-        lines = [f"{f.name}: {f.type.__name__}" for f in self.element.fields]
-        if self.element.spatial:
-            lines.append("region: region")
-        if self.element.temporal:
-            lines.append("timespan: timespan")
-        return f"{self.element.name}:\n  " + "\n  ".join(lines)
-
-
-def _f(name: str, kind: type = str, nullable: bool = True) -> FieldSpec:
-    return FieldSpec(name, kind, nullable)
-
-
-_ID = FieldSpec("id", int, nullable=False)
-_NAME = FieldSpec("name", str, nullable=False)
-
-_OBSERVATION_METADATA = (
-    _f("exposure_time", float),
-    _f("observation_reason"),
-    _f("target_name"),
-    _f("science_program"),
-    _f("azimuth", float),
-    _f("zenith_angle", float),
-)
-
-# In universe order: what others require comes first.
-_ELEMENTS: tuple[Mapping[str, Any], ...] = (
-    {
-        "name": "instrument",
-        "key": _NAME,
-        "governor": True,
-        "metadata": (
-            _f("visit_max", int),
-            _f("visit_system", int),
-            _f("exposure_max", int),
-            _f("detector_max", int),
-            _f("class_name"),
-        ),
-    },
-    {
-        "name": "skymap",
-        "key": _NAME,
-        "governor": True,
-        "metadata": (
-            _f("hash"),
-            _f("tract_max", int),
-            _f("patch_nx_max", int),
-            _f("patch_ny_max", int),
-        ),
-    },
-    {"name": "band", "key": _NAME},
-    {"name": "healpix", "skypix": True},
-    {"name": "htm", "skypix": True},
-    {"name": "day_obs", "requires": ("instrument",), "key": _ID, "temporal": True},
-    {
-        "name": "detector",
-        "requires": ("instrument",),
-        "key": _ID,
-        "alternate_keys": (_f("full_name", str, False),),
-        "metadata": (_f("name_in_raft"), _f("raft"), _f("purpose")),
-    },
-    {"name": "group", "requires": ("instrument",), "key": _NAME},
-    {"name": "physical_filter", "requires": ("instrument",), "implies": ("band",), "key": _NAME},
-    {"name": "subfilter", "requires": ("band",), "key": _ID},
-    {"name": "tract", "requires": ("skymap",), "key": _ID, "spatial": True},
-    {
-        "name": "patch",
-        "requires": ("skymap", "tract"),
-        "key": _ID,
-        "metadata": (_f("cell_x", int), _f("cell_y", int)),
-        "spatial": True,
-    },
-    {
-        "name": "visit_system",
-        "requires": ("instrument",),
-        "key": _ID,
-        "alternate_keys": (_f("name", str, False),),
-    },
-    {
-        "name": "exposure",
-        "requires": ("instrument",),
-        "implies": ("day_obs", "group", "physical_filter"),
-        "key": _ID,
-        "alternate_keys": (_f("obs_id", str, False),),
-        "metadata": (
-            *_OBSERVATION_METADATA,
-            _f("dark_time", float),
-            _f("observation_type"),
-            _f("seq_num", int),
-            _f("seq_start", int),
-            _f("seq_end", int),
-            _f("tracking_ra", float),
-            _f("tracking_dec", float),
-            _f("sky_angle", float),
-            _f("has_simulated", bool),
-            _f("can_see_sky", bool),
-        ),
-        "temporal": True,
-    },
-    {
-        "name": "visit",
-        "requires": ("instrument",),
-        "implies": ("day_obs", "physical_filter"),
-        "key": _ID,
-        "alternate_keys": (_f("name", str, False),),
-        "metadata": (*_OBSERVATION_METADATA, _f("seq_num", int)),
-        "spatial": True,
-        "temporal": True,
-    },
-    # Relations
-    {"name": "visit_detector_region", "requires": ("instrument", "detector", "visit"), "spatial": True},
-    {"name": "visit_definition", "requires": ("instrument", "exposure", "visit"), "always_join": True},
-    {"name": "visit_system_membership", "requires": ("instrument", "visit_system", "visit")},
-)
-
-_SKYPIX_NAME = re.compile(r"(htm|healpix)(\d+)")
-_SKYPIX_MAX_LEVEL = {"htm": 24, "healpix": 17}
+        return "{" + ", ".join(self._elements) + "}"
 
 
 class DimensionUniverse:
@@ -325,13 +81,13 @@ class DimensionUniverse:
         if cls._instance is None:
             self = super().__new__(cls)
             self._elements, self._order = {}, {}
-            for spec in _ELEMENTS:
+            for spec in ELEMENTS:
                 args = dict(spec)
                 if args.pop("skypix", False):
                     system = args["name"]
-                    for level in range(1, _SKYPIX_MAX_LEVEL[system] + 1):
+                    for level in range(1, SKYPIX_MAX_LEVEL[system] + 1):
                         self._add(
-                            DimensionElement(f"{system}{level}", key=_ID, skypix_level=level, universe=self)
+                            DimensionElement(f"{system}{level}", key=ID, skypix_level=level, universe=self)
                         )
                 else:
                     self._add(DimensionElement(**args, universe=self))
@@ -348,19 +104,48 @@ class DimensionUniverse:
         return UNIVERSE_VERSION
 
     @property
-    def elements(self) -> Mapping[str, DimensionElement]:
-        """Every element by name, relations included."""
-        return _NamedElements(self)
+    def namespace(self) -> str:
+        """Name of the universe."""
+        return UNIVERSE_NAMESPACE
 
-    @property
-    def dimensions(self) -> Mapping[str, DimensionElement]:
-        """Every dimension by name."""
-        return {n: e for n, e in self._elements.items() if e.is_dimension}
+    def isCompatibleWith(self, other: DimensionUniverse) -> bool:
+        """Return whether data IDs of the other universe mean the same here."""
+        return self.namespace == other.namespace
 
-    @property
-    def governor_dimensions(self) -> tuple[str, ...]:
-        """Names of the governor dimensions."""
-        return tuple(n for n, e in self._elements.items() if e.governor)
+    @cached_property
+    def elements(self) -> ElementSet:
+        """Every element, relations included."""
+        return ElementSet(self._elements)
+
+    @cached_property
+    def dimensions(self) -> ElementSet:
+        """Every dimension."""
+        return ElementSet({n: e for n, e in self._elements.items() if e.is_dimension})
+
+    @cached_property
+    def governor_dimensions(self) -> ElementSet:
+        """Instrument and skymap."""
+        return ElementSet({n: e for n, e in self._elements.items() if e.governor})
+
+    @cached_property
+    def skypix_dimensions(self) -> ElementSet:
+        """Levels of the sky pixelizations."""
+        return ElementSet({n: e for n, e in self._elements.items() if e.skypix_level is not None})
+
+    @cached_property
+    def database_elements(self) -> ElementSet:
+        """Elements with records, governors aside."""
+        return ElementSet({n: e for n, e in self._elements.items() if e.has_own_table and not e.governor})
+
+    @cached_property
+    def skypix(self) -> Mapping[str, Mapping[int, DimensionElement]]:
+        """Sky pixelizations by name (``htm``, ``healpix``), each a mapping of level to dimension."""
+        return MappingProxyType(
+            {
+                system: MappingProxyType({i: self._elements[f"{system}{i}"] for i in range(1, finest + 1)})
+                for system, finest in SKYPIX_MAX_LEVEL.items()
+            }
+        )
 
     @property
     def commonSkyPix(self) -> DimensionElement:
@@ -372,13 +157,29 @@ class DimensionUniverse:
         """Group of no dimension."""
         return self.conform(())
 
-    def getStaticDimensions(self) -> list[DimensionElement]:
+    def getStaticDimensions(self) -> ElementSet:
         """Return the dimensions that have records, in order."""
-        return [e for e in self._elements.values() if e.is_dimension and e.has_own_table]
+        return ElementSet({n: e for n, e in self._elements.items() if e.is_dimension and e.has_own_table})
 
-    def getStaticElements(self) -> list[DimensionElement]:
+    def getStaticElements(self) -> ElementSet:
         """Return the elements that have records, in order."""
-        return [e for e in self._elements.values() if e.has_own_table]
+        return ElementSet({n: e for n, e in self._elements.items() if e.has_own_table})
+
+    def getDatabaseElements(self) -> ElementSet:
+        """Return `database_elements`."""
+        return self.database_elements
+
+    def getGovernorDimensions(self) -> ElementSet:
+        """Return `governor_dimensions`."""
+        return self.governor_dimensions
+
+    def get_elements_populated_by(self, dimension: DimensionElement | str) -> ElementSet:
+        """Return a dimension and the relations whose records come with its records."""
+        return ElementSet({n: e for n, e in self._elements.items() if e.populated_by == dimension})
+
+    def get(self, name: str, default: DimensionElement | None = None) -> DimensionElement | None:
+        """Return an element, or the default if there is none of that name."""
+        return self._elements.get(str(name), default)
 
     def element(self, name: str) -> DimensionElement:
         """Return an element, dimension or relation."""
@@ -400,15 +201,26 @@ class DimensionUniverse:
     def __iter__(self) -> Iterator[DimensionElement]:
         return iter(self._elements.values())
 
+    def __len__(self) -> int:
+        return len(self._elements)
+
     def order(self, name: str) -> int:
         """Return the place of an element in the universe."""
         return self._order[name]
 
-    def sorted(self, names: Iterable[str]) -> list[str]:
-        """Return element names in universe order."""
-        return sorted(names, key=self._order.__getitem__)
+    def getElementIndex(self, name: str) -> int:
+        """Return `order`."""
+        return self.order(name)
 
-    def conform(self, dimensions: Iterable[str] | str | DimensionGroup) -> DimensionGroup:
+    def getDimensionIndex(self, name: str) -> int:
+        """Return the place of a dimension among the dimensions."""
+        return self.dimensions.names.index(name)
+
+    def sorted(self, elements: Iterable[str], *, reverse: bool = False) -> list[str]:
+        """Return elements, or their names, in universe order."""
+        return sorted(elements, key=lambda e: self._order[str(e)], reverse=reverse)
+
+    def conform(self, dimensions: Iterable[str] | str | DimensionGroup, /) -> DimensionGroup:
         """Return the group of the named dimensions and all those they require or imply.
 
         Parameters
@@ -428,26 +240,6 @@ class DimensionUniverse:
         return f"DimensionUniverse(version {self.version})"
 
 
-class _NamedElements(Mapping[str, DimensionElement]):
-    """Elements by name, with the universe's error for unknown ones."""
-
-    def __init__(self, universe: DimensionUniverse) -> None:
-        self._universe = universe
-
-    def __getitem__(self, name: str) -> DimensionElement:
-        return self._universe.element(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._universe._elements)
-
-    def __len__(self) -> int:
-        return len(self._universe._elements)
-
-    def names(self) -> list[str]:
-        """Return every name."""
-        return list(self)
-
-
 class DimensionGroup:
     """A set of dimensions closed over what they require and imply, in universe order.
 
@@ -465,12 +257,12 @@ class DimensionGroup:
 
     __slots__ = ("__dict__", "implied", "names", "required")
 
-    names: tuple[str, ...]
-    required: tuple[str, ...]
-    implied: tuple[str, ...]
+    names: Names
+    required: Names
+    implied: Names
 
     def __init__(self, names: tuple[str, ...], required: tuple[str, ...], implied: tuple[str, ...]) -> None:
-        self.names, self.required, self.implied = names, required, implied
+        self.names, self.required, self.implied = Names(names), Names(required), Names(implied)
 
     @property
     def universe(self) -> DimensionUniverse:
@@ -478,7 +270,7 @@ class DimensionGroup:
         return DimensionUniverse()
 
     @cached_property
-    def elements(self) -> tuple[str, ...]:
+    def elements(self) -> Names:
         """Names of all elements whose dimensions are within the group, relations included."""
         universe, own = self.universe, set(self.names)
         names = [
@@ -486,17 +278,17 @@ class DimensionGroup:
             for e in universe
             if (e.is_dimension and e.name in own) or (not e.is_dimension and own.issuperset(e.requires))
         ]
-        return tuple(names)
+        return Names(names)
 
     @cached_property
-    def governors(self) -> tuple[str, ...]:
+    def governors(self) -> Names:
         """Governor dimensions in the group."""
-        return tuple(n for n in self.names if self.universe[n].governor)
+        return Names(n for n in self.names if self.universe[n].governor)
 
     @cached_property
-    def skypix(self) -> tuple[str, ...]:
+    def skypix(self) -> Names:
         """Skypix dimensions in the group."""
-        return tuple(n for n in self.names if self.universe[n].skypix_level is not None)
+        return Names(n for n in self.names if self.universe[n].skypix_level is not None)
 
     @cached_property
     def spatial_elements(self) -> tuple[str, ...]:
@@ -520,6 +312,16 @@ class DimensionGroup:
         return () if found is None else (found,)
 
     @property
+    def region_dimension(self) -> str | None:
+        """Element whose region is that of a data ID, `None` if it has none or several apply."""
+        return self.spatial_elements[0] if len(self.spatial_elements) == 1 else None
+
+    @property
+    def timespan_dimension(self) -> str | None:
+        """Element whose timespan is that of a data ID, `None` if it has none."""
+        return self.temporal_elements[0] if self.temporal_elements else None
+
+    @property
     def data_coordinate_keys(self) -> tuple[str, ...]:
         """Required dimensions, then implied: the order of a full data ID's values."""
         return self.required + self.implied
@@ -532,6 +334,14 @@ class DimensionGroup:
         """Return the group of the dimensions common to all."""
         return _conform(frozenset(self.names).intersection(*(o.names for o in others)))
 
+    def difference(self, other: DimensionGroup) -> DimensionGroup:
+        """Return the group of the dimensions the other lacks, with all they require or imply."""
+        return _conform(frozenset(self.names).difference(other.names))
+
+    def isdisjoint(self, other: DimensionGroup) -> bool:
+        """Return whether no dimension is common to both."""
+        return set(self.names).isdisjoint(other.names)
+
     def issubset(self, other: DimensionGroup) -> bool:
         """Return whether the other has all of these dimensions."""
         return set(self.names) <= set(other.names)
@@ -540,8 +350,24 @@ class DimensionGroup:
         """Return whether this has all of the other's dimensions."""
         return other.issubset(self)
 
+    def to_simple(self) -> list[str]:
+        """Return the names as a plain list; `from_simple` reads it."""
+        return list(self.names)
+
+    @classmethod
+    def from_simple(cls, data: Iterable[str], universe: DimensionUniverse | None = None) -> DimensionGroup:
+        """Return the group of a list of names."""
+        return DimensionUniverse().conform(data)
+
+    def __lt__(self, other: DimensionGroup) -> bool:
+        return self.issubset(other) and self != other
+
+    def __gt__(self, other: DimensionGroup) -> bool:
+        return other < self
+
     __or__ = union
     __and__ = intersection
+    __sub__ = difference
     __le__ = issubset
     __ge__ = issuperset
 
@@ -610,7 +436,3 @@ def _intern(names: tuple[str, ...], required: tuple[str, ...], implied: tuple[st
 
 def _group_of_names(names: tuple[str, ...]) -> DimensionGroup:
     return DimensionUniverse().conform(names)
-
-
-def _element_by_name(name: str) -> DimensionElement:
-    return DimensionUniverse().element(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,70 @@ class StorageClass:
         module, _, attribute = self.pytype_name.rpartition(".")
         found: Any = getattr(importlib.import_module(module or "builtins"), attribute)
         return found  # type: ignore[no-any-return]
+
+    def allComponents(self) -> dict[str, StorageClass]:
+        """Return the storage classes of all parts by their names."""
+        return {name: find_storage_class(kind) for name, kind in self.components.items()}
+
+    def isComposite(self) -> bool:
+        """Return whether objects are put together of parts; a table's columns are computed from it."""
+        return bool(self.components) and self.pytype_name != _TABLE
+
+    def knownParameters(self) -> set[str]:
+        """Return the parameters ``Butler.get`` takes."""
+        return set(self.parameters)
+
+    def validateParameters(self, parameters: Iterable[str] | None = None) -> None:
+        """Check the names of parameters.
+
+        Raises
+        ------
+        DatasetTypeError
+            If one is not known; the nearest match is named.
+        """
+        for name in parameters or ():
+            if name not in self.parameters:
+                raise DatasetTypeError(
+                    f"{self.name} takes no parameter {name!r}.{did_you_mean(name, self.parameters)}"
+                )
+
+    def filterParameters(
+        self, parameters: Mapping[str, Any] | None, subset: Iterable[str] | None = None
+    ) -> dict[str, Any]:
+        """Return those parameters that are known (and among ``subset``)."""
+        wanted = self.parameters if subset is None else self.parameters & set(subset)
+        return {k: v for k, v in (parameters or {}).items() if k in wanted}
+
+    def is_type(self, other: type, compare_types: bool = False) -> bool:
+        """Return whether a Python type, or only its name if ``compare_types`` is not set, is this one's."""
+        if compare_types:
+            return self.pytype is other
+        return self.pytype_name in (other.__name__, f"{other.__module__}.{other.__qualname__}") or (
+            self.pytype is other
+        )
+
+    def validateInstance(self, instance: Any) -> bool:
+        """Return whether an object is of this kind."""
+        return isinstance(instance, self.pytype)
+
+    def can_convert(self, other: StorageClass) -> bool:
+        """Return whether an object of the other kind can be had as one of this kind."""
+        if self.pytype_name in (other.pytype_name, "object"):
+            return True
+        theirs = other.pytype
+        if issubclass(theirs, self.pytype):
+            return True
+        if self.pytype_name == "dict":
+            return other.pytype_name == _TABLE or any(
+                hasattr(theirs, m) for m in ("to_dict", "toDict", "to_json_dict")
+            )
+        if self.pytype_name == _TABLE:
+            return other.pytype_name in ("dict", "numpy.ndarray")
+        if self.pytype_name == "numpy.ndarray":
+            return other.pytype_name in (_TABLE, _EXPOSURE)
+        if self.pytype_name == _EXPOSURE:
+            return other.pytype_name == "numpy.ndarray"
+        return other.pytype_name == "dict" and hasattr(self.pytype, "from_dict")
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return find_storage_class, (self.name,)
@@ -129,6 +193,52 @@ def register_storage_class(storage_class: StorageClass) -> None:
     known = _known.setdefault(storage_class.name, storage_class)
     if known != storage_class:
         raise DatasetTypeError(f"Storage class {storage_class.name!r} is already defined as {known!r}")
+
+
+class StorageClassFactory:
+    """Storage classes by name, as the reference's singleton: every instance knows the same."""
+
+    __slots__ = ()
+
+    def getStorageClass(self, storageClassName: str) -> StorageClass:
+        """Return the storage class of a name.
+
+        Raises
+        ------
+        DatasetTypeError
+            If there is none; the nearest match is named.
+        """
+        return find_storage_class(storageClassName)
+
+    def findStorageClass(self, pytype: type, compare_types: bool = False) -> StorageClass:
+        """Return the first storage class of a Python type.
+
+        Raises
+        ------
+        DatasetTypeError
+            If there is none.
+        """
+        for storage_class in _known.values():
+            if storage_class.is_type(pytype, compare_types):
+                return storage_class
+        raise DatasetTypeError(f"No storage class is for {pytype.__module__}.{pytype.__qualname__}.")
+
+    def registerStorageClass(self, storageClass: StorageClass) -> None:
+        """Make a further storage class known in this process; see `register_storage_class`."""
+        register_storage_class(storageClass)
+
+    def names(self) -> list[str]:
+        """Return all names, sorted."""
+        return storage_class_names()
+
+    def __contains__(self, name: object) -> bool:
+        return (name.name if isinstance(name, StorageClass) else name) in _known
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(storage_class_names())
+
+    def __len__(self) -> int:
+        return len(_known)
 
 
 def storage_class_names() -> list[str]:

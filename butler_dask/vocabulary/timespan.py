@@ -6,7 +6,11 @@ because importing astropy costs more than a whole command line.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from astropy.time import Time
@@ -18,6 +22,15 @@ MAX_NS = 2**62
 
 _NS_PER_DAY = 86_400_000_000_000
 _EPOCH_JD = 2440587.5
+_SIMPLE_MAX = 4_102_444_800_000_000_000
+"""2100-01-01 TAI: what the reference writes for "for ever" [ns]."""
+# TAI is ahead of UTC by this much since 2017; no further leap second has been announced.
+_TAI_MINUS_UTC_NS = 37_000_000_000
+
+
+def tai_now_ns() -> int:
+    """Return the present time as integer nanoseconds since 1970-01-01T00:00:00 TAI."""
+    return time.time_ns() + _TAI_MINUS_UTC_NS
 
 
 def tai_nanoseconds(time: Time) -> int:
@@ -59,6 +72,58 @@ class Timespan:
         """Return the empty timespan."""
         return cls(MAX_NS, MIN_NS)
 
+    @classmethod
+    def fromInstant(cls, time: Time | int) -> Timespan:
+        """Return the timespan that holds one time only: one nanosecond from it."""
+        begin = _nanoseconds(time)
+        return cls(begin, begin + 1)
+
+    @classmethod
+    def from_day_obs(cls, day_obs: int, offset: int = 0) -> Timespan:
+        """Return the day of observation ``YYYYMMDD``, TAI.
+
+        Parameters
+        ----------
+        day_obs : `int`
+            Year, month and day.
+        offset : `int`
+            Where the day begins [s after 0 h TAI].
+
+        Raises
+        ------
+        ValueError
+            If there is no such day.
+        """
+        day = datetime.strptime(str(day_obs), "%Y%m%d").replace(tzinfo=UTC)
+        begin = (int(day.timestamp()) + offset) * 1_000_000_000
+        return cls(begin, begin + _NS_PER_DAY)
+
+    @property
+    def nsec(self) -> tuple[int, int]:
+        """Begin and end as the reference counts them: nanoseconds since 1970 TAI, cut to 1970 - 2100."""
+        return self.to_simple()
+
+    def to_simple(self, minimal: bool = False) -> tuple[int, int]:
+        """Return `nsec`; `from_simple` reads it."""
+        if self.isEmpty():
+            return _SIMPLE_MAX, 0
+        return max(self.begin_ns, 0), min(self.end_ns, _SIMPLE_MAX)
+
+    @classmethod
+    def from_simple(cls, simple: Sequence[int], universe: Any = None, registry: Any = None) -> Timespan:
+        """Make from what `to_simple` returned, here or in the reference."""
+        begin, end = simple
+        return cls(MIN_NS if begin <= 0 else begin, MAX_NS if end >= _SIMPLE_MAX else end)
+
+    def to_json(self, minimal: bool = False) -> str:
+        """Return `to_simple` as JSON."""
+        return json.dumps(self.to_simple(), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, json_str: str | bytes, universe: Any = None, registry: Any = None) -> Timespan:
+        """Make from what `to_json` returned, here or in the reference."""
+        return cls.from_simple(json.loads(json_str))
+
     @property
     def begin(self) -> Time | None:
         """Begin, or `None` if unbounded (or empty)."""
@@ -99,13 +164,23 @@ class Timespan:
         parts = [Timespan(self.begin_ns, other.begin_ns), Timespan(other.end_ns, self.end_ns)]
         return [p for p in parts if not p.isEmpty()]
 
+    __contains__ = contains
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Timespan):
             return NotImplemented
         return (self.begin_ns, self.end_ns) == (other.begin_ns, other.end_ns)
 
-    def __lt__(self, other: Timespan) -> bool:
-        return (self.begin_ns, self.end_ns) < (other.begin_ns, other.end_ns)
+    def __lt__(self, other: Timespan | Time) -> bool:
+        """Return whether all of this is before the other; an empty timespan is before nothing."""
+        if not isinstance(other, Timespan):
+            return not self.isEmpty() and self.end_ns <= _nanoseconds(other)
+        return not (self.isEmpty() or other.isEmpty()) and self.end_ns <= other.begin_ns
+
+    def __gt__(self, other: Timespan | Time) -> bool:
+        if not isinstance(other, Timespan):
+            return not self.isEmpty() and self.begin_ns > _nanoseconds(other)
+        return other < self
 
     def __hash__(self) -> int:
         return hash((self.begin_ns, self.end_ns))

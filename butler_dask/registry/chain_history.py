@@ -1,0 +1,80 @@
+"""ChainHistory: every change of every chain: when, who, by which command, what it held before and after.
+
+A chain is what users mean by "my results", and ``pipetask run --replace-run`` or ``--rebase`` takes members
+out of it that nothing else names; the history says which, and gives them back. Entries are by name, so they
+outlive the chain itself.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shlex
+import socket
+import sys
+from collections.abc import Sequence
+from functools import cache
+
+import sqlalchemy as sa
+
+from ..vocabulary.chain_change import ChainChange
+from ..vocabulary.timespan import tai_now_ns
+from . import schema
+from .database import Database
+
+_COMMAND_LENGTH = 1000
+"""Characters kept of a command line."""
+_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s@]*@")
+
+
+class ChainHistory:
+    """Changes of the chains of a registry.
+
+    Parameters
+    ----------
+    database : `Database`
+        Where they are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(
+        self, connection: sa.Connection, chain: str, mode: str, before: Sequence[str], after: Sequence[str]
+    ) -> None:
+        """Record a change, in the transaction that makes it."""
+        # A comma is in no collection name.
+        values = (chain, tai_now_ns(), _who(), _command(), mode, ",".join(before), ",".join(after))
+        columns = ("parent", "changed_ns", "who", "command", "mode", "before", "after")
+        self._database.insert(connection, schema.chain_history, columns, [values])
+
+    def query(self, connection: sa.Connection, chain: str) -> list[ChainChange]:
+        """Return the changes of a chain, oldest first."""
+        h = schema.chain_history.c
+        columns = (h.parent, h.changed_ns, h.who, h.command, h.mode, h.before, h.after)
+        rows = self._database.fetch(connection, sa.select(*columns).where(h.parent == chain).order_by(h.id))
+        return [
+            ChainChange(name, ns, who, command, mode, _members(before), _members(after))
+            for name, ns, who, command, mode, before, after in rows
+        ]
+
+
+def _members(text: str) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()
+
+
+@cache
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # in a container the user may have a number only
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def _command() -> str:
+    arguments = getattr(sys, "argv", None) or ["python"]
+    program = os.path.basename(arguments[0]).removesuffix(".py") or "python"
+    text = _PASSWORD.sub(r"\1:***@", shlex.join([program, *arguments[1:]]))
+    return text if len(text) <= _COMMAND_LENGTH else f"{text[: _COMMAND_LENGTH - 3]}..."

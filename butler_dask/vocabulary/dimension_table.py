@@ -1,0 +1,145 @@
+"""The dimensions and relations of the universe, as a table.
+
+The universe is the reference's default one. It is a table in this module rather than a configuration file:
+every repository has the same, and code that joins dimensions may rely on it. Skypix dimensions (``htm7``,
+``healpix9``) are made by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+UNIVERSE_VERSION = 7
+"""Version of the reference's default universe this one equals."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """One column of an element's records.
+
+    Parameters
+    ----------
+    name : `str`
+        Column name.
+    type : `type`
+        `int`, `float`, `str` or `bool`.
+    nullable : `bool`
+        Whether it may be missing.
+    """
+
+    name: str
+    type: type
+    nullable: bool = True
+
+
+def _f(name: str, kind: type = str, nullable: bool = True) -> FieldSpec:
+    return FieldSpec(name, kind, nullable)
+
+
+ID = FieldSpec("id", int, nullable=False)
+"""Key of a dimension with integer values."""
+_NAME = FieldSpec("name", str, nullable=False)
+
+_OBSERVATION_METADATA = (
+    _f("exposure_time", float),
+    _f("observation_reason"),
+    _f("target_name"),
+    _f("science_program"),
+    _f("azimuth", float),
+    _f("zenith_angle", float),
+)
+
+ELEMENTS: tuple[Mapping[str, Any], ...] = (
+    {"name": "band", "key": _NAME},
+    {"name": "healpix", "skypix": True},
+    {"name": "htm", "skypix": True},
+    {
+        "name": "instrument",
+        "key": _NAME,
+        "governor": True,
+        "metadata": (
+            _f("visit_max", int),
+            _f("visit_system", int),
+            _f("exposure_max", int),
+            _f("detector_max", int),
+            _f("class_name"),
+        ),
+    },
+    {
+        "name": "skymap",
+        "key": _NAME,
+        "governor": True,
+        "metadata": (
+            _f("hash"),
+            _f("tract_max", int),
+            _f("patch_nx_max", int),
+            _f("patch_ny_max", int),
+        ),
+    },
+    {"name": "day_obs", "requires": ("instrument",), "key": ID, "temporal": True},
+    {
+        "name": "detector",
+        "requires": ("instrument",),
+        "key": ID,
+        "alternate_keys": (_f("full_name", str, False),),
+        "metadata": (_f("name_in_raft"), _f("raft"), _f("purpose")),
+    },
+    {"name": "group", "requires": ("instrument",), "key": _NAME},
+    {"name": "physical_filter", "requires": ("instrument",), "implies": ("band",), "key": _NAME},
+    {"name": "subfilter", "requires": ("band",), "key": ID},
+    {"name": "tract", "requires": ("skymap",), "key": ID, "spatial": True},
+    {
+        "name": "patch",
+        "requires": ("skymap", "tract"),
+        "key": ID,
+        "metadata": (_f("cell_x", int), _f("cell_y", int)),
+        "spatial": True,
+    },
+    {
+        "name": "visit_system",
+        "requires": ("instrument",),
+        "key": ID,
+        "alternate_keys": (_f("name", str, False),),
+    },
+    {
+        "name": "exposure",
+        "requires": ("instrument",),
+        "implies": ("day_obs", "group", "physical_filter"),
+        "key": ID,
+        "alternate_keys": (_f("obs_id", str, False),),
+        "metadata": (
+            *_OBSERVATION_METADATA,
+            _f("dark_time", float),
+            _f("observation_type"),
+            _f("seq_num", int),
+            _f("seq_start", int),
+            _f("seq_end", int),
+            _f("tracking_ra", float),
+            _f("tracking_dec", float),
+            _f("sky_angle", float),
+            _f("has_simulated", bool),
+            _f("can_see_sky", bool),
+        ),
+        "temporal": True,
+    },
+    {
+        "name": "visit",
+        "requires": ("instrument",),
+        "implies": ("day_obs", "physical_filter"),
+        "key": ID,
+        "alternate_keys": (_f("name", str, False),),
+        "metadata": (*_OBSERVATION_METADATA, _f("seq_num", int)),
+        "spatial": True,
+        "temporal": True,
+    },
+    # Relations
+    {"name": "visit_detector_region", "requires": ("instrument", "detector", "visit"), "spatial": True},
+    {"name": "visit_definition", "requires": ("instrument", "exposure", "visit"), "always_join": True},
+    {"name": "visit_system_membership", "requires": ("instrument", "visit_system", "visit")},
+)
+"""Arguments of `DimensionElement`, in universe order: what others require comes first."""
+
+SKYPIX_MAX_LEVEL = {"htm": 24, "healpix": 17}
+"""Finest level of each sky pixelization."""
