@@ -59,7 +59,7 @@ def make(name: str, root: str) -> None:
             stream.write(
                 "formatters:\n  ArrowAstropy: butler_dask.datastore.parquet_table.ParquetFormatter\n"
             )
-    butler = lib.Butler.from_config(root, writeable=True, run="runs/α-1")
+    butler = lib.Butler.from_config(root, writeable=True, run="runs/ä-1")
 
     def polygon(ra: float, dec: float):
         corners = [(ra, dec), (ra + 1, dec), (ra + 1, dec + 1), (ra, dec + 1)]
@@ -228,7 +228,7 @@ def make(name: str, root: str) -> None:
     registry.registerCollection("Cam/calib", types.CALIBRATION)
     first, second, third = instant("2024-01-01"), instant("2024-01-15T00:00:00.5"), instant("2024-02-01")
     for d in range(3):
-        old = butler.put({"bias": d}, "bias", instrument="Cam", detector=d, run="runs/α-1")
+        old = butler.put({"bias": d}, "bias", instrument="Cam", detector=d, run="runs/ä-1")
         new = butler.put({"bias": -d}, "bias", instrument="Cam", detector=d, run="runs/2")
         registry.certify("Cam/calib", [old], timespan(None, first))
         registry.certify("Cam/calib", [new], timespan(first, second))
@@ -238,7 +238,7 @@ def make(name: str, root: str) -> None:
     registry.registerCollection("chain/inner", types.CHAINED, "inner chain")
     registry.setCollectionChain("chain/inner", ["runs/2", "tagged/some"])
     registry.registerCollection("a-chain", types.CHAINED)
-    registry.setCollectionChain("a-chain", ["chain/inner", "Cam/calib", "runs/α-1"])
+    registry.setCollectionChain("a-chain", ["chain/inner", "Cam/calib", "runs/ä-1"])
 
 
 def export(name: str, root: str, directory: str) -> None:
