@@ -10,25 +10,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Self
 
-from . import dataset_files
 from .collection_access import ButlerCollections
 from .dataset_finder import DataIdLike, DatasetFinder, stored
+from .dataset_lookups import DatasetLookups
 from .dataset_queries import DatasetQueries
 from .dataset_transfers import DatasetTransfers
 from .datastore.deferred_dataset import DeferredDatasetHandle
-from .errors import (
-    CollectionTypeError,
-    DatasetNotFoundError,
-    DatasetTypeError,
-)
+from .errors import RepositoryError, did_you_mean
 from .file_transaction import FileTransactions
-from .repository import Repository, known_repositories
+from .repository import Repository, known_repositories, read_settings
 from .vocabulary.collection import CollectionType, split_names
 from .vocabulary.data_id import DataIdValue
 from .vocabulary.dataset import DatasetRef, DatasetTable
-from .vocabulary.dataset_existence import DatasetExistence
 from .vocabulary.dataset_type import DatasetType
 from .vocabulary.dimensions import DimensionUniverse
 from .vocabulary.file_record import FileTable
@@ -42,7 +38,7 @@ if TYPE_CHECKING:
     from .registry.registry import Registry
 
 
-class Butler(DatasetQueries, DatasetTransfers):
+class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
     """A repository, with defaults for what to search and where to put.
 
     Parameters
@@ -86,16 +82,26 @@ class Butler(DatasetQueries, DatasetTransfers):
         self._datastore = repository.open_datastore()
         self._files = FileTransactions(self._registry, self._datastore)
         try:
-            if run is not None and writeable:
-                self._registry.register_collection(run, CollectionType.RUN)
-            names = ([run] if run else []) if collections is None else split_names(collections)
-            for name in names:
-                self._registry.get_collection(name)
+            self._set_defaults(collections, run, inferDefaults, dataId)
         except BaseException:
             self._registry.close()
             raise
-        infer = self._inferred_data_id if inferDefaults and names else None
-        self._defaults = SearchDefaults(names, run, dataId, infer)
+
+    def _set_defaults(
+        self,
+        collections: str | Iterable[str] | None,
+        run: str | None,
+        infer: bool,
+        data_id: Mapping[str, DataIdValue],
+    ) -> None:
+        self._infer, self._data_id = infer, dict(data_id)
+        if run is not None and self._registry.writeable:
+            self._registry.register_collection(run, CollectionType.RUN)
+        names = ([run] if run else []) if collections is None else split_names(collections)
+        for name in names:
+            self._registry.get_collection(name)
+        inferred = self._inferred_data_id if infer and names else None
+        self._defaults = SearchDefaults(names, run, self._data_id, inferred)
         self._finder = DatasetFinder(self._registry, self._defaults)
 
     @classmethod
@@ -104,33 +110,128 @@ class Butler(DatasetQueries, DatasetTransfers):
         return cls(config, **kwargs)
 
     @staticmethod
-    def makeRepo(root: str | PathLike[str], **settings: Any) -> Repository:
-        """Make an empty repository; arguments are those of `Repository.create`.
+    def makeRepo(
+        root: str | PathLike[str],
+        config: Mapping[str, Any] | str | PathLike[str] | None = None,
+        dimensionConfig: Any = None,
+        standalone: bool = False,
+        searchPaths: list[str] | None = None,
+        forceConfigRoot: bool = True,
+        outfile: str | PathLike[str] | None = None,
+        overwrite: bool = False,
+        **settings: Any,
+    ) -> Repository:
+        """Make an empty repository.
+
+        Parameters
+        ----------
+        root : path
+            Its directory.
+        config : mapping or path, optional
+            Settings, as in ``butler.yaml``, or a YAML file with them.
+        dimensionConfig : `None`
+            There is one dimension universe.
+        standalone, searchPaths, forceConfigRoot
+            Accepted for the reference's sake: ``butler.yaml`` always says everything.
+        outfile : path, optional
+            Where the configuration is written instead of ``butler.yaml`` below the root.
+        overwrite : `bool`
+            Replace a configuration file that is there.
+        **settings
+            Further arguments of `Repository.create` (``registry=``, ``datastore=``).
+
+        Raises
+        ------
+        RepositoryError
+            If there is a repository already, or a setting is not right; nothing is made.
 
         Returns
         -------
         repository : `Repository`
             To be given to `Butler`.
         """
-        return Repository.create(root, **settings)
+        if dimensionConfig is not None:
+            raise RepositoryError("The dimension universe is fixed here; leave dimensionConfig out.")
+        given = config if config is None or isinstance(config, Mapping) else read_settings(config)
+        return Repository.create(root, settings=given, outfile=outfile, overwrite=overwrite, **settings)
 
     @staticmethod
     def get_known_repos() -> set[str]:
         """Return the labels of repositories (see `butler_dask.repository.known_repositories`)."""
         return set(known_repositories())
 
+    @staticmethod
+    def get_repo_uri(label: str, return_label: bool = False) -> str:
+        """Return the root of the repository of a label.
+
+        Parameters
+        ----------
+        label : `str`
+            Label (see `get_known_repos`).
+        return_label : `bool`
+            Return the label itself where it is none.
+
+        Raises
+        ------
+        RepositoryError
+            If there is no such label; the nearest match is named.
+        """
+        known = known_repositories()
+        if label in known:
+            return known[label]
+        if return_label:
+            return label
+        raise RepositoryError(
+            f"No repository is labelled {label!r}.{did_you_mean(label, known)} Labels come from "
+            "DAF_BUTLER_REPOSITORIES or DAF_BUTLER_REPOSITORY_INDEX."
+        )
+
+    @staticmethod
+    def has_repo_config(root: str | PathLike[str]) -> bool:
+        """Return whether there is a repository's configuration at a root."""
+        try:
+            Repository.find(root)
+        except RepositoryError:
+            return False
+        return True
+
     def _inferred_data_id(self) -> dict[str, DataIdValue]:
         values = self._registry.governor_values(self._defaults.collections)
         return {name: next(iter(found)) for name, found in values.items() if len(found) == 1}
 
-    def clone(self, **changes: Any) -> Butler:
-        """Return another butler of this repository; arguments left out are those of this one."""
-        given: dict[str, Any] = {
-            "collections": self._defaults.collections,
-            "run": self._defaults.run,
-            "writeable": self.isWriteable(),
-        }
-        return Butler(self.repository, **{**given, **changes})
+    def clone(
+        self,
+        *,
+        collections: str | Iterable[str] | EllipsisType | None = ...,
+        run: str | EllipsisType | None = ...,
+        inferDefaults: bool | EllipsisType = ...,
+        dataId: Mapping[str, DataIdValue] | EllipsisType = ...,
+        metrics: object = None,
+    ) -> Butler:
+        """Return another butler of this repository, on the same connection and in the same transaction.
+
+        Parameters
+        ----------
+        collections, run, inferDefaults
+            As for the class; those of this butler when not given.
+        dataId : mapping, optional
+            Default data ID values; those given to this butler when not given.
+        metrics
+            Accepted for the reference's sake.
+        """
+        cloned = Butler.__new__(Butler)
+        cloned.repository, cloned._registry = self.repository, self._registry
+        cloned._datastore, cloned._files = self._datastore, self._files
+        run = self.run if isinstance(run, EllipsisType) else run
+        if isinstance(collections, EllipsisType):
+            collections = self._defaults.collections
+        cloned._set_defaults(
+            collections,
+            run,
+            self._infer if isinstance(inferDefaults, EllipsisType) else inferDefaults,
+            self._data_id if isinstance(dataId, EllipsisType) else dataId,
+        )
+        return cloned
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -144,7 +245,14 @@ class Butler(DatasetQueries, DatasetTransfers):
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         d = self._defaults
-        return _reopen, (self.repository, d.collections, d.run, self.isWriteable(), dict(d.data_id))
+        return _reopen, (
+            self.repository,
+            d.collections,
+            d.run,
+            self.isWriteable(),
+            self._infer,
+            self._data_id,
+        )
 
     def __repr__(self) -> str:
         return f"Butler({self.root!r}, collections={self._defaults.collections!r}, run={self.run!r})"
@@ -197,69 +305,6 @@ class Butler(DatasetQueries, DatasetTransfers):
         """Make all changes inside take effect together; on an exception files put are removed too."""
         with self._files.begin():
             yield
-
-    # Finding
-
-    def get_dataset_type(self, name: str) -> DatasetType:
-        """Return a dataset type.
-
-        Raises
-        ------
-        MissingDatasetTypeError
-            If there is none; the nearest match is named.
-        """
-        return self._registry.get_dataset_type(name)
-
-    def find_dataset(
-        self,
-        dataset_type: DatasetType | str,
-        data_id: DataIdLike = None,
-        *,
-        collections: str | Iterable[str] | None = None,
-        timespan: Timespan | None = None,
-        storage_class: StorageClass | str | None = None,
-        dimension_records: bool = False,
-        **kwargs: Any,
-    ) -> DatasetRef | None:
-        """Return the first dataset of a type and data ID in some collections, or `None`.
-
-        Parameters
-        ----------
-        dataset_type : `DatasetType` or `str`
-            Type; ``name.component`` for a part.
-        data_id : mapping or `DataCoordinate`, optional
-            Data ID; what records of the values given imply is filled in.
-        collections : `str` or iterable of `str`, optional
-            Where to look, in order; the butler's when not given.
-        timespan : `Timespan`, optional
-            Time for which a calibration is wanted; that of the data ID's exposure or visit when not given.
-        storage_class : `str` or `StorageClass`, optional
-            Kind of object the reference is to be read as.
-        dimension_records : `bool`
-            Whether the data ID carries its records.
-        **kwargs
-            Further data ID values.
-
-        Raises
-        ------
-        MissingDatasetTypeError, MissingCollectionError
-            If there is no such dataset type or collection.
-        DataIdError
-            If the data ID is not complete or names nothing.
-        CalibrationLookupError
-            If a calibration would be found but the time is missing or not enough to choose one.
-        """
-        registered, component, override = self._finder.type_of(dataset_type)
-        search = self._finder.search(registered, data_id, collections, timespan, kwargs)
-        if not len(search.found):
-            return None
-        ref = search.found[0]
-        if dimension_records:
-            ref = ref.expanded(self._registry.expand_data_id(ref.dataId))
-        if component is not None:
-            ref = ref.makeComponentRef(component)
-        wanted = storage_class or override
-        return ref if wanted is None else ref.overrideStorageClass(wanted)
 
     # Reading
 
@@ -323,96 +368,7 @@ class Butler(DatasetQueries, DatasetTransfers):
         ref, _, override = self._finder.located(datasetRefOrType, dataId, collections, timespan, kwargs)
         return DeferredDatasetHandle(self, ref, parameters, storageClass or override)
 
-    def exists(
-        self,
-        dataset_ref_or_type: DatasetRef | DatasetType | str,
-        /,
-        data_id: DataIdLike = None,
-        *,
-        full_check: bool = True,
-        collections: str | Iterable[str] | None = None,
-        **kwargs: Any,
-    ) -> DatasetExistence:
-        """Return how far a dataset exists; true when it can be read.
-
-        Parameters
-        ----------
-        dataset_ref_or_type, data_id, collections, **kwargs
-            See `get`.
-        full_check : `bool`
-            Look whether the file is there.
-        """
-        try:
-            _, file, _ = self._finder.located(dataset_ref_or_type, data_id, collections, None, kwargs)
-        except DatasetNotFoundError:
-            return DatasetExistence.UNRECOGNIZED
-        if file is None:
-            return DatasetExistence.RECORDED
-        if not full_check:
-            return DatasetExistence.KNOWN
-        known = DatasetExistence.RECORDED | DatasetExistence.DATASTORE
-        return DatasetExistence.VERIFIED if self._datastore.exists(file.path) else known
-
-    def getURI(
-        self,
-        datasetRefOrType: DatasetRef | DatasetType | str,
-        /,
-        dataId: DataIdLike = None,
-        *,
-        predict: bool = False,
-        collections: str | Iterable[str] | None = None,
-        run: str | None = None,
-        **kwargs: Any,
-    ) -> dataset_files.DatasetURI:
-        """Return the URI of a dataset's file.
-
-        Parameters
-        ----------
-        datasetRefOrType, dataId, collections, **kwargs
-            See `get`.
-        predict : `bool`
-            Return where it would be put when there is none.
-        run : `str`, optional
-            RUN collection it would be put in.
-        """
-        try:
-            ref, file, _ = self._finder.located(datasetRefOrType, dataId, collections, None, kwargs)
-        except DatasetNotFoundError:
-            if not predict:
-                raise
-            target = self._target(datasetRefOrType, dataId, run, kwargs)
-            return dataset_files.DatasetURI(self._datastore.uri(self._datastore.path_of(target)))
-        return dataset_files.DatasetURI(self._datastore.uri(stored(ref, file).path))
-
     # Writing
-
-    def _target(
-        self,
-        ref_or_type: DatasetRef | DatasetType | str,
-        data_id: DataIdLike,
-        run: str | None,
-        kwargs: Mapping[str, Any],
-    ) -> DatasetRef:
-        """Return the dataset a put makes."""
-        if isinstance(ref_or_type, DatasetRef):
-            if run is not None and run != ref_or_type.run:
-                raise CollectionTypeError(f"The dataset is of run {ref_or_type.run!r}, not {run!r}")
-            registered, component, _ = self._finder.type_of(ref_or_type.datasetType)
-            if component is None:
-                return DatasetRef(registered, ref_or_type.dataId, ref_or_type.run, id=ref_or_type.id)
-        else:
-            registered, component, _ = self._finder.type_of(ref_or_type)
-        if component is not None:
-            raise DatasetTypeError(
-                f"{registered.name}.{component} is a part; put the whole {registered.name!r}."
-            )
-        run = run or self._defaults.run
-        if run is None:
-            raise CollectionTypeError(
-                f"No run to put {registered.name!r} in: give run=..., or open the butler with one."
-            )
-        completed = self._finder.completion.complete(registered.dimensions, data_id, kwargs)
-        return DatasetRef(registered, completed.data_id, run)
 
     def put(
         self,
@@ -422,6 +378,7 @@ class Butler(DatasetQueries, DatasetTransfers):
         dataId: DataIdLike = None,
         *,
         run: str | None = None,
+        provenance: object = None,
         **kwargs: Any,
     ) -> DatasetRef:
         """Write a dataset.
@@ -436,6 +393,8 @@ class Butler(DatasetQueries, DatasetTransfers):
             Data ID.
         run : `str`, optional
             RUN collection; the butler's when not given.
+        provenance
+            Accepted for the reference's sake: what a dataset was made of is recorded with its quantum.
         **kwargs
             Further data ID values.
 
@@ -454,7 +413,7 @@ class Butler(DatasetQueries, DatasetTransfers):
             If the file cannot be written; nothing is left behind.
         """
         self._require_writeable("put a dataset")
-        ref = self._target(datasetRefOrType, dataId, run, kwargs)
+        ref = self._finder.placed(self._finder.target(datasetRefOrType, dataId, run, kwargs), self._datastore)
         staged = self._datastore.stage(obj, ref)
         try:
             with self._files.begin():
@@ -472,6 +431,9 @@ def _reopen(
     collections: tuple[str, ...],
     run: str | None,
     writeable: bool,
+    infer: bool,
     data_id: dict[str, Any],
 ) -> Butler:
-    return Butler(repository, collections=collections, run=run, writeable=writeable, **data_id)
+    return Butler(
+        repository, collections=collections, run=run, writeable=writeable, inferDefaults=infer, **data_id
+    )

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from .data_id_completion import CompletedDataId, DataIdCompletion
-from .errors import DataIdValueError, DatasetNotFoundError, DatasetTypeError, MissingDatasetFileError
+from .datastore.datastore import Datastore
+from .errors import (
+    CollectionTypeError,
+    DataIdValueError,
+    DatasetNotFoundError,
+    DatasetTypeError,
+    MissingDatasetFileError,
+)
 from .registry.registry import Registry
 from .vocabulary.collection import CollectionType, is_glob
 from .vocabulary.data_id import DataCoordinate, DataIdTable
@@ -130,6 +137,40 @@ class DatasetFinder:
             ref = search.found[0]
             file = self._registry.files_of_ids([ref.id])[0]
         return (ref.makeComponentRef(component) if component else ref), file, override
+
+    def target(
+        self,
+        ref_or_type: DatasetRef | DatasetType | str,
+        data_id: DataIdLike,
+        run: str | None,
+        kwargs: Mapping[str, Any],
+    ) -> DatasetRef:
+        """Return the dataset a put makes."""
+        if isinstance(ref_or_type, DatasetRef):
+            if run is not None and run != ref_or_type.run:
+                raise CollectionTypeError(f"The dataset is of run {ref_or_type.run!r}, not {run!r}")
+            registered, component, _ = self.type_of(ref_or_type.datasetType)
+            if component is None:
+                return DatasetRef(registered, ref_or_type.dataId, ref_or_type.run, id=ref_or_type.id)
+        else:
+            registered, component, _ = self.type_of(ref_or_type)
+        if component is not None:
+            raise DatasetTypeError(
+                f"{registered.name}.{component} is a part; put the whole {registered.name!r}."
+            )
+        run = run or self._defaults.run
+        if run is None:
+            raise CollectionTypeError(
+                f"No run to put {registered.name!r} in: give run=..., or open the butler with one."
+            )
+        completed = self.completion.complete(registered.dimensions, data_id, kwargs)
+        return DatasetRef(registered, completed.data_id, run)
+
+    def placed(self, ref: DatasetRef, datastore: Datastore) -> DatasetRef:
+        """Return a dataset with the values its path in a datastore is made of."""
+        if not datastore.layout.needs_records(ref.datasetType):
+            return ref
+        return ref.expanded(self._registry.expand_data_id(ref.dataId))
 
     def not_found(self, search: DatasetSearch) -> DatasetNotFoundError:
         """Return the error that says what was looked for and where, and what may help."""

@@ -8,34 +8,22 @@ from contextlib import contextmanager
 from os import PathLike
 
 from .dataset_files import DatasetURI, ingest, known_ids, retrieve, tables_of_refs
+from .dataset_removal import DatasetRemoval
 from .datastore.datastore import Datastore
 from .datastore.storage_root import is_absolute
 from .dimension_transfers import data_id_tables, insert_records, records_of_data_ids
-from .errors import ReadOnlyRepositoryError, RepositoryError
-from .file_transaction import FileTransactions
-from .registry.registry import Registry
-from .repository import Repository
+from .errors import RepositoryError
 from .repository_export import ExportContent, RepositoryExport, associate_content, register_content
-from .vocabulary.collection import CollectionType, split_names
+from .vocabulary.collection import CollectionType
 from .vocabulary.data_id import DataCoordinate
 from .vocabulary.dataset import DatasetRef
 from .vocabulary.file_record import FileDataset
 
 
-class DatasetTransfers:
+class DatasetTransfers(DatasetRemoval):
     """Transfers between a repository and the world; `Butler` inherits them."""
 
-    repository: Repository
-    _registry: Registry
     _datastore: Datastore
-    _files: FileTransactions
-
-    def _require_writeable(self, what: str) -> None:
-        if not self._registry.writeable:
-            raise ReadOnlyRepositoryError(
-                f"Cannot {what}: {self.repository.root} was opened for reading; open it with writeable=True "
-                "or a run."
-            )
 
     def ingest(
         self,
@@ -93,80 +81,6 @@ class DatasetTransfers:
         return retrieve(
             self._registry, self._datastore, list(refs), destination, transfer, preserve_path, overwrite
         )
-
-    def pruneDatasets(
-        self,
-        refs: Iterable[DatasetRef],
-        *,
-        disassociate: bool = True,
-        unstore: bool = False,
-        tags: Iterable[str] = (),
-        purge: bool = False,
-    ) -> None:
-        """Take datasets out of collections, remove their files, or remove them altogether.
-
-        Parameters
-        ----------
-        refs : iterable of `DatasetRef`
-            Datasets.
-        disassociate : `bool`
-            Take them out of the ``tags``.
-        unstore : `bool`
-            Remove their files; that they existed stays recorded.
-        tags : iterable of `str`
-            TAGGED collections.
-        purge : `bool`
-            Remove them with their files from the repository; needs ``disassociate`` and ``unstore``.
-
-        Raises
-        ------
-        TypeError
-            If the arguments do not go together.
-        """
-        self._require_writeable("remove datasets")
-        if purge and not (disassociate and unstore):
-            raise TypeError("purge=True removes everything and needs disassociate=True and unstore=True")
-        tags = [tags] if isinstance(tags, str) else list(tags)
-        if disassociate and not purge and not tags and not unstore:
-            raise TypeError("Nothing to do: give tags to disassociate from, or unstore=True, or purge=True")
-        tables = tables_of_refs(refs)
-        with self._files.begin():
-            if purge:
-                self._registry.remove_datasets(tables)
-            else:
-                for table in tables:
-                    for tag in tags if disassociate else ():
-                        self._registry.disassociate(tag, table)
-                    if unstore:
-                        self._registry.forget_files(table)
-            if unstore:
-                self._files.delete_pending()
-
-    def removeRuns(
-        self, names: str | Iterable[str], *, unlink_from_chains: bool = False, unstore: bool = True
-    ) -> None:
-        """Remove RUN collections with all their datasets and files.
-
-        Parameters
-        ----------
-        names : `str` or iterable of `str`
-            RUN collections.
-        unlink_from_chains : `bool`
-            Take them out of the chains they are in (otherwise that is an error).
-        unstore : `bool`
-            Accepted for the reference's sake; files are always removed.
-
-        Raises
-        ------
-        OrphanedRecordError
-            If one is in a chain.
-        DatasetFileError
-            If a file cannot be removed; the datasets are gone, and the next removal tries the file again.
-        """
-        self._require_writeable("remove runs")
-        with self._files.begin():
-            self._registry.remove_runs(split_names(names), unlink_from_chains=unlink_from_chains)
-            self._files.delete_pending()
 
     def transfer_dimension_records_from(
         self, source_butler: DatasetTransfers, source_refs: Iterable[DatasetRef | DataCoordinate]

@@ -9,7 +9,7 @@
     |   |-- DatasetTypeError: MissingDatasetTypeError, ConflictingDefinitionError, UnknownComponentError,
     |   |                     DatasetTypeExpressionError
     |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError (MissingDatasetFileError),
-    |   |   ReadOnlyRepositoryError, RepositoryError
+    |   |   ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
     |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError,
     |   |                IncompleteDataIdError
     |   |-- InvalidQueryError, EmptyQueryResultError, UnimplementedQueryError
@@ -68,6 +68,10 @@ class FormatVersionError(ButlerUserError, ValueError):
 
 class ReadOnlyRepositoryError(ButlerUserError, PermissionError):
     """Something would be written to a butler opened for reading, or to a disk that does not take it."""
+
+
+class RepositoryBusyError(ButlerUserError, TimeoutError):
+    """Other programs kept the registry busy, or the connection to it was lost; nothing was changed."""
 
 
 class CollectionError(ButlerUserError):

@@ -78,8 +78,13 @@ class FileTransactions:
         staged.publish()
         self._state.undo.append(staged.retract)
 
-    def delete_pending(self) -> None:
+    def delete_pending(self) -> int:
         """Delete the files whose datasets are gone; inside `begin` it is done after its end.
+
+        Returns
+        -------
+        n : `int`
+            Number of files deleted by now.
 
         Raises
         ------
@@ -88,13 +93,15 @@ class FileTransactions:
         """
         if self._state.undo is not None:
             self._state.delete = True
-            return
+            return 0
+        deleted = 0
         while True:
             # Taken off the journal, then deleted, all under the write lock: a dataset put anew under the same
             # path takes it off the journal too, and thus comes wholly before or wholly after.
             with self._registry.transaction():
-                paths = self._registry.pending_deletions()[:_BATCH]
+                paths = self._registry.pending_deletions(_BATCH)
                 if not paths:
-                    return
+                    return deleted
                 self._registry.forget_deletions(paths)
                 self._datastore.remove(paths)
+                deleted += len(paths)

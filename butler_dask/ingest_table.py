@@ -47,7 +47,7 @@ def read_table(name: str) -> Table:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # units astropy does not know: of no use here
             return Table.read(name)
-    except Exception as error:  # whatever the readers of a dozen formats raise
+    except Exception:  # whatever the readers of a dozen formats raise
         kind = {".csv": "ascii.csv", ".txt": "ascii", ".dat": "ascii"}.get(os.path.splitext(name)[1])
         try:
             if kind is not None:

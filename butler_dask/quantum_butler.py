@@ -7,7 +7,6 @@ put, so a task that goes on changing its object changes nothing for others.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Container, Mapping, MutableMapping
 from typing import Any
 from uuid import UUID
@@ -15,10 +14,11 @@ from uuid import UUID
 from .datastore.datastore import Datastore
 from .datastore.deferred_dataset import DeferredDatasetHandle
 from .datastore.formatter import converted
+from .datastore.snapshot import component_of, snapshot
 from .errors import DatasetNotFoundError, DatasetTypeError
 from .vocabulary.dataset import DatasetRef
 from .vocabulary.file_record import FileRecord
-from .vocabulary.storage_class import StorageClass, find_storage_class
+from .vocabulary.storage_class import StorageClass
 
 
 class QuantumButler:
@@ -158,44 +158,3 @@ class QuantumButler:
         if self._memory is not None and (self._kept is None or ref.id in self._kept):
             self._memory[ref.id] = snapshot(obj)
         return ref
-
-
-def component_of(obj: Any, component: str) -> Any:
-    """Return a component of an object in memory, as reading it from its file would give it.
-
-    Raises
-    ------
-    DatasetTypeError
-        If objects of that kind have no such component.
-    """
-    from .datastore.fits_image import exposure_component
-    from .imaging.exposure import Exposure
-
-    if isinstance(obj, Exposure):
-        return exposure_component(obj, component)
-    if hasattr(obj, "colnames"):
-        from .datastore.fits_table import table_component
-
-        return table_component(obj, component)
-    raise DatasetTypeError(f"A {type(obj).__name__} has no component {component!r}")
-
-
-_IMMUTABLE = (str, bytes, int, float, bool, complex, type(None), tuple, frozenset)
-
-
-def snapshot(obj: Any) -> Any:
-    """Return a copy that does not change with the object.
-
-    Exposures, tables and arrays by their own ``copy`` (their immutable parts are shared), others deeply.
-    """
-    if isinstance(obj, _IMMUTABLE) and not isinstance(obj, tuple):
-        return obj
-    kind = type(obj)
-    if f"{kind.__module__}.{kind.__qualname__}" in _COPIED_BY_THEMSELVES or hasattr(obj, "colnames"):
-        return obj.copy()
-    return copy.deepcopy(obj)
-
-
-_COPIED_BY_THEMSELVES = frozenset(
-    {find_storage_class(name).pytype_name for name in ("ExposureF", "ImageF", "Mask", "ArrowAstropy")}
-)

@@ -1,377 +1,37 @@
-"""Query and its results: what ``butler.query()`` gives.
+"""Query: what ``butler.query()`` gives: conditions and joins, from which results are made.
 
 A query is a value: every method returns another one, and nothing is asked of the registry until a result is
-iterated over.
+iterated over (but for `Query.materialize`, whose purpose that is).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Self, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from .errors import DimensionNameError, EmptyQueryResultError
+from .errors import InvalidQueryError
+from .registry.data_id_query import parse_where
+from .registry.expression_names import NameScope
+from .registry.query_results import (
+    DataCoordinateQueryResults,
+    DatasetRefQueryResults,
+    DimensionRecordQueryResults,
+    GeneralQueryResults,
+    QueryTerms,
+    general_fields,
+)
 from .registry.registry import Registry
-from .vocabulary.data_id import DataCoordinate, DataIdTable, DataIdValue, dimension_value
-from .vocabulary.dataset import DatasetRef, DatasetTable
-from .vocabulary.dataset_type import DatasetType
-from .vocabulary.dimension_record import DimensionRecord
+from .vocabulary.collection import is_glob
+from .vocabulary.data_id import DataCoordinate, DataIdTable
+from .vocabulary.dataset_type import DatasetType, split_component
 from .vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from .vocabulary.expression import Expression, Name
+from .vocabulary.expression_factory import ExpressionFactory
 from .vocabulary.search_defaults import SearchDefaults
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class QueryTerms:
-    """What a query asks for, whatever its results are.
-
-    Parameters
-    ----------
-    where : `tuple` [`str`, ...]
-        Expressions, all of which must hold.
-    bind : mapping
-        Values of names in them.
-    data_id : mapping
-        Values of dimensions.
-    datasets : `tuple` of (`str`, `tuple` [`str`, ...])
-        Dataset types, and collections, of which there must be one.
-    order_by : `tuple` [`str`, ...]
-        Names, ``-`` before those in falling order.
-    limit, offset : `int`, optional
-        Rows returned, and rows passed over before.
-    """
-
-    where: tuple[str, ...] = ()
-    bind: Mapping[str, Any] = field(default_factory=dict)
-    data_id: Mapping[str, Any] = field(default_factory=dict)
-    datasets: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    order_by: tuple[str, ...] = ()
-    limit: int | None = None
-    offset: int | None = None
-
-    def narrowed(self, *args: Any, bind: Mapping[str, Any] | None = None, **kwargs: Any) -> QueryTerms:
-        """Return the terms with further conditions.
-
-        Parameters
-        ----------
-        *args : `str`, mapping or `DataCoordinate`
-            Expressions and data IDs.
-        bind : mapping, optional
-            Values of names in the expressions.
-        **kwargs
-            Values of dimensions.
-
-        Raises
-        ------
-        DimensionNameError
-            If a key is no dimension; the nearest match is named.
-        """
-        where, data_id = list(self.where), dict(self.data_id)
-        for arg in args:
-            if arg is None or arg == "":
-                continue
-            if isinstance(arg, str):
-                where.append(arg)
-            else:
-                data_id.update(_checked(arg.mapping if isinstance(arg, DataCoordinate) else arg))
-        data_id.update(_checked(kwargs))
-        return replace(self, where=tuple(where), bind={**self.bind, **(bind or {})}, data_id=data_id)
-
-    def ordered(self, *names: str) -> QueryTerms:
-        """Return the terms with another order."""
-        return replace(self, order_by=_order_names(names))
-
-    def expression(self) -> str:
-        """Return all expressions as one."""
-        return self.where[0] if len(self.where) == 1 else " AND ".join(f"({w})" for w in self.where)
-
-    def data_id_with(self, defaults: SearchDefaults) -> dict[str, DataIdValue]:
-        """Return the data ID, and default values of dimensions an expression needs but does not constrain.
-
-        A visit number means something beside its instrument only; so ``visit = 5`` is about the instrument of
-        the butler, where it has just one.
-        """
-        out = dict(self.data_id)
-        if self.where:
-            text = self.expression()
-            for name in DimensionUniverse().governor_dimensions.names:
-                if name not in out and not re.search(rf"\b{name}\b", text) and _needs(text, name):
-                    value = defaults.data_id.get(name)
-                    if value is not None:
-                        out[name] = value
-        return out
-
-    def keywords(self, defaults: SearchDefaults, *, limit: int | None = None) -> dict[str, Any]:
-        """Return the arguments of the registry's query methods."""
-        return {
-            "where": self.expression(),
-            "bind": dict(self.bind) or None,
-            "data_id": self.data_id_with(defaults) or None,
-            "order_by": self.order_by,
-            "limit": limit if limit is not None else self.limit,
-            "offset": self.offset,
-        }
-
-
-def _needs(text: str, governor: str) -> bool:
-    """Return whether an expression names a dimension whose values depend on a governor dimension."""
-    words = set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", text))
-    universe = DimensionUniverse()
-    return any(w in universe and governor in universe[w].requires for w in words)
-
-
-def _checked(values: Mapping[str, Any]) -> dict[str, DataIdValue]:
-    universe = DimensionUniverse()
-    out: dict[str, DataIdValue] = {}
-    for name, value in values.items():
-        if value is None:
-            continue
-        element = universe[name]
-        if not element.is_dimension:
-            raise DimensionNameError(f"{name!r} is a relation, not a dimension; it has no value")
-        out[name] = dimension_value(name, value)
-    return out
-
-
-def _order_names(names: Iterable[Any] | str | None) -> tuple[str, ...]:
-    if names is None:
-        return ()
-    parts = [names] if isinstance(names, str) else list(names)
-    flat: list[str] = []
-    for part in parts:
-        flat += [p for p in re.split(r"[\s,]+", part) if p] if isinstance(part, str) else _order_names(part)
-    return tuple(flat)
-
-
-class QueryResults(Generic[T]):
-    """Lazy results of a query; iterating over them asks the registry.
-
-    Parameters
-    ----------
-    registry : `Registry`
-        What is asked.
-    defaults : `SearchDefaults`
-        The butler's defaults.
-    terms : `QueryTerms`
-        What is asked for.
-    """
-
-    def __init__(self, registry: Registry, defaults: SearchDefaults, terms: QueryTerms) -> None:
-        self._registry, self._defaults, self._terms = registry, defaults, terms
-
-    def _with(self, terms: QueryTerms) -> Self:
-        raise NotImplementedError
-
-    def _fetch(self, limit: int | None = None) -> Sequence[T]:
-        raise NotImplementedError
-
-    def _dimensions(self) -> DimensionGroup:
-        raise NotImplementedError
-
-    def _searched(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        return self._terms.datasets
-
-    def where(self, *args: Any, bind: Mapping[str, Any] | None = None, **kwargs: Any) -> Self:
-        """Return results with further conditions: expressions, data IDs, values by dimension name."""
-        return self._with(self._terms.narrowed(*args, bind=bind, **kwargs))
-
-    def order_by(self, *names: str) -> Self:
-        """Return results in the order of names (``visit``, ``-exposure.timespan.begin``)."""
-        return self._with(self._terms.ordered(*names))
-
-    def limit(self, limit: int | None = None, offset: int | None = None) -> Self:
-        """Return the first results only, some passed over before."""
-        return self._with(replace(self._terms, limit=limit, offset=offset))
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self._fetch())
-
-    def count(self, *, exact: bool = True, discard: bool = False) -> int:
-        """Return the number of results."""
-        return len(self._fetch())
-
-    def any(self, *, execute: bool = True, exact: bool = True) -> bool:
-        """Return whether there is any result."""
-        return len(self._fetch(1)) > 0
-
-    def explain_no_results(self, execute: bool = True) -> list[str]:
-        """Return why there is no result, a sentence a reason."""
-        keywords = self._terms.keywords(self._defaults)
-        return self._registry.explain_data_ids(
-            self._dimensions(),
-            where=keywords["where"],
-            bind=keywords["bind"],
-            data_id=keywords["data_id"],
-            datasets=self._searched(),
-        )
-
-    def all_or_explained(self, what: str, *, explain: bool, limit: int | None) -> tuple[list[T], bool]:
-        """Return the results as a list, and whether a limit that was to be warned of cut it.
-
-        Parameters
-        ----------
-        what : `str`
-            What is looked for, for messages.
-        explain : `bool`
-            Raise with reasons when there is none.
-        limit : `int` or `None`
-            At most so many; negative: the same, and tell when there are more.
-
-        Raises
-        ------
-        EmptyQueryResultError
-            If there is none and ``explain`` is set.
-        """
-        if limit == 0:
-            return [], False
-        if limit is None or limit > 0:
-            found = list(self.limit(limit, self._terms.offset))
-            cut = False
-        else:
-            found = list(self.limit(-limit + 1, self._terms.offset))
-            cut = len(found) > -limit
-            del found[-limit:]
-        if not found and explain:
-            raise EmptyQueryResultError(f"No {what} found.", self.explain_no_results())
-        return found, cut
-
-
-class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
-    """Data IDs of some dimensions."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        defaults: SearchDefaults,
-        terms: QueryTerms,
-        dimensions: DimensionGroup,
-        expanded: bool = False,
-    ) -> None:
-        super().__init__(registry, defaults, terms)
-        self._group, self._expanded = dimensions, expanded
-
-    def _with(self, terms: QueryTerms) -> DataCoordinateQueryResults:
-        return DataCoordinateQueryResults(self._registry, self._defaults, terms, self._group, self._expanded)
-
-    def _dimensions(self) -> DimensionGroup:
-        return self._group
-
-    @property
-    def dimensions(self) -> DimensionGroup:
-        """Dimensions of the data IDs."""
-        return self._group
-
-    def table(self, limit: int | None = None) -> DataIdTable:
-        """Return the data IDs as columns."""
-        keywords = self._terms.keywords(self._defaults, limit=limit)
-        return self._registry.query_data_ids(self._group, datasets=self._terms.datasets, **keywords)
-
-    def _fetch(self, limit: int | None = None) -> Sequence[DataCoordinate]:
-        table = self.table(limit)
-        return expanded_data_ids(self._registry, table) if self._expanded else list(table)
-
-    def with_dimension_records(self) -> DataCoordinateQueryResults:
-        """Return results whose data IDs carry their records."""
-        return DataCoordinateQueryResults(self._registry, self._defaults, self._terms, self._group, True)
-
-    expanded = with_dimension_records
-
-
-class DatasetRefQueryResults(QueryResults[DatasetRef]):
-    """Datasets of one type."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        defaults: SearchDefaults,
-        terms: QueryTerms,
-        dataset_type: DatasetType,
-        collections: Sequence[str],
-        find_first: bool,
-        expanded: bool = False,
-    ) -> None:
-        super().__init__(registry, defaults, terms)
-        self._type, self._collections, self._find_first = dataset_type, tuple(collections), find_first
-        self._expanded = expanded
-
-    def _with(self, terms: QueryTerms) -> DatasetRefQueryResults:
-        return self._same(terms, self._expanded)
-
-    def _same(self, terms: QueryTerms, expanded: bool) -> DatasetRefQueryResults:
-        return DatasetRefQueryResults(
-            self._registry, self._defaults, terms, self._type, self._collections, self._find_first, expanded
-        )
-
-    def _dimensions(self) -> DimensionGroup:
-        return self._type.dimensions
-
-    def _searched(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        return (*self._terms.datasets, (self._type.nameAndComponent()[0], self._collections))
-
-    @property
-    def dataset_type(self) -> DatasetType:
-        """Type of the datasets."""
-        return self._type
-
-    def table(self, limit: int | None = None) -> DatasetTable:
-        """Return the datasets as columns."""
-        return self._registry.query_datasets(
-            self._type.nameAndComponent()[0],
-            list(self._collections),
-            find_first=self._find_first,
-            **self._terms.keywords(self._defaults, limit=limit),
-        )
-
-    def _fetch(self, limit: int | None = None) -> Sequence[DatasetRef]:
-        table = self.table(limit)
-        refs = list(table)
-        if self._expanded:
-            data_ids = expanded_data_ids(self._registry, table.data_ids)
-            refs = [ref.expanded(data_id) for ref, data_id in zip(refs, data_ids, strict=True)]
-        component = self._type.component()
-        return refs if component is None else [ref.makeComponentRef(component) for ref in refs]
-
-    def with_dimension_records(self) -> DatasetRefQueryResults:
-        """Return results whose data IDs carry their records."""
-        return self._same(self._terms, True)
-
-    expanded = with_dimension_records
-
-
-class DimensionRecordQueryResults(QueryResults[DimensionRecord]):
-    """Records of one dimension element."""
-
-    def __init__(self, registry: Registry, defaults: SearchDefaults, terms: QueryTerms, element: str) -> None:
-        super().__init__(registry, defaults, terms)
-        self._element = DimensionUniverse()[element]
-
-    def _with(self, terms: QueryTerms) -> DimensionRecordQueryResults:
-        return DimensionRecordQueryResults(self._registry, self._defaults, terms, self._element.name)
-
-    def _dimensions(self) -> DimensionGroup:
-        return self._element.dimensions
-
-    def _fetch(self, limit: int | None = None) -> Sequence[DimensionRecord]:
-        keywords = self._terms.keywords(self._defaults, limit=limit)
-        if self._terms.datasets:
-            group = self._element.dimensions.union(
-                *(self._registry.get_dataset_type(n).dimensions for n, _ in self._terms.datasets)
-            )
-            table = self._registry.query_data_ids(group, datasets=self._terms.datasets, **keywords)
-            own = table.subset(self._element.dimensions)
-            rows = _first_rows(own)
-            records = self._registry.fetch_records(self._element.name, own.take(rows))
-            return [r for r in records if r is not None]
-        return self._registry.query_dimension_records(self._element.name, **keywords)
-
-
-def _first_rows(table: DataIdTable) -> Any:
-    """Return the first row of each distinct data ID, in order."""
-    import numpy as np
-
-    return np.sort(np.unique(table.codes(), return_index=True)[1])
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 
 class Query:
@@ -402,9 +62,45 @@ class Query:
     def _with(self, terms: QueryTerms) -> Query:
         return Query(self._registry, self._defaults, self._search, terms)
 
+    @property
+    def expression_factory(self) -> ExpressionFactory:
+        """Gives names of the query language as Python values: ``x.visit.exposure_time > 30``."""
+        return ExpressionFactory()
+
+    @property
+    def constraint_dataset_types(self) -> frozenset[str]:
+        """Names of the dataset types joined."""
+        return frozenset(n for n, _ in self._terms.datasets)
+
+    @property
+    def constraint_dimensions(self) -> DimensionGroup:
+        """Dimensions of everything joined and of all conditions."""
+        groups = [self._registry.get_dataset_type(n).dimensions for n, _ in self._terms.datasets]
+        groups += [t.dimensions for t in self._terms.among]
+        groups.append(DimensionUniverse().conform(self._terms.data_id))
+        group = self._terms.joined.union(*groups)
+        where = parse_where(self._terms.where, self._terms.bind)
+        scope = NameScope(group, where.bind, self.constraint_dataset_types, where.text)
+        return group.union(*(scope.dimensions_of(term) for term in where.terms))
+
     def where(self, *args: Any, bind: Mapping[str, Any] | None = None, **kwargs: Any) -> Query:
-        """Return a query with further conditions: expressions, data IDs, values by dimension name."""
+        """Return a query with further conditions.
+
+        Parameters
+        ----------
+        *args : `str`, `Expression`, mapping or `DataCoordinate`
+            Expressions, as text or made by `expression_factory`, and data IDs; all must hold.
+        bind : mapping, optional
+            Values of names in the expressions.
+        **kwargs
+            Values by dimension name, which win over those of data IDs.
+        """
         return self._with(self._terms.narrowed(*args, bind=bind, **kwargs))
+
+    def join_dimensions(self, dimensions: DimensionGroup | Iterable[str] | str) -> Query:
+        """Return a query that joins further dimensions."""
+        group = DimensionUniverse().conform(dimensions)
+        return self._with(replace(self._terms, joined=self._terms.joined.union(group)))
 
     def join_dataset_search(self, dataset_type: str | DatasetType, collections: Any = None) -> Query:
         """Return a query for data IDs of which there is a dataset.
@@ -415,14 +111,126 @@ class Query:
             Of which type.
         collections : `str` or iterable of `str`, optional
             In which collections; the butler's when not given.
+
+        Raises
+        ------
+        MissingDatasetTypeError
+            If there is no such type; the nearest match is named.
+        InvalidQueryError
+            If it is joined already with other collections.
         """
-        name = dataset_type if isinstance(dataset_type, str) else dataset_type.name
-        searched = tuple(self._search(collections))
+        name = _name(dataset_type)
+        self._registry.get_dataset_type(name)
+        searched = self._searched(name, collections)
+        if name in self.constraint_dataset_types:
+            return self
         return self._with(replace(self._terms, datasets=(*self._terms.datasets, (name, searched))))
 
-    def data_ids(self, dimensions: DimensionGroup | Iterable[str] | str) -> DataCoordinateQueryResults:
-        """Return the data IDs of some dimensions."""
-        group = DimensionUniverse().conform(dimensions)
+    def _searched(self, name: str, collections: Any) -> tuple[str, ...]:
+        known = dict(self._terms.datasets).get(name)
+        if known is not None and collections is None:
+            return known
+        searched = tuple(self._search(collections))
+        if known is not None and known != searched:
+            raise InvalidQueryError(
+                f"Dataset type {name!r} is searched in {', '.join(known)} by this query already, and cannot "
+                f"also be in {', '.join(searched)}."
+            )
+        return searched
+
+    def join_data_coordinates(self, iterable: Iterable[DataCoordinate]) -> Query:
+        """Return a query for data IDs that agree with one of those given, which all have the same dimensions.
+
+        Raises
+        ------
+        InvalidQueryError
+            If there is none, or their dimensions differ.
+        """
+        data_ids = list(iterable)
+        if not data_ids:
+            raise InvalidQueryError("There is no data ID to join.")
+        group = data_ids[0].dimensions
+        other = next((d.dimensions for d in data_ids if d.dimensions != group), None)
+        if other is not None:
+            raise InvalidQueryError(
+                f"Data IDs to join must have the same dimensions, not {group} and {other}."
+            )
+        return self._among(DataIdTable.from_data_ids(group, data_ids))
+
+    def join_data_coordinate_table(self, table: Table) -> Query:
+        """Return a query for data IDs that agree with a row of an `astropy.table.Table`.
+
+        Its columns are named by dimensions; a required one that is missing is taken from the data ID given
+        before.
+
+        Raises
+        ------
+        InvalidQueryError
+            If there is no row, or a required dimension has no value.
+        """
+        if not len(table):
+            raise InvalidQueryError("There is no data ID to join.")
+        group = DimensionUniverse().conform(table.colnames)
+        columns: dict[str, Any] = {}
+        for name in group.required:
+            if name in table.colnames:
+                columns[name] = table[name].tolist()
+            elif name in self._terms.data_id:
+                columns[name] = [self._terms.data_id[name]] * len(table)
+            else:
+                raise InvalidQueryError(f"The table of data IDs has no column {name!r}.")
+        return self._among(DataIdTable.from_values(group, columns, len(table)))
+
+    def _among(self, table: DataIdTable) -> Query:
+        return self._with(replace(self._terms, among=(*self._terms.among, table)))
+
+    def materialize(
+        self,
+        *,
+        dimensions: DimensionGroup | Iterable[str] | None = None,
+        datasets: Iterable[str] | None = None,
+    ) -> Query:
+        """Ask for the data IDs now and return a query among them.
+
+        Parameters
+        ----------
+        dimensions : iterable of `str`, optional
+            Dimensions of the data IDs kept; by default all of the query.
+        datasets : iterable of `str`, optional
+            Dataset types that stay joined; by default all.
+
+        Raises
+        ------
+        InvalidQueryError
+            If a dataset type is not joined, or has dimensions that are not kept.
+        """
+        kept = self.constraint_dataset_types if datasets is None else frozenset(datasets)
+        if not kept <= self.constraint_dataset_types:
+            absent = ", ".join(sorted(kept - self.constraint_dataset_types))
+            raise InvalidQueryError(f"Dataset types {absent} are not joined into the query.")
+        results = self.data_ids(dimensions)
+        for name in kept:
+            if not self._registry.get_dataset_type(name).dimensions <= results.dimensions:
+                raise InvalidQueryError(
+                    f"Dataset type {name!r} has dimensions beyond {results.dimensions}; keep those too, "
+                    "or leave the type out."
+                )
+        joined = tuple(d for d in self._terms.datasets if d[0] in kept)
+        return self._with(QueryTerms(among=(results.table(),), datasets=joined))
+
+    def any(self, *, execute: bool = True, exact: bool = True) -> bool:
+        """Return whether there is any data ID; see `QueryResults.any`."""
+        return self.data_ids().any(execute=execute, exact=exact)
+
+    def explain_no_results(self, execute: bool = True) -> list[str]:
+        """Return why there is no data ID, a sentence a reason; none if there is one."""
+        return self.data_ids().explain_no_results(execute)
+
+    def data_ids(
+        self, dimensions: DimensionGroup | Iterable[str] | str | None = None
+    ) -> DataCoordinateQueryResults:
+        """Return the data IDs of some dimensions, by default those of the query."""
+        group = self.constraint_dimensions if dimensions is None else DimensionUniverse().conform(dimensions)
         return DataCoordinateQueryResults(self._registry, self._defaults, self._terms, group)
 
     def datasets(
@@ -435,7 +243,7 @@ class Query:
         dataset_type : `str` or `DatasetType`
             Type.
         collections : `str` or iterable of `str`, optional
-            Names and globs; the butler's when not given.
+            Names and globs; those the type was joined with, else the butler's, when not given.
         find_first : `bool`
             Only the first for each data ID, in the order of the collections.
 
@@ -444,9 +252,15 @@ class Query:
         MissingDatasetTypeError
             If there is no such type; the nearest match is named.
         """
-        name = dataset_type if isinstance(dataset_type, str) else dataset_type.name
-        found = self._registry.get_dataset_type(name)
-        searched = self._search(collections)
+        if find_first and _has_glob(collections):
+            raise InvalidQueryError(
+                f"The first dataset is only known in named collections, not in {collections!r}: name them in "
+                "order, or give find_first=False for all datasets. (Can not use wildcards with find_first.)"
+            )
+        found = self._registry.get_dataset_type(_name(dataset_type))
+        if isinstance(dataset_type, DatasetType) and dataset_type != found:
+            found = found.overrideStorageClass(dataset_type.storageClass_name)
+        searched = self._searched(split_component(found.name)[0], collections)
         return DatasetRefQueryResults(
             self._registry, self._defaults, self._terms, found, searched, find_first
         )
@@ -455,27 +269,72 @@ class Query:
         """Return the records of a dimension element."""
         return DimensionRecordQueryResults(self._registry, self._defaults, self._terms, element)
 
+    def general(
+        self,
+        dimensions: DimensionGroup | Iterable[str] | str,
+        *names: str,
+        dimension_fields: Mapping[str, Iterable[str]] | None = None,
+        dataset_fields: Mapping[str, Any] | None = None,
+        find_first: bool | None = None,
+    ) -> GeneralQueryResults:
+        """Return rows of data ID values and fields.
 
-def expanded_data_ids(registry: Registry, table: DataIdTable) -> list[DataCoordinate]:
-    """Return data IDs with records, fetched in one go for each element.
+        Parameters
+        ----------
+        dimensions : iterable of `str`
+            Dimensions of the rows, at least; those of the fields are added.
+        *names : `str`
+            Fields, as ``element.field`` or ``dataset_type.field``.
+        dimension_fields : mapping of `str` to set of `str`, optional
+            Fields by dimension element.
+        dataset_fields : mapping of `str` to set of `str`, optional
+            Fields by dataset type; ``...`` for those that a `DatasetRef` needs.
+        find_first : `bool`, optional
+            Only the first dataset for each data ID; `False` when there are fields of several dataset types.
 
-    Parameters
-    ----------
-    registry : `Registry`
-        Where records are.
-    table : `DataIdTable`
-        Data IDs.
-    """
-    if not len(table):
-        return []
-    table = registry.expand_table(table)
-    group = table.dimensions
-    records: dict[str, list[DimensionRecord | None]] = {}
-    for name in group.elements:
-        element = group.universe[name]
-        if element.has_own_table and all(n in table.columns for n in element.required):
-            records[name] = registry.fetch_records(name, table)
-    return [
-        data_id.expanded({name: column[row] for name, column in records.items()})
-        for row, data_id in enumerate(table)
-    ]
+        Raises
+        ------
+        InvalidQueryError
+            If a field is none of a dimension or a joined dataset type, or find_first has to be given.
+        """
+        universe = DimensionUniverse()
+        group = universe.conform(dimensions)
+        fields = general_fields(
+            names, dimension_fields or {}, dataset_fields or {}, self.constraint_dataset_types, group
+        )
+        kinds = []
+        for name in fields:
+            head = name.partition(".")[0]
+            if head in universe:
+                group = group.union(universe[head].dimensions)
+            elif head in self.constraint_dataset_types:
+                kinds.append(head)
+                group = group.union(self._registry.get_dataset_type(head).dimensions)
+        kinds = list(dict.fromkeys(kinds))
+        if find_first is None and kinds:
+            raise InvalidQueryError("Give find_first=True or False: there are fields of datasets.")
+        if find_first and len(kinds) > 1:
+            raise InvalidQueryError("find_first=True is for the fields of one dataset type.")
+        first = kinds[0] if find_first and kinds else None
+        return GeneralQueryResults(self._registry, self._defaults, self._terms, group, fields, first)
+
+    def values_of(self, column: Expression) -> Iterator[Any]:
+        """Yield the values a field has in the rows of this query; for `ScalarExpressionProxy.in_query`."""
+        if not isinstance(column, Name):
+            raise InvalidQueryError("in_query takes a field of the other query")
+        head = column.text.partition(".")[0]
+        group = self.constraint_dimensions
+        if head in DimensionUniverse():
+            group = group.union(DimensionUniverse()[head].dimensions)
+        rows = GeneralQueryResults(self._registry, self._defaults, self._terms, group, [column.text], None)
+        return (row[column.text] for row in rows)
+
+
+def _has_glob(collections: Any) -> bool:
+    if collections is None or collections is ...:
+        return collections is ...
+    return any(map(is_glob, [collections] if isinstance(collections, str) else collections))
+
+
+def _name(dataset_type: str | DatasetType) -> str:
+    return dataset_type if isinstance(dataset_type, str) else dataset_type.name

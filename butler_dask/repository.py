@@ -5,8 +5,13 @@ The file is small and meant to be edited by hand::
     version: 1
     registry: {url: 'sqlite:///<butlerRoot>/registry.sqlite3'}
     datastore: {root: <butlerRoot>, durability: rename, checksum: xxh3}
-    templates: {}    # path templates by dataset type or storage class, or "default"
-    formatters: {}   # dotted names by dataset type or storage class
+    templates: {}        # path templates by dataset type, dimensions, storage class, or "default"
+    formatters: {}       # dotted names by the same
+    storage_classes: {}  # further kinds of Python objects
+
+``datastore`` may have ``type: memory`` or ``type: chained`` too, and files a ``cache``
+(`butler_dask.datastore.datastore_settings`). The root may be a URL (``s3://bucket/prefix``); the file
+itself and, unless it says otherwise, the SQLite registry stay on a local disk.
 """
 
 from __future__ import annotations
@@ -17,7 +22,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .datastore.file_datastore import FileDatastore
+from .datastore.dataset_layout import DatasetLayout
+from .datastore.datastore import Datastore
+from .datastore.datastore_settings import open_datastore
 from .datastore.storage_root import open_stream
 from .errors import FormatVersionError, RepositoryError, did_you_mean
 from .registry.registry import Registry
@@ -25,7 +32,7 @@ from .registry.registry import Registry
 CONFIG_NAME = "butler.yaml"
 CONFIG_VERSION = 1
 _ROOT = "<butlerRoot>"
-_KNOWN_KEYS = ("version", "registry", "datastore", "templates", "formatters")
+_KNOWN_KEYS = ("version", "root", "registry", "datastore", "templates", "formatters", "storage_classes")
 
 
 @dataclass(frozen=True)
@@ -38,21 +45,18 @@ class Repository:
         Directory or URL of the repository.
     registry_url : `str`
         SQLAlchemy URL.
-    datastore_root : `str`
-        Directory or URL of the files.
-    durability, checksum : `str`
-        See `FileDatastore`.
-    templates, formatters : mapping of `str` to `str`
-        See `FileDatastore`.
+    datastore : mapping
+        See `butler_dask.datastore.datastore_settings.open_datastore`.
+    templates, formatters, storage_classes : mapping
+        See `DatasetLayout`.
     """
 
     root: str
     registry_url: str
-    datastore_root: str
-    durability: str = "rename"
-    checksum: str = "xxh3"
-    templates: Mapping[str, str] = field(default_factory=dict)
-    formatters: Mapping[str, str] = field(default_factory=dict)
+    datastore: Mapping[str, Any] = field(default_factory=dict)
+    templates: Mapping[str, Any] = field(default_factory=dict)
+    formatters: Mapping[str, Any] = field(default_factory=dict)
+    storage_classes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def create(
@@ -60,8 +64,12 @@ class Repository:
         root: str | os.PathLike[str],
         *,
         registry: str | None = None,
+        datastore: str | Mapping[str, Any] | None = None,
         durability: str = "rename",
         checksum: str = "xxh3",
+        settings: Mapping[str, Any] | None = None,
+        outfile: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
     ) -> Repository:
         """Make an empty repository.
 
@@ -71,35 +79,54 @@ class Repository:
             Directory; made if it is not there.
         registry : `str`, optional
             Database URL; SQLite below the root when not given.
+        datastore : `str` or mapping, optional
+            Directory or URL of the files, or settings of the datastore; the root when not given.
         durability, checksum : `str`
             See `FileDatastore`.
+        settings : mapping, optional
+            Anything of ``butler.yaml``; what the other arguments say wins.
+        outfile : path, optional
+            Where the configuration is written instead of ``butler.yaml`` below the root.
+        overwrite : `bool`
+            Replace a configuration file that is there.
 
         Raises
         ------
         RepositoryError
-            If there is one already.
+            If there is one already, or something in the settings is not right.
         """
         place = _plain_root(os.fspath(root))
         if "://" in place:
-            raise RepositoryError(f"A repository is made on a local or mounted disk, not at {place}")
-        config = os.path.join(place, CONFIG_NAME)
-        if os.path.exists(config):
+            raise RepositoryError(
+                f"A repository is made on a local or mounted disk, not at {place}; its files may be there: "
+                f"`butler create DIRECTORY --datastore {place}`."
+            )
+        config = os.path.join(place, CONFIG_NAME) if outfile is None else os.path.abspath(outfile)
+        if os.path.exists(config) and not overwrite:
             raise RepositoryError(f"There is a repository already: {config}")
+        document = {"version": CONFIG_VERSION, **(settings or {})}
+        if outfile is not None:
+            document.setdefault("root", place)
+        if registry is not None or "registry" not in document:
+            document["registry"] = {"url": registry or f"sqlite:///{_ROOT}/registry.sqlite3"}
+        if datastore is not None or "datastore" not in document:
+            files = {"root": _ROOT if datastore is None else datastore}
+            document["datastore"] = (
+                dict(datastore)
+                if isinstance(datastore, Mapping)
+                else {**files, "durability": durability, "checksum": checksum}
+            )
+        for key in ("templates", "formatters", "storage_classes"):
+            document.setdefault(key, {})
+        made = cls._of_document(document, place, config)
+        # What is wrong in the settings, or with the way to a store, is said before anything is made.
+        made.open_datastore().exists(CONFIG_NAME)
         os.makedirs(place, exist_ok=True)
-        url = registry or f"sqlite:///{_ROOT}/registry.sqlite3"
-        made = cls(place, url.replace(_ROOT, place), place, durability, checksum)
         Registry.create(made.registry_url).close()
-        text = (
-            f"version: {CONFIG_VERSION}\n"
-            f"registry: {{url: {json.dumps(url)}}}\n"
-            f"datastore: {{root: {_ROOT}, durability: {durability}, checksum: {checksum}}}\n"
-            "templates: {}\n"
-            "formatters: {}\n"
-        )
         # Last, and all at once: a directory without it is no repository.
         temporary = f"{config}.{os.getpid()}.tmp"
         with open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(text)
+            stream.writelines(f"{key}: {json.dumps(value)}\n" for key, value in document.items())
         os.replace(temporary, config)
         return made
 
@@ -143,41 +170,43 @@ class Repository:
             raise FormatVersionError(
                 f"{name} has version {version!r}; this version of butler_dask reads {CONFIG_VERSION}."
             )
+        registry = document.get("registry") or {}
+        if isinstance(registry, Mapping) and "db" in registry:
+            raise RepositoryError(
+                f"{name} is a repository of Rubin's own Butler (registry: db). Its `butler export` writes a "
+                "file that `butler import` takes in here."
+            )
         for key in document:
             if key not in _KNOWN_KEYS:
                 raise RepositoryError(f"{name}: no setting {key!r}.{did_you_mean(str(key), _KNOWN_KEYS)}")
-        datastore = dict(document.get("datastore") or {})
-        try:
-            url = str(document["registry"]["url"])
-        except (KeyError, TypeError):
-            raise RepositoryError(f"{name} does not say where the registry is (registry: url)") from None
-        return cls(
-            root,
-            url.replace(_ROOT, root),
-            str(datastore.pop("root", _ROOT)).replace(_ROOT, root),
-            templates=dict(document.get("templates") or {}),
-            formatters=dict(document.get("formatters") or {}),
-            **datastore,
-        )
+        if not isinstance(registry, Mapping) or "url" not in registry:
+            raise RepositoryError(f"{name} does not say where the registry is (registry: url)")
+        root = str(document.get("root") or root)
+        given: dict[str, Mapping[str, Any]] = {}
+        for key in ("datastore", "templates", "formatters", "storage_classes"):
+            value = document.get(key) or {}
+            if not isinstance(value, Mapping):
+                raise RepositoryError(f"{name}: {key}: is a mapping, not {value!r}")
+            given[key] = _rooted(value, root)
+        return cls(root, str(registry["url"]).replace(_ROOT, root), **given)
 
     def open_registry(self, *, writeable: bool) -> Registry:
         """Open its registry."""
         return Registry.open(self.registry_url, writeable=writeable)
 
-    def open_datastore(self) -> FileDatastore:
+    def open_datastore(self) -> Datastore:
         """Open its datastore."""
-        return FileDatastore(
-            self.datastore_root,
-            durability=self.durability,
-            checksum=self.checksum,
-            templates=self.templates,
-            formatters=self.formatters,
-        )
+        layout = DatasetLayout(self.templates, self.formatters, self.storage_classes)
+        return open_datastore(self.datastore, self.root, layout)
 
 
-def open_datastore(root: str) -> FileDatastore:
-    """Return the datastore of the repository at a root."""
-    return Repository.find(root).open_datastore()
+def _rooted(value: Any, root: str) -> Any:
+    """Return settings with ``<butlerRoot>`` replaced."""
+    if isinstance(value, str):
+        return value.replace(_ROOT, root)
+    if isinstance(value, Mapping):
+        return {str(k): _rooted(v, root) for k, v in value.items()}
+    return [_rooted(v, root) for v in value] if isinstance(value, list) else value
 
 
 def known_repositories() -> dict[str, str]:
@@ -203,6 +232,23 @@ def known_repositories() -> dict[str, str]:
         except OSError as error:
             raise RepositoryError(f"The repository index {name!r} cannot be read: {error}") from error
     return {str(k): str(v) for k, v in _parsed(text, name).items()}
+
+
+def read_settings(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Return the settings in a YAML file.
+
+    Raises
+    ------
+    RepositoryError
+        If it cannot be read.
+    """
+    name = os.fspath(path)
+    try:
+        with open_stream(name) as stream:
+            text = stream.read()
+    except OSError as error:
+        raise RepositoryError(f"The settings {name!r} cannot be read: {error}") from error
+    return _parsed(text, name)
 
 
 def _parsed(text: str | bytes, name: str) -> Mapping[str, Any]:

@@ -90,9 +90,7 @@ class RepositoryCheck:
         return out
 
 
-def check_repository(
-    registry: Registry, datastore: Datastore, *, checksums: bool = False
-) -> RepositoryCheck:
+def check_repository(registry: Registry, datastore: Datastore, *, checksums: bool = False) -> RepositoryCheck:
     """Compare what is recorded with the files there are.
 
     Parameters

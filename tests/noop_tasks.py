@@ -3,6 +3,7 @@ visit."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
@@ -46,13 +47,16 @@ def mischief(label: str, detector: int, log) -> None:
     if not directory:
         return
     path = Path(directory) / f"{label}-{detector}"
-    try:
-        what, _, times = path.read_text().partition(" ")
-    except FileNotFoundError:
-        return
-    if times:
-        left = int(times) - 1
-        path.unlink() if left == 0 else path.write_text(f"{what} {left}")
+    # Several processes may ask at once; each time is given to one of them.
+    with open(Path(directory) / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            what, _, times = path.read_text().partition(" ")
+        except FileNotFoundError:
+            return
+        if times:
+            left = int(times) - 1
+            path.unlink() if left == 0 else path.write_text(f"{what} {left}")
     if what == "fail":
         raise ValueError(f"no stars on detector {detector}")
     if what == "kill":

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from round_trip import make_exposure, make_ref
 
+from butler_dask.datastore.dataset_layout import DatasetLayout
 from butler_dask.datastore.file_datastore import FileDatastore, is_temporary
 from butler_dask.datastore.path_template import default_template
 from butler_dask.errors import (
@@ -103,17 +104,17 @@ def test_overlong_names_are_cut_and_stay_apart():
 
 def test_template_of_the_repository_is_used_and_checked():
     store = FileDatastore(
-        "/nowhere", templates={"calexp": "{run}/{visit}/{datasetType}-{instrument}-{detector}"}
+        "/nowhere", layout=DatasetLayout({"calexp": "{run}/{visit}/{datasetType}-{instrument}-{detector}"})
     )
     assert store.path_of(make_ref("ExposureF", name="calexp")) == "u/someone/run/903344/calexp-HSC-5.fits"
     assert store.path_of(make_ref("ExposureF", name="icExp")).startswith("u/someone/run/icExp/HSC/903344/")
-    by_id = FileDatastore("/nowhere", templates={"ExposureF": "{id}"})
+    by_id = FileDatastore("/nowhere", layout=DatasetLayout({"ExposureF": "{id}"}))
     ref = make_ref("ExposureF")
     assert by_id.path_of(ref) == f"{ref.id}.fits"
-    wrong = FileDatastore("/nowhere", templates={"default": "{run}/{datasetType}/{vist}"})
+    wrong = FileDatastore("/nowhere", layout=DatasetLayout({"default": "{run}/{datasetType}/{vist}"}))
     with pytest.raises(DatasetTypeError, match="Did you mean 'visit'"):
         wrong.path_of(ref)
-    ambiguous = FileDatastore("/nowhere", templates={"default": "{run}/{datasetType}/{visit}"})
+    ambiguous = FileDatastore("/nowhere", layout=DatasetLayout({"default": "{run}/{datasetType}/{visit}"}))
     with pytest.raises(DatasetTypeError, match="one path: it lacks instrument, detector"):
         ambiguous.path_of(ref)
 
@@ -273,15 +274,14 @@ def test_ingest_of_nothing_or_by_no_known_mode_says_so(datastore, tmp_path):
 
 
 def test_formatter_of_the_repository_is_used(tmp_path):
-    store = FileDatastore(
-        str(tmp_path), formatters={"thing": "butler_dask.datastore.pickled_object.PickleFormatter"}
-    )
+    pickled = {"thing": "butler_dask.datastore.pickled_object.PickleFormatter"}
+    store = FileDatastore(str(tmp_path), layout=DatasetLayout(formatters=pickled))
     ref = make_ref("StructuredDataDict")
     record = store.put({"a": {1, 2}}, ref)
     assert record.path.endswith(".pickle")
     # A datastore without that setting still reads it: the record says by what.
     assert FileDatastore(str(tmp_path)).get(record, ref) == {"a": {1, 2}}
-    missing = FileDatastore(str(tmp_path), formatters={"thing": "no.such.Formatter"})
+    missing = FileDatastore(str(tmp_path), layout=DatasetLayout(formatters={"thing": "no.such.Formatter"}))
     with pytest.raises(DatasetTypeError, match=r"'no.such.Formatter' cannot be imported"):
         missing.put({}, ref)
 
@@ -334,7 +334,8 @@ def test_object_store_serves_the_same_interface(bucket, tmp_path):
 
 def test_reader_that_needs_a_local_file_gets_a_copy_of_the_remote_one(bucket):
     ref = make_ref("StructuredData")
-    store = FileDatastore("memory://bucket/prefix", formatters={"thing": "test_datastore.LocalOnlyFormatter"})
+    layout = DatasetLayout(formatters={"thing": "test_datastore.LocalOnlyFormatter"})
+    store = FileDatastore("memory://bucket/prefix", layout=layout)
     assert store.get(store.put("text", ref), ref) == (True, "text")
 
 

@@ -21,7 +21,7 @@ from butler_dask.butler import Butler
 from butler_dask.engine.cluster import local_cluster
 from butler_dask.engine.execution import run_graph
 from butler_dask.engine.init_outputs import write_init_outputs
-from butler_dask.engine.journal import Journal, journal_directory, plan_path
+from butler_dask.engine.journal import Journal, plan_path
 from butler_dask.engine.quantum_report import QuantumReport
 from butler_dask.engine.recovery import recover_run
 from butler_dask.engine.run_settings import RunSettings
@@ -29,6 +29,7 @@ from butler_dask.errors import ButlerUserError, QuantumExecutionError
 from butler_dask.graph.graph_draft import GraphDraft
 from butler_dask.graph.graph_file import write_graph
 from butler_dask.pipeline import TaskMetadata
+from butler_dask.run_journals import journal_directory
 from butler_dask.vocabulary.dataset import DatasetRef
 
 RUN = "u/me/run"
@@ -396,7 +397,7 @@ def start_run(butler: Butler, graph, tmp_path: Path, **arguments) -> subprocess.
     )
 
 
-def wait_for(condition, seconds: float = 60.0) -> None:
+def wait_for(condition, seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -374,17 +374,21 @@ def test_explanations_name_the_culprit(registry):
     assert why(datasets=[("raw", ["empty"])]) == "There is no dataset of type 'raw' in 'empty'."
     assert "The repository has no instrument 'DECam'" in why(data_id={"instrument": "DECam"})
     assert "no exposure 99" in why(data_id={**HSC, "exposure": 99})
-    assert why("exposure=99") == f"No data ID of {group} satisfies 'exposure=99'."
-    assert why("exposure=5") == "No data ID with datasets of type 'raw' satisfies 'exposure=5'."
-    assert why("exposure=1 AND band='r'") == (
-        "Each term has results, but not together; drop one of: 'exposure=1', \"band='r'\"."
+    assert why("exposure=99") == f"None of the 24 data IDs of {group} satisfies 'exposure = 99'."
+    assert why("exposure=5") == (
+        f"No data ID of {group} satisfies 'exposure = 5' and has a dataset of type 'raw' in 'raws'. "
+        "There are 2 without 'exposure = 5', 4 without a dataset of type 'raw' in 'raws'."
     )
-    assert "no dataset of type 'raw' for" in why(data_id={"instrument": "LATISS"})
+    assert why("exposure=1 AND band='r'") == (
+        f"No data ID of {group} satisfies 'exposure = 1' and satisfies \"band = 'r'\". "
+        "There are 1 without 'exposure = 1', 1 without \"band = 'r'\"."
+    )
+    assert "no dataset of type 'raw' with instrument='LATISS'" in why(data_id={"instrument": "LATISS"})
     assert "'subfilter' has no records" in why(dimensions=universe.conform(["subfilter"]), datasets=())
     put(registry, CALEXP, "calexps", {"visit": 3, "detector": 0})
     both = [("raw", ["raws"]), ("calexp", ["calexps"])]
     text = why(datasets=both, dimensions=universe.conform(["exposure", "visit", "detector"]))
-    assert "'calexp' in 'calexps' together with 'raw'" in text
+    assert "'raw' in 'raws' and has a dataset of type 'calexp' in 'calexps'" in text
 
 
 def test_explanation_of_regions_that_do_not_meet(registry):
@@ -393,7 +397,7 @@ def test_explanation_of_regions_that_do_not_meet(registry):
     [reason] = registry.explain_data_ids(
         universe.conform(["visit", "tract"]), where="skymap='far'", data_id=HSC
     )
-    assert "satisfies \"skymap='far'\"" in reason
+    assert "satisfies \"skymap = 'far'\"" in reason
 
 
 def test_missing_visit_definitions_are_named(empty_registry):

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,8 +147,6 @@ def test_run_on_a_scheduler_of_its_own_named_by_its_file(butler, tmp_path):
             if file.exists():
                 break
             assert scheduler.poll() is None
-            import time
-
             time.sleep(0.05)
         with existing_cluster(str(file)) as client:
             assert run_graph(graph, butler, client=client).describe() == "10 quanta: 10 succeeded"
@@ -155,8 +154,12 @@ def test_run_on_a_scheduler_of_its_own_named_by_its_file(butler, tmp_path):
         assert again.succeeded
         assert again.adopted == 10
     finally:
-        worker.terminate()
-        scheduler.terminate()
-        worker.wait()
-        scheduler.wait()
+        # The worker first: a nanny that loses its scheduler while it shuts down may wait for ever.
+        for process in (worker, scheduler):
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
     assert len(butler.registry_tables.existing_in_run(RUN)["warp"]) == 2

@@ -26,6 +26,7 @@ _COMMANDS = {
     "make-discrete-skymap": ("setup_commands", "Define a sky map around existing visits."),
     "migrate": ("migration_commands", "Bring an older registry up to date."),
     "prune-collection": ("removal_commands", "Remove one collection, with its datasets if asked."),
+    "prune-datasets": ("removal_commands", "Remove datasets, their files or their tags."),
     "query-collections": ("collection_listing", "List collections."),
     "query-data-ids": ("query_commands", "List data IDs."),
     "query-dataset-types": ("query_commands", "List dataset types."),

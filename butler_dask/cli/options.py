@@ -13,8 +13,15 @@ from ..vocabulary.collection import split_names
 if TYPE_CHECKING:
     from ..registry.registry import Registry
 
-MAX_ROWS = 2**62
-"""More than any table has; larger numbers are no numbers of rows to a database."""
+_MAX_ROWS = 2**62
+"""More than any table has; a database takes no larger number."""
+
+
+def _a_number_of_rows(ctx: click.Context, param: click.Parameter, value: int) -> int:
+    if param.name == "offset" and value < 0:
+        raise click.BadParameter(f"{value} is not a number of rows to leave out", param=param)
+    return max(-_MAX_ROWS, min(_MAX_ROWS, value))
+
 
 repo_argument = click.argument("repo", metavar="REPO")
 
@@ -33,7 +40,8 @@ def limit_option(default: int) -> Callable[[Any], Any]:
     """Return the ``--limit`` option."""
     return click.option(
         "--limit",
-        type=click.IntRange(-MAX_ROWS, MAX_ROWS),
+        type=int,
+        callback=_a_number_of_rows,
         default=default,
         metavar="N",
         help="At most N rows; negative: at most -N, with a warning when there are more; 0: all.",
@@ -42,7 +50,12 @@ def limit_option(default: int) -> Callable[[Any], Any]:
 
 
 offset_option = click.option(
-    "--offset", type=click.IntRange(0, MAX_ROWS), default=0, metavar="N", help="Leave out the first N rows."
+    "--offset",
+    type=int,
+    callback=_a_number_of_rows,
+    default=0,
+    metavar="N",
+    help="Leave out the first N rows.",
 )
 find_first_option = click.option(
     "--find-first/--no-find-first",
@@ -121,26 +134,3 @@ def explained(registry: Registry, wanted: bool) -> Iterator[None]:
         finally:
             for statement in statements:
                 click.echo(f"{statement}\n", err=True)
-
-
-def confirmed(plan: Iterable[str], *, ask: bool, dry_run: bool) -> bool:
-    """Show a plan and return whether to carry it out.
-
-    Parameters
-    ----------
-    plan : iterable of `str`
-        Lines that say what will be removed.
-    ask : `bool`
-        Whether to ask.
-    dry_run : `bool`
-        Only show.
-    """
-    for line in plan:
-        click.echo(line)
-    if dry_run:
-        click.echo("Nothing was done (--dry-run).")
-        return False
-    if ask and not click.confirm("Continue?", default=False):
-        click.echo("Nothing was done.")
-        return False
-    return True

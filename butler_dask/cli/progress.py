@@ -20,6 +20,27 @@ _LOG = logging.getLogger("butler_dask.progress")
 _STATES = ("success", "failure", "blocked", "running")
 
 
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show on a terminal that something is being done whose end is not known, and for how long by now.
+
+    Parameters
+    ----------
+    what : `str`
+        What is being done.
+    """
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        bar.add_task(what, total=None)
+        yield
+
+
 class RunProgress:
     """Shows how far a run is.
 

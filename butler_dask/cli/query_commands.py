@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..butler import Butler
-    from ..query import DatasetRefQueryResults, Query, QueryResults
+    from ..query import Query
+    from ..registry.query_results import DatasetRefQueryResults, QueryResults
     from ..vocabulary.dataset import DatasetTable
 
 

@@ -6,18 +6,19 @@ import click
 
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
-from .options import collections_option, data_id_of, repo_argument, transfer_option, where_option
+from .options import collections_option, data_id_of, repo_argument, where_option
 
 
 @click.command()
 @repo_argument
 @click.option("--registry", metavar="URL", help="Database URL; SQLite inside REPO by default.")
+@click.option("--datastore", metavar="URL", help="Where files go (s3://bucket/prefix); REPO by default.")
 @log_options
-def create(repo: str, registry: str | None) -> None:
+def create(repo: str, registry: str | None, datastore: str | None) -> None:
     """Make an empty repository at REPO."""
     from ..butler import Butler
 
-    Butler.makeRepo(repo, registry=registry)
+    Butler.makeRepo(repo, registry=registry, datastore=datastore)
     click.echo(f"Made an empty repository at {repo}")
 
 

@@ -8,11 +8,12 @@ its members, so nothing but the repository's settings says which of them a datas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
+from .dataset_layout import DatasetLayout
 
 
 class StagedDataset(Protocol):
@@ -38,6 +39,11 @@ class StagedDataset(Protocol):
 
 class Datastore(Protocol):
     """Keeps objects of datasets. The methods are described where `FileDatastore` defines them."""
+
+    @property
+    def layout(self) -> DatasetLayout:
+        """Path and formatter of each dataset."""
+        ...
 
     @property
     def root(self) -> str:
@@ -75,6 +81,10 @@ class Datastore(Protocol):
 
     def exists(self, path: str) -> bool:
         """Return whether something is there."""
+        ...
+
+    def exist(self, paths: Sequence[str]) -> list[bool]:
+        """Return for each path whether something is there."""
         ...
 
     def modified(self, path: str) -> float:

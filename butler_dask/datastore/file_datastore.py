@@ -9,9 +9,11 @@ overwrite each other's file.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..errors import (
@@ -27,13 +29,18 @@ from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.storage_class import find_storage_class
 from .checksum import Checksum, checksum_of
 from .dataset_layout import DatasetLayout
+from .file_cache import FileCache
 from .file_ingest import stage_file
-from .formatter import converted, load_formatter
+from .formatter import check_part, converted, load_formatter
 from .staged_file import StagedFile, is_read_only, writing
-from .storage_root import TEMPORARY_SUFFIX, copy_chunks, extension_of, open_root
+from .storage_root import TEMPORARY_SUFFIX, StorageRoot, copy_chunks, extension_of, is_remote, open_root
 
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, IndexError, TypeError)
 """What formatters raise when a file is not what it should be."""
+
+
+_CONNECTIONS = 16
+"""Questions to a remote store under way at once."""
 
 
 class FileDatastore:
@@ -47,10 +54,10 @@ class FileDatastore:
         "rename" (files appear whole; power loss may lose the latest) or "fsync" (they are on disk first).
     checksum : `str`
         "xxh3", "crc32" or "none".
-    templates : mapping of `str` to `str`, optional
-        `PathTemplate` texts by dataset type or storage class name, or "default".
-    formatters : mapping of `str` to `str`, optional
-        Dotted formatter names by dataset type or storage class name.
+    layout : `DatasetLayout`, optional
+        Path and formatter of each dataset.
+    cache : mapping, optional
+        ``directory``, ``mode`` and ``threshold`` of a `FileCache` of remote files.
     """
 
     def __init__(
@@ -59,8 +66,8 @@ class FileDatastore:
         *,
         durability: str = "rename",
         checksum: str = "xxh3",
-        templates: Mapping[str, str] | None = None,
-        formatters: Mapping[str, str] | None = None,
+        layout: DatasetLayout | None = None,
+        cache: Mapping[str, Any] | None = None,
     ) -> None:
         if durability not in ("rename", "fsync"):
             raise DatasetTypeError(
@@ -70,10 +77,24 @@ class FileDatastore:
         self._storage = open_root(root, fsync=durability == "fsync")
         self._durability, self._algorithm = durability, checksum
         Checksum(checksum)  # an unknown name fails here, not at the first put
-        self._layout = DatasetLayout(templates, formatters)
+        self._layout = layout or DatasetLayout()
+        self._cache_settings = cache
+        self._cache = FileCache.from_settings(cache)
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return _restore, (self._storage.url, self._durability, self._algorithm, self._layout)
+        # The cache is set up anew: the environment of a worker has a say in it.
+        return _restore, (
+            self._storage.url,
+            self._durability,
+            self._algorithm,
+            self._layout,
+            self._cache_settings,
+        )
+
+    @property
+    def layout(self) -> DatasetLayout:
+        """Path and formatter of each dataset."""
+        return self._layout
 
     @property
     def root(self) -> str:
@@ -126,10 +147,23 @@ class FileDatastore:
     def exists(self, path: str) -> bool:
         """Return whether a file is there."""
         try:
-            self._storage.size(path)
+            self._place(path).size(path)
+        except ButlerUserError:
+            raise
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise DatasetFileError(
+                f"Whether there is a file {self.uri(path)} cannot be said: {error}"
+            ) from error
         return True
+
+    def exist(self, paths: Sequence[str]) -> list[bool]:
+        """Return for each path whether a file is there; a store far away is asked about many at a time."""
+        if self._storage.local("") is not None or len(paths) < 2:
+            return [self.exists(path) for path in paths]
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            return list(pool.map(self.exists, paths))
 
     def modified(self, path: str) -> float:
         """Return when a file was last written [s since 1970].
@@ -140,7 +174,7 @@ class FileDatastore:
             If it is not there.
         """
         try:
-            return self._storage.modified(path)
+            return self._place(path).modified(path)
         except FileNotFoundError as error:
             raise MissingDatasetFileError(f"There is no file {self.uri(path)}") from error
 
@@ -171,7 +205,7 @@ class FileDatastore:
         DatasetTypeError
             If the object is of another kind.
         """
-        template, name, formatter = self._layout.placement(ref.datasetType)
+        template, name, formatter = self._layout.placement_of(ref)
         if path is None:
             path = template.path(ref, formatter.extension)
         storage_class = ref.datasetType.storageClass_name
@@ -301,14 +335,7 @@ class FileDatastore:
         parent = ref.datasetType
         if component is None:
             component = parent.component()
-        whole = find_storage_class(file.storage_class)
-        if parameters:
-            _check_parameters(parameters, whole.parameters, ref)
-        if component is not None and component not in whole.components:
-            raise DatasetTypeError(
-                f"Dataset {ref} ({whole.name}) has no component {component!r}."
-                f"{did_you_mean(component, whole.components)}"
-            )
+        check_part(ref, find_storage_class(file.storage_class), component, parameters)
         formatter = load_formatter(file.formatter)
         arguments = {
             "storage_class": file.storage_class,
@@ -317,24 +344,37 @@ class FileDatastore:
             "root": self.root,
             "data_id": ref.dataId.mapping,
         }
-        with self._reading(file, ref), self._readable(file.path, formatter) as path:
+        with self._reading(file, ref), self._readable(file, formatter) as path:
             obj = formatter.read(path, **arguments)
         wanted = storage_class or (None if component else parent.storageClass_name)
         if wanted is None or obj is None or wanted == file.storage_class:
             return obj
         return converted(obj, wanted)
 
+    def _place(self, path: str) -> StorageRoot:
+        """Return what opens a recorded path: the root, or what opens the URL of a file ingested in place."""
+        if is_remote(path):
+            from .remote_root import RemoteRoot
+
+            return RemoteRoot(path.rpartition("/")[0])
+        return self._storage
+
     @contextmanager
-    def _readable(self, path: str, formatter: Any) -> Iterator[str]:
+    def _readable(self, file: FileRecord, formatter: Any) -> Iterator[str]:
         """Give a name the formatter can open: a local file, a URL, or a local copy for the time being."""
-        local = self._storage.local(path)
+        path = file.path
+        place = self._place(path)
+        local = place.local(path)
         if local is not None:
             yield local
+        elif self._cache is not None:
+            with self._cache.local(place.uri(path), file, partial(place.open, path)) as name:
+                yield name
         elif getattr(formatter, "reads_urls", False):
-            yield self._storage.uri(path)
+            yield place.uri(path)
         else:
             with tempfile.NamedTemporaryFile(suffix=extension_of(path)) as copy:
-                for chunk in copy_chunks(self._storage.open(path)):
+                for chunk in copy_chunks(place.open(path)):
                     copy.write(chunk)
                 copy.flush()
                 yield copy.name
@@ -364,7 +404,7 @@ class FileDatastore:
     def _size_remark(self, file: FileRecord) -> str:
         if file.size < 0:
             return ""
-        size = self._storage.size(file.path)
+        size = self._place(file.path).size(file.path)
         return "" if size == file.size else f" (it has {size} bytes, {file.size} were written)"
 
     def check(self, file: FileRecord, *, checksum: bool = False) -> str | None:
@@ -378,11 +418,11 @@ class FileDatastore:
             Read it and compare checksums as well.
         """
         try:
-            size = self._storage.size(file.path)
+            size = self._place(file.path).size(file.path)
             if file.size >= 0 and size != file.size:
                 return f"has {size} bytes, {file.size} were written"
             if checksum and file.checksum:
-                found = checksum_of(copy_chunks(self._storage.open(file.path)), file.checksum)
+                found = checksum_of(copy_chunks(self._place(file.path).open(file.path)), file.checksum)
                 if found != file.checksum:
                     return f"has checksum {found}, {file.checksum} was written"
         except FileNotFoundError:
@@ -413,10 +453,10 @@ class FileDatastore:
             raise kind(f"Files cannot be removed: {error}") from error
 
 
-def _restore(root: str, durability: str, checksum: str, layout: DatasetLayout) -> FileDatastore:
-    datastore = FileDatastore(root, durability=durability, checksum=checksum)
-    datastore._layout = layout
-    return datastore
+def _restore(
+    root: str, durability: str, checksum: str, layout: DatasetLayout, cache: Mapping[str, Any] | None
+) -> FileDatastore:
+    return FileDatastore(root, durability=durability, checksum=checksum, layout=layout, cache=cache)
 
 
 def is_temporary(path: str) -> bool:
@@ -430,12 +470,3 @@ def _chunks(formatter: Any, obj: Any, storage_class: str, ref: DatasetRef) -> It
         yield from formatter.chunks(converted(obj, storage_class), storage_class)
     except DatasetTypeError as error:
         raise DatasetTypeError(f"{ref.datasetType.name} {ref.dataId}: {error}") from error
-
-
-def _check_parameters(parameters: Mapping[str, Any], known: frozenset[str], ref: DatasetRef) -> None:
-    for name in parameters:
-        if name not in known:
-            there = f"it takes: {', '.join(sorted(known))}" if known else "it takes none"
-            raise DatasetTypeError(
-                f"{ref.datasetType.name} has no parameter {name!r}.{did_you_mean(name, known)} ({there}.)"
-            )

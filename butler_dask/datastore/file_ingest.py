@@ -11,7 +11,8 @@ from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.file_record import FileRecord
 from .checksum import Checksum
 from .dataset_layout import DatasetLayout
-from .formatter import formatter_name, load_formatter
+from .formatter import PARQUET_FORMATTER, formatter_name, load_formatter
+from .parquet_table import PARQUET_EXTENSIONS
 from .staged_file import StagedFile, writing
 from .storage_root import LocalRoot, StorageRoot, copy_chunks, extension_of, is_remote, open_stream
 
@@ -50,7 +51,9 @@ def stage_file(
             f"There are: {', '.join(TRANSFER_MODES)}."
         )
     dataset_type = ref.datasetType
-    name = layout.formatter_name(dataset_type) if formatter is None else formatter_name(formatter)
+    if formatter is None and extension_of(path) in PARQUET_EXTENSIONS:
+        formatter = PARQUET_FORMATTER
+    name = layout.placement_of(ref).formatter_name if formatter is None else formatter_name(formatter)
     kind = storage_class or dataset_type.storageClass_name
     with writing(ref, None, path, verb="ingest"):
         remote = is_remote(path)

@@ -21,6 +21,7 @@ from .document import from_json, to_json
 from .fits_hdu import Card, HeaderDataUnit, primary_bytes, read_rows, scan_units, table_chunks
 from .formatter import converted
 from .storage_root import open_stream
+from .table_conversion import table_of
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -52,7 +53,7 @@ class TableFormatter:
 
     def chunks(self, obj: Any, storage_class: str) -> Iterable[Any]:
         """Return the bytes of the file."""
-        table = converted(obj, storage_class)
+        table = table_of(converted(obj, storage_class))
         if table.has_mixin_columns:
             return (_through_astropy(table),)
         return _table_chunks(table)
@@ -90,13 +91,14 @@ class TableFormatter:
                 table = _read_by_astropy(path)
                 if component is not None:
                     return table_component(table, component)
-                return table if wanted is None else table[checked_columns(wanted, table.colnames)]
+                table = table if wanted is None else table[_checked_columns(wanted, table.colnames)]
+                return converted(table, storage_class)
             layout = _TableLayout(unit)
             if component is not None:
                 return layout.component(component)
-            names = layout.names if wanted is None else checked_columns(wanted, layout.names)
+            names = layout.names if wanted is None else _checked_columns(wanted, layout.names)
             rows = read_rows(stream, unit, layout.dtype)
-        return layout.table(rows, names)
+        return converted(layout.table(rows, names), storage_class)
 
 
 def _table_unit(units: list[HeaderDataUnit]) -> HeaderDataUnit:
@@ -106,14 +108,7 @@ def _table_unit(units: list[HeaderDataUnit]) -> HeaderDataUnit:
     raise ValueError("the file has no table")
 
 
-def checked_columns(wanted: Any, known: list[str]) -> list[str]:
-    """Return the names of columns wanted, given as one name or several.
-
-    Raises
-    ------
-    DatasetTypeError
-        If there is no such column; the nearest match is named.
-    """
+def _checked_columns(wanted: Any, known: list[str]) -> list[str]:
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     for name in names:
         if name not in known:

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol
 
-from ..errors import DatasetTypeError
+from ..errors import DatasetTypeError, did_you_mean
+from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.storage_class import StorageClass, find_storage_class
+from .table_conversion import TABLE_CLASSES, is_table, table_as
 
 
 class FileReader(Protocol):
@@ -82,6 +84,7 @@ _PACKAGE = __package__
 _EXPOSURE = f"{_PACKAGE}.fits_image.ExposureFormatter"
 _DOCUMENT = f"{_PACKAGE}.document.DocumentFormatter"
 _TABLE = f"{_PACKAGE}.fits_table.TableFormatter"
+PARQUET_FORMATTER = f"{_PACKAGE}.parquet_table.ParquetFormatter"
 _VALUE = f"{_PACKAGE}.document.ValueFormatter"
 
 DEFAULT_FORMATTERS: Mapping[str, str] = {
@@ -117,6 +120,8 @@ DEFAULT_FORMATTERS: Mapping[str, str] = {
     **dict.fromkeys(
         ("ArrowAstropy", "AstropyTable", "SourceCatalog", "SimpleCatalog", "Catalog", "Defects"), _TABLE
     ),
+    **dict.fromkeys(("ArrowNumpy", "ArrowNumpyDict"), _TABLE),
+    **dict.fromkeys(("ArrowTable", "DataFrame"), PARQUET_FORMATTER),
     **dict.fromkeys(("Exposure", "ExposureF", "ExposureI", "ExposureU", "ExposureD"), _EXPOSURE),
     "ImageF": f"{_PACKAGE}.fits_image.ImageFormatter",
     "Mask": f"{_PACKAGE}.fits_image.MaskFormatter",
@@ -152,38 +157,28 @@ def load_formatter(name: str) -> Any:
         ) from error
 
 
-class FormatterTable:
-    """Which formatter writes which dataset type.
+def check_part(
+    ref: DatasetRef, whole: StorageClass, component: str | None, parameters: Mapping[str, Any] | None
+) -> None:
+    """Raise unless a storage class has a component, and takes parameters.
 
-    Parameters
-    ----------
-    overrides : mapping of `str` to `str`, optional
-        Dotted names by dataset type name or storage class name, before the defaults.
+    Raises
+    ------
+    DatasetTypeError
+        If it has not; the nearest match is named.
     """
-
-    __slots__ = ("_overrides",)
-
-    def __init__(self, overrides: Mapping[str, str] | None = None) -> None:
-        self._overrides = dict(overrides or {})
-
-    def name_for(self, dataset_type: str, storage_class: str) -> str:
-        """Return the dotted name for a dataset type.
-
-        Raises
-        ------
-        DatasetTypeError
-            If nothing writes that storage class.
-        """
-        for key in (dataset_type, storage_class):
-            if key in self._overrides:
-                return self._overrides[key]
-        try:
-            return DEFAULT_FORMATTERS[storage_class]
-        except KeyError:
+    for name in parameters or ():
+        known = whole.parameters
+        if name not in known:
+            there = f"it takes: {', '.join(sorted(known))}" if known else "it takes none"
             raise DatasetTypeError(
-                f"No formatter writes storage class {storage_class!r} (of {dataset_type!r}); name one under "
-                "`formatters:` in the repository's butler.yaml."
-            ) from None
+                f"{ref.datasetType.name} has no parameter {name!r}.{did_you_mean(name, known)} ({there}.)"
+            )
+    if component is not None and component not in whole.components:
+        raise DatasetTypeError(
+            f"Dataset {ref} ({whole.name}) has no component {component!r}."
+            f"{did_you_mean(component, whole.components)}"
+        )
 
 
 def converted(obj: Any, to: str) -> Any:
@@ -202,9 +197,18 @@ def converted(obj: Any, to: str) -> Any:
         If nothing converts between the two.
     """
     wanted: StorageClass = find_storage_class(to)
+    if to in TABLE_CLASSES:
+        # Before the type itself is imported: its package may be missing, and the error says which.
+        if is_table(obj) or (to == "ArrowAstropy" and isinstance(obj, Mapping)):
+            return table_as(obj, to)
+        if to != "ArrowAstropy":
+            raise _no_conversion(obj, wanted)
     pytype = wanted.pytype
     if pytype is object or isinstance(obj, pytype):
         return obj
+    convert = wanted.converter_from(type(obj))
+    if convert is not None:
+        return convert(obj)
     if wanted.pytype_name == "dict":
         for method in ("to_dict", "toDict", "to_json_dict"):
             if hasattr(obj, method):
@@ -229,7 +233,11 @@ def converted(obj: Any, to: str) -> Any:
         return pytype(obj)
     elif wanted.pytype_name == "int" and hasattr(obj, "__index__"):
         return int(obj)
-    raise DatasetTypeError(
+    raise _no_conversion(obj, wanted)
+
+
+def _no_conversion(obj: Any, wanted: StorageClass) -> DatasetTypeError:
+    return DatasetTypeError(
         f"A {type(obj).__module__}.{type(obj).__qualname__} is no {wanted.name} ({wanted.pytype_name}), and "
         "nothing converts it."
     )

@@ -1,44 +1,48 @@
-"""Formatter of tables as Parquet files, with pyarrow, which is not installed by default.
+"""Formatter of tables in Parquet files, those of the reference among them; needs the extra ``parquet``.
 
-FITS is the default form of tables here. Parquet is what the reference keeps them in: its files are read,
-and a repository that names this formatter under ``formatters:`` writes files the reference reads. Units,
-descriptions and metadata are in the schema as astropy's YAML header, columns of arrays are lists of fixed
-length with their shape noted.
+Units, descriptions and metadata are kept as astropy and the reference do, as YAML under ``table_meta_yaml``
+in the file's metadata.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from ..errors import DatasetTypeError
-from .fits_table import checked_columns, table_component
-from .formatter import converted
+from ..errors import DatasetTypeError, did_you_mean
 from .storage_root import open_stream
+from .table_conversion import required, table_as, table_of
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
+PARQUET_EXTENSIONS = (".parq", ".parquet")
+_META = b"table_meta_yaml"
 _ROWS = b"lsst::arrow::rowcount"
 _SHAPE = "lsst::arrow::shape::"
 _LENGTH = "lsst::arrow::len::"
-_HEADER = b"table_meta_yaml"
 
 
 class ParquetFormatter:
-    """Formatter of `astropy.table.Table` as Parquet."""
+    """Formatter of tables of all types."""
 
     extension: ClassVar[str] = ".parq"
     reads_urls: ClassVar[bool] = True
 
     def chunks(self, obj: Any, storage_class: str) -> Iterable[Any]:
         """Return the bytes of the file."""
-        arrow = _pyarrow()
-        stream = BytesIO()
-        arrow.parquet.write_table(_to_arrow(arrow, converted(obj, storage_class)), stream)
+        arrow = required("pyarrow", storage_class)
+        parquet = required("pyarrow.parquet", storage_class)
+        kind = type(obj)
+        if isinstance(obj, arrow.Table):
+            table = obj
+        elif kind.__module__.partition(".")[0] == "pandas":
+            table = arrow.Table.from_pandas(obj)
+        else:
+            table = arrow_of_astropy(table_of(obj))
+        stream = io.BytesIO()
+        parquet.write_table(table, stream)
         return (stream.getbuffer(),)
 
     def read(
@@ -55,53 +59,58 @@ class ParquetFormatter:
 
         Parameters
         ----------
-        path, storage_class, root, data_id
-            See `FileReader.read`.
-        component : `str`, optional
-            ``columns`` (names), ``rowcount``, ``schema`` (type, shape, unit and description by column).
-        parameters : mapping, optional
-            ``columns``: name or names of the columns to read; others are not read from the file.
+        path, storage_class, component, parameters, root, data_id
+            See `TableFormatter.read`.
 
         Raises
         ------
         DatasetTypeError
-            If there is no such column (the nearest match is named), or pyarrow is not installed.
+            If there is no such column, or pyarrow is not installed.
         """
-        arrow = _pyarrow()
-        wanted = (parameters or {}).get("columns")
+        parquet = required("pyarrow.parquet", storage_class)
         with open_stream(path) as stream:
-            file = arrow.parquet.ParquetFile(stream)
-            names = list(file.schema_arrow.names)
-            if component == "columns":
-                return names
+            file = parquet.ParquetFile(stream)
             if component == "rowcount":
                 return file.metadata.num_rows
-            columns = names if wanted is None else checked_columns(wanted, names)
-            table = _from_arrow(file.read(columns=columns))
-        return table if component is None else table_component(table, component)
+            known = [n for n in file.schema_arrow.names if not n.startswith("__index_level_")]
+            if component == "columns":
+                return known
+            if component == "schema":
+                from .fits_table import table_component
+
+                return table_component(astropy_of_arrow(file.schema_arrow.empty_table()), "schema")
+            wanted = (parameters or {}).get("columns")
+            names = [wanted] if isinstance(wanted, str) else wanted
+            for name in names or ():
+                if name not in known:
+                    raise DatasetTypeError(f"The table has no column {name!r}.{did_you_mean(name, known)}")
+            table = file.read(columns=None if names is None else list(names), use_pandas_metadata=True)
+        if storage_class == "ArrowTable":
+            return table
+        if storage_class == "DataFrame":
+            required("pandas", storage_class)
+            return table.to_pandas()
+        return table_as(table, storage_class if storage_class.startswith("ArrowNumpy") else "ArrowAstropy")
 
 
-def _pyarrow() -> Any:
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise DatasetTypeError(
-            "Parquet files are read with pyarrow, which is not installed; `pip install pyarrow`."
-        ) from error
-    return arrow
+def arrow_of_astropy(table: Table) -> Any:
+    """Return a table as `pyarrow.Table`; what Arrow does not know of columns goes into its metadata.
 
-
-def _to_arrow(arrow: Any, table: Table) -> Any:
+    Columns of arrays become lists of fixed length, their shape and that of texts noted as the reference does.
+    """
+    arrow = required("pyarrow", "ArrowTable")
+    import numpy as np
     from astropy.table import meta, serialize
 
     plain = serialize.represent_mixins_as_columns(table)
-    header = {_ROWS: str(len(plain)), _HEADER: "\n".join(meta.get_yaml_from_table(plain))}
+    header = {_ROWS: str(len(plain)), _META: "\n".join(meta.get_yaml_from_table(plain))}
     arrays, fields = [], []
     for name in plain.colnames:
         column = plain[name]
-        mask = np.ma.getmaskarray(column) if hasattr(column, "mask") else None
+        mask = np.ma.getmaskarray(column) if np.any(getattr(column, "mask", False)) else None
         values = np.ma.getdata(column)
+        values = values.astype(values.dtype.newbyteorder("=")) if values.dtype.kind in "iufc" else values
+        values = values.astype(str) if values.dtype.kind == "S" else values
         if column.ndim > 1:
             header[f"{_SHAPE}{name}".encode()] = str(tuple(column.shape[1:]))
             flat = arrow.array(np.ascontiguousarray(values).reshape(-1))
@@ -116,7 +125,9 @@ def _to_arrow(arrow: Any, table: Table) -> Any:
     return arrow.Table.from_arrays(arrays, schema=arrow.schema(fields, metadata=header))
 
 
-def _from_arrow(content: Any) -> Table:
+def astropy_of_arrow(content: Any) -> Table:
+    """Return a `pyarrow.Table` as `astropy.table.Table`, units and descriptions put back."""
+    import numpy as np
     from astropy.table import MaskedColumn, Table, serialize
 
     metadata = content.schema.metadata or {}
@@ -144,8 +155,8 @@ def _from_arrow(content: Any) -> Table:
         notes = field.metadata or {}
         table[name].description = notes.get(b"description", b"").decode() or None
         table[name].unit = notes.get(b"unit", b"").decode() or None
-    if _HEADER in metadata:
-        _apply_header(table, metadata[_HEADER].decode())
+    if _META in metadata:
+        _apply_header(table, metadata[_META].decode())
     return serialize._construct_mixins_from_columns(table)
 
 

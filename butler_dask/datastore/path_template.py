@@ -12,6 +12,7 @@ import string
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,71 +57,114 @@ def quoted_run(run: str) -> str:
     return "/".join(quoted(part, _UNSAFE_IN_RUN) for part in run.split("/"))
 
 
+class _Part(NamedTuple):
+    """Literal text, then a field (or none), its format, and whether it may be missing."""
+
+    literal: str
+    field: str
+    spec: str
+    optional: bool
+
+
+_SPEC = re.compile(r"/|-?0?\d*[dsx]?|0\d+")
+
+
 class PathTemplate:
-    """A format string for paths.
+    """A format string for paths, in the reference's notation.
 
     Parameters
     ----------
     text : `str`
-        With ``{run}``, ``{datasetType}``, ``{id}`` and dimension names as fields; a file extension is added.
+        With ``{run}``, ``{datasetType}``, ``{id}``, dimension names and ``element.field`` as fields; a file
+        extension is added. ``{visit:08d}`` formats a number; ``{band:?}`` is left out, with the text before
+        it up to a ``/``, where the dataset type has no such dimension (``{component:?}`` always is: files
+        hold whole datasets).
+
+    Raises
+    ------
+    DatasetTypeError
+        If it is no format string.
     """
 
     __slots__ = ("_formats", "_parts", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._parts = [(literal, field) for literal, field, _, _ in string.Formatter().parse(text)]
+        try:
+            self._parts = [
+                _part(text, literal, field, spec)
+                for literal, field, spec, _ in string.Formatter().parse(text)
+            ]
+        except ValueError as error:
+            raise DatasetTypeError(f"Path template {text!r} cannot be read: {error}") from error
         self._formats: dict[tuple[str, str], str] = {}
+        if text.startswith("/") or ".." in text.split("/"):
+            raise DatasetTypeError(f"Path template {text!r} leads out of the datastore's root")
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields in it."""
-        return tuple(field for _, field in self._parts if field)
+        return tuple(part.field for part in self._parts if part.field)
 
-    def check(self, dataset_type: DatasetType) -> None:
-        """Raise unless the paths of all datasets of a type differ.
+    def resolved(self, dataset_type: DatasetType) -> PathTemplate:
+        """Return the template for a dataset type, without the optional fields it does not have.
 
         Raises
         ------
         DatasetTypeError
-            If a field is unknown, or a required dimension, the run or the dataset type is missing.
+            If a field is unknown, or the paths of two datasets would not differ: a required dimension, the
+            run or the dataset type is missing.
         """
-        known = ("run", "datasetType", "id", *dataset_type.dimensions.names)
-        for field in self.fields:
-            if field not in known:
+        dimensions = dataset_type.dimensions
+        elements = [e for e in dimensions.universe.getStaticElements() if e.name in dimensions.elements]
+        known = {"run", "datasetType", "id", *dimensions.names}
+        known |= {f"{e.name}.{f}" for e in elements for f in e.schema.names}
+        parts, literal = [], ""
+        for part in self._parts:
+            if part.optional and part.field not in known:
+                literal += part.literal if "/" in part.literal else ""
+                continue
+            if part.field and part.field not in known:
                 raise DatasetTypeError(
-                    f"Path template {self.text!r} of {dataset_type.name!r}: no field {field!r}."
-                    f"{did_you_mean(field, known)} There are: {', '.join(known)}."
+                    f"Path template {self.text!r} of {dataset_type.name!r}: no field {part.field!r}."
+                    f"{did_you_mean(part.field, known)} There are: {', '.join(sorted(known))}."
                 )
-        needed = ("run", "datasetType", *dataset_type.dimensions.required)
-        missing = [f for f in needed if f not in self.fields]
-        if missing and "id" not in self.fields:
+            field = part.field
+            element, _, name = field.partition(".")
+            if name:  # a value of the data ID where it is one: records need not be known then
+                key = dimensions.universe[element].key
+                field = element if key is not None and key.name == name else field
+                field = name if name in dimensions.names else field
+            parts.append(part._replace(literal=literal + part.literal, field=field))
+            literal = ""
+        out = PathTemplate(self.text)
+        out._parts = [*parts, _Part(literal, "", "", False)] if literal else parts
+        needed = ("run", "datasetType", *dimensions.required)
+        missing = [f for f in needed if f not in out.fields]
+        if missing and "id" not in out.fields:
             raise DatasetTypeError(
                 f"Path template {self.text!r} would give several datasets of {dataset_type.name!r} one path: "
                 f"it lacks {', '.join(missing)} (or id)."
             )
+        return out
 
     def _row_format(self, run: str, dataset_type: str) -> str:
         """Return a ``%`` format that takes the values of `_columns` in order."""
         known = self._formats.get((run, dataset_type))
         if known is not None:
             return known
-        directory_end = self.text.rfind("/")
-        out, position = [], 0
-        for literal, field in self._parts:
-            position += len(literal)
-            out.append(literal.replace("%", "%%"))
-            if not field:
-                continue
-            if field == "run":
+        last = max((n for n, part in enumerate(self._parts) if "/" in part.literal), default=-1)
+        out = []
+        for n, part in enumerate(self._parts):
+            out.append(part.literal.replace("%", "%%"))
+            if part.field == "run":
                 text = quoted_run(run)
-                text = text.replace("/", "_") if position > directory_end else text
+                text = text.replace("/", "_") if n >= last else text
                 out.append(text.replace("%", "%%"))
-            elif field == "datasetType":
+            elif part.field == "datasetType":
                 out.append(dataset_type)
-            else:
+            elif part.field:
                 out.append("%s")
-            position += len(field) + 2
         return self._formats.setdefault((run, dataset_type), "".join(out))
 
     def paths(self, table: DatasetTable, extension: str) -> list[str]:
@@ -140,7 +184,7 @@ class PathTemplate:
         """
         name = table.dataset_type.name
         # A dimension used twice gets its column twice: the format takes values by position.
-        columns = [self._column(f, table) for f in self.fields if f not in ("run", "datasetType")]
+        columns = [self._column(part, table) for part in self._variable()]
         formats = [self._row_format(run, name) + extension.replace("%", "%%") for run in table.runs]
         rows = zip(*columns, strict=True) if columns else iter([()] * len(table))
         if len(formats) == 1:
@@ -153,28 +197,62 @@ class PathTemplate:
             paths = [_shortened(path, extension) for path in paths]
         return paths
 
+    def _variable(self) -> list[_Part]:
+        """Return the parts whose fields differ from row to row."""
+        return [part for part in self._parts if part.field not in ("", "run", "datasetType")]
+
     @staticmethod
-    def _column(field: str, table: DatasetTable) -> Sequence[object]:
-        if field == "id":
+    def _column(part: _Part, table: DatasetTable) -> Sequence[object]:
+        if part.field == "id":
             return [table.id(row) for row in range(len(table))]
-        return _quoted_column(field, table.data_ids)
+        column = _quoted_column(part.field, table.data_ids)
+        return [format(value, part.spec) for value in column] if part.spec else column
 
     def path(self, ref: DatasetRef, extension: str) -> str:
         """Return the path of one dataset, equal to the one `paths` gives."""
         values = ref.dataId.mapping
         row: list[object] = []
-        for field in self.fields:
-            if field == "id":
+        for part in self._variable():
+            if part.field == "id":
                 row.append(ref.id)
-            elif field not in ("run", "datasetType"):
-                if field not in values:
-                    raise _missing_value(field, str(ref.dataId))
-                row.append(quoted(values[field]))
+                continue
+            element, _, name = part.field.partition(".")
+            value: object
+            if not name and element in values:
+                value = values[element]
+            elif name and ref.dataId.hasRecords() and ref.dataId.records.get(element) is not None:
+                value = getattr(ref.dataId.records[element], name)
+            else:
+                raise _missing_value(part.field, str(ref.dataId))
+            try:
+                row.append(quoted(format(value, part.spec) if part.spec else value))
+            except ValueError as error:
+                raise DatasetTypeError(
+                    f"Path template {self.text!r}: {value!r} of {part.field} has no format "
+                    f"{part.spec!r}: {error}"
+                ) from error
         path = (self._row_format(ref.run, ref.datasetType.name) + extension.replace("%", "%%")) % tuple(row)
         return _shortened(path, extension) if len(path) > _NAME_MAX else path
 
     def __repr__(self) -> str:
         return f"PathTemplate({self.text!r})"
+
+
+def _part(text: str, literal: str, field: str | None, spec: str | None) -> _Part:
+    """Return a part of a template as parsed."""
+    field, spec = field or "", spec or ""
+    optional = spec.endswith("?")
+    spec = spec.removesuffix("?")
+    if not _SPEC.fullmatch(spec):
+        raise DatasetTypeError(
+            f"Path template {text!r}: {{{field}:{spec}}} is no format of a number (08d), nor '/' or '?'"
+        )
+    field = _SYNONYMS.get(field, field)
+    return _Part(literal, field, "" if field == "run" else spec.replace("/", ""), optional)
+
+
+_SYNONYMS = {"collection": "run", "datasetType.name": "datasetType"}
+"""Fields the reference has under two names."""
 
 
 def _quoted_column(name: str, data_ids: DataIdTable) -> Sequence[object]:

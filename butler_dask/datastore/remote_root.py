@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
-from ..errors import RepositoryError
+from ..errors import ButlerUserError, RepositoryError
 from .checksum import Checksum
 from .storage_root import TEMPORARY_SUFFIX, LocalRoot, is_absolute, write_all
 
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
 """Extra of this package that brings what a kind of URL needs."""
+
+_OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
+"""Where there are no directories, and a file appears whole when its upload ends."""
+
+
+READ_AHEAD = 4 << 20
+"""Bytes fetched beyond those asked for: few requests for a whole exposure, little waste for a part of it."""
+
+
+@contextmanager
+def store_errors(url: str) -> Iterator[None]:
+    """Turn what file systems raise into `OSError`: each has errors of its own beside it."""
+    try:
+        yield
+    except (OSError, ButlerUserError):
+        raise
+    except Exception as error:
+        raise OSError(f"{url}: {type(error).__name__}: {error}") from error
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -31,8 +50,10 @@ def file_system(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     protocol = url.partition("://")[0]
+    # Others write too: what a listing said a minute ago is no answer.
+    options = {"use_listings_cache": False} if protocol in _OBJECT_STORES else {}
     try:
-        found: tuple[Any, str] = url_to_fs(url)
+        found: tuple[Any, str] = url_to_fs(url, **options)
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         hint = f"`pip install 'butler-dask[{extra}]'` brings it" if extra else str(error)
@@ -45,7 +66,8 @@ def file_system(url: str) -> tuple[Any, str]:
 class RemoteRoot:
     """A place fsspec reaches: object stores and others.
 
-    Files are staged on the local disk and published by one upload, which object stores do atomically.
+    Files are staged on the local disk and published by one upload, which object stores do atomically;
+    elsewhere by an upload under a temporary name and a rename.
 
     Parameters
     ----------
@@ -104,10 +126,16 @@ class RemoteRoot:
 
     def publish(self, staged: str, path: str) -> None:
         """Upload a staged file."""
-        filesystem, target = self._of(path)
         try:
-            filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
-            filesystem.put_file(staged, target)
+            with store_errors(self.url):
+                filesystem, target = self._of(path)
+                if self.url.partition("://")[0] in _OBJECT_STORES:
+                    filesystem.put_file(staged, target)
+                    return
+                filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
+                temporary = f"{target}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+                filesystem.put_file(staged, temporary)
+                filesystem.mv(temporary, target)
         finally:
             self.discard(staged)
 
@@ -121,36 +149,40 @@ class RemoteRoot:
         local = self.local(path)
         if local is not None:
             return open(local, "rb")
-        filesystem, name = self._of(path)
-        stream: BinaryIO = filesystem.open(name, "rb")
-        return stream
+        with store_errors(path):
+            filesystem, name = self._of(path)
+            stream: BinaryIO = filesystem.open(name, "rb", block_size=READ_AHEAD)
+            return stream
 
     def size(self, path: str) -> int:
         """Return the number of bytes of a file."""
         local = self.local(path)
         if local is not None:
             return os.stat(local).st_size
-        filesystem, name = self._of(path)
-        return int(filesystem.size(name))
+        with store_errors(self.uri(path)):
+            filesystem, name = self._of(path)
+            return int(filesystem.size(name))
 
     def modified(self, path: str) -> float:
         """Return when a file was last written [s since 1970]."""
-        filesystem, name = self._of(path)
-        return float(filesystem.modified(name).timestamp())
+        with store_errors(self.uri(path)):
+            filesystem, name = self._of(path)
+            return float(filesystem.modified(name).timestamp())
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, many in one request where the store can."""
         ours = [p for p in paths if not is_absolute(p)]
         if not ours:
             return
-        filesystem = self._filesystem
-        names = [f"{self._base}/{p}" for p in ours]
-        try:
-            filesystem.rm(names)
-        except FileNotFoundError:
-            for name in names:
-                if filesystem.exists(name):
-                    filesystem.rm_file(name)
+        with store_errors(self.url):
+            filesystem = self._filesystem
+            names = [f"{self._base}/{p}" for p in ours]
+            try:
+                filesystem.rm(names)
+            except FileNotFoundError:
+                for name in names:
+                    if filesystem.exists(name):
+                        filesystem.rm_file(name)
 
     def uri(self, path: str) -> str:
         """Return the full URL."""
@@ -160,6 +192,7 @@ class RemoteRoot:
 
     def files(self) -> Iterator[tuple[str, int]]:
         """Return relative path and size of every file below the root."""
-        filesystem = self._filesystem
-        for name, info in filesystem.find(self._base, detail=True).items():
+        with store_errors(self.url):
+            found = self._filesystem.find(self._base, detail=True)
+        for name, info in found.items():
             yield str(name).removeprefix(self._base).lstrip("/"), int(info["size"])

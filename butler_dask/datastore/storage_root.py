@@ -261,11 +261,9 @@ def open_stream(path: str) -> BinaryIO:
     """Open a local file or a URL for reading; of a URL only what is read is fetched."""
     if not is_remote(path):
         return open(LocalRoot("/").local(path), "rb")
-    from .remote_root import file_system
+    from .remote_root import RemoteRoot
 
-    filesystem, name = file_system(path)
-    stream: BinaryIO = filesystem.open(name, "rb")
-    return stream
+    return RemoteRoot(path.rpartition("/")[0]).open(path)
 
 
 def copy_chunks(stream: BinaryIO, size: int = 1 << 20) -> Iterator[bytes]:

@@ -17,12 +17,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..run_journals import journal_directory
 from .quantum_report import QuantumReport
-
-
-def journal_directory(root: str | Path, run: str) -> Path:
-    """Return where a run's plans and journals are, inside a repository."""
-    return Path(root) / ".journal" / run
 
 
 def plan_path(root: str | Path, run: str, plan_id: str) -> Path:

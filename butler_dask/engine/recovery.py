@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from ..errors import FormatVersionError
 from ..graph.graph_columns import METADATA_CONNECTION
 from ..graph.graph_file import read_graph
-from .journal import Journal, journal_directory, plan_path
+from ..run_journals import journal_directory, remove_empty_directories
+from .journal import Journal, plan_path
 from .quantum_report import QuantumReport
 from .recorder import BATCH_QUANTA, write_reports
 
@@ -93,11 +94,7 @@ def forget_plan(root: str, run: str, plan_id: str) -> None:
     for path in _journals(root, run, plan_id):
         path.unlink(missing_ok=True)
     plan_path(root, run, plan_id).unlink(missing_ok=True)
-    directory = journal_directory(root, run)
-    top = journal_directory(root, "")
-    while directory != top and directory.is_dir() and not any(directory.iterdir()):
-        directory.rmdir()
-        directory = directory.parent
+    remove_empty_directories(root, run)
 
 
 def _journals(root: str, run: str, plan_id: str) -> list[Path]:

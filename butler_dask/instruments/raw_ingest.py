@@ -229,7 +229,9 @@ def ingest_raws(
                 continue
             target = runs[name]
             butler.collections.register(target, CollectionType.RUN)
-            _insert_exposures(butler, found.getCamera(), [r.facts for r in mine], replace=update_exposure_records)
+            _insert_exposures(
+                butler, found.getCamera(), [r.facts for r in mine], replace=update_exposure_records
+            )
             done = _ingest_files(butler, raw_type, mine, target, transfer, found, record_validation_info)
             log.info("Ingested %d raw files of %s into %s.", len(done), name, target)
             refs += done

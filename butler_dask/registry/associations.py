@@ -17,7 +17,7 @@ from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import Timespan
 from . import schema
-from .database import Database
+from .database import Database, repeated
 from .dataset_inserts import summarize
 from .dataset_search import candidates_of_rows, search_statements
 from .datasets import DatasetRecordTable
@@ -42,6 +42,7 @@ class AssociationTable:
     ) -> None:
         self._database, self._definitions, self._datasets = database, definitions, datasets
 
+    @repeated
     def associate(self, collection: str, table: DatasetTable) -> None:
         """Put datasets into a TAGGED collection; see `Registry.associate`."""
         if not len(table):
@@ -107,8 +108,9 @@ class AssociationTable:
 
     def _lock(self, connection: sa.Connection, row: CollectionRow) -> None:
         # Two certifications at once could each pass the check of the other's ranges.
-        self._database.lock_rows(connection, schema.collection, [row.id], exclusive=True)
+        self._datasets.lock_runs(connection, [row], exclusive=True)
 
+    @repeated
     def disassociate(self, collection: str, table: DatasetTable) -> None:
         """Take datasets out of a TAGGED collection; those not in it are passed over."""
         with self._database.write() as connection:
@@ -130,6 +132,7 @@ class AssociationTable:
                 )
             self._forget_summary(connection, kind, row, tags)
 
+    @repeated
     def certify(self, collection: str, table: DatasetTable, timespan: Timespan) -> None:
         """Give datasets a validity range in a CALIBRATION collection; see `Registry.certify`."""
         if not len(table) or timespan.isEmpty():
@@ -198,6 +201,7 @@ class AssociationTable:
         begins, ends = (np.array(columns[len(keys) + i], dtype=np.int64) for i in (0, 1))
         return table, begins, ends
 
+    @repeated
     def decertify(
         self,
         collection: str,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from types import EllipsisType
 from typing import Any
 from uuid import UUID
@@ -23,7 +24,13 @@ from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import SearchDefaults
 from ..vocabulary.timespan import Timespan
-from .query_results import DataIdQueryResults, DatasetQueryResults
+from .query_results import (
+    DataCoordinateQueryResults,
+    DatasetQueryResults,
+    DatasetRefQueryResults,
+    DimensionRecordQueryResults,
+    QueryTerms,
+)
 from .registry import Registry
 
 DataIdArgument = DataCoordinate | Mapping[str, Any] | None
@@ -200,26 +207,12 @@ class ButlerRegistry:
         where: str = "",
         bind: Mapping[str, Any] | None = None,
         **kwargs: Any,
-    ) -> list[DimensionRecord]:
+    ) -> DimensionRecordQueryResults:
         """Return dimension records under a condition."""
-        return self._registry.query_dimension_records(
-            str(element),
-            where=where,
-            bind=bind,
-            data_id=self.merged(dataId, kwargs),
-            datasets=self._constraints(datasets, collections),
-        )
+        terms = self._terms(dataId, where, bind, kwargs, datasets, collections)
+        return DimensionRecordQueryResults(self._registry, self.defaults, terms, str(element))
 
     # Data IDs
-
-    def merged(self, data_id: DataIdArgument, keywords: Mapping[str, Any]) -> dict[str, Any]:
-        """Return given data ID values with the defaults for those not given."""
-        given = (
-            {}
-            if data_id is None
-            else dict(data_id.mapping if isinstance(data_id, DataCoordinate) else data_id)
-        )
-        return {**self.defaults.data_id, **given, **keywords}
 
     def expandDataId(
         self,
@@ -269,23 +262,29 @@ class ButlerRegistry:
         where: str = "",
         bind: Mapping[str, Any] | None = None,
         **kwargs: Any,
-    ) -> DataIdQueryResults:
+    ) -> DataCoordinateQueryResults:
         """Return data IDs under a condition, for which datasets of some types exist."""
-        table = self._registry.query_data_ids(
-            self.dimensions.conform(dimensions),
-            where=where,
-            bind=bind,
-            data_id=self.merged(dataId, kwargs),
-            datasets=self._constraints(datasets, collections),
-        )
-        return DataIdQueryResults(self._registry, table)
+        terms = self._terms(dataId, where, bind, kwargs, datasets, collections)
+        group = self.dimensions.conform(dimensions)
+        return DataCoordinateQueryResults(self._registry, self.defaults, terms, group)
 
-    def _constraints(self, datasets: Any, collections: CollectionArgument) -> list[tuple[str, list[str]]]:
+    def _terms(
+        self,
+        data_id: DataIdArgument,
+        where: str,
+        bind: Mapping[str, Any] | None,
+        keywords: Mapping[str, Any],
+        datasets: Any = None,
+        collections: CollectionArgument = None,
+    ) -> QueryTerms:
+        terms = QueryTerms().narrowed(data_id, where, bind=bind, **keywords)
+        if isinstance(datasets, EllipsisType):
+            raise DatasetTypeError("datasets=... would be all dataset types; name those that must exist.")
         if datasets is None:
-            return []
+            return terms
         kinds = [datasets] if isinstance(datasets, (str, DatasetType)) else list(datasets)
-        names = self.search_order(collections)
-        return [(_name(k), names) for k in kinds]
+        names = tuple(self.search_order(collections))
+        return replace(terms, datasets=tuple((_name(k), names) for k in kinds))
 
     def search_order(self, collections: CollectionArgument) -> list[str]:
         """Return the collections to search: those given, globs resolved, or the defaults.
@@ -323,25 +322,20 @@ class ButlerRegistry:
         **kwargs: Any,
     ) -> DatasetQueryResults:
         """Return datasets of types given by name, glob or list; all or the first of each data ID."""
-        if isinstance(datasetType, DatasetType):
-            kinds = [self._registry.get_dataset_type(datasetType.name)]
-        elif isinstance(datasetType, (str, EllipsisType)):
+        if isinstance(datasetType, (str, EllipsisType)):
             kinds = self._registry.query_dataset_types(datasetType)
         else:
-            kinds = self._registry.query_dataset_types([_name(k) for k in datasetType])
+            named = [datasetType] if isinstance(datasetType, DatasetType) else list(datasetType)
+            kinds = self._registry.query_dataset_types([_name(k) for k in named])
+        terms = self._terms(dataId, where, bind, kwargs)
+        if dimensions is not None:
+            terms = replace(terms, joined=self.dimensions.conform(dimensions))
         names = self.search_order(collections)
-        tables = [
-            self._registry.query_datasets(
-                split_component(kind.name)[0],
-                names,
-                find_first=findFirst,
-                where=where,
-                bind=bind,
-                data_id=self.merged(dataId, kwargs),
-            )
+        parts = [
+            DatasetRefQueryResults(self._registry, self.defaults, terms, kind, names, findFirst)
             for kind in kinds
         ]
-        return DatasetQueryResults(self._registry, [t for t in tables if len(t)])
+        return DatasetQueryResults(parts)
 
     def findDataset(
         self,
@@ -418,9 +412,7 @@ class ButlerRegistry:
             data_ids = self._registry.expand_data_ids(table.data_ids)
         return [ref.expanded(data_id) for ref, data_id in zip(table, data_ids, strict=True)]
 
-    def _data_id_table(
-        self, data_ids: Iterable[DataIdArgument], dimensions: DimensionGroup
-    ) -> DataIdTable:
+    def _data_id_table(self, data_ids: Iterable[DataIdArgument], dimensions: DimensionGroup) -> DataIdTable:
         """Return data IDs as a table, each completed as by `standardized` where it has to be."""
         rows = [_mapping(d) for d in data_ids]
         table = DataIdTable.from_mappings(dimensions, rows)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import OrphanedRecordError
+from ..errors import CollectionTypeError, OrphanedRecordError
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.file_record import FileRecord
 from .associations import AssociationTable
 from .collections import CollectionTable
-from .database import Database
+from .database import Database, repeated
+from .dataset_census import DatasetCensus
 from .datasets import DatasetRecordTable
-from .definitions import DefinitionCache
+from .definitions import CollectionRow, DefinitionCache, Definitions
 
 
 class CollectionRemoval:
@@ -42,6 +43,7 @@ class CollectionRemoval:
         self._database, self._definitions = database, definitions
         self._collections, self._datasets, self._associations = collections, datasets, associations
 
+    @repeated
     def remove(self, name: str) -> None:
         """Remove one collection; see `Registry.remove_collection`."""
         with self._database.write() as connection:
@@ -52,25 +54,56 @@ class CollectionRemoval:
                     raise OrphanedRecordError(
                         f"RUN {name!r} holds datasets with files; remove it with `butler remove-runs`."
                     )
-                self._datasets.remove_run(connection, definitions, row)
+                self._datasets.remove_runs(connection, definitions, [row])
             elif row.type is not CollectionType.CHAINED:
                 self._associations.remove_collection(connection, definitions, row)
             self._collections.remove_row(connection, row, definitions)
 
+    @repeated
     def remove_runs(self, names: Sequence[str], unlink_from_chains: bool) -> list[FileRecord]:
         """Remove RUN collections with their datasets; see `Registry.remove_runs`."""
-        out: list[FileRecord] = []
         with self._database.write() as connection:
-            for name in names:
-                definitions = self._definitions.locked(connection)
-                row = definitions.collection(name)
-                if row.type is not CollectionType.RUN:
-                    raise OrphanedRecordError(f"Collection {name!r} is {row.type.name}, not RUN")
-                if unlink_from_chains:
-                    for parent in definitions.parents.get(row.id, ()):
-                        chain = definitions.collections_by_id[parent].name
-                        self._collections.change_chain(chain, [name], "remove")
-                    definitions = self._definitions.current(connection)
-                out += self._datasets.remove_run(connection, definitions, row)
+            definitions = self._definitions.locked(connection)
+            rows = _runs(definitions, names)
+            by_id = definitions.collections_by_id
+            chains: dict[str, list[str]] = {}
+            for row in rows:
+                for parent in definitions.parents.get(row.id, ()):
+                    chains.setdefault(by_id[parent].name, []).append(row.name)
+            if chains and not unlink_from_chains:
+                members = "; ".join(
+                    f"{_shortened(runs)} {'is a member' if len(runs) == 1 else 'are members'} of {chain!r}"
+                    for chain, runs in sorted(chains.items())
+                )
+                raise OrphanedRecordError(
+                    f"RUN {members}. `butler remove-runs --force`, removeRuns(..., unlink_from_chains=True), "
+                    "take it out of the chain."
+                )
+            for chain, runs in chains.items():
+                self._collections.change_chain(chain, runs, "remove")
+            definitions = self._definitions.current(connection)
+            out = self._datasets.remove_runs(connection, definitions, rows)
+            for row in rows:
                 self._collections.remove_row(connection, row, definitions)
         return out
+
+    def census(self, names: Sequence[str]) -> DatasetCensus:
+        """Count the datasets of RUN collections; see `Registry.census_of_runs`."""
+        with self._database.read() as connection:
+            definitions = self._definitions.current(connection)
+            return self._datasets.census_of_runs(connection, definitions, _runs(definitions, names))
+
+
+def _runs(definitions: Definitions, names: Sequence[str]) -> list[CollectionRow]:
+    rows = [definitions.collection(name) for name in dict.fromkeys(names)]
+    for row in rows:
+        if row.type is not CollectionType.RUN:
+            raise CollectionTypeError(
+                f"Collection {row.name!r} is {row.type.name}, not RUN; `butler remove-collections` is for it."
+            )
+    return rows
+
+
+def _shortened(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:5]))
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -25,7 +25,7 @@ from ..vocabulary.collection import (
 )
 from . import schema
 from .chain_history import ChainHistory
-from .database import Database
+from .database import Database, repeated
 from .definitions import CollectionRow, DefinitionCache, Definitions
 
 
@@ -44,6 +44,7 @@ class CollectionTable:
         self._database, self._definitions = database, definitions
         self._history = ChainHistory(database)
 
+    @repeated
     def register(self, name: str, type_: CollectionType, doc: str) -> bool:
         """Make a collection unless it exists; return whether it was made."""
         check_collection_name(name)
@@ -176,6 +177,7 @@ class CollectionTable:
                     found.setdefault(dimension, set()).add(value)
         return {k: frozenset(v) for k, v in found.items()}
 
+    @repeated
     def set_chain(self, parent: str, children: Sequence[str], mode: str = "redefine") -> None:
         """Define what a chain holds, in search order; repeated names count once.
 
@@ -199,6 +201,7 @@ class CollectionTable:
             self._history.record(connection, parent, mode, before, after)
             self._definitions.changed(connection)
 
+    @repeated
     def change_chain(self, parent: str, children: Sequence[str], where: str) -> None:
         """Put children at the ``front`` or ``back`` of a chain, or ``remove`` them."""
         with self._database.write() as connection:
@@ -223,6 +226,7 @@ class CollectionTable:
                 self._chain(definitions, name)
             return changes
 
+    @repeated
     def undo_chain(self, name: str, steps: int) -> tuple[str, ...]:
         """Give a chain the members it had before its last changes; see `Registry.undo_chain`."""
         if steps < 1:

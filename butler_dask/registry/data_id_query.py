@@ -8,27 +8,30 @@ table of key pairs; no pair is ever tested twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from ..errors import InvalidQueryError
 from ..vocabulary.collection import CollectionType
+from ..vocabulary.data_id import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
-from ..vocabulary.expression import And, Comparison, Expression, Name
+from ..vocabulary.expression import And, Comparison, Expression, Name, Reversed
 from . import schema
 from .database import Database
 from .dataset_search import search_statements
 from .definitions import CollectionRow, DatasetTypeRow
 from .dimension_records import column_name
 from .expression_names import DatasetField, FieldReference, NameScope, conjuncts
-from .expression_sql import ExpressionCompiler, constant_operand
+from .expression_sql import ExpressionCompiler, Operand, constant_operand
 from .schema import element_tables
 from .sky_overlaps import (
     OverlapSide,
+    are_joined,
     is_covered,
     pairs_of_sides,
     pixels_of_records,
@@ -72,6 +75,55 @@ class Where:
         return Where(tuple(terms), self.text, self.bind)
 
 
+@dataclass(frozen=True)
+class Constraints:
+    """What restricts the rows of a query, whatever they consist of.
+
+    Parameters
+    ----------
+    where : `Where`
+        Terms that must all hold.
+    data_id : mapping of `str` to value
+        Values that must hold.
+    datasets : sequence of `DatasetJoin`
+        Only data IDs with such datasets.
+    among : sequence of `DataIdTable`
+        Only data IDs that agree with a row of each of these tables.
+    joined : `DimensionGroup`
+        Dimensions joined in any case.
+    default : callable, optional
+        Gives the value of an instrument or skymap dimension that the query has, or its condition needs, and
+        of which neither condition nor data ID says anything; `None` for no value.
+    """
+
+    where: Where = Where()
+    data_id: Mapping[str, Any] = field(default_factory=dict)
+    datasets: Sequence[DatasetJoin] = ()
+    among: Sequence[DataIdTable] = ()
+    joined: DimensionGroup = field(default_factory=lambda: DimensionUniverse().empty)
+    default: Callable[[str], Any] | None = None
+
+    @property
+    def group(self) -> DimensionGroup:
+        """Dimensions of everything joined."""
+        others = [d.dimensions for d in self.datasets] + [t.dimensions for t in self.among]
+        return self.joined.union(*others)
+
+    def within(self, group: DimensionGroup, terms: Iterable[Expression]) -> Constraints:
+        """Return what is about some of the dimensions only."""
+        return Constraints(
+            self.where.of(terms),
+            {n: v for n, v in self.data_id.items() if n in group},
+            [d for d in self.datasets if d.dimensions.issubset(group)],
+            [t for t in self.among if t.dimensions.issubset(group)],
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is restricted."""
+        return not (self.where.terms or self.data_id or self.datasets or self.among)
+
+
 class UnlistableDimensionError(InvalidQueryError):
     """A sky pixel dimension is not constrained by anything."""
 
@@ -89,14 +141,12 @@ class DataIdQuery:
         Holds temporary tables until the rows are read.
     dimensions : `DimensionGroup`
         Dimensions of the result.
-    where : `Where`
-        Terms that must all hold.
-    data_id : mapping of `str` to value
-        Values that must hold.
-    datasets : sequence of `DatasetJoin`
-        Only data IDs with such datasets.
-    order_by : sequence of `str`
-        Names to sort by, with ``-`` for falling.
+    constraints : `Constraints`
+        What restricts it.
+    order_by : sequence of `str` or `Expression`
+        What to sort by; names with ``-`` and `Reversed` for falling.
+    fields : sequence of `Expression`
+        Values that are wanted beside the dimensions.
     elements : sequence of `str`
         Elements joined in any case.
     implied : `bool`
@@ -116,37 +166,45 @@ class DataIdQuery:
         connection: sa.Connection,
         stack: ExitStack,
         dimensions: DimensionGroup,
+        constraints: Constraints,
         *,
-        where: Where,
-        data_id: Mapping[str, Any],
-        datasets: Sequence[DatasetJoin] = (),
-        order_by: Sequence[str] = (),
+        order_by: Sequence[str | Expression] = (),
+        fields: Sequence[Expression] = (),
         elements: Sequence[str] = (),
         implied: bool = False,
         check: bool = True,
     ) -> None:
         self._database, self._connection, self._stack = database, connection, stack
         self._wanted = dimensions.names if implied else dimensions.required
-        self.dimensions, self._where, self._datasets = dimensions, where, datasets
+        self.dimensions, self._constraints = dimensions, constraints
+        where, datasets = constraints.where, constraints.datasets
         universe = DimensionUniverse()
-        group = dimensions.union(*(d.dimensions for d in datasets))
-        # An instrument given by default does not bring the instrument into a query about sky maps.
-        relevant = [n for n in data_id if n in group or not universe[n].governor]
+        group = dimensions.union(constraints.group)
+        # A skymap given does not bring sky maps into a query that is not about them.
+        relevant = [n for n in constraints.data_id if n in group or not universe[n].governor]
         group = group.union(universe.conform(relevant))
-        self._data_id = {n: v for n, v in data_id.items() if n in group}
         names = [d.name for d in datasets]
         self.scope = NameScope(group, where.bind, names, where.text)
-        for term in where.terms:
-            group = group.union(self.scope.dimensions_of(term))
+        tree = where.terms[0] if len(where.terms) == 1 else And(0, where.terms)
+        needed = self.scope.dimensions_of(tree)
         sort_scope = NameScope(group, None, names)
-        self._order = [(t.removeprefix("-"), t.startswith("-")) for t in order_by]
-        sort_fields = [sort_scope.resolve_text(name) for name, _ in self._order]
-        group = group.union(*(f.dimensions for f in sort_fields if isinstance(f, FieldReference)))
-        self.group = group
-        if where.terms and check:
-            known = {n for n in data_id if universe[n].governor}
-            tree = where.terms[0] if len(where.terms) == 1 else And(0, where.terms)
-            self.scope.check_governors(tree, known)
+        self._order = [_sort_term(term) for term in order_by]
+        self._fields = list(fields)
+        for node in (*(n for n, _ in self._order), *fields):
+            needed = needed.union(sort_scope.dimensions_of(node))
+        given = dict(constraints.data_id)
+        if constraints.default is not None:
+            named = self.scope.governors_named(tree)
+            for governor in group.union(needed).governors:
+                if governor not in given and governor not in named:
+                    value = constraints.default(governor)
+                    if value is not None:
+                        given[governor] = value
+        self.group = group = group.union(needed)
+        self._data_id = {n: v for n, v in given.items() if n in group}
+        if check:
+            self.scope.check_governors(tree, [n for n in given if universe[n].governor])
+        self._sort_scope = sort_scope
         self._columns: dict[str, list[Any]] = {}
         self._aliases: dict[str, Any] = {}
         self._sources: list[Any] = []
@@ -155,11 +213,13 @@ class DataIdQuery:
         self._givers: set[str] = set()
         self.unique = set(group.names) <= set(dimensions.names)
         self._constants = self._fixed_values()
-        self._join(elements, sort_fields)
+        self._join(elements)
 
-    def _join(self, elements: Sequence[str], sort_fields: Sequence[Any]) -> None:
+    def _join(self, elements: Sequence[str]) -> None:
         universe = DimensionUniverse()
-        for dataset in self._datasets:
+        for table in self._constraints.among:
+            self._join_table(table)
+        for dataset in self._constraints.datasets:
             self._join_dataset(dataset)
         for name in elements:
             self._table(name)
@@ -167,32 +227,44 @@ class DataIdQuery:
             if element.always_join and set(element.requires) <= set(self.group.names):
                 self._table(element.name)
         explicit, rest = self._explicit_overlaps()
-        pairs = explicit + [p for p in self._automatic_overlaps() if not is_covered(p, explicit)]
+        known = [t.dimensions for t in self._constraints.among]
+        pairs = explicit + [
+            p for p in self._automatic_overlaps() if not is_covered(p, explicit) and not are_joined(p, known)
+        ]
         for first, second in pairs:
             self._join_overlap(first, second)
-        for name in self._needed(sort_fields):
+        for name in self._needed():
             self._cover(name)
         compiler = ExpressionCompiler(self.scope, self)
         self._conditions += [compiler.condition(term) for term in rest]
-        self._sort_columns = [
-            self.dataset_field(f) if isinstance(f, DatasetField) else self.field(f) for f in sort_fields
-        ]
+        self._sort_columns = [(self._sort_column(node), falling) for node, falling in self._order]
         self._sorts_within = all(
-            isinstance(f, FieldReference) and set(f.dimensions.names) <= set(self.dimensions.names)
-            for f in sort_fields
+            isinstance(r, FieldReference) and set(r.dimensions.names) <= set(self.dimensions.names)
+            for node, _ in self._order
+            for r in self._sort_scope.references(node)
         )
-        for dataset in self._datasets:
+        for dataset in self._constraints.datasets:
             self._join_times(dataset)
         for name, value in self._constants.items():
             operand = constant_operand(value)
             self._conditions += [column == operand.sql for column in self._columns.get(name, ())]
+
+    def _sort_column(self, node: Expression) -> Any:
+        operand = self.operand(node)
+        if operand.kind == "region":
+            raise InvalidQueryError("Regions have no order to sort by.")
+        return operand.sql
+
+    def operand(self, node: Expression) -> Operand:
+        """Return the value of a field or expression in this query."""
+        return ExpressionCompiler(self._sort_scope, self).value(node)
 
     def _fixed_values(self) -> dict[str, Any]:
         # Values every table with the dimension can be restricted to at once; SQL does not carry an equality
         # from one table over to the next.
         fixed = dict(self._data_id)
         compiler = ExpressionCompiler(self.scope, self)
-        for term in self._where.terms:
+        for term in self._constraints.where.terms:
             if not isinstance(term, Comparison) or term.operator != "=":
                 continue
             for side, other in ((term.left, term.right), (term.right, term.left)):
@@ -242,15 +314,15 @@ class DataIdQuery:
         if name in self._givers or any(n not in self._columns for n in element.required):
             self._table(name)
 
-    def _needed(self, sort_fields: Sequence[Any]) -> list[str]:
+    def _needed(self) -> list[str]:
         # Dimensions whose values somebody uses, the most specific first. An implied one also needs one of the
         # dimensions it follows from (band: physical_filter, and that exposure or visit).
         group, universe = self.group, DimensionUniverse()
         used = {*group.required, *self._wanted, *self._constants}
-        fields = [r for t in self._where.terms for r in self.scope.references(t)] + list(sort_fields)
-        for field in fields:
-            if isinstance(field, FieldReference):
-                used.add(field.field if field.field in group.names else field.element)
+        fields = [r for t in self._constraints.where.terms for r in self.scope.references(t)]
+        for node in (*(n for n, _ in self._order), *self._fields):
+            fields += self._sort_scope.references(node)
+        used.update(r.element for r in fields if isinstance(r, FieldReference))
         used &= set(group.names)
         for name in group.names:
             if name in used and name in group.implied and name not in self._columns:
@@ -262,6 +334,17 @@ class DataIdQuery:
                     used.add(source)
                     self._givers.add(source)
         return [n for n in reversed(group.names) if n in used]
+
+    def _join_table(self, table: DataIdTable) -> None:
+        names = table.dimensions.required
+        if not names:
+            if not len(table):
+                self._conditions.append(sa.false())
+            return
+        rows = list(zip(*(table.values(n).tolist() for n in names), strict=True))
+        joined = self._temporary(names, list(dict.fromkeys(rows)))
+        self._sources.append(joined)
+        self._provide({n: joined.c[n] for n in names})
 
     def _join_dataset(self, dataset: DatasetJoin) -> None:
         parts = search_statements(dataset.kind, dataset.leaves)
@@ -289,7 +372,7 @@ class DataIdQuery:
     def _explicit_overlaps(self) -> tuple[list[tuple[str, str]], list[Expression]]:
         pairs: list[tuple[str, str]] = []
         rest: list[Expression] = []
-        for term in self._where.terms:
+        for term in self._constraints.where.terms:
             names: list[str] = []
             if isinstance(term, Comparison) and term.operator == "OVERLAPS":
                 for side in (term.left, term.right):
@@ -336,30 +419,27 @@ class DataIdQuery:
     def _side(self, element_name: str, other: str) -> OverlapSide:
         # The part of the query that is about one side of an overlap only.
         group = side_dimensions(self.group, element_name, other)
-        data_id = {n: v for n, v in self._data_id.items() if n in group}
-        datasets = [d for d in self._datasets if d.dimensions.issubset(group)]
-        names = {d.name for d in datasets}
+        names = {d.name for d in self._constraints.datasets if d.dimensions.issubset(group)}
         terms = [
             term
-            for term in self._where.terms
+            for term in self._constraints.where.terms
             if self.scope.dimensions_of(term).issubset(group)
             and all(
                 r.dataset_type in names for r in self.scope.references(term) if isinstance(r, DatasetField)
             )
         ]
         element = DimensionUniverse()[element_name]
+        constraints = replace(self._constraints, data_id=self._data_id).within(group, terms)
         query = DataIdQuery(
             self._database,
             self._connection,
             self._stack,
             element.dimensions,
-            where=self._where.of(terms),
-            data_id=data_id,
-            datasets=datasets,
+            constraints,
             elements=(element_name,),
             check=False,
         )
-        restricted = bool(terms or data_id or datasets)
+        restricted = not constraints.is_empty
         return OverlapSide(self._database, self._connection, self._stack, element, query, restricted)
 
     def _temporary(self, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> sa.Table:
@@ -378,6 +458,8 @@ class DataIdQuery:
             return self._columns[reference.field][0]
         table = self._table(reference.element)
         match reference.field:
+            case "region":
+                return table.c.region
             case "timespan":
                 return table.c.timespan_begin, table.c.timespan_end
             case "timespan.begin":
@@ -392,6 +474,10 @@ class DataIdQuery:
         match reference.field:
             case "timespan":
                 return c.begin_ns, c.end_ns
+            case "timespan.begin":
+                return c.begin_ns
+            case "timespan.end":
+                return c.end_ns
             case "dataset_id":
                 return c.uuid
             case "ingest_date":
@@ -435,11 +521,17 @@ class DataIdQuery:
 
     def like_glob(self, column: Any, pattern: str) -> Any:
         """Return the condition that a string column matches a glob of ``*`` and ``?``."""
-        if self._database.is_sqlite:
-            # LIKE would not tell capitals from small letters here.
-            return column.bool_op("GLOB")(pattern.replace("[", "[[]"))
-        escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        return column.like(escaped.replace("*", "%").replace("?", "_"), escape="\\")
+        sqlite = self._database.is_sqlite
+        out = ""
+        for escaped, char in re.findall(r"(\\?)(.)", pattern, re.DOTALL):
+            if char in "*?" and not escaped:
+                out += char if sqlite else "%_"["*?".index(char)]
+            elif sqlite:
+                out += f"[{char}]" if char in "*?[" else char
+            else:
+                out += f"\\{char}" if char in "\\%_" else char
+        # LIKE of SQLite would not tell capitals from small letters.
+        return column.bool_op("GLOB")(out) if sqlite else column.like(out, escape="\\")
 
     # Results
 
@@ -450,6 +542,18 @@ class DataIdQuery:
     def columns(self, names: Iterable[str]) -> list[Any]:
         """Return one column for each of some dimensions."""
         return [self._columns[n][0].label(n) for n in names]
+
+    @property
+    def data_id(self) -> Mapping[str, Any]:
+        """Values that must hold, defaults included."""
+        return self._data_id
+
+    def columns_of(self, operand: Operand) -> list[Any]:
+        """Return the columns of a field's value: one, or two for a timespan."""
+        if operand.kind == "region":
+            assert isinstance(operand.reference, FieldReference)
+            return [self.field(operand.reference)]
+        return list(operand.sql) if operand.kind == "timespan" else [operand.sql]
 
     def table(self, element_name: str) -> Any:
         """Return an element's table as joined here."""
@@ -472,20 +576,21 @@ class DataIdQuery:
             How many rows at most, after how many.
         """
         width = len(columns)
-        extra = [
-            c for column in self._sort_columns for c in (column if isinstance(column, tuple) else (column,))
+        falls = [
+            (column, falling)
+            for columns_, falling in self._sort_columns
+            for column in (columns_ if isinstance(columns_, tuple) else (columns_,))
         ]
-        labelled = [c.label(f"sort_{i}") for i, c in enumerate(extra)]
-        statement = self.statement([*(columns or [sa.literal(1)]), *labelled])
+        extra = [column.label(f"sort_{i}") for i, (column, _) in enumerate(falls)]
+        statement = self.statement([*(columns or [sa.literal(1)]), *extra])
         if not self.unique:
             statement = statement.distinct()
-        directions = [
-            falling
-            for column, (_, falling) in zip(self._sort_columns, self._order, strict=True)
-            for _ in (column if isinstance(column, tuple) else (column,))
-        ]
+        # NULL sorts as the least value on every database.
         statement = statement.order_by(
-            *(c.desc() if falling else c for c, falling in zip(labelled, directions, strict=True))
+            *(
+                c.desc().nulls_last() if falling else c.asc().nulls_first()
+                for c, (_, falling) in zip(extra, falls, strict=True)
+            )
         )
         in_sql = not extra or self._sorts_within
         if in_sql:
@@ -499,14 +604,39 @@ class DataIdQuery:
             rows = rows if limit is None else rows[:limit]
         return rows
 
+    def count(self, most: int | None = None) -> int:
+        """Return the number of data IDs, counted up to a limit."""
+        keys = self.columns(self.dimensions.required)
+        statement = self.statement(keys or [sa.literal(1).label("one")]).distinct().limit(most)
+        counted = sa.select(sa.func.count()).select_from(statement.subquery())
+        return int(self._database.fetch(self._connection, counted)[0][0])
+
     def any(self) -> bool:
         """Return whether there is any row."""
         statement = self.statement([sa.literal(1)]).limit(1)
         return bool(self._database.fetch(self._connection, statement))
 
 
-def parse_where(text: str, bind: Mapping[str, Any] | None) -> Where:
-    """Return the terms of a condition's text."""
+def _sort_term(term: str | Expression) -> tuple[Expression, bool]:
+    if isinstance(term, Reversed):
+        return term.operand, True
+    if isinstance(term, Expression):
+        return term, False
+    name = term.strip().removeprefix("-")
+    if not name:
+        raise InvalidQueryError("There is no name to sort by in order_by.")
+    return Name(0, name), term.strip().startswith("-")
+
+
+def parse_where(where: str | Sequence[str | Expression], bind: Mapping[str, Any] | None) -> Where:
+    """Return the terms of a condition: a text, or several texts and trees that must all hold."""
     from ..vocabulary.expression import parse_expression
 
-    return Where(tuple(conjuncts(parse_expression(text))), text, bind)
+    parts = [where] if isinstance(where, str) else list(where)
+    texts = [p for p in parts if isinstance(p, str) and p.strip()]
+    for text in texts if len(texts) > 1 else ():
+        parse_expression(text)  # Each is whole by itself.
+    text = texts[0] if len(texts) == 1 else " AND ".join(f"({t})" for t in texts)
+    terms = conjuncts(parse_expression(text))
+    terms += [t for p in parts if isinstance(p, Expression) for t in conjuncts(p)]
+    return Where(tuple(terms), text, bind)

@@ -1,12 +1,14 @@
 """Database: one SQL database: connections, transactions, bulk inserts, rows that live for one query.
 
-SQLite is the default and is used as its authors advise for several processes: write-ahead log, so that
-readers never wait; ``BEGIN IMMEDIATE`` for every write, so that a transaction never fails half-way for want
-of the lock; back-off while another writer has it. PostgreSQL goes through the same calls.
+SQLite is the default; PostgreSQL goes through the same calls. A thread has one connection at a time. Writers
+wait for one another up to a time limit. What PostgreSQL breaks off, because two transactions waited for each
+other or a connection was lost, is done again from the beginning where the whole of it is ours (`repeated`);
+a transaction that a user began is the user's to repeat.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import random
@@ -14,24 +16,25 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import quote
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from ..errors import ReadOnlyRepositoryError, RepositoryError
+from ..errors import ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
+from .database_errors import is_locked, is_lost, is_transient, is_unavailable, translated
 from .explained_statement import ExplainedStatement
+from .sqlite_file import SqliteFile
 
-_LOCK_PATIENCE_S = 120.0
-"""How long a writer waits for other writers."""
-_BUSY_TIMEOUT_MS = 2000
-"""How long SQLite itself waits before our back-off takes over."""
+LOCK_TIMEOUT_S = 120.0
+"""How long other programs are waited for, unless the repository's configuration says otherwise."""
 
-_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_CONNECTIONS = 16
+"""Connections to a server one program has at most."""
+_IDLE_CONNECTIONS = 4
+"""Of these, how many are kept for later."""
 
 _FEW_TEMPORARY_ROWS = 20
 """Temporary tables of fewer rows are joined well enough without statistics."""
@@ -41,22 +44,38 @@ _FEW_ROWS = 200
 """Inserts are counted towards new statistics in portions of at least so many rows."""
 
 Rows = Sequence[tuple[Any, ...]]
+P = ParamSpec("P")
+T = TypeVar("T")
 
-_abandoned: list[object] = []
 
+class _ThreadState:
+    """What one thread has open; what is kept for it is closed with it."""
 
-class _Session(threading.local):
-    """What a thread has open."""
-
-    connection: sa.Connection | None = None
-    """Connection of the transaction it is in."""
-    writing: bool = False
-    savepoints: int = 0
-    kept: sa.Connection | None = None
-    """SQLite connection kept between transactions."""
-
-    def __init__(self) -> None:
+    def __init__(self, lock: threading.Lock) -> None:
+        self.lock = lock
+        """Held during a transaction."""
+        self.connection: sa.Connection | None = None
+        """Connection of the transaction it is in."""
+        self.writing = False
+        self.savepoints = 0
+        self.kept: sa.Connection | None = None
+        """SQLite connection kept between transactions."""
+        self.stamp: tuple[int, ...] = ()
         self.temporary: dict[Hashable, int] = {}
+        self.inserted: dict[str, int] = {}
+
+    def close_kept(self) -> None:
+        """Close the connection kept."""
+        kept, self.kept = self.kept, None
+        if kept is not None:
+            kept.close()
+
+    def __del__(self) -> None:
+        self.close_kept()
+
+
+class _ThisThread(threading.local):
+    state: _ThreadState | None = None
 
 
 class Database:
@@ -70,6 +89,8 @@ class Database:
         Whether `write` may be used.
     create : `bool`
         Whether a SQLite file is made where there is none.
+    lock_timeout_s : `float`
+        How long to wait for other programs before giving up [s].
 
     Raises
     ------
@@ -77,89 +98,117 @@ class Database:
         If there is no such database.
     """
 
-    def __init__(self, url: str, *, writeable: bool = True, create: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        writeable: bool = True,
+        create: bool = False,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+    ) -> None:
         self.url: URL = make_url(url)
         if self.url.drivername == "postgresql":
             self.url = self.url.set(drivername="postgresql+psycopg")
         self.writeable = writeable
+        self.lock_timeout_s = lock_timeout_s
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._session = _Session()
-        self._inserted: dict[str, int] = {}
-        self._kept: weakref.WeakSet[sa.Connection] = weakref.WeakSet()
+        self.path: str | None = None
+        self._file: SqliteFile | None = None
+        self._counting: sa.Engine | None = None
         self._temporary_tables: dict[Hashable, tuple[sa.Table, str]] = {}
+        self._temporary_numbers = itertools.count()
         self.after_rollback: Callable[[], None] = _nothing
         self.explained: list[ExplainedStatement] | None = None
         """Statements read from now on are appended with their plans, if it is a list."""
-        options: dict[str, Any] = {"enable_from_linting": False}
         if self.is_sqlite:
-            self.path = self.url.database
-            if self.path in (None, "", ":memory:"):
-                self.path = None
-                options["poolclass"] = sa.StaticPool
-            else:
-                options.update(poolclass=sa.QueuePool, pool_size=4, max_overflow=60)
-                if not create and not Path(str(self.path)).exists():
-                    raise RepositoryError(f"There is no registry database {self.path!r}")
-            self._uri = self._sqlite_uri(create)
-            self.engine = sa.create_engine("sqlite://", creator=self._connect_sqlite, **options)
+            self.path = None if self.url.database in (None, "", ":memory:") else self.url.database
+            self._file = SqliteFile(self.path, writeable=writeable, create=create)
+            # Threads keep their connections themselves; the one of a database in memory is shared by all.
+            pool = sa.StaticPool if self.path is None else sa.NullPool
+            self.engine = sa.create_engine(
+                "sqlite://", creator=self._file.connect, poolclass=pool, enable_from_linting=False
+            )
         else:
-            self.path = None
-            self.engine = sa.create_engine(self.url, pool_size=4, max_overflow=60, **options)
+            self.engine = self._server_engine(_IDLE_CONNECTIONS, _CONNECTIONS - _IDLE_CONNECTIONS - 1)
+        self._shared_lock = threading.Lock() if self.is_sqlite and self.path is None else None
         self._dbapi: Any = self.engine.dialect.loaded_dbapi
         self._quote = self.engine.dialect.identifier_preparer.quote
         self._mark = "?" if self.is_sqlite else "%s"
+        self._begin_threads()
         _open_databases.add(self)
 
-    def _sqlite_uri(self, create: bool) -> str:
-        if self.path is None:
-            return "file::memory:"
-        mode = "rwc" if create else "rw" if self.writeable else "ro"
-        uri = f"file:{quote(os.path.abspath(self.path))}?mode={mode}"
-        if mode == "ro" and not os.access(os.path.dirname(os.path.abspath(self.path)), os.W_OK):
-            # SQLite cannot make the shared-memory file of its log here. Without a log nobody is writing, and
-            # the file may be read as it is.
-            wal = Path(f"{self.path}-wal")
-            if not wal.exists() or wal.stat().st_size == 0:
-                uri += "&immutable=1"
-        return uri
+    def _server_engine(self, kept: int, further: int) -> sa.Engine:
+        engine = sa.create_engine(
+            self.url,
+            pool_size=kept,
+            max_overflow=further,
+            pool_timeout=self.lock_timeout_s,
+            pool_pre_ping=True,  # the server may have been restarted since the connection was used last
+            enable_from_linting=False,
+        )
+        limit = f"SET lock_timeout = {max(round(1000 * self.lock_timeout_s), 1)}"
 
-    def _connect_sqlite(self) -> sqlite3.Connection:
-        try:
-            connection = sqlite3.connect(
-                self._uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=512
-            )
-        except sqlite3.OperationalError as error:
-            if self.path is not None and not os.path.exists(self.path) and self._uri.endswith("rwc"):
-                raise ReadOnlyRepositoryError(
-                    f"Cannot create the registry database {self.path!r}: {error}"
-                ) from error
-            raise RepositoryError(f"Cannot open the registry database {self.path!r}: {error}") from error
-        # Executed one by one: each takes effect for this connection only.
-        for pragma in (
-            f"busy_timeout = {_BUSY_TIMEOUT_MS}",
-            "foreign_keys = ON",
-            "temp_store = MEMORY",
-            "cache_size = -65536",
-            "mmap_size = 1073741824",
-            "synchronous = NORMAL",
-            "analysis_limit = 2000",
-        ):
-            connection.execute(f"PRAGMA {pragma}").close()
-        return connection
+        def set_limit(connection: Any, record: object) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(limit)
+            connection.commit()
+
+        sa.event.listen(engine, "connect", set_limit)
+        return engine
+
+    def _begin_threads(self) -> None:
+        self._threads = _ThisThread()
+        self._states: weakref.WeakSet[_ThreadState] = weakref.WeakSet()
+        # A database that nobody closed is closed when it is not used any more, or at the end of the program.
+        self._closing = weakref.finalize(self, _close, self._states, self.engine)
+
+    @property
+    def _state(self) -> _ThreadState:
+        state = self._threads.state
+        if state is None:
+            state = self._threads.state = _ThreadState(self._shared_lock or threading.Lock())
+            self._states.add(state)
+        return state
 
     def create_log(self) -> None:
         """Put a new SQLite file into write-ahead mode (kept in the file from then on)."""
-        if self.is_sqlite and self.path is not None:
-            self._command(self._opened(self._session), "PRAGMA journal_mode = WAL")
+        if self.path is not None:
+            with self._translation():
+                self._command(self._opened(self._state), "PRAGMA journal_mode = WAL")
 
     def close(self) -> None:
         """Close all connections."""
-        for connection in list(self._kept):
-            connection.close()
-        self._session = _Session()
-        self.engine.dispose()
+        _close(self._states, self.engine)
+        if self._counting is not None:
+            self._counting.dispose()
 
     # Transactions
+
+    def repeat(self, work: Callable[[], T]) -> T:
+        """Return what some work returns, beginning anew where the database broke it off.
+
+        Inside a transaction the work is done once, as it is not the whole of it.
+        """
+        deadline = time.monotonic() + self.lock_timeout_s
+        for delay in _delays():
+            try:
+                return work()
+            except RepositoryBusyError as error:
+                inside = self._state.connection is not None
+                if inside or not is_transient(error.__cause__) or time.monotonic() > deadline:
+                    raise
+            time.sleep(delay)
+        raise AssertionError("delays never end")
+
+    @contextmanager
+    def _translation(self) -> Iterator[None]:
+        try:
+            yield
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError, self._dbapi.Error) as error:
+            ours = translated(error, self.url.render_as_string(), self.lock_timeout_s)
+            if ours is None:
+                raise
+            raise ours from error
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -167,27 +216,25 @@ class Database:
 
         Inside `write` of the same thread it is the writing connection.
         """
-        session = self._session
-        if session.connection is not None:
-            yield session.connection
+        state = self._state
+        if state.connection is not None:
+            yield state.connection
             return
-        try:
-            connection = self._opened(session)
+        with self._translation(), state.lock:
+            connection = self._opened(state)
             try:
                 if self.is_sqlite:
-                    self._command(connection, "BEGIN")
+                    self._patiently(connection, "BEGIN", "SELECT 1 FROM sqlite_master LIMIT 1")
                 else:
                     connection.execution_options(isolation_level="REPEATABLE READ")
                     connection.begin()
-                session.connection = connection
+                state.connection = connection
                 yield connection
             finally:
-                session.connection = None
+                state.connection = None
                 # Rolled back so that temporary rows go too.
                 self._rollback(connection)
                 self._finished(connection)
-        except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            self._raise_translated(error)
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -197,77 +244,108 @@ class Database:
         ------
         ReadOnlyRepositoryError
             If the database was opened for reading, or its disk does not take writes.
+        RepositoryBusyError
+            If other programs were in the way for longer than the limit, or the connection was lost.
         """
-        session = self._session
+        state = self._state
         if not self.writeable:
             raise ReadOnlyRepositoryError(
                 f"The registry {self.url.render_as_string()} was opened for reading; open the repository "
                 "with writeable=True to change it."
             )
-        if session.connection is not None:
-            if not session.writing:
+        if state.connection is not None:
+            if not state.writing:
                 raise RuntimeError("A write was begun inside a read of the same thread")
-            with self._savepoint(session, session.connection):
-                yield session.connection
+            with self._savepoint(state, state.connection):
+                yield state.connection
             return
-        try:
-            connection = self._opened(session)
+        with self._translation(), state.lock:
+            connection = self._opened(state)
             try:
-                self._begin_write(connection)
-                session.connection, session.writing = connection, True
+                if self.is_sqlite:
+                    self._patiently(connection, "BEGIN IMMEDIATE")
+                else:
+                    connection.begin()
+                state.connection, state.writing = connection, True
                 yield connection
                 self._analyze(connection)
-                if self.is_sqlite:
-                    self._command(connection, "COMMIT")
-                else:
-                    connection.commit()
+                self._commit(connection)
             except BaseException:
                 self._rollback(connection)
                 self.after_rollback()
                 raise
             finally:
-                session.connection, session.writing = None, False
+                state.connection, state.writing = None, False
+                state.inserted.clear()
                 self._finished(connection)
-        except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            self._raise_translated(error)
+
+    def _commit(self, connection: sa.Connection) -> None:
+        if self.is_sqlite:
+            self._command(connection, "COMMIT")
+            return
+        try:
+            connection.commit()
+        except (sa.exc.DBAPIError, self._dbapi.Error) as error:
+            if not is_lost(error):
+                raise
+            # Not to be repeated: the server may have got as far as we wanted.
+            raise RepositoryError(
+                f"The connection to the registry {self.url.render_as_string()} was lost at the very end of a "
+                "transaction; look whether what it changed is there."
+            ) from error
 
     @contextmanager
-    def _savepoint(self, session: _Session, connection: sa.Connection) -> Iterator[None]:
-        session.savepoints += 1
-        name = f"s{session.savepoints}"
+    def _savepoint(self, state: _ThreadState, connection: sa.Connection) -> Iterator[None]:
+        state.savepoints += 1
+        name = f"s{state.savepoints}"
         self._command(connection, f"SAVEPOINT {name}")
         try:
             yield
         except BaseException:
-            # A full disk has made SQLite roll back everything already.
-            if not self.is_sqlite or _dbapi(connection).in_transaction:
+            if self._is_alive(connection):
                 self._command(connection, f"ROLLBACK TO SAVEPOINT {name}")
             self.after_rollback()
             raise
         finally:
-            session.savepoints -= 1
+            state.savepoints -= 1
         self._command(connection, f"RELEASE SAVEPOINT {name}")
 
-    def _opened(self, session: _Session) -> sa.Connection:
-        # A SQLite connection belongs to its thread; taking one from the pool for each transaction would cost
+    def _opened(self, state: _ThreadState) -> sa.Connection:
+        # A SQLite connection belongs to its thread; taking one from a pool for each transaction would cost
         # more than most of our transactions.
-        if session.kept is not None:
-            return session.kept
-        connection = self.engine.connect()
-        if self.is_sqlite:
-            session.kept = connection
-            self._kept.add(connection)
-        return connection
+        if self._file is None:
+            return self._connected()
+        if state.kept is not None and self._file.is_fixed and self._file.stamp != state.stamp:
+            state.close_kept()
+        if state.kept is None:
+            state.stamp = self._file.stamp if self._file.is_fixed else ()
+            state.kept = self.engine.connect()
+        return state.kept
+
+    def _connected(self) -> sa.Connection:
+        deadline = time.monotonic() + self.lock_timeout_s
+        for delay in _delays():
+            try:
+                return self.engine.connect()
+            except sa.exc.OperationalError as error:
+                if not is_unavailable(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(delay)
+        raise AssertionError("delays never end")
 
     def _finished(self, connection: sa.Connection) -> None:
         if not self.is_sqlite:
             connection.close()
 
     def _rollback(self, connection: sa.Connection) -> None:
-        if not self.is_sqlite:
+        if self.is_sqlite:
+            # A full disk has made SQLite roll back everything already.
+            if _dbapi(connection).in_transaction:
+                self._command(connection, "ROLLBACK")
+        elif _dbapi(connection).closed:
+            connection.invalidate()
+        else:
             connection.rollback()
-        elif _dbapi(connection).in_transaction:
-            self._command(connection, "ROLLBACK")
 
     def _command(self, connection: sa.Connection, sql: str) -> None:
         cursor = _dbapi(connection).cursor()
@@ -283,8 +361,10 @@ class Database:
             "INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE "
             "SET value = counter.value + excluded.value RETURNING value"
         )
-        for name in [n for n, rows in self._inserted.items() if rows >= _FEW_ROWS]:
-            rows = self._inserted.pop(name, 0)
+        # In the same order in every process, since each takes locks on a server.
+        for name, rows in sorted(self._state.inserted.items()):
+            if rows < _FEW_ROWS:
+                continue
             total = self.fetch_sql(connection, count, (f"rows {name}", rows))[0][0]
             analyzed = self.fetch_sql(connection, count, (f"analyzed {name}", 0))[0][0]
             if total >= 2 * analyzed:
@@ -294,44 +374,22 @@ class Database:
     @property
     def in_transaction(self) -> bool:
         """Whether this thread is inside `write`."""
-        return self._session.writing
+        return self._state.writing
 
-    def _begin_write(self, connection: sa.Connection) -> None:
-        if not self.is_sqlite:
-            connection.begin()
-            return
-        deadline = time.monotonic() + _LOCK_PATIENCE_S
-        delay = 0.01
-        while True:
+    def _patiently(self, connection: sa.Connection, *statements: str) -> None:
+        """Begin a SQLite transaction, waiting while other connections are in the way."""
+        deadline = time.monotonic() + self.lock_timeout_s
+        for delay in _delays():
             try:
-                self._command(connection, "BEGIN IMMEDIATE")
+                for sql in statements:
+                    self._command(connection, sql)
             except sqlite3.OperationalError as error:
-                if not _is_locked(error) or time.monotonic() > deadline:
+                self._rollback(connection)
+                if not is_locked(error) or time.monotonic() > deadline:
                     raise
-                time.sleep(delay * (0.5 + random.random()))
-                delay = min(2 * delay, 1.0)
             else:
                 return
-
-    def _raise_translated(self, error: sa.exc.DBAPIError | sqlite3.Error) -> None:
-        where = self.url.render_as_string()
-        message = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
-        if "readonly" in message or "read-only" in message:
-            raise ReadOnlyRepositoryError(f"Cannot write to the registry {where}: {message}") from error
-        if "is full" in message or "disk I/O error" in message:
-            raise ReadOnlyRepositoryError(
-                f"The disk does not take a write to the registry {where}: {message}"
-            ) from error
-        if "locked" in message or "busy" in message:
-            raise ReadOnlyRepositoryError(
-                f"The registry {where} was locked by another writer for {_LOCK_PATIENCE_S:.0f} s: {message}"
-            ) from error
-        operational = isinstance(error, (sa.exc.OperationalError, sqlite3.OperationalError))
-        if operational and ("unable to open" in message or "connection" in message):
-            raise RepositoryError(f"Cannot open the registry {where}: {message}") from error
-        if "not a database" in message:
-            raise RepositoryError(f"{where} is not a registry: {message}") from error
-        raise error
+            time.sleep(delay)
 
     # Statements
 
@@ -392,18 +450,41 @@ class Database:
 
     def lock_rows(
         self, connection: sa.Connection, table: sa.Table, ids: Sequence[int], *, exclusive: bool
-    ) -> None:
+    ) -> list[int]:
         """Keep others from removing rows (or, exclusively, from using them) until the transaction ends.
 
         SQLite has one writer at a time anyhow.
+
+        Returns
+        -------
+        missing : `list` [`int`]
+            Rows that somebody else removed meanwhile.
         """
-        if not self.is_sqlite and ids:
-            rows = sa.select(table.c.id).where(table.c.id.in_(sorted(ids))).order_by(table.c.id)
-            self.fetch(connection, rows.with_for_update(read=not exclusive))
+        if self.is_sqlite or not ids:
+            return []
+        rows = sa.select(table.c.id).where(table.c.id.in_(sorted(ids))).order_by(table.c.id)
+        found = {r[0] for r in self.fetch(connection, rows.with_for_update(read=not exclusive))}
+        return [i for i in ids if i not in found]
+
+    def count_up(self, connection: sa.Connection, name: str, count: int) -> int:
+        """Add to a counter, and return its new value.
+
+        On a server this takes effect at once and for good, whatever becomes of the transaction: else others
+        would wait for its end.
+        """
+        sql = "UPDATE counter SET value = value + ? WHERE name = ? RETURNING value"
+        if self.is_sqlite:
+            return int(self.fetch_sql(connection, sql, (count, name))[0][0])
+        if self._counting is None:
+            # A connection that is used for nothing else: threads that hold one each never wait for a second.
+            self._counting = self._server_engine(1, 0)
+        with self._counting.begin() as other:
+            return int(self.fetch_sql(other, sql, (count, name))[0][0])
 
     def count_rows(self, table: sa.Table, count: int) -> None:
         """Count rows inserted, towards new statistics for the query planner."""
-        self._inserted[table.name] = self._inserted.get(table.name, 0) + count
+        inserted = self._state.inserted
+        inserted[table.name] = inserted.get(table.name, 0) + count
 
     def insert(
         self,
@@ -442,6 +523,8 @@ class Database:
             return 0
         if not table._prefixes:
             self.count_rows(table, len(rows))
+        if on_conflict != "raise":
+            rows = self._in_order(table, columns, rows)
         name = self._quote(table.name)
         names = ", ".join(map(self._quote, columns))
         values = f"({', '.join([self._mark] * len(columns))})"
@@ -470,6 +553,13 @@ class Database:
         self._execute(connection, insert + ", ".join([values] * per_statement), portions)
         self._execute(connection, insert + values, rows[whole:])
         return len(rows)
+
+    def _in_order(self, table: sa.Table, columns: Sequence[str], rows: Rows) -> Rows:
+        # On a server each row waits for who inserts the same one; in the same order nobody waits in a circle.
+        if self.is_sqlite or len(rows) == 1:
+            return rows
+        keys = [i for i, c in enumerate(columns) if table.c[c].primary_key] or list(range(len(columns)))
+        return sorted(rows, key=lambda row: [row[i] for i in keys])
 
     def _execute(self, connection: sa.Connection, sql: str, rows: Rows) -> int:
         if not rows:
@@ -522,10 +612,10 @@ class Database:
         key : `str`, optional
             Column that is the key; default: all together are.
         """
-        session = self._session
+        state = self._state
         form: Hashable = (tuple((n, type(t).__name__) for n, t in columns.items()), key)
-        place = session.temporary.get(form, 0)
-        session.temporary[form] = place + 1
+        place = state.temporary.get(form, 0)
+        state.temporary[form] = place + 1
         table, create = self._temporary_table(form, place, columns, key)
         try:
             self._command(connection, create)
@@ -535,10 +625,10 @@ class Database:
                 self._command(connection, f"ANALYZE {table.name}")
             yield table
         finally:
-            session.temporary[form] = place
+            state.temporary[form] = place
             # After an error PostgreSQL takes no statement until the rollback, which drops the table as well;
             # so does SQLite's of a full disk.
-            if self._is_sound(connection):
+            if self._is_alive(connection) and self._is_sound(connection):
                 self._command(connection, f"DROP TABLE IF EXISTS {table.name}")
 
     def _temporary_table(
@@ -552,7 +642,7 @@ class Database:
         found = self._temporary_tables.get((form, place))
         if found is None:
             table = sa.Table(
-                f"temporary_{len(self._temporary_tables)}",
+                f"temporary_{next(self._temporary_numbers)}",
                 sa.MetaData(),
                 *(
                     sa.Column(n, t, primary_key=key in (None, n), autoincrement=False)
@@ -565,11 +655,30 @@ class Database:
             found = self._temporary_tables.setdefault((form, place), (table, create))
         return found
 
-    def _is_sound(self, connection: sa.Connection) -> bool:
+    def _is_alive(self, connection: sa.Connection) -> bool:
+        # A full disk has made SQLite roll back everything; a lost connection takes no statement.
         dbapi = _dbapi(connection)
-        if self.is_sqlite:
-            return bool(dbapi.in_transaction)
-        return bool(dbapi.info.transaction_status.name != "INERROR")
+        return bool(dbapi.in_transaction if self.is_sqlite else not dbapi.closed)
+
+    def _is_sound(self, connection: sa.Connection) -> bool:
+        return self.is_sqlite or bool(_dbapi(connection).info.transaction_status.name != "INERROR")
+
+
+class _OnDatabase(Protocol):
+    _database: Database
+
+
+S = TypeVar("S", bound=_OnDatabase)
+
+
+def repeated(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Decorate a method that is one transaction of ``self._database``: see `Database.repeat`."""
+
+    def whole(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._database.repeat(lambda: method(self, *args, **kwargs))
+
+    functools.update_wrapper(whole, method)
+    return whole
 
 
 def _dbapi(connection: sa.Connection) -> Any:
@@ -580,18 +689,50 @@ def _nothing() -> None:
     """Do nothing after a rollback, until somebody sets something to do."""
 
 
-def _is_locked(error: sqlite3.OperationalError) -> bool:
-    return "locked" in str(error) or "busy" in str(error)
+def _delays() -> Iterator[float]:
+    delay = 0.01
+    while True:
+        yield delay * (0.5 + random.random())
+        delay = min(2 * delay, 1.0)
 
 
-def _forget_connections() -> None:
-    # A SQLite or PostgreSQL connection must not be used on both sides of a fork.
+def _close(states: Iterable[_ThreadState], engine: sa.Engine) -> None:
+    for state in list(states):
+        state.close_kept()
+    engine.dispose()
+
+
+# A connection must not be used on both sides of a fork. SQLite moreover remembers per process which locks it
+# holds, which the other side does not have: idle connections are closed before, and made anew when needed.
+
+_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_held: list[threading.Lock] = []
+_abandoned: list[object] = []
+
+
+def _before_fork() -> None:
+    for state in [s for d in list(_open_databases) if d.is_sqlite for s in list(d._states)]:
+        # A thread in a transaction keeps its connection, which the other side then leaves alone.
+        if state.lock.acquire(blocking=False):
+            _held.append(state.lock)
+            state.close_kept()
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().release()
+
+
+def _after_fork_in_child() -> None:
+    _after_fork()
     for database in list(_open_databases):
-        # Not closed either, which would touch the other side's locks; so kept from being collected.
-        _abandoned.append(database._session)
-        database._session = _Session()
-        database._kept = weakref.WeakSet()
+        # Not closed, which would touch the other side's locks; so kept from being collected.
+        database._closing.detach()
+        _abandoned.append((database._threads, list(database._states)))
         database.engine.dispose(close=False)
+        if database._counting is not None:
+            database._counting.dispose(close=False)
+        database._begin_threads()
 
 
-os.register_at_fork(after_in_child=_forget_connections)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

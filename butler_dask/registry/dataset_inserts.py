@@ -27,7 +27,7 @@ from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.file_record import FileTable
 from ..vocabulary.timespan import tai_now_ns
 from . import schema
-from .database import Database
+from .database import Database, repeated
 from .datasets import DatasetRecordTable, uuid_list
 from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
 from .dimension_records import DimensionRecordTable
@@ -64,6 +64,7 @@ class DatasetInserts:
         self._database, self._definitions = database, definitions
         self._records, self._datasets = records, datasets
 
+    @repeated
     def insert(self, table: DatasetTable, files: FileTable | None) -> None:
         """Insert datasets; see `Registry.insert_datasets`."""
         if not len(table):
@@ -130,11 +131,13 @@ class DatasetInserts:
         if files is not None:
             self._insert_files(connection, row_ids, files, replace=False)
 
+    @repeated
     def record(self, batches: Sequence[tuple[DatasetTable, FileTable]]) -> None:
         """Insert datasets and files that may be there already; see `Registry.record_outputs`."""
         with self._database.write() as connection:
             definitions = self._definitions.current(connection)
-            for table, files in batches:
+            # In the same order by whomever they are recorded, so that two never wait for each other.
+            for table, files in sorted(batches, key=lambda b: b[0].dataset_type.name):
                 if not len(table):
                     continue
                 kind, runs = self._targets(definitions, table)
@@ -168,6 +171,7 @@ class DatasetInserts:
         )
         self._keep_files(connection, staged)
 
+    @repeated
     def add_files(self, table: DatasetTable, files: FileTable) -> None:
         """Insert or replace the file records of datasets that are there."""
         if not len(table):
@@ -221,13 +225,7 @@ class DatasetInserts:
         return kind, runs
 
     def _allocate(self, connection: sa.Connection, count: int) -> NDArray[np.int64]:
-        sql = "UPDATE counter SET value = value + ? WHERE name = 'dataset' RETURNING value"
-        if self._database.is_sqlite:
-            last = int(self._database.fetch_sql(connection, sql, (count,))[0][0])
-        else:
-            # On its own connection: the row stays locked until the commit, and inserts may be long.
-            with self._database.engine.begin() as other:
-                last = int(self._database.fetch_sql(other, sql, (count,))[0][0])
+        last = self._database.count_up(connection, "dataset", count)
         return np.arange(last - count + 1, last + 1, dtype=np.int64)
 
     @contextmanager

@@ -17,7 +17,7 @@ from ..vocabulary.collection import glob_regex, is_glob, split_names
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup
 from . import schema
-from .database import Database
+from .database import Database, repeated
 from .definitions import DefinitionCache
 
 
@@ -35,6 +35,7 @@ class DatasetTypeTable:
     def __init__(self, database: Database, definitions: DefinitionCache) -> None:
         self._database, self._definitions = database, definitions
 
+    @repeated
     def register(self, dataset_types: Sequence[DatasetType]) -> list[bool]:
         """Register dataset types; return for each whether it is new.
 
@@ -141,6 +142,7 @@ class DatasetTypeTable:
                     found[text] = kind.makeComponentDatasetType(component) if component else kind
         return [found[n] for n in sorted(found)]
 
+    @repeated
     def remove(self, name: str) -> None:
         """Remove a dataset type that has no datasets.
 

@@ -13,14 +13,13 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from ..errors import (
-    DatasetNotFoundError,
-)
+from ..errors import DatasetNotFoundError, MissingCollectionError
 from ..vocabulary.data_id import DataCoordinate, DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
 from . import schema
-from .database import Database
+from .database import Database, repeated
+from .dataset_census import DatasetCensus, batched, dataset_census, ids_in_runs
 from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
 
 _FEW_IDS = 200
@@ -47,8 +46,18 @@ class DatasetRecordTable:
         self._database, self._definitions = database, definitions
 
     def lock_runs(self, connection: sa.Connection, runs: Sequence[CollectionRow], *, exclusive: bool) -> None:
-        """Keep others from removing runs (exclusively: from writing to them) until the transaction ends."""
-        self._database.lock_rows(connection, schema.collection, [r.id for r in runs], exclusive=exclusive)
+        """Keep others from removing runs (exclusively: from writing to them) until the transaction ends.
+
+        Raises
+        ------
+        MissingCollectionError
+            If one was removed just now.
+        """
+        ids = [r.id for r in runs]
+        gone = self._database.lock_rows(connection, schema.collection, ids, exclusive=exclusive)
+        if gone:
+            names = ", ".join(repr(r.name) for r in runs if r.id in gone)
+            raise MissingCollectionError(f"Collection {names} was removed by somebody else just now.")
 
     # Read
 
@@ -169,31 +178,27 @@ class DatasetRecordTable:
 
     # Remove
 
+    @repeated
     def remove(self, tables: Sequence[DatasetTable]) -> list[FileRecord]:
         """Remove datasets from the registry; see `Registry.remove_datasets`."""
         out: list[FileRecord] = []
         with self._database.write() as connection:
             definitions = self._definitions.current(connection)
-            for table in tables:
+            used = {i: np.unique(t.run_codes).tolist() for i, t in enumerate(tables)}
+            by_table = [[definitions.collection(t.runs[c]) for c in used[i]] for i, t in enumerate(tables)]
+            # All at once, in one order, so that two removals never wait for each other.
+            locked = {run.id: run for runs in by_table for run in runs}
+            self.lock_runs(connection, list(locked.values()), exclusive=True)
+            for table, runs in zip(tables, by_table, strict=True):
                 if not len(table):
                     continue
                 kind = definitions.dataset_type(table.dataset_type.name)
-                used = np.unique(table.run_codes).tolist()
-                runs = [definitions.collection(table.runs[i]) for i in used]
-                self.lock_runs(connection, runs, exclusive=True)
-                ids = self.row_ids(connection, table)
-                with self._database.temporary_rows(
-                    connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]
-                ) as t:
-                    wanted = sa.select(t.c.id)
-                    out += self._remove_files(connection, wanted, journal=True)
-                    for own in (kind.tables.datasets, kind.tables.tags, kind.tables.calibs):
-                        connection.execute(own.delete().where(own.c.dataset_id.in_(wanted)))
-                    connection.execute(schema.dataset.delete().where(schema.dataset.c.id.in_(wanted)))
+                ids = np.unique(self.row_ids(connection, table)).tolist()
+                out += self._remove_ids(connection, definitions, {kind.id: ids})
                 self._forget_summaries(connection, kind, runs)
         return out
 
-    def _remove_files(self, connection: sa.Connection, ids: Any, *, journal: bool) -> list[FileRecord]:
+    def _remove_files(self, connection: sa.Connection, ids: Any) -> list[FileRecord]:
         f, k = schema.file, schema.file_kind.c
         rows = self._database.fetch(
             connection,
@@ -215,16 +220,12 @@ class DatasetRecordTable:
             # Files taken in where they lay are the user's, not the repository's.
             if path not in still and "://" not in path and not path.startswith("/"):
                 records[path] = FileRecord(path, formatter, storage_class, size, checksum)
-        if journal:
-            self._database.insert(
-                connection,
-                schema.pending_deletion,
-                ("path",),
-                [(p,) for p in records],
-                on_conflict="ignore",
-            )
+        self._database.insert(
+            connection, schema.pending_deletion, ("path",), [(p,) for p in records], on_conflict="ignore"
+        )
         return list(records.values())
 
+    @repeated
     def forget_files(self, table: DatasetTable) -> list[FileRecord]:
         """Remove file records and keep the datasets; see `Registry.forget_files`."""
         if not len(table):
@@ -234,14 +235,16 @@ class DatasetRecordTable:
             with self._database.temporary_rows(
                 connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]
             ) as t:
-                return self._remove_files(connection, sa.select(t.c.id), journal=True)
+                return self._remove_files(connection, sa.select(t.c.id))
 
-    def pending_deletions(self) -> list[str]:
+    def pending_deletions(self, limit: int | None = None) -> list[str]:
         """Return the paths of files to delete, in order."""
         p = schema.pending_deletion.c
+        statement = sa.select(p.path).order_by(p.path).limit(limit)
         with self._database.read() as connection:
-            return [r[0] for r in self._database.fetch(connection, sa.select(p.path).order_by(p.path))]
+            return [r[0] for r in self._database.fetch(connection, statement)]
 
+    @repeated
     def forget_deletions(self, paths: Sequence[str]) -> None:
         """Take paths off the list of files to delete."""
         if not paths:
@@ -267,30 +270,58 @@ class DatasetRecordTable:
                     s.delete().where(s.c.dataset_type_id == kind.id, s.c.collection_id == run.id)
                 )
 
-    def remove_run(
-        self, connection: sa.Connection, definitions: Definitions, run: CollectionRow
+    def remove_runs(
+        self, connection: sa.Connection, definitions: Definitions, runs: Sequence[CollectionRow]
     ) -> list[FileRecord]:
-        """Remove all datasets of a run."""
-        self.lock_runs(connection, [run], exclusive=True)
-        d = schema.dataset
-        ids = sa.select(d.c.id).where(d.c.run_id == run.id)
-        rows = self._database.fetch(
-            connection, sa.select(d.c.dataset_type_id).where(d.c.run_id == run.id).distinct()
-        )
-        removed = self._remove_files(connection, ids, journal=True)
-        for (type_id,) in rows:
-            kind = definitions.dataset_types_by_id[type_id]
-            own = kind.tables.datasets
-            of_type = sa.select(own.c.dataset_id).where(
-                own.c.dataset_type_id == type_id, own.c.run_id == run.id
-            )
-            for table in (kind.tables.tags, kind.tables.calibs):
-                connection.execute(table.delete().where(table.c.dataset_id.in_(of_type)))
-            connection.execute(own.delete().where(own.c.dataset_type_id == type_id, own.c.run_id == run.id))
-        connection.execute(d.delete().where(d.c.run_id == run.id))
+        """Remove all datasets of runs."""
+        self.lock_runs(connection, runs, exclusive=True)
+        by_type = ids_in_runs(self._database, connection, definitions, runs)
+        removed = self._remove_ids(connection, definitions, by_type)
         q = schema.quantum
-        connection.execute(q.delete().where(q.c.run_id == run.id))
+        for some in batched([r.id for r in runs], _FEW_IDS):
+            connection.execute(q.delete().where(q.c.run_id.in_(some)))
         return removed
+
+    def _remove_ids(
+        self, connection: sa.Connection, definitions: Definitions, by_type: Mapping[int, Iterable[int]]
+    ) -> list[FileRecord]:
+        """Remove datasets by row number, with memberships and file records; return the files left over."""
+        rows = [(i,) for ids in by_type.values() for i in ids]
+        if not rows:
+            return []
+        with self._database.temporary_rows(connection, {"id": schema.Key}, rows) as t:
+            wanted = sa.select(t.c.id)
+            removed = self._remove_files(connection, wanted)
+            groups = {
+                tables.id: tables for tables in (definitions.dataset_types_by_id[i].tables for i in by_type)
+            }
+            for group in groups.values():
+                for own in (group.tags, group.calibs, group.datasets):
+                    connection.execute(own.delete().where(own.c.dataset_id.in_(wanted)))
+            connection.execute(schema.dataset.delete().where(schema.dataset.c.id.in_(wanted)))
+        return removed
+
+    def census_of_runs(
+        self, connection: sa.Connection, definitions: Definitions, runs: Sequence[CollectionRow]
+    ) -> DatasetCensus:
+        """Count the datasets of runs."""
+        by_type = ids_in_runs(self._database, connection, definitions, runs)
+        return self._census(connection, definitions, [(i,) for ids in by_type.values() for i in ids])
+
+    def census(self, tables: Sequence[DatasetTable]) -> DatasetCensus:
+        """Count datasets; see `Registry.census`."""
+        with self._database.read() as connection:
+            definitions = self._definitions.current(connection)
+            ids = {i for table in tables for i in self.row_ids(connection, table).tolist()}
+            return self._census(connection, definitions, [(i,) for i in sorted(ids)])
+
+    def _census(
+        self, connection: sa.Connection, definitions: Definitions, rows: list[tuple[int]]
+    ) -> DatasetCensus:
+        if not rows:
+            return DatasetCensus((), ())
+        with self._database.temporary_rows(connection, {"id": schema.Key}, rows) as t:
+            return dataset_census(self._database, connection, definitions, t)
 
     def has_files(self, connection: sa.Connection, run: CollectionRow) -> bool:
         """Return whether any dataset of a run has a file."""

@@ -14,7 +14,7 @@ from ..vocabulary.data_id import DataCoordinate, DataIdTable
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionUniverse
 from ..vocabulary.timespan import Timespan
-from .database import Database
+from .database import Database, repeated
 from .schema import element_tables, overlap_tables
 
 _FEW = 40
@@ -41,21 +41,22 @@ class DimensionRecordTable:
             keys = " AND ".join(f"{quote(c.name)} = ?" for c in key_columns(name))
             self._sql[name] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
 
+    @repeated
     def insert(
         self,
         element_name: str,
-        records: Iterable[DimensionRecord | Mapping[str, Any]],
+        records: Sequence[DimensionRecord | Mapping[str, Any]],
         *,
         replace: bool,
         skip_existing: bool,
-    ) -> None:
-        """Insert records; see `Registry.insert_dimension_records`."""
+    ) -> int:
+        """Insert records; see `Registry.insert_dimension_records`; return how many are new or replaced."""
         element = DimensionUniverse().element(element_name)
         if not element.has_own_table:
             raise DataIdValueError(f"Dimension {element_name!r} has no records: its values are computed")
         rows = [conformed(element, r) for r in records]
         if not rows:
-            return
+            return 0
         table = element_tables[element_name]
         columns = [c.name for c in table.columns]
         values = [row_of_record(r) for r in rows]
@@ -70,17 +71,19 @@ class DimensionRecordTable:
                     if skip_existing:
                         rows = self._absent(connection, element, rows)
                         values = [row_of_record(r) for r in rows]
-                    self._database.insert(
+                    # What another process inserted since we looked is skipped as well.
+                    count = self._database.insert(
                         connection,
                         table,
                         columns,
                         values,
-                        on_conflict="replace" if replace else "raise",
+                        on_conflict="replace" if replace else "ignore" if skip_existing else "raise",
                     )
             except sa.exc.IntegrityError as error:
                 self._explain_conflict(connection, element, rows, error)
             if element.spatial:
-                self._insert_overlaps(connection, element, rows, replace)
+                self._insert_overlaps(connection, element, rows, replace, skip_existing)
+        return count
 
     def _absent(
         self, connection: sa.Connection, element: DimensionElement, rows: Sequence[DimensionRecord]
@@ -130,6 +133,7 @@ class DimensionRecordTable:
         element: DimensionElement,
         rows: Sequence[DimensionRecord],
         replace: bool,
+        skip_existing: bool,
     ) -> None:
         pixelization = element.universe.commonSkyPix.pixelization
         table = overlap_tables[element.name]
@@ -142,16 +146,25 @@ class DimensionRecordTable:
             if record.region is not None:
                 for begin, end in pixelization.envelope(record.region):
                     pixels.extend((*key, i) for i in range(begin, end))
-        self._database.insert(connection, table, [*(c.name for c in keys), "htm7"], pixels)
+        self._database.insert(
+            connection,
+            table,
+            [*(c.name for c in keys), "htm7"],
+            pixels,
+            on_conflict="ignore" if skip_existing else "raise",
+        )
 
+    @repeated
     def sync(self, record: DimensionRecord, *, update: bool) -> bool | dict[str, Any]:
         """Insert a record, or compare it with the one there is; see `Registry.sync_dimension_record`."""
         element = record.definition
         with self._database.write() as connection:
             present = self._fetch_keys(connection, element, [key_of_record(record)])
             if not present:
-                self.insert(element.name, [record], replace=False, skip_existing=False)
-                return True
+                if self.insert(element.name, [record], replace=False, skip_existing=True):
+                    return True
+                # Another process did it since we looked.
+                present = self._fetch_keys(connection, element, [key_of_record(record)])
             old = present[key_of_record(record)]
             changed = {
                 name: old.get(name)

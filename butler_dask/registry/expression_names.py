@@ -8,17 +8,7 @@ from typing import Any, Literal
 
 from ..errors import InvalidQueryError, did_you_mean
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
-from ..vocabulary.expression import (
-    And,
-    Bind,
-    Comparison,
-    Expression,
-    In,
-    Name,
-    Not,
-    Or,
-    expression_error,
-)
+from ..vocabulary.expression import And, Bind, Expression, Name, expression_error
 
 Kind = Literal["int", "float", "str", "bool", "time", "timespan", "region", "uuid"]
 """Kind of a value in an expression."""
@@ -31,6 +21,8 @@ DATASET_FIELDS: dict[str, Kind] = {
     "dataset_id": "uuid",
     "ingest_date": "time",
     "timespan": "timespan",
+    "timespan.begin": "time",
+    "timespan.end": "time",
 }
 """Fields of a dataset that expressions and ``order_by`` may name."""
 
@@ -146,6 +138,11 @@ class NameScope:
         return self._unqualified(text, position)
 
     def _field(self, element: DimensionElement, field: str, position: int) -> FieldReference:
+        if field in element.requires or field in element.implies:
+            # `visit.instrument` is the instrument.
+            key = element.universe[field].key
+            assert key is not None
+            return FieldReference(field, key.name, _KIND_OF_TYPE[key.type])
         for spec in element.fields:
             if spec.name == field or (
                 field == element.name and element.key is not None and spec.name == element.key.name
@@ -169,31 +166,33 @@ class NameScope:
         universe = DimensionUniverse()
         elements = [universe[n] for n in self.dimensions.elements]
         head = text.partition(".")[0]
-        if head == "timespan" and self.dimensions.temporal_elements:
-            return self._field(universe[self.dimensions.temporal_elements[0]], text, position)
+        ways: list[Meaning] = []
         if text == "region":
-            spatial = self.dimensions.spatial_elements
-            if len(spatial) == 1:
-                return FieldReference(spatial[0], "region", "region")
-        owners = [
-            e
-            for e in elements
-            if any(f.name == text for f in e.fields if f.name not in (*e.requires, *e.implies))
-        ]
-        if len(owners) == 1:
-            return self._field(owners[0], text, position)
-        if len(owners) > 1:
-            ways = ", ".join(f"{e.name}.{text}" for e in owners)
-            raise self.error(position, f"{text!r} is ambiguous here; write one of {ways}")
-        if text in DATASET_FIELDS and len(self.dataset_types) == 1:
-            return DatasetField(self.dataset_types[0], text, DATASET_FIELDS[text])
+            ways += [self._field(universe[n], text, position) for n in self.dimensions.spatial_elements]
+        elif head == "timespan":
+            temporal = [e for e in elements if e.temporal]
+            # The day follows from the exposure or visit, and is not what is meant beside them.
+            temporal = [e for e in temporal if not any(e.name in o.implies for o in temporal)]
+            ways += [self._field(e, text, position) for e in temporal]
+        else:
+            ways += [
+                self._field(e, text, position)
+                for e in elements
+                if any(f.name == text for f in e.fields if f.name not in (*e.requires, *e.implies))
+            ]
+        if text in DATASET_FIELDS:
+            ways += [DatasetField(name, text, DATASET_FIELDS[text]) for name in self.dataset_types]
+        if len(ways) == 1:
+            return ways[0]
+        if ways:
+            named = sorted(f"{_owner(w)}.{text}" for w in ways)
+            raise self.error(position, f"{text!r} is ambiguous here; write one of {', '.join(named)}")
         elsewhere = [e.name for e in universe.getStaticElements() if any(f.name == text for f in e.fields)]
         if elsewhere:
-            ways = ", ".join(f"{name}.{text}" for name in elsewhere)
-            raise self.error(position, f"{text!r} is no field of this query's dimensions; write {ways}")
-        named = [e.name for e in universe.getStaticElements()]
-        known = {*named, *self.bind, *self.dataset_types, "htm7"}
-        if "." in text:
+            forms = ", ".join(f"{name}.{text}" for name in elsewhere)
+            raise self.error(position, f"{text!r} is no field of this query's dimensions; write {forms}")
+        known = {*(e.name for e in universe.getStaticElements()), *self.bind, *self.dataset_types, "htm7"}
+        if "." in text and head != "timespan":
             hint = did_you_mean(head, known)
             raise self.error(position, f"{head!r} is no dimension and no dataset type of this query.{hint}")
         known.update(f.name for e in elements for f in e.fields)
@@ -216,42 +215,37 @@ class NameScope:
         groups = [r.dimensions for r in self.references(tree) if isinstance(r, FieldReference)]
         return DimensionUniverse().empty.union(*groups)
 
-    def check_governors(self, tree: Expression, known: Collection[str]) -> None:
-        """Check that every dimension named is named together with its instrument or skymap.
+    def governors_named(self, tree: Expression) -> set[str]:
+        """Return the instrument and skymap dimensions an expression names, themselves or their fields."""
+        named = {r.element for r in self.references(tree) if isinstance(r, FieldReference)}
+        return named.intersection(DimensionUniverse().governor_dimensions.names)
 
-        Visit 3 of one instrument has nothing to do with visit 3 of another. The governor must be fixed by an
-        equality or IN of the same AND, or be known already.
+    def check_governors(self, tree: Expression, known: Collection[str]) -> None:
+        """Check that dimensions are named together with their instrument or skymap.
+
+        Visit 3 of one instrument has nothing to do with visit 3 of another. As in the reference it is enough
+        that the expression says something of the instrument, wherever.
 
         Parameters
         ----------
         tree : `Expression`
             Expression.
         known : collection of `str`
-            Governor dimensions that have a value by data ID.
+            Governor dimensions that have a value by data ID, or are named in another expression.
 
         Raises
         ------
         InvalidQueryError
             If one is not.
         """
-        if isinstance(tree, (And, Or, Not)):
-            operands = (tree.operand,) if isinstance(tree, Not) else tree.operands
-            fixed = set(known)
-            if isinstance(tree, And):
-                fixed.update(n for o in operands for n in self._fixed_governors(o))
-            for operand in operands:
-                self.check_governors(operand, fixed)
-            return
+        said = {*known, *self.governors_named(tree)}
         for node in tree.walk():
-            if not isinstance(node, (Name, Bind)):
-                continue
-            meaning = self.resolve(node)
+            meaning = self.resolve(node) if isinstance(node, (Name, Bind)) else None
             if not isinstance(meaning, FieldReference):
                 continue
-            if DimensionUniverse()[meaning.element].governor:
-                continue
             for governor in meaning.dimensions.governors:
-                if governor not in known:
+                if governor not in said:
+                    assert isinstance(node, (Name, Bind))
                     name = node.text if isinstance(node, Name) else node.name
                     raise self.error(
                         node.position,
@@ -259,28 +253,11 @@ class NameScope:
                         f"Add {governor}='NAME' with AND, or give {governor} as a data ID or default.",
                     )
 
-    def _fixed_governors(self, tree: Expression) -> set[str]:
-        if isinstance(tree, And):
-            return set().union(*(self._fixed_governors(o) for o in tree.operands))
-        if isinstance(tree, Or):
-            # In every alternative, as `instrument='A' OR instrument='B'`.
-            return set.intersection(*(self._fixed_governors(o) for o in tree.operands))
-        operands: tuple[Expression, ...] = ()
-        if isinstance(tree, Comparison) and tree.operator == "=":
-            operands = (tree.left, tree.right)
-        elif isinstance(tree, In) and not tree.negated:
-            operands = (tree.operand,)
-        found = set()
-        for operand in operands:
-            if isinstance(operand, Name):
-                meaning = self.resolve(operand)
-                if (
-                    isinstance(meaning, FieldReference)
-                    and meaning.is_dimension
-                    and DimensionUniverse()[meaning.element].governor
-                ):
-                    found.add(meaning.element)
-        return found
+
+def _owner(meaning: Meaning) -> str:
+    if isinstance(meaning, FieldReference):
+        return meaning.element
+    return meaning.dataset_type if isinstance(meaning, DatasetField) else meaning.name
 
 
 def conjuncts(tree: Expression | None) -> list[Expression]:

@@ -42,6 +42,7 @@ from .expression_names import BoundValue, DatasetField, FieldReference, Kind, Na
 if TYPE_CHECKING:
     from lsst.sphgeom import Region
 
+_MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
 _MANY_VALUES = 500
 """IN lists beyond this length go through a temporary table."""
 
@@ -133,10 +134,7 @@ class ExpressionCompiler:
             case In():
                 return self._in(node)
             case IsNull(operand=operand, negated=negated):
-                value = self.value(operand)
-                column = value.sql[0] if value.kind == "timespan" else value.sql
-                if value.kind == "region":
-                    raise self._scope.error(operand.position, "a region is not compared with NULL")
+                column = self._nullable(operand)
                 return column.is_not(None) if negated else column.is_(None)
             case Call(function="GLOB"):
                 return self._glob(node)
@@ -151,6 +149,14 @@ class ExpressionCompiler:
                 raise self._scope.error(node.position, f"{_KIND_NAMES[value.kind]} is not a condition")
         raise self._scope.error(node.position, "this is not a condition")
 
+    def _nullable(self, node: Expression) -> Any:
+        value = self.value(node)
+        if isinstance(value.reference, FieldReference) and value.kind == "region":
+            return self._tables.field(value.reference)
+        if value.kind == "region":
+            raise self._scope.error(node.position, "a region given is not NULL")
+        return value.sql[0] if value.kind == "timespan" else value.sql
+
     # Values
 
     def value(self, node: Expression) -> Operand:
@@ -159,7 +165,7 @@ class ExpressionCompiler:
             case Literal(value=constant):
                 if constant is None:
                     raise self._scope.error(node.position, "NULL is only compared by = and !=")
-                return constant_operand(constant)
+                return self._constant(node, constant)
             case Instant(ns=ns):
                 return constant_operand(_Instant(ns))
             case Name() | Bind():
@@ -180,14 +186,17 @@ class ExpressionCompiler:
     def _named(self, node: Name | Bind) -> Operand:
         meaning = self._scope.resolve(node)
         if isinstance(meaning, BoundValue):
-            try:
-                return constant_operand(meaning.value)
-            except InvalidQueryError as error:
-                raise self._scope.error(node.position, f"{meaning.name!r}: {error}") from None
+            return self._constant(node, meaning.value, f"{meaning.name!r}: ")
         if isinstance(meaning, DatasetField):
             return Operand(meaning.kind, self._tables.dataset_field(meaning), reference=meaning)
         sql = None if meaning.kind == "region" else self._tables.field(meaning)
         return Operand(meaning.kind, sql, reference=meaning)
+
+    def _constant(self, node: Expression, value: Any, what: str = "") -> Operand:
+        try:
+            return constant_operand(value)
+        except InvalidQueryError as error:
+            raise self._scope.error(node.position, f"{what}{error}") from None
 
     def _number(self, node: Expression) -> Operand:
         value = self.value(node)
@@ -209,19 +218,22 @@ class ExpressionCompiler:
             case "%":
                 if not whole:
                     raise self._scope.error(node.position, "% takes integers")
-                return Operand(kind, left.sql % right.sql)
-        # As in SQL, the quotient of integers is an integer.
-        return Operand(kind, left.sql // right.sql if whole else left.sql / right.sql)
+                return Operand(kind, left.sql % sa.func.nullif(right.sql, 0))
+        # As in SQL, the quotient of integers is an integer; PostgreSQL would refuse to divide by zero.
+        divisor = sa.func.nullif(right.sql, 0, type_=right.sql.type)
+        return Operand(kind, left.sql // divisor if whole else left.sql / divisor)
 
     def _pair(self, begin: Expression, end: Expression) -> Operand:
-        bounds: list[Any] = []
+        bounds: list[Operand] = []
         for node, unbounded in ((begin, MIN_NS), (end, MAX_NS)):
             if isinstance(node, Literal) and node.value is None:
-                bounds.append(sa.literal(unbounded, sa.BigInteger))
+                bounds.append(constant_operand(_Instant(unbounded)))
                 continue
-            value = self._as_time(node, self.value(node))
-            bounds.append(value.sql)
-        return Operand("timespan", (bounds[0], bounds[1]))
+            bounds.append(self._as_time(node, self.value(node)))
+        low, high = bounds
+        if low.constant is not None and high.constant is not None:
+            return constant_operand(Timespan(low.constant.ns, high.constant.ns))
+        return Operand("timespan", (low.sql, high.sql))
 
     def _as_time(self, node: Expression, value: Operand) -> Operand:
         if value.kind == "time":
@@ -381,6 +393,9 @@ class ExpressionCompiler:
                 if isinstance(meaning, BoundValue) and _is_list(meaning.value):
                     constants.extend(meaning.value)
                     continue
+            if isinstance(item, Literal) and item.value is None:
+                others.append(self._nullable(node.operand).is_(None))
+                continue
             value = self.value(item)
             self._check_comparable(item, left, value)
             if value.constant is None:
@@ -408,6 +423,8 @@ class ExpressionCompiler:
             raise self._scope.error(
                 item.position, f"a range of integers, but {_KIND_NAMES[left.kind]} before"
             )
+        for bound in (item.start, item.stop, item.step):
+            self._constant(item, bound)
         condition = left.sql.between(item.start, item.stop)
         if item.step > 1:
             condition = sa.and_(condition, (left.sql - item.start) % item.step == 0)
@@ -418,7 +435,7 @@ class ExpressionCompiler:
             raise self._scope.error(node.position, "GLOB takes a field and a pattern")
         left, pattern = (self.value(a) for a in node.arguments)
         if left.kind != "str" or not isinstance(pattern.constant, str):
-            raise self._scope.error(node.position, "GLOB takes a string field and a string pattern")
+            raise self._scope.error(node.position, "GLOB takes a string field first, and a pattern")
         return self._tables.like_glob(left.sql, pattern.constant)
 
 
@@ -443,15 +460,19 @@ def constant_operand(value: Any) -> Operand:
         If values of its type cannot be used in expressions.
     """
     import numbers
-    from datetime import datetime
+    from datetime import UTC, datetime
 
     if isinstance(value, bool) or type(value).__name__ == "bool_":
         return Operand("bool", sa.literal(bool(value)), bool(value))
     if isinstance(value, numbers.Integral):
+        if not _MIN_INT <= int(value) <= _MAX_INT:
+            raise InvalidQueryError(f"{value} does not fit into 64 bits")
         return Operand("int", sa.literal(int(value), sa.BigInteger), int(value))
     if isinstance(value, numbers.Real):
         return Operand("float", sa.literal(float(value), sa.Double), float(value))
     if isinstance(value, str):
+        if "\0" in value or (not value.isascii() and _is_broken(value)):
+            raise InvalidQueryError(f"{value!r} is no text")
         return Operand("str", sa.literal(str(value), sa.String), str(value))
     if isinstance(value, uuid.UUID):
         return Operand("uuid", sa.literal(value.bytes, sa.LargeBinary), value)
@@ -461,17 +482,20 @@ def constant_operand(value: Any) -> Operand:
         bounds = (value.begin_ns, value.end_ns)
         return Operand("timespan", tuple(sa.literal(b, sa.BigInteger) for b in bounds), value)
     if isinstance(value, datetime):
-        if value.tzinfo is None:
-            return constant_operand(_Instant(time_of_literal(value.isoformat())))
-        from astropy.time import Time
-
-        return constant_operand(_Instant(tai_nanoseconds(Time(value))))
+        if value.tzinfo is not None:
+            value = value.astimezone(UTC).replace(tzinfo=None)
+        return constant_operand(_Instant(time_of_literal(value.isoformat())))
     module = type(value).__module__
     if module.startswith("astropy.time"):
         return constant_operand(_Instant(tai_nanoseconds(value)))
     if module.startswith("lsst.sphgeom"):
         return Operand("region", None, _region(value))
     raise InvalidQueryError(f"values of type {type(value).__name__} cannot be used in an expression")
+
+
+def _is_broken(text: str) -> bool:
+    # Half of a surrogate pair, as from undecodable bytes of a command line.
+    return any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _region(value: Any) -> Any:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from ..vocabulary.quantum_record import QUANTUM_COLUMNS, QuantumTable
 from . import schema
-from .database import Database
+from .database import Database, repeated
 from .definitions import DefinitionCache
 
 
@@ -26,6 +26,7 @@ class QuantumRecordTable:
     def __init__(self, database: Database, definitions: DefinitionCache) -> None:
         self._database, self._definitions = database, definitions
 
+    @repeated
     def record(self, quanta: QuantumTable) -> None:
         """Insert quantum records; one recorded before is replaced and its attempts counted on."""
         if not len(quanta):

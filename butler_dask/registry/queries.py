@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from ..errors import (
-    DataIdValueError,
-    DimensionNameError,
-    DimensionValueError,
-    InvalidQueryError,
-    did_you_mean,
-)
-from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..errors import CalibrationLookupError, InvalidQueryError
+from ..vocabulary.collection import CollectionType
+from ..vocabulary.data_id import DataIdTable
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.dimension_record import DimensionRecord
-from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
-from .data_id_query import DataIdQuery, DatasetJoin, UnlistableDimensionError, Where, parse_where
+from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from ..vocabulary.expression import Expression, Name
+from ..vocabulary.timespan import Timespan, time_of_tai_nanoseconds
+from .data_id_query import Constraints, DataIdQuery, DatasetJoin, parse_where
 from .database import Database
-from .dataset_search import DatasetSearch, candidates_of_rows, empty_candidates, first_of_each
+from .dataset_search import DatasetSearch, candidates_of_rows, first_of_each
 from .definitions import DefinitionCache, Definitions
 from .dimension_records import records_of_rows
+from .empty_answer import EmptyAnswer
+from .query_conditions import QueryConditions, data_id_values
 from .schema import element_tables
 
-DataIdLike = DataCoordinate | Mapping[str, Any] | None
-DatasetConstraint = tuple[str, Sequence[str]]
+OrderBy = Sequence[str | Expression]
 
 
 class QueryTable:
@@ -50,26 +50,20 @@ class QueryTable:
     def data_ids(
         self,
         dimensions: DimensionGroup,
-        where: str,
-        bind: Mapping[str, Any] | None,
-        data_id: DataIdLike,
-        datasets: Sequence[DatasetConstraint],
-        order_by: Sequence[str],
-        limit: int | None,
-        offset: int | None,
+        conditions: QueryConditions,
+        order_by: OrderBy = (),
+        limit: int | None = None,
+        offset: int | None = None,
     ) -> DataIdTable:
         """Return data IDs; see `Registry.query_data_ids`."""
-        parsed = parse_where(where, bind)
         with self._database.read() as connection, ExitStack() as stack:
-            joins = self._joins(connection, self._definitions.current(connection), datasets)
+            constraints = self._constraints(connection, self._definitions.current(connection), conditions)
             query = DataIdQuery(
                 self._database,
                 connection,
                 stack,
                 dimensions,
-                where=parsed,
-                data_id=_values(data_id),
-                datasets=joins,
+                constraints,
                 order_by=order_by,
                 implied=True,
             )
@@ -84,42 +78,43 @@ class QueryTable:
         }
         return DataIdTable.from_values(dimensions, values, len(rows))
 
-    def _joins(
-        self, connection: sa.Connection, definitions: Definitions, datasets: Sequence[DatasetConstraint]
-    ) -> list[DatasetJoin]:
-        out = []
-        for name, collections in datasets:
+    def _constraints(
+        self, connection: sa.Connection, definitions: Definitions, conditions: QueryConditions
+    ) -> Constraints:
+        joins = []
+        for name, collections in conditions.get("datasets", ()):
             kind = definitions.dataset_type(name)
             names = [collections] if isinstance(collections, str) else collections
-            out.append(DatasetJoin(kind, self._search.leaves(connection, definitions, kind, names)))
-        return out
+            joins.append(DatasetJoin(kind, self._search.leaves(connection, definitions, kind, names)))
+        return Constraints(
+            parse_where(conditions.get("where", ""), conditions.get("bind")),
+            data_id_values(conditions.get("data_id")),
+            joins,
+            conditions.get("among", ()),
+            conditions.get("joined", DimensionUniverse().empty),
+            conditions.get("default"),
+        )
 
     def records(
         self,
         element_name: str,
-        where: str,
-        bind: Mapping[str, Any] | None,
-        data_id: DataIdLike,
-        datasets: Sequence[DatasetConstraint],
-        order_by: Sequence[str],
-        limit: int | None,
-        offset: int | None,
+        conditions: QueryConditions,
+        order_by: OrderBy = (),
+        limit: int | None = None,
+        offset: int | None = None,
     ) -> list[DimensionRecord]:
         """Return dimension records; see `Registry.query_dimension_records`."""
         element = DimensionUniverse().element(element_name)
         if not element.has_own_table:
             raise InvalidQueryError(f"Dimension {element_name!r} has no records: its values are computed")
-        parsed = parse_where(where, bind)
         with self._database.read() as connection, ExitStack() as stack:
-            joins = self._joins(connection, self._definitions.current(connection), datasets)
+            constraints = self._constraints(connection, self._definitions.current(connection), conditions)
             query = DataIdQuery(
                 self._database,
                 connection,
                 stack,
                 element.dimensions,
-                where=parsed,
-                data_id=_values(data_id),
-                datasets=joins,
+                constraints,
                 order_by=order_by,
                 elements=(element_name,),
             )
@@ -132,29 +127,26 @@ class QueryTable:
         name: str,
         collections: Sequence[str],
         find_first: bool,
-        where: str,
-        bind: Mapping[str, Any] | None,
-        data_id: DataIdLike,
-        order_by: Sequence[str],
-        limit: int | None,
-        offset: int | None,
+        conditions: QueryConditions,
+        order_by: OrderBy = (),
+        limit: int | None = None,
+        offset: int | None = None,
     ) -> DatasetTable:
         """Return datasets; see `Registry.query_datasets`."""
-        parsed = parse_where(where, bind)
         with self._database.read() as connection, ExitStack() as stack:
             definitions = self._definitions.current(connection)
             kind = definitions.dataset_type(name)
             leaves = self._search.leaves(connection, definitions, kind, collections)
-            if not leaves:
-                return self._search.table(definitions, kind, empty_candidates(kind), np.zeros(0, np.int64))
+            constraints = self._constraints(connection, definitions, conditions)
+            own = DatasetJoin(kind, leaves)
+            others = [d for d in constraints.datasets if d.name != name]
+            constraints = replace(constraints, datasets=[own, *others])
             query = DataIdQuery(
                 self._database,
                 connection,
                 stack,
                 kind.definition.dimensions,
-                where=parsed,
-                data_id=_values(data_id),
-                datasets=[DatasetJoin(kind, leaves)],
+                constraints,
                 order_by=order_by,
             )
             c = query.dataset_columns(kind.definition.name)
@@ -162,7 +154,12 @@ class QueryTable:
                 *(c[k] for k in kind.tables.keys),
                 *(c[n] for n in ("dataset_id", "uuid", "run_id", "collection_id", "begin_ns", "end_ns")),
             ]
-            rows = query.fetch(columns)
+            # Of one collection all are first; of several, the first are only known when all are read.
+            at_once = len(leaves) == 1 and leaves[0].type is not CollectionType.CALIBRATION
+            part = {"limit": limit, "offset": offset} if at_once else {}
+            rows = query.fetch(columns, **part)
+            if at_once:
+                limit = offset = None
             candidates = candidates_of_rows(kind, leaves, rows)
             if find_first:
                 chosen = first_of_each(candidates, kind, leaves)
@@ -180,257 +177,117 @@ class QueryTable:
             chosen = chosen[start : None if limit is None else start + limit]
             return self._search.table(definitions, kind, candidates, chosen.astype(np.int64))
 
-    # Explanations
-
-    def explain(
+    def rows(
         self,
         dimensions: DimensionGroup,
-        where: str,
-        bind: Mapping[str, Any] | None,
-        data_id: DataIdLike,
-        datasets: Sequence[DatasetConstraint],
-    ) -> list[str]:
-        """Return why a query has no result; see `Registry.explain_data_ids`."""
-        parsed, values = parse_where(where, bind), _values(data_id)
-        with self._database.read() as connection:
-            definitions = self._definitions.current(connection)
-            joins = self._joins(connection, definitions, datasets)
-            names = {id(j): list(c) for j, (_, c) in zip(joins, datasets, strict=True)}
-
-            def has_rows(
-                group: DimensionGroup,
-                terms: Sequence[Any],
-                data_id: Mapping[str, Any],
-                joined: Sequence[DatasetJoin],
-            ) -> bool:
-                with ExitStack() as stack:
-                    try:
-                        query = DataIdQuery(
-                            self._database,
-                            connection,
-                            stack,
-                            group,
-                            where=parsed.of(terms),
-                            data_id=data_id,
-                            datasets=joined,
-                            # A term by itself may lack its instrument.
-                            check=list(terms) == list(parsed.terms),
-                        )
-                    except UnlistableDimensionError:
-                        return True
-                    return query.any()
-
-            if has_rows(dimensions, parsed.terms, values, joins):
-                return []
-            reasons = self._absent_records(connection, dimensions, values)
-            for join in joins:
-                where_ = ", ".join(map(repr, names[id(join)]))
-                if not join.leaves or not has_rows(join.dimensions, (), {}, [join]):
-                    reasons.append(f"There is no dataset of type {join.name!r} in {where_}.")
-                elif values and not has_rows(join.dimensions, (), values, [join]):
-                    reasons.append(f"There is no dataset of type {join.name!r} for {values} in {where_}.")
-            if reasons:
-                return reasons
-            return self._culprits(dimensions, parsed, values, joins, names, has_rows)
-
-    def _absent_records(
-        self, connection: sa.Connection, dimensions: DimensionGroup, values: Mapping[str, Any]
-    ) -> list[str]:
-        universe, out = DimensionUniverse(), []
-        for name in dimensions.names:
-            if not universe[name].has_own_table:
-                continue
-            table = element_tables[name]
-            if not self._database.fetch(connection, sa.select(sa.literal(1)).select_from(table).limit(1)):
-                out.append(f"Dimension {name!r} has no records in the repository.")
-            elif name in values and all(n in values for n in universe[name].requires):
-                key = universe[name].key
-                assert key is not None
-                known = {n: values[n] for n in (*universe[name].requires, name)}
-                conditions = [table.c[key.name if n == name else n] == v for n, v in known.items()]
-                statement = sa.select(sa.literal(1)).select_from(table).where(*conditions).limit(1)
-                if not self._database.fetch(connection, statement):
-                    out.append(f"The repository has no {name} {values[name]!r} (data ID {known}).")
-        always = [
-            e
-            for e in universe.getStaticElements()
-            if e.always_join and set(e.requires) <= set(dimensions.names)
-        ]
-        for element in always:
-            table = element_tables[element.name]
-            if not self._database.fetch(connection, sa.select(sa.literal(1)).select_from(table).limit(1)):
-                out.append(
-                    f"There are no {element.name} records, which join {', '.join(element.requires)}; "
-                    "define visits first (`butler define-visits`)."
-                )
+        fields: Sequence[str],
+        find_first: str | None,
+        conditions: QueryConditions,
+        order_by: OrderBy = (),
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return rows of data ID values and fields; see `Registry.query_rows`."""
+        with self._database.read() as connection, ExitStack() as stack:
+            constraints = self._constraints(connection, self._definitions.current(connection), conditions)
+            nodes = [Name(0, f) for f in fields]
+            query = DataIdQuery(
+                self._database,
+                connection,
+                stack,
+                dimensions,
+                constraints,
+                order_by=order_by,
+                fields=nodes,
+                implied=True,
+            )
+            keys = dimensions.data_coordinate_keys
+            columns = query.columns(keys)
+            operands = [query.operand(node) for node in nodes]
+            readers = []
+            for name, operand in zip(fields, operands, strict=True):
+                own = query.columns_of(operand)
+                readers.append((name, len(columns), operand.kind))
+                columns += [c.label(f"field_{len(columns) + i}") for i, c in enumerate(own)]
+            chosen = query.dataset_columns(find_first) if find_first is not None else None
+            width = len(columns)
+            if chosen is not None:
+                columns += [chosen.collection_id, chosen.dataset_id]
+            query.unique = False
+            rows = query.fetch(
+                columns, limit=limit if chosen is None else None, offset=offset if chosen is None else None
+            )
+            if chosen is not None:
+                leaves = next(d.leaves for d in constraints.datasets if d.name == find_first)
+                rank = {leaf.id: i for i, leaf in enumerate(leaves)}
+                certified = {x.id for x in leaves if x.type is CollectionType.CALIBRATION}
+                rows = _first_rows(rows, len(keys), width, rank, certified, str(find_first))
+                rows = rows[offset or 0 :][:limit]
+        out = []
+        for row in rows:
+            values: dict[str, Any] = dict(zip(keys, row, strict=False))
+            for name, i, kind in readers:
+                values[name] = _python_value(kind, row[i : i + 2])
+            out.append(values)
         return out
 
-    @staticmethod
-    def _culprits(
-        dimensions: DimensionGroup,
-        parsed: Where,
-        values: Mapping[str, Any],
-        joins: Sequence[DatasetJoin],
-        names: Mapping[int, list[str]],
-        has_rows: Any,
-    ) -> list[str]:
-        terms = parsed.terms
-        out: list[str] = []
-        if not has_rows(dimensions, (), values, joins):
-            kinds = " and ".join(repr(j.name) for j in joins) or "the dimensions"
-            for join in joins:
-                rest = [j for j in joins if j is not join]
-                if has_rows(dimensions, (), values, rest):
-                    where_ = ", ".join(map(repr, names[id(join)]))
-                    out.append(
-                        f"No data ID of {dimensions} has a dataset of type {join.name!r} in {where_}"
-                        + (f" together with {', '.join(repr(j.name) for j in rest)}." if rest else ".")
-                    )
-            if not out and not has_rows(dimensions, (), {}, ()):
-                out.append(
-                    f"No data ID joins the dimensions {dimensions}: their records do not belong together "
-                    "(visit definitions) or their regions do not overlap."
-                )
-            return out or [f"No data ID of {dimensions} satisfies {kinds}."]
-        for i, term in enumerate(terms):
-            text = _text_of(parsed.text, terms, i)
-            if not has_rows(dimensions, [term], values, ()):
-                out.append(f"No data ID of {dimensions} satisfies {text!r}.")
-            elif joins and not has_rows(dimensions, [term], values, joins):
-                kinds = ", ".join(repr(j.name) for j in joins)
-                out.append(f"No data ID with datasets of type {kinds} satisfies {text!r}.")
-        if out:
-            return out
-        clashing = [
-            repr(_text_of(parsed.text, terms, i))
-            for i in range(len(terms))
-            if has_rows(dimensions, [t for k, t in enumerate(terms) if k != i], values, joins)
-        ]
-        if clashing:
-            out.append(f"Each term has results, but not together; drop one of: {', '.join(clashing)}.")
-        for join in joins:
-            if has_rows(dimensions, terms, values, [j for j in joins if j is not join]):
-                where_ = ", ".join(map(repr, names[id(join)]))
-                out.append(
-                    f"The condition has results, but none with a dataset of type {join.name!r} in {where_}."
-                )
-        return out or [f"The condition {parsed.text!r} has no result, though each of its terms has."]
-
-    # Incomplete data IDs
-
-    def complete(self, mapping: Mapping[str, Any], dimensions: DimensionGroup) -> DataCoordinate:
-        """Return the one data ID that values determine; see `Registry.complete_data_id`."""
-        universe = DimensionUniverse()
-        values: dict[str, Any] = {}
-        fields: dict[tuple[str, str], Any] = {}
-        for name, value in mapping.items():
-            if value is None:
-                continue
-            if name in universe and universe[name].is_dimension:
-                element = universe[name]
-                assert element.key is not None
-                if element.key.type is int and isinstance(value, str) and not value.lstrip("+-").isdigit():
-                    if not element.alternate_keys:
-                        raise DataIdValueError(f"Dimension {name!r} takes int values, not {value!r}")
-                    fields[name, element.alternate_keys[0].name] = value
-                else:
-                    values[name] = value
-            else:
-                owner, field = self._owner(name, dimensions, mapping)
-                fields[owner.name, field] = value
-        if not fields and all(n in values for n in dimensions.required):
-            return DataCoordinate.standardize(values, dimensions=dimensions)
-        group = dimensions.union(universe.conform(values), *(universe[e].dimensions for e, _ in fields))
-        known = {n: _conformed(n, v) for n, v in values.items()}
-        text = " AND ".join(f"{e}.{f} = :value_{i}" for i, (e, f) in enumerate(fields))
-        bind = {f"value_{i}": v for i, v in enumerate(fields.values())}
-        parsed = parse_where(text, bind)
-        missing = [g for g in group.governors if g not in known]
+    def count(self, dimensions: DimensionGroup, conditions: QueryConditions) -> int:
+        """Return the number of data IDs; see `Registry.count_data_ids`."""
         with self._database.read() as connection, ExitStack() as stack:
-            if fields and missing:
-                raise DimensionValueError(
-                    f"Data ID {dict(mapping)!r} has no value for {', '.join(map(repr, missing))}."
-                )
-            keys = dimensions.data_coordinate_keys
-            query = DataIdQuery(
-                self._database, connection, stack, dimensions, where=parsed, data_id=known, implied=True
+            constraints = self._constraints(connection, self._definitions.current(connection), conditions)
+            return DataIdQuery(self._database, connection, stack, dimensions, constraints).count()
+
+    def explain(
+        self, dimensions: DimensionGroup, conditions: QueryConditions, execute: bool = True
+    ) -> list[str]:
+        """Return why a query has no result; see `Registry.explain_data_ids`."""
+        with self._database.read() as connection:
+            constraints = self._constraints(connection, self._definitions.current(connection), conditions)
+            searched = {n: [c] if isinstance(c, str) else c for n, c in conditions.get("datasets", ())}
+            answer = EmptyAnswer(self._database, connection, dimensions, constraints, searched)
+            return answer.reasons() if execute else answer.doomed()
+
+
+def _first_rows(
+    rows: list[tuple[Any, ...]],
+    n_keys: int,
+    width: int,
+    rank: Mapping[int, int],
+    certified: Collection[int],
+    dataset_type: str,
+) -> list[tuple[Any, ...]]:
+    # Rows end with the collection and the row number of the dataset.
+    best: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for row in rows:
+        known = best.setdefault(row[:n_keys], row)
+        if rank[row[width]] < rank[known[width]]:
+            best[row[:n_keys]] = row
+    for row in rows:
+        first = best[row[:n_keys]]
+        if row[width] == first[width] and row[width + 1] != first[width + 1] and row[width] in certified:
+            raise CalibrationLookupError(
+                f"Several {dataset_type!r} datasets are certified for one data ID; constrain their timespan, "
+                "or join an exposure or visit."
             )
-            rows = query.fetch(query.columns(keys), limit=2)
-        shown = {k: v for k, v in mapping.items() if v is not None}
-        if not rows:
-            raise DataIdValueError(f"No data ID of {dimensions} in the repository matches {shown!r}.")
-        if len(rows) > 1:
-            absent = [n for n in dimensions.required if n not in values]
-            raise DimensionValueError(
-                f"Data ID {shown!r} has no value for {', '.join(map(repr, absent))}, and what is given "
-                f"matches several: {dict(zip(keys, rows[0], strict=True))!r}, "
-                f"{dict(zip(keys, rows[1], strict=True))!r}, ..."
-            )
-        full = None not in rows[0]
-        return DataCoordinate(dimensions, rows[0] if full else rows[0][: len(dimensions.required)])
-
-    @staticmethod
-    def _owner(
-        name: str, dimensions: DimensionGroup, mapping: Mapping[str, Any]
-    ) -> tuple[DimensionElement, str]:
-        universe = DimensionUniverse()
-        head, _, field = name.partition(".")
-        if field and head in universe:
-            element = universe[head]
-            if field in (f.name for f in element.fields):
-                return element, field
-            known = element.schema.names
-            raise DimensionNameError(
-                f"{head!r} has no field {field!r} (in data ID {dict(mapping)!r}).{did_you_mean(field, known)}"
-            )
-        candidates = [
-            universe[n]
-            for n in dimensions.names
-            if any(f.name == name for f in (*universe[n].alternate_keys, *universe[n].metadata))
-        ]
-        # Of exposure and visit the one asked for counts; where both are, the exposure's numbers are unique.
-        if candidates:
-            return candidates[0], name
-        known = [d.name for d in universe.getStaticDimensions()]
-        known += [f.name for n in dimensions.names for f in universe[n].fields]
-        raise DimensionNameError(
-            f"Unknown key {name!r} in data ID {dict(mapping)!r}.{did_you_mean(name, known)}"
-        )
+    # In the order of the rows, each data ID where its first row is.
+    return [best[key] for key in dict.fromkeys(r[:n_keys] for r in rows)]
 
 
-def _values(data_id: DataIdLike) -> dict[str, Any]:
-    if data_id is None:
-        return {}
-    if isinstance(data_id, DataCoordinate):
-        return dict(data_id.mapping)
-    universe = DimensionUniverse()
-    known = [d.name for d in universe.getStaticDimensions()]
-    out: dict[str, Any] = {}
-    for name, value in data_id.items():
-        if name not in universe or not universe[name].is_dimension:
-            raise DimensionNameError(
-                f"Unknown key {name!r} in data ID {dict(data_id)!r}.{did_you_mean(name, known)}"
-            )
-        if value is not None:
-            out[name] = _conformed(name, value)
-    return out
+def _python_value(kind: str, values: Sequence[Any]) -> Any:
+    value = values[0]
+    if value is None:
+        return None
+    match kind:
+        case "bool":
+            return bool(value)
+        case "time":
+            return time_of_tai_nanoseconds(value)
+        case "timespan":
+            return Timespan(value, values[1])
+        case "uuid":
+            return uuid.UUID(bytes=bytes(value))
+        case "region":
+            from lsst.sphgeom import Region
 
-
-def _conformed(name: str, value: Any) -> Any:
-    key = DimensionUniverse()[name].key
-    assert key is not None
-    if key.type is int:
-        if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-            return int(value)
-        if isinstance(value, str) and value.lstrip("+-").isdigit():
-            return int(value)
-    elif isinstance(value, str):
-        return str(value)
-    raise DataIdValueError(f"Dimension {name!r} takes {key.type.__name__} values, not {value!r}")
-
-
-def _text_of(text: str, terms: Sequence[Any], i: int) -> str:
-    start = terms[i].position
-    end = terms[i + 1].position if i + 1 < len(terms) else len(text)
-    part = text[start:end].strip()
-    return part[:-3].rstrip(" (") if part[-3:].upper() == "AND" else part
+            return Region.decode(bytes(value))
+    return value

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import EllipsisType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from .associations import AssociationTable
 from .collection_removal import CollectionRemoval
 from .collections import CollectionTable
 from .database import Database
+from .dataset_census import DatasetCensus
 from .dataset_inserts import DatasetInserts
 from .dataset_search import DatasetSearch
 from .dataset_types import DatasetTypeTable
@@ -36,8 +37,10 @@ from .datasets import DatasetRecordTable, uuid_list
 from .definitions import DefinitionCache
 from .dimension_records import DimensionRecordTable
 from .explained_statement import ExplainedStatement
+from .incomplete_data_id import complete_data_id
 from .quanta import QuantumRecordTable
-from .queries import DataIdLike, DatasetConstraint, QueryTable
+from .queries import OrderBy, QueryTable
+from .query_conditions import QueryConditions
 from .schema_version import check_versions, create_tables, schema_differences
 
 
@@ -326,9 +329,21 @@ class Registry:
         Raises
         ------
         OrphanedRecordError
-            If one is in a chain and is not to be unlinked.
+            If one is in a chain and is not to be unlinked; the chains are named.
+        CollectionTypeError
+            If a collection is no RUN.
         """
         return self._removal.remove_runs(names, unlink_from_chains)
+
+    def census_of_runs(self, names: Sequence[str]) -> DatasetCensus:
+        """Count the datasets of RUN collections, their files and memberships: what `remove_runs` removes.
+
+        Raises
+        ------
+        CollectionTypeError
+            If a collection is no RUN.
+        """
+        return self._removal.census(names)
 
     # Dataset types
 
@@ -410,7 +425,7 @@ class Registry:
         DataIdValueError
             If a record refers to a dimension value without record.
         """
-        self._records.insert(element_name, records, replace=replace, skip_existing=skip_existing)
+        self._records.insert(element_name, list(records), replace=replace, skip_existing=skip_existing)
 
     def sync_dimension_record(
         self, record: DimensionRecord, *, update: bool = False
@@ -482,7 +497,7 @@ class Registry:
         DimensionValueError
             If several do.
         """
-        return self._queries.complete(mapping, dimensions)
+        return complete_data_id(self._database, mapping, dimensions)
 
     # Queries
 
@@ -490,13 +505,10 @@ class Registry:
         self,
         dimensions: DimensionGroup,
         *,
-        where: str = "",
-        bind: Mapping[str, Any] | None = None,
-        data_id: DataIdLike = None,
-        datasets: Sequence[DatasetConstraint] = (),
-        order_by: Sequence[str] = (),
+        order_by: OrderBy = (),
         limit: int | None = None,
         offset: int | None = None,
+        **conditions: Unpack[QueryConditions],
     ) -> DataIdTable:
         """Return the data IDs for which records, datasets and sky overlaps exist.
 
@@ -504,18 +516,12 @@ class Registry:
         ----------
         dimensions : `DimensionGroup`
             Dimensions of the result.
-        where : `str`
-            Condition, in the language of `butler_dask.vocabulary.expression`; its dimensions are joined too.
-        bind : mapping of `str` to value, optional
-            Values of names in it.
-        data_id : `DataCoordinate` or mapping, optional
-            Values that must hold.
-        datasets : sequence of (`str`, sequence of `str`)
-            Dataset types and the collections in which a data ID must have one.
-        order_by : sequence of `str`
-            Dimensions and fields to sort by, ``-`` in front for falling.
+        order_by : sequence of `str` or `Expression`
+            Dimensions and fields to sort by, ``-`` in front for falling; NULL is least.
         limit, offset : `int`, optional
             How many rows at most, after how many.
+        **conditions
+            See `QueryConditions`: ``where``, ``bind``, ``data_id``, ``datasets`` ...
 
         Returns
         -------
@@ -529,38 +535,68 @@ class Registry:
         these join sky pixels, where their regions overlap. A dataset in a CALIBRATION collection counts where
         its validity range overlaps the exposure or visit.
         """
-        return self._queries.data_ids(dimensions, where, bind, data_id, datasets, order_by, limit, offset)
+        return self._queries.data_ids(dimensions, conditions, order_by, limit, offset)
+
+    def count_data_ids(self, dimensions: DimensionGroup, **conditions: Unpack[QueryConditions]) -> int:
+        """Return how many rows `query_data_ids` would give; counted by the database."""
+        return self._queries.count(dimensions, conditions)
 
     def explain_data_ids(
-        self,
-        dimensions: DimensionGroup,
-        *,
-        where: str = "",
-        bind: Mapping[str, Any] | None = None,
-        data_id: DataIdLike = None,
-        datasets: Sequence[DatasetConstraint] = (),
+        self, dimensions: DimensionGroup, *, execute: bool = True, **conditions: Unpack[QueryConditions]
     ) -> list[str]:
         """Return what leaves `query_data_ids` without result, one sentence a reason; empty if it has some.
 
-        Constraints are dropped one at a time: dimensions without records, dataset types without datasets,
-        terms of the condition.
+        Dimensions without records and dataset types without datasets are named first; else the fewest
+        constraints that together leave nothing, and how many rows there are without each.
+
+        Parameters
+        ----------
+        dimensions : `DimensionGroup`
+            Dimensions of the result.
+        execute : `bool`
+            Whether to ask the database; otherwise only what the summaries of collections tell.
+        **conditions
+            See `QueryConditions`.
         """
-        return self._queries.explain(dimensions, where, bind, data_id, datasets)
+        return self._queries.explain(dimensions, conditions, execute)
 
     def query_dimension_records(
         self,
         element_name: str,
         *,
-        where: str = "",
-        bind: Mapping[str, Any] | None = None,
-        data_id: DataIdLike = None,
-        datasets: Sequence[DatasetConstraint] = (),
-        order_by: Sequence[str] = (),
+        order_by: OrderBy = (),
         limit: int | None = None,
         offset: int | None = None,
+        **conditions: Unpack[QueryConditions],
     ) -> list[DimensionRecord]:
         """Return records of one element; arguments as for `query_data_ids`."""
-        return self._queries.records(element_name, where, bind, data_id, datasets, order_by, limit, offset)
+        return self._queries.records(element_name, conditions, order_by, limit, offset)
+
+    def query_rows(
+        self,
+        dimensions: DimensionGroup,
+        fields: Sequence[str] = (),
+        *,
+        find_first: str | None = None,
+        order_by: OrderBy = (),
+        limit: int | None = None,
+        offset: int | None = None,
+        **conditions: Unpack[QueryConditions],
+    ) -> list[dict[str, Any]]:
+        """Return unique rows of data ID values and any fields, by name.
+
+        Parameters
+        ----------
+        dimensions : `DimensionGroup`
+            Dimensions of the rows.
+        fields : sequence of `str`
+            ``element.field`` and ``dataset_type.field``.
+        find_first : `str`, optional
+            Dataset type of which only the first dataset of each data ID counts.
+        order_by, limit, offset, **conditions
+            As for `query_data_ids`.
+        """
+        return self._queries.rows(dimensions, fields, find_first, conditions, order_by, limit, offset)
 
     def query_datasets(
         self,
@@ -568,12 +604,10 @@ class Registry:
         collections: str | Sequence[str],
         *,
         find_first: bool = True,
-        where: str = "",
-        bind: Mapping[str, Any] | None = None,
-        data_id: DataIdLike = None,
-        order_by: Sequence[str] = (),
+        order_by: OrderBy = (),
         limit: int | None = None,
         offset: int | None = None,
+        **conditions: Unpack[QueryConditions],
     ) -> DatasetTable:
         """Return datasets of one type.
 
@@ -585,7 +619,7 @@ class Registry:
             Where to look, in this order.
         find_first : `bool`
             Only the first dataset of each data ID; else all, each once.
-        where, bind, data_id, order_by, limit, offset
+        order_by, limit, offset, **conditions
             As for `query_data_ids`; the condition may also name ``<type>.run``, ``.collection``,
             ``.ingest_date``, ``.dataset_id``, ``.timespan``.
 
@@ -601,7 +635,7 @@ class Registry:
         """
         names = [collections] if isinstance(collections, str) else collections
         return self._queries.datasets(
-            dataset_type_name, names, find_first, where, bind, data_id, order_by, limit, offset
+            dataset_type_name, names, find_first, conditions, order_by, limit, offset
         )
 
     # Datasets
@@ -663,10 +697,14 @@ class Registry:
         its file); a dataset whose data ID is taken by another UUID in the RUN is passed over. Data IDs are
         not checked: those of a quantum graph come from this registry.
         """
-        with self._database.write():
-            self._inserts.record(batches)
-            if quanta is not None:
-                self._quanta.record(quanta)
+
+        def record() -> None:
+            with self._database.write():
+                self._inserts.record(batches)
+                if quanta is not None:
+                    self._quanta.record(quanta)
+
+        self._database.repeat(record)
 
     def existing_in_run(
         self, run: str, dataset_type_names: Iterable[str] | None = None
@@ -701,6 +739,10 @@ class Registry:
         """
         return self._datasets.remove(tables)
 
+    def census(self, tables: Sequence[DatasetTable]) -> DatasetCensus:
+        """Count datasets, their files and memberships: what `remove_datasets` removes."""
+        return self._datasets.census(tables)
+
     def forget_files(self, table: DatasetTable) -> list[FileRecord]:
         """Remove the file records of datasets that stay known; return the files to delete."""
         return self._datasets.forget_files(table)
@@ -709,9 +751,9 @@ class Registry:
         """Insert or replace the file records of datasets that are in the registry."""
         self._inserts.add_files(table, files)
 
-    def pending_deletions(self) -> list[str]:
+    def pending_deletions(self, limit: int | None = None) -> list[str]:
         """Return the paths of files whose datasets are gone and that are not yet reported deleted."""
-        return self._datasets.pending_deletions()
+        return self._datasets.pending_deletions(limit)
 
     def forget_deletions(self, paths: Sequence[str]) -> None:
         """Take paths off `pending_deletions`, their files having been deleted."""

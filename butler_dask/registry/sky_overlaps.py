@@ -200,6 +200,13 @@ def is_covered(pair: tuple[str, str], explicit: Sequence[tuple[str, str]]) -> bo
     return frozenset(map(_family, pair)) in families
 
 
+def are_joined(pair: tuple[str, str], groups: Sequence[DimensionGroup]) -> bool:
+    """Return whether data IDs given hold both sides of a pair already, overlapping or not."""
+    universe = DimensionUniverse()
+    both = {*universe[pair[0]].required, *universe[pair[1]].required}
+    return any(both <= set(group.names) for group in groups)
+
+
 def _touches(name: str, group: DimensionGroup) -> bool:
     # Whether a dimension depends on the other side's: physical_filter does on neither tract nor patch.
     universe = DimensionUniverse()

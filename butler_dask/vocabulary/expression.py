@@ -12,7 +12,7 @@ import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidQueryError
@@ -47,12 +47,24 @@ class Expression:
         for child in self.children():
             yield from child.walk()
 
+    def logical_and(self, *others: Expression) -> Expression:
+        """Return the condition that this and all others hold."""
+        return And(0, (self, *others)) if others else self
+
+    def logical_or(self, *others: Expression) -> Expression:
+        """Return the condition that this or any other holds."""
+        return Or(0, (self, *others)) if others else self
+
+    def logical_not(self) -> Expression:
+        """Return the condition that this does not hold."""
+        return Not(0, self)
+
 
 @dataclass(frozen=True, slots=True)
 class Literal(Expression):
-    """A number, string, truth value or `None` (NULL)."""
+    """A number, string, truth value or `None` (NULL); from Python also a time, timespan, region or UUID."""
 
-    value: int | float | str | bool | None
+    value: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +177,13 @@ class Or(Expression):
     operands: tuple[Expression, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Reversed(Expression):
+    """In falling order; of ``order_by`` only."""
+
+    operand: Expression
+
+
 def parse_expression(text: str) -> Expression | None:
     """Return the tree of an expression, `None` if the text is blank.
 
@@ -192,6 +211,64 @@ def parse_expression(text: str) -> Expression | None:
             what = f"unexpected {str(getattr(error, 'token', ''))!r}"
         raise expression_error(text, position, what) from None
     return _node(tree, text)
+
+
+def text_of(node: Expression) -> str:
+    """Return an expression as text, with no more parentheses than it needs at most."""
+    match node:
+        case Literal(value=value):
+            words = {None: "NULL", True: "TRUE", False: "FALSE"}
+            if value is None or isinstance(value, bool):
+                return words[value]
+            return repr(value) if isinstance(value, (int, float, str)) else str(value)
+        case Instant(ns=ns):
+            return _text_of_time(ns)
+        case Name(text=text):
+            return text
+        case Bind(name=name):
+            return f":{name}"
+        case Range(start=start, stop=stop, step=step):
+            return f"{start}..{stop}" + (f":{step}" if step > 1 else "")
+        case Sign(operator=operator, operand=operand):
+            return f"{operator}{_part(operand)}"
+        case (
+            Arithmetic(operator=operator, left=left, right=right)
+            | Comparison(operator=operator, left=left, right=right)
+        ):
+            return f"{_part(left)} {operator} {_part(right)}"
+        case IsNull(operand=operand, negated=negated):
+            return f"{_part(operand)} IS {'NOT ' if negated else ''}NULL"
+        case In(operand=operand, items=items, negated=negated):
+            listed = ", ".join(map(text_of, items))
+            return f"{_part(operand)} {'NOT ' if negated else ''}IN ({listed})"
+        case Pair(begin=begin, end=end):
+            return f"({text_of(begin)}, {text_of(end)})"
+        case Call(function=function, arguments=arguments):
+            return f"{function}({', '.join(map(text_of, arguments))})"
+        case Not(operand=operand):
+            return f"NOT {_part(operand)}"
+        case And(operands=operands):
+            return " AND ".join(map(_part, operands))
+        case Or(operands=operands):
+            return " OR ".join(map(_part, operands))
+        case Reversed(operand=operand):
+            return f"-{text_of(operand)}"
+    raise AssertionError(f"No text for {type(node).__name__}")
+
+
+def _part(node: Expression) -> str:
+    text = text_of(node)
+    whole = isinstance(node, (Literal, Instant, Name, Bind, Pair, Call))
+    return text if whole or isinstance(node, (Comparison, In, IsNull)) else f"({text})"
+
+
+def _text_of_time(ns: int) -> str:
+    whole, rest = divmod(ns, 1_000_000_000)
+    try:
+        date = (_EPOCH + timedelta(seconds=whole)).isoformat()
+    except OverflowError:
+        return f"T'mjd/{ns / _NS_PER_DAY + _MJD_OF_EPOCH}/tai'"
+    return f"T'{date}{f'.{rest:09d}'.rstrip('0') if rest else ''}/tai'"
 
 
 def expression_error(text: str, position: int, what: str) -> InvalidQueryError:
@@ -227,7 +304,8 @@ def _node(tree: Any, text: str) -> Expression:
         case "real":
             return Literal(position, float(parts[0]))
         case "string":
-            return Literal(position, re.sub(r"\\(.)", r"\1", parts[0][1:-1]))
+            # A backslash keeps its place before anything else: globs have escapes of their own.
+            return Literal(position, re.sub(r"\\(['\"\\])", r"\1", parts[0][1:-1]))
         case "time":
             return Instant(position, _instant(parts[0][2:-1], text, position))
         case "null":
@@ -290,7 +368,9 @@ def _bound(tree: Tree[Any]) -> int:
 
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
+_DEFAULT_SCALES = dict.fromkeys(("iso", "isot", "fits", "yday", "unix"), "utc") | {"cxcsec": "tt"}
+"""Scales of time literals that name none; TAI for all other formats, as in the reference."""
 
 
 def _instant(literal: str, text: str, position: int) -> int:
@@ -305,8 +385,8 @@ def _instant(literal: str, text: str, position: int) -> int:
 def time_of_literal(literal: str) -> int:
     """Return the time of ``[format/]value[/scale]`` as TAI nanoseconds.
 
-    Without format a number is a Modified Julian Date and anything else an ISO date and time; without scale
-    it is TAI, but for formats of `astropy.time` that define their own.
+    Without format a number is a Modified Julian Date, and anything else is a date with or without time.
+    Without scale, dates (and unix times) are UTC, Modified Julian Dates and other numbers TAI.
 
     Raises
     ------
@@ -315,25 +395,44 @@ def time_of_literal(literal: str) -> int:
     """
     from fractions import Fraction
 
-    value, format_, scale = _time_parts(literal)
-    own_scale = format_ in ("unix", "unix_tai", "cxcsec", "gps", "galexsec")
-    if (scale or "tai") == "tai" and not own_scale:
-        # The usual cases without astropy, whose import takes longer than a whole command.
-        if format_ in (None, "iso", "isot", "fits") and _ISO.fullmatch(value):
-            whole, _, fraction = value.partition(".")
+    value, format_, scale = _time_parts(literal.replace("+00:00", ""))
+    is_number = _NUMBER.fullmatch(value) is not None
+    scale = scale or _DEFAULT_SCALES.get(format_ or ("mjd" if is_number else "iso"), "tai")
+    # The usual cases without astropy, whose import takes longer than a whole command.
+    if format_ in (None, "iso", "isot", "fits") and scale in ("tai", "utc") and _ISO.fullmatch(value):
+        whole, _, fraction = value.partition(".")
+        leap = 0 if scale == "tai" else _tai_minus_utc_s(int(value[:4]), int(value[5:7]))
+        if leap is not None and whole[17:] != "60":
             delta = datetime.fromisoformat(whole) - _EPOCH
-            seconds = delta.days * 86400 + delta.seconds
+            seconds = delta.days * 86400 + delta.seconds + leap
             return seconds * 1_000_000_000 + round(Fraction(f"0.{fraction or 0}") * 1_000_000_000)
-        if format_ in (None, "mjd") and _NUMBER.fullmatch(value):
-            return round((Fraction(value) - _MJD_OF_EPOCH) * _NS_PER_DAY)
+    if format_ in (None, "mjd") and scale == "tai" and is_number:
+        return round((Fraction(value) - _MJD_OF_EPOCH) * _NS_PER_DAY)
+    return _time_of_astropy(
+        float(value) if is_number else value, format_ or ("mjd" if is_number else None), scale
+    )
+
+
+def _time_of_astropy(value: Any, format_: str | None, scale: str) -> int:
+    import warnings
+
     from astropy.time import Time
 
-    number: Any = float(value) if _NUMBER.fullmatch(value) else value
-    if format_ is None and isinstance(number, float):
-        format_ = "mjd"
-    if scale is None and not own_scale:
-        scale = "tai"
-    return tai_nanoseconds(Time(number, format=format_, scale=scale))
+    with warnings.catch_warnings():
+        # "dubious year": leap seconds of the far future are not known.
+        warnings.simplefilter("ignore")
+        return tai_nanoseconds(Time(value, format=format_, scale=scale))
+
+
+def _tai_minus_utc_s(year: int, month: int) -> int | None:
+    # `None` before 1972, when the difference was no whole number of seconds.
+    if year < 1972:
+        return None
+    from erfa import leap_seconds
+
+    table = leap_seconds.get()
+    begun = (table["year"] < year) | ((table["year"] == year) & (table["month"] <= month))
+    return int(table["tai_utc"][begun][-1])
 
 
 def _time_parts(literal: str) -> tuple[str, str | None, str | None]:

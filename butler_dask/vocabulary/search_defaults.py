@@ -50,6 +50,11 @@ class SearchDefaults:
         """Return the value of a dimension if it is known without asking the collections."""
         return self._data_id.get(name)
 
+    def value(self, name: str) -> DataIdValue | None:
+        """Return the value of a dimension, from the collections if need be; `None` without any."""
+        value = self._data_id.get(name)
+        return value if value is not None else self.data_id.get(name)
+
     @property
     def dataId(self) -> DataCoordinate:
         """Values for dimensions not given, as a data ID."""

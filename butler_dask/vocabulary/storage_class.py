@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,19 +24,44 @@ class StorageClass:
         Storage class name of each part that can be read alone.
     parameters : `frozenset` [`str`]
         Parameters ``Butler.get`` takes.
+    converters : mapping of `str` to `str`
+        By dotted name of another Python type: dotted name of the function (or method of the type) that makes
+        an object of this kind of one.
     """
 
     name: str
     pytype_name: str = "object"
     components: Mapping[str, str] = field(default_factory=dict, hash=False)
     parameters: frozenset[str] = frozenset()
+    converters: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def pytype(self) -> type:
-        """The Python type, imported when asked for."""
-        module, _, attribute = self.pytype_name.rpartition(".")
-        found: Any = getattr(importlib.import_module(module or "builtins"), attribute)
-        return found  # type: ignore[no-any-return]
+        """The Python type, imported when asked for.
+
+        Raises
+        ------
+        DatasetTypeError
+            If it cannot be imported.
+        """
+        found: type = _imported(self.pytype_name, f"storage class {self.name!r}")
+        return found
+
+    def converter_from(self, kind: type) -> Callable[[Any], Any] | None:
+        """Return what makes an object of this kind of one of another Python type, or `None`.
+
+        Parameters
+        ----------
+        kind : `type`
+            The type of what there is; what is said of its parents counts too.
+        """
+        for cls in kind.__mro__ if self.converters else ():
+            for name in {f"{cls.__module__}.{cls.__qualname__}", cls.__qualname__} & set(self.converters):
+                found: Callable[[Any], Any] = _imported(
+                    self.converters[name], f"a converter of storage class {self.name!r}"
+                )
+                return found
+        return None
 
     def allComponents(self) -> dict[str, StorageClass]:
         """Return the storage classes of all parts by their names."""
@@ -44,7 +69,7 @@ class StorageClass:
 
     def isComposite(self) -> bool:
         """Return whether objects are put together of parts; a table's columns are computed from it."""
-        return bool(self.components) and self.pytype_name != _TABLE
+        return bool(self.components) and self.pytype_name != _TABLE and self.name not in _TABLES
 
     def knownParameters(self) -> set[str]:
         """Return the parameters ``Butler.get`` takes."""
@@ -88,6 +113,8 @@ class StorageClass:
         if self.pytype_name in (other.pytype_name, "object"):
             return True
         theirs = other.pytype
+        if self.converter_from(theirs) is not None or {self.name, other.name} <= _TABLES:
+            return True
         if issubclass(theirs, self.pytype):
             return True
         if self.pytype_name == "dict":
@@ -102,8 +129,36 @@ class StorageClass:
             return other.pytype_name == "numpy.ndarray"
         return other.pytype_name == "dict" and hasattr(self.pytype, "from_dict")
 
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return find_storage_class, (self.name,)
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        # By value: a process that has not opened the repository that defines it can read it too.
+        values = (self.name, self.pytype_name, dict(self.components), self.parameters, dict(self.converters))
+        return StorageClass, values
+
+
+def _imported(name: str, what: str) -> Any:
+    """Import an object by its dotted name; its module may be followed by several attributes."""
+    module, _, attribute = name.rpartition(".")
+    attributes = [attribute]
+    while True:
+        try:
+            found: Any = importlib.import_module(module or "builtins")
+            for part in attributes:
+                found = getattr(found, part)
+        except ModuleNotFoundError as error:
+            outer, _, inner = module.rpartition(".")
+            if outer and error.name is not None and module.startswith(error.name):
+                module, attributes = outer, [inner, *attributes]
+                continue
+            raise _not_imported(name, what, error) from error
+        except (ImportError, AttributeError) as error:
+            raise _not_imported(name, what, error) from error
+        return found
+
+
+def _not_imported(name: str, what: str, error: Exception) -> DatasetTypeError:
+    return DatasetTypeError(
+        f"{name!r}, {what}, cannot be imported ({error}). Is the package that has it installed?"
+    )
 
 
 _EXPOSURE_COMPONENTS = {
@@ -127,6 +182,14 @@ _EXPOSURE_COMPONENTS = {
     "xy0": "StructuredDataList",
 }
 _TABLE_COMPONENTS = {"columns": "StructuredDataList", "rowcount": "Integer", "schema": "StructuredDataDict"}
+_TABLES = frozenset({"ArrowAstropy", "ArrowTable", "ArrowNumpy", "ArrowNumpyDict", "DataFrame"})
+_TABLE_TYPES = {
+    "ArrowTable": "pyarrow.Table",
+    "ArrowNumpy": "numpy.ndarray",
+    "ArrowNumpyDict": "dict",
+    "DataFrame": "pandas.DataFrame",
+}
+"""Python types of the storage classes of tables; each converts to each, by way of an astropy Table."""
 _EXPOSURE = "butler_dask.imaging.exposure.Exposure"
 _TABLE = "astropy.table.Table"
 
@@ -144,6 +207,10 @@ _BUILT_IN: tuple[StorageClass, ...] = (
     *(
         StorageClass(name, _TABLE, _TABLE_COMPONENTS, frozenset({"columns"}))
         for name in ("ArrowAstropy", "AstropyTable", "SourceCatalog", "SimpleCatalog", "Catalog", "Defects")
+    ),
+    *(
+        StorageClass(name, _TABLE_TYPES[name], _TABLE_COMPONENTS, frozenset({"columns"}))
+        for name in ("ArrowTable", "ArrowNumpy", "ArrowNumpyDict", "DataFrame")
     ),
     StorageClass("Background", "butler_dask.imaging.background.BackgroundList"),
     *(
