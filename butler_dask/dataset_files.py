@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from .datastore.datastore import Datastore, StagedDataset
 from .datastore.storage_root import LocalRoot, copy_chunks, link_or_move, open_stream
+from .datastore.zip_archive import EXTENSION, members_of, unpacked
 from .errors import DatasetFileError, DatasetTypeError, MissingDatasetFileError
 from .file_transaction import FileTransactions
 from .registry.registry import Registry
@@ -178,29 +179,55 @@ def retrieve(
     place = os.path.abspath(os.fspath(destination))
     records = registry.files_of_ids([ref.id for ref in refs])
     targets: dict[str, str] = {}
+    packed: dict[str, uuid.UUID] = {}
     for ref, record in zip(refs, records, strict=True):
         if record is None:
             raise MissingDatasetFileError(
                 f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r} has no file"
             )
-        absolute = "://" in record.path
-        name = record.path if preserve_path and not absolute else record.path.rpartition("/")[2]
+        path = source = record.path
+        member = member_of(datastore, record, ref)
+        if member is not None:
+            path = source = f"{record.path}/{member}"
+        absolute = "://" in path
+        name = path if preserve_path and not absolute else path.rpartition("/")[2]
         target = os.path.join(place, name)
-        if targets.setdefault(target, record.path) != record.path:
+        if targets.setdefault(target, source) != source:
             raise DatasetFileError(f"Two files would be called {target}; use preserve_path=True")
         if os.path.lexists(target) and not overwrite:
             raise DatasetFileError(f"{target} is there already; use overwrite=True to replace it")
+        if member is not None:
+            targets[target], packed[target] = record.path, ref.id
     for target, path in targets.items():
         os.makedirs(os.path.dirname(target), exist_ok=True)
         uri = datastore.uri(path)
-        if transfer in ("auto", "copy"):
-            temporary = f"{target}.{os.getpid()}.tmp"
-            with open(temporary, "wb") as stream:
-                for chunk in copy_chunks(
-                    open_stream(DatasetURI(uri).ospath if uri.startswith("file:") else uri)
-                ):
-                    stream.write(chunk)
-            os.replace(temporary, target)
+        local = DatasetURI(uri).ospath if uri.startswith("file:") else uri
+        if target in packed:
+            with unpacked(local, packed[target]) as name:
+                _copy(name, target)
+        elif transfer in ("auto", "copy"):
+            _copy(local, target)
         else:
             link_or_move(DatasetURI(uri).ospath, target, transfer)
     return [DatasetURI(LocalRoot("/").uri(t)) for t in targets]
+
+
+def _copy(source: str, target: str) -> None:
+    temporary = f"{target}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as stream:
+            for chunk in copy_chunks(open_stream(source)):
+                stream.write(chunk)
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def member_of(datastore: Datastore, record: FileRecord, ref: DatasetRef) -> str | None:
+    """Return the member of a Zip file that a dataset is in; `None` when it has a file of its own."""
+    if not record.path.endswith(EXTENSION):
+        return None
+    uri = datastore.uri(record.path)
+    return members_of(DatasetURI(uri).ospath if uri.startswith("file:") else uri).get(ref.id)

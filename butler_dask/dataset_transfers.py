@@ -9,10 +9,11 @@ from os import PathLike
 
 from .dataset_files import DatasetURI, ingest, known_ids, retrieve, tables_of_refs
 from .dataset_removal import DatasetRemoval
+from .dataset_zip import ZipContent, write_zip
 from .datastore.datastore import Datastore
 from .datastore.storage_root import is_absolute
 from .dimension_transfers import data_id_tables, insert_records, records_of_data_ids
-from .errors import RepositoryError
+from .errors import ConflictingDefinitionError, RepositoryError
 from .repository_export import ExportContent, RepositoryExport, associate_content, register_content
 from .vocabulary.collection import CollectionType
 from .vocabulary.data_id import DataCoordinate
@@ -81,6 +82,67 @@ class DatasetTransfers(DatasetRemoval):
         return retrieve(
             self._registry, self._datastore, list(refs), destination, transfer, preserve_path, overwrite
         )
+
+    def retrieve_artifacts_zip(
+        self, refs: Iterable[DatasetRef], destination: str | PathLike[str], overwrite: bool = True
+    ) -> DatasetURI:
+        """Put the files of datasets into one Zip file; see `butler_dask.dataset_zip.write_zip`."""
+        return write_zip(self._registry, self._datastore, list(refs), destination, overwrite)
+
+    def ingest_zip(
+        self,
+        zip_file: str | PathLike[str],
+        transfer: str = "auto",
+        *,
+        transfer_dimensions: bool = False,
+        dry_run: bool = False,
+        skip_existing: bool = False,
+    ) -> list[DatasetRef]:
+        """Take a Zip file of `retrieve_artifacts_zip` in, as one file, and all datasets in it; all or none.
+
+        Runs and dataset types are made as needed.
+
+        Parameters
+        ----------
+        zip_file : path
+            Local file or URL; the reference's are read too.
+        transfer : `str`
+            How the Zip file is taken in; see `ingest`.
+        transfer_dimensions : `bool`
+            Insert dimension records that are missing, as far as the file has them.
+        dry_run : `bool`
+            Only return what would be taken in.
+        skip_existing : `bool`
+            Do nothing if all its datasets are there (otherwise that is an error).
+
+        Returns
+        -------
+        refs : `list` [`DatasetRef`]
+            What was taken in.
+
+        Raises
+        ------
+        DatasetFileError
+            If it is no such file.
+        ConflictingDefinitionError
+            If some of the datasets are there already.
+        """
+        self._require_writeable("ingest a Zip file")
+        content = ZipContent(_absolute(os.fspath(zip_file)))
+        refs = content.refs
+        if dry_run:
+            return refs
+        known = known_ids(self._registry, refs)
+        if known and (len(known) < len(refs) or not skip_existing):
+            raise ConflictingDefinitionError(
+                f"{len(known)} of the {len(refs)} datasets in {zip_file} are in the repository already"
+                + ("; skip_existing=True passes over it." if len(known) == len(refs) else ".")
+            )
+        if known:
+            return []
+        with self._files.begin():
+            content.ingest(self._registry, self._datastore, self._files, transfer, transfer_dimensions)
+        return refs
 
     def transfer_dimension_records_from(
         self, source_butler: DatasetTransfers, source_refs: Iterable[DatasetRef | DataCoordinate]
@@ -151,7 +213,7 @@ class DatasetTransfers(DatasetRemoval):
             known = known_ids(self._registry, refs)
             refs = [ref for ref in refs if ref.id not in known]
         registry, datastore = source_butler._registry, source_butler._datastore
-        files: dict[str, tuple[FileDataset, str | None]] = {}
+        files: dict[tuple[str, str, str], tuple[FileDataset, str | None]] = {}
         there: dict[str, bool] = {}
         unstored: list[DatasetRef] = []
         for ref, file in zip(refs, registry.files_of_ids([r.id for r in refs]), strict=True):
@@ -159,11 +221,13 @@ class DatasetTransfers(DatasetRemoval):
                 there[file.path] = datastore.exists(file.path)
             if file is None or not there[file.path]:
                 unstored.append(ref)
-            elif file.path in files:
-                files[file.path][0].refs.append(ref)
+                continue
+            key = (file.path, file.formatter, file.storage_class)
+            if key in files:
+                files[key][0].refs.append(ref)
             else:
                 dataset = FileDataset(datastore.uri(file.path), [ref], file.formatter)
-                files[file.path] = (dataset, file.storage_class)
+                files[key] = (dataset, file.storage_class)
         if skip_missing:
             unstored = []
         taken = [ref for dataset, _ in files.values() for ref in dataset.refs] + unstored
@@ -283,7 +347,7 @@ class DatasetTransfers(DatasetRemoval):
         name = os.fspath(filename) if filename is not None else f"{place}/export.yaml"
         if directory is not None and not os.path.isabs(name) and not os.path.exists(name):
             name = f"{place}/{name}"
-        content = ExportContent(name)
+        content = ExportContent(_absolute(name))
         with self._files.begin():
             register_content(self._registry, content, skip_dimensions or ())
             if without_datastore:

@@ -47,7 +47,7 @@ def records_of_data_ids(
         By element, in an order in which they can be inserted.
     """
     universe = DimensionUniverse()
-    order = [n for n in universe.sorted(universe.elements) if universe[n].has_own_table]
+    order = universe.sorted(e.name for e in universe.elements if e.has_own_table)
     needed: dict[str, dict[Key, None]] = defaultdict(dict)
     for table in tables:
         for name in table.dimensions.elements:

@@ -11,12 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from .dataset_files import DatasetURI, retrieve, tables_of_refs
+from .dataset_files import DatasetURI, member_of, retrieve, tables_of_refs
 from .datastore.datastore import Datastore
 from .datastore.formatter import formatter_name, load_formatter
 from .datastore.storage_root import LocalRoot, is_absolute, open_stream
 from .dimension_transfers import data_id_tables, records_of_data_ids
-from .errors import DataIdValueError, DatasetNotFoundError, DatasetTypeError, RepositoryError
+from .errors import (
+    DataIdValueError,
+    DatasetFileError,
+    DatasetNotFoundError,
+    DatasetTypeError,
+    RepositoryError,
+)
 from .export_file import (
     dimension_entries,
     formatter_read,
@@ -168,9 +174,16 @@ class RepositoryExport:
                 raise DatasetNotFoundError(
                     f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r} has no file to export (unstored)"
                 )
-            entry = found.get(file.path)
+            member = member_of(self._datastore, file, ref)
+            if member is not None and self._transfer is None:
+                raise DatasetFileError(
+                    f"{ref.datasetType.name} {ref.dataId} is inside {file.path}; give a transfer mode, so "
+                    "that it gets a file of its own."
+                )
+            path = file.path if member is None else f"{file.path}/{member}"
+            entry = found.get(path)
             if entry is None:
-                found[file.path] = FileDataset(file.path, [ref], file.formatter)
+                found[path] = FileDataset(path, [ref], file.formatter)
             else:
                 entry.refs.append(ref)
         if self._transfer is None or self._directory is None:

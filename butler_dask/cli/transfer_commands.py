@@ -107,9 +107,9 @@ def export(
 ) -> None:
     """Export datasets of the types that match GLOB (all by default) to DIRECTORY, which must not exist.
 
-    DIRECTORY gets export.yaml and the files. With --collections, these collections go along: chains with their
-    members, tagged and calibration collections with the memberships of the datasets exported. `butler import`
-    takes the directory in, here or with Rubin's Butler.
+    DIRECTORY gets export.yaml and the files. With --collections, these collections go along: chains with
+    their members, tagged and calibration collections with the memberships of the datasets exported.
+    `butler import` takes the directory in, here or with Rubin's Butler.
 
     Example: butler export DATA /tmp/out 'calexp*' --collections u/me/1 --where "visit=903344"
     """

@@ -45,13 +45,7 @@ def package(name: str):
 
 def make(name: str, root: str) -> None:
     """Make a repository with something of everything."""
-    import numpy as np
-    from astropy.table import Table
-    from astropy.time import Time
-    from lsst.sphgeom import Circle, ConvexPolygon, LonLat, UnitVector3d
-
     lib = package(name)
-    timespan, kind = lib.Timespan, lib.DatasetType
     lib.Butler.makeRepo(root)
     if name != "reference":
         # The form of tables that both sides read; here it is FITS by default.
@@ -59,7 +53,18 @@ def make(name: str, root: str) -> None:
             stream.write(
                 "formatters:\n  ArrowAstropy: butler_dask.datastore.parquet_table.ParquetFormatter\n"
             )
-    butler = lib.Butler.from_config(root, writeable=True, run="runs/ä-1")
+    with lib.Butler.from_config(root, writeable=True, run="runs/ä-1") as butler:
+        fill(name, butler)
+
+
+def fill(name: str, butler) -> None:
+    import numpy as np
+    from astropy.table import Table
+    from astropy.time import Time
+    from lsst.sphgeom import Circle, ConvexPolygon, LonLat, UnitVector3d
+
+    lib = package(name)
+    timespan, kind = lib.Timespan, lib.DatasetType
 
     def polygon(ra: float, dec: float):
         corners = [(ra, dec), (ra + 1, dec), (ra + 1, dec + 1), (ra, dec + 1)]
@@ -243,8 +248,10 @@ def make(name: str, root: str) -> None:
 
 def export(name: str, root: str, directory: str) -> None:
     os.makedirs(directory)
-    butler = package(name).Butler.from_config(root)
-    with butler.export(directory=directory, format="yaml", transfer="copy") as out:
+    with (
+        package(name).Butler.from_config(root) as butler,
+        butler.export(directory=directory, format="yaml", transfer="copy") as out,
+    ):
         every = sorted(butler.collections.query("*"))
         for collection in every:
             out.saveCollection(collection)
@@ -264,9 +271,8 @@ def every_run(butler) -> list[str]:
 def take(name: str, root: str, directory: str) -> None:
     lib = package(name)
     lib.Butler.makeRepo(root)
-    lib.Butler.from_config(root, writeable=True).import_(
-        directory=directory, filename="export.yaml", transfer="copy"
-    )
+    with lib.Butler.from_config(root, writeable=True) as butler:
+        butler.import_(directory=directory, filename="export.yaml", transfer="copy")
 
 
 def span(value):
@@ -298,7 +304,12 @@ def plain(value):
 
 def facts(name: str, root: str, out: str) -> None:
     """Write all that can be asked of a repository as JSON, the same from both packages."""
-    butler = package(name).Butler.from_config(root)
+    with package(name).Butler.from_config(root) as butler:
+        answer = answers(butler)
+    Path(out).write_text(json.dumps(answer, indent=1, sort_keys=True))
+
+
+def answers(butler) -> dict[str, dict]:
     registry = butler.registry
     answer = {"records": {}, "collections": {}, "types": {}, "datasets": {}, "associations": {}}
     for element in ELEMENTS:
@@ -327,7 +338,7 @@ def facts(name: str, root: str, out: str) -> None:
             for a in registry.queryDatasetAssociations(kind.name, "*", flattenChains=False)
         ]
         answer["associations"][kind.name] = sorted(rows, key=str)
-    Path(out).write_text(json.dumps(answer, indent=1, sort_keys=True))
+    return answer
 
 
 def differences(a, b, where: str = "") -> list[str]:
