@@ -139,7 +139,7 @@ def test_butler_survives_pickling_and_cloning(butler):
         assert other.run == "u/someone/1"
     with butler.clone(run="u/someone/2") as other:
         assert other.run == "u/someone/2"
-        assert list(other.collections) == ["u/someone/1"]
+        assert list(other.collections) == ["u/someone/2"]  # the run's, as none were given
 
 
 # Put and get

@@ -37,6 +37,8 @@ from .query_results import (
     DatasetRefQueryResults,
     DimensionRecordQueryResults,
     QueryTerms,
+    require_order,
+    with_storage_class,
 )
 from .registry import Registry
 
@@ -428,7 +430,7 @@ class ButlerRegistry:
         findFirst: bool = False,
         bind: Mapping[str, Any] | None = None,
         **kwargs: Any,
-    ) -> DatasetQueryResults:
+    ) -> DatasetQueryResults | DatasetRefQueryResults:
         """Return datasets of types given by name, glob or list; all or the first of each data ID."""
         if isinstance(datasetType, (str, EllipsisType)):
             kinds = self._registry.query_dataset_types(datasetType)
@@ -438,12 +440,16 @@ class ButlerRegistry:
         terms = self._terms(dataId, where, bind, kwargs)
         if dimensions is not None:
             terms = replace(terms, joined=self.dimensions.conform(dimensions))
+        if findFirst:
+            require_order(collections)
         names = self.search_order(collections)
+        if isinstance(datasetType, DatasetType):
+            kinds = [with_storage_class(kinds[0], datasetType)]
         parts = [
             DatasetRefQueryResults(self._registry, self.defaults, terms, kind, names, findFirst)
             for kind in kinds
         ]
-        return DatasetQueryResults(parts)
+        return parts[0] if len(parts) == 1 else DatasetQueryResults(parts)
 
     def findDataset(
         self,

@@ -7,6 +7,7 @@ done on a DataIdTable: one int64 column a dimension, string values coded by an o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from types import MappingProxyType
@@ -401,6 +402,11 @@ def _of_length(values: Iterable[DataIdValue], names: Sequence[str]) -> tuple[Dat
     return given
 
 
+def is_integer_text(text: str) -> bool:
+    """Return whether a text is an integer in decimal digits, as on command lines."""
+    return re.fullmatch(r"[+-]?[0-9]{1,19}", text) is not None
+
+
 def dimension_value(name: str, value: Any) -> DataIdValue:
     """Return a value of a dimension as that dimension's type.
 
@@ -416,13 +422,19 @@ def _value(name: str, value: Any, universe: DimensionUniverse) -> DataIdValue:
     key = universe[name].key
     assert key is not None
     if key.type is int:
-        if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-            return int(value)
-        if isinstance(value, str) and value.lstrip("+-").isdigit():
-            return int(value)
-    elif isinstance(value, str):
+        is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if is_integer or (isinstance(value, str) and is_integer_text(value)):
+            number = int(value)
+            if -(2**63) <= number < 2**63:
+                return number
+    elif isinstance(value, str) and "\0" not in value and (value.isascii() or is_text(value)):
         return str(value)
     raise DataIdValueError(f"Dimension {name!r} takes {key.type.__name__} values, not {value!r}")
+
+
+def is_text(value: str) -> bool:
+    """Return whether a string can be written as UTF-8: bytes of a command line may not."""
+    return not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 class DataIdTable:
