@@ -141,8 +141,8 @@ class DatasetLookups:
         return ref if storage_class is None else ref.overrideStorageClass(storage_class)
 
     def get_many_datasets(self, ids: Iterable[UUID | str]) -> list[DatasetRef]:
-        """Return the datasets of ids; unknown ones are left out."""
-        found = self._registry.get_datasets([_uuid(i) for i in ids])
+        """Return the datasets of ids, each once; unknown ones are left out."""
+        found = self._registry.get_datasets(list(dict.fromkeys(map(_uuid, ids))))
         return [ref for ref in found if ref is not None]
 
     def exists(

@@ -146,6 +146,11 @@ class CollectionStates(RuleBasedStateMachine):
         for run in ("r0", "r1"):
             for kind in KINDS:
                 self.insert(run, kind, [0, 1])
+        self.certify("k0", [0, 1, 2], Timespan(0, 6))
+        self.certify("k0", [6, 7], Timespan(6, 12))
+        self.associate("t0", [0, 3, 4])
+        self.edit_chain("set_chain", "c0", ["t0", "r1", "r0"])
+        self.edit_chain("set_chain", "c1", ["k0", "c0"])
 
     def teardown(self) -> None:
         """Close the registry."""

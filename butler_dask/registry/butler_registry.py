@@ -248,7 +248,10 @@ class ButlerRegistry:
         return self._registry.get_dataset_type(name)
 
     def queryDatasetTypes(
-        self, expression: NamesExpression = ..., *, missing: list[str] | None = None
+        self,
+        expression: NamesExpression | DatasetType | Iterable[DatasetType] = ...,
+        *,
+        missing: list[str] | None = None,
     ) -> list[DatasetType]:
         """Return dataset types that names and globs match, by name; unknown names go to ``missing``."""
         return self._registry.query_dataset_types(expression, [] if missing is None else missing)
@@ -462,7 +465,8 @@ class ButlerRegistry:
     ) -> DatasetRef | None:
         """Return the first dataset of a type for a data ID, or `None`.
 
-        Calibrations are looked up at ``timespan``, or at that of the data ID's exposure or visit.
+        Calibrations are looked up at ``timespan``, or at that of the data ID's exposure or visit; without any
+        time, CALIBRATION collections are passed over.
 
         Raises
         ------
@@ -476,14 +480,19 @@ class ButlerRegistry:
         data_id = self.standardized(given, kind.dimensions)
         if timespan is None and kind.isCalibration():
             timespan = self.timespan_of({**self.defaults.data_id, **given})
+        names = self.search_order(collections)
         begin = end = None
+        if timespan is None and kind.isCalibration():
+            # Nothing says which range is meant.
+            leaves = self._registry.flatten(names)
+            names = [c.name for c in leaves if c.type is not CollectionType.CALIBRATION]
         if timespan is not None:
             begin = np.array([timespan.begin_ns], dtype=np.int64)
             end = np.array([timespan.end_ns], dtype=np.int64)
         table, rows = self._registry.find_datasets(
             kind,
             DataIdTable.from_data_ids(kind.dimensions, [data_id]),
-            self.search_order(collections),
+            names,
             begin_ns=begin,
             end_ns=end,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -113,7 +114,9 @@ class DatasetTypeTable:
         component = name.partition(".")[2]
         return row.definition.makeComponentDatasetType(component) if component else row.definition
 
-    def query(self, expression: NamesExpression, missing: list[str] | None) -> list[DatasetType]:
+    def query(
+        self, expression: NamesExpression | DatasetType | Iterable[DatasetType], missing: list[str] | None
+    ) -> list[DatasetType]:
         """Return the dataset types that names and globs match, by name.
 
         Plain names without match are appended to ``missing``, or raise where it is `None`.
@@ -122,7 +125,7 @@ class DatasetTypeTable:
             definitions = self._definitions.current(connection)
         known = definitions.dataset_types
         found: dict[str, DatasetType] = {}
-        for text in split_patterns(expression):
+        for text in split_patterns(_named(expression)):
             if isinstance(text, re.Pattern):
                 found.update((n, t.definition) for n, t in known.items() if text.fullmatch(n))
             else:
@@ -173,3 +176,12 @@ class DatasetTypeTable:
             connection.execute(s.delete().where(s.c.dataset_type_id == row.id))
             connection.execute(schema.dataset_type.delete().where(schema.dataset_type.c.id == row.id))
             self._definitions.changed(connection)
+
+
+def _named(expression: NamesExpression | DatasetType | Iterable[DatasetType]) -> Any:
+    """Return an expression with dataset types replaced by their names."""
+    if isinstance(expression, DatasetType):
+        return expression.name
+    if isinstance(expression, Iterable) and not isinstance(expression, str):
+        return [e.name if isinstance(e, DatasetType) else e for e in expression]
+    return expression

@@ -421,7 +421,9 @@ class Registry:
         return self._dataset_types.get(name)
 
     def query_dataset_types(
-        self, expression: NamesExpression = ..., missing: list[str] | None = None
+        self,
+        expression: NamesExpression | DatasetType | Iterable[DatasetType] = ...,
+        missing: list[str] | None = None,
     ) -> list[DatasetType]:
         """Return dataset types by name.
 

@@ -504,3 +504,11 @@ def test_caching_contexts_nest(shared: Any) -> None:
     with shared.registry.caching_context(), shared.registry.caching_context():
         assert shared.registry.getCollectionType("best") is TAGGED
     assert NIGHT is not None
+
+
+def test_without_a_time_calibration_collections_are_passed_over(butler: Any) -> None:
+    butler.registry.certify("calib", [bias(butler, "biases/2", 0)], timespan(0))
+    data_id = {"instrument": "Cam", "detector": 0}
+    found = butler.registry.findDataset("bias", data_id, collections=["calib", "biases/1"])
+    assert found == bias(butler, "biases/1", 0)
+    assert butler.registry.findDataset("bias", data_id, collections="calib") is None
