@@ -10,12 +10,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from keyword import iskeyword
 from typing import Any, TypeVar
 
 import click
 
 from .. import __version__
 from ..errors import ButlerDaskError, did_you_mean
+from .options_file import expanded_words, options_file_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,7 +31,7 @@ class LazyGroup(click.Group):
     ----------
     lazy : mapping of `str` to `tuple` [`str`, `str`]
         Module (dotted, below this package) and one-line help of each subcommand; the function is the
-        subcommand's name with underscores.
+        subcommand's name with underscores (one more at the end of a keyword of Python).
     """
 
     def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
@@ -47,7 +49,10 @@ class LazyGroup(click.Group):
         import importlib
 
         module = importlib.import_module(f".{self.lazy[cmd_name][0]}", __package__)
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(module, f"{name}_" if iskeyword(name) else name)
+        if not any("--options-file" in p.opts for p in command.params):
+            command.params.append(options_file_option())
         return command
 
     def resolve_command(
@@ -91,6 +96,22 @@ def log_options(function: F) -> F:
             multiple=True,
             type=click.Path(dir_okay=False),
             help="Also write the log to a file; a name ending in .json gets JSON records.",
+            callback=_remember,
+            expose_value=False,
+        ),
+        click.option(
+            "--log-label",
+            "log_labels",
+            multiple=True,
+            metavar="KEY=VALUE[,..]",
+            help="Labels to add to every record of the log (its long lines and JSON).",
+            callback=_remember,
+            expose_value=False,
+        ),
+        click.option(
+            "--progress/--no-progress",
+            default=None,
+            help="Whether to show on a terminal how far long work is.",
             callback=_remember,
             expose_value=False,
         ),
@@ -171,9 +192,8 @@ def run_program(group: click.Group, argv: Sequence[str] | None = None) -> None:
     or ``BUTLER_DASK_TRACEBACK=1``. Ctrl-C prints ``Aborted!``.
     """
     try:
-        code = group.main(
-            args=None if argv is None else list(argv), prog_name=group.name, standalone_mode=False
-        )
+        words = expanded_words(sys.argv[1:] if argv is None else argv)
+        code = group.main(args=words, prog_name=group.name, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
