@@ -451,9 +451,7 @@ class Database:
             result = connection.execute(statement, parameters)
         except sa.exc.DataError as error:
             reason = str(error.orig).strip().splitlines()[0]
-            raise InvalidQueryError(
-                f"The database cannot calculate this query: {reason}"
-            ) from error
+            raise InvalidQueryError(f"The database cannot calculate this query: {reason}") from error
         cursor: Any = result.cursor
         while rows := cursor.fetchmany(_PORTION):
             count += len(rows)
