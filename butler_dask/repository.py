@@ -30,7 +30,13 @@ from .datastore.dataset_layout import DatasetLayout
 from .datastore.datastore import Datastore
 from .datastore.datastore_settings import open_datastore
 from .datastore.storage_root import open_stream
-from .errors import FormatVersionError, ReadOnlyRepositoryError, RepositoryError, did_you_mean
+from .errors import (
+    FormatVersionError,
+    ReadOnlyRepositoryError,
+    RepositoryError,
+    RepositoryExistsError,
+    did_you_mean,
+)
 from .overlay import adopt, adopt_cameras, is_current
 from .registry.database import LOCK_TIMEOUT_S
 from .registry.overlay_registry import OverlayRegistry
@@ -123,7 +129,7 @@ class Repository:
             )
         config = os.path.join(place, CONFIG_NAME) if outfile is None else os.path.abspath(outfile)
         if os.path.exists(config) and not overwrite:
-            raise RepositoryError(f"There is a repository already: {config}")
+            raise RepositoryExistsError(f"There is a repository already: {config}")
         document = {"version": CONFIG_VERSION, **(settings or {})}
         if outfile is not None:
             document.setdefault("root", place)
@@ -325,7 +331,7 @@ def _parsed(text: str | bytes, name: str) -> Mapping[str, Any]:
 
     try:
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RepositoryError(f"{name} cannot be read: {error}") from error
     if not isinstance(document, Mapping):
         raise RepositoryError(f"{name} is not a mapping of names to values")

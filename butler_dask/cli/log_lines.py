@@ -143,7 +143,8 @@ def start_logging(settings: LogSettings) -> None:
     Raises
     ------
     click.BadParameter
-        For an unknown level; the nearest match is named.
+        For an unknown level, of which the nearest match is named, a label that is none, or a file that
+        cannot be written to.
     """
     labels: dict[str, str] = {}
     for label in (part for text in settings.labels for part in text.split(",") if part):
@@ -162,7 +163,10 @@ def start_logging(settings: LogSettings) -> None:
         terminal.setFormatter(LineFormatter(settings.long, labels))
         handlers.append(terminal)
     for name in settings.files:
-        file = logging.FileHandler(name, delay=True)
+        try:
+            file = logging.FileHandler(name)
+        except (OSError, ValueError) as error:
+            raise click.BadParameter(f"The log cannot be written to {name!r}: {error}") from error
         file.setFormatter(JsonFormatter(labels) if name.endswith(".json") else LineFormatter(True, labels))
         handlers.append(file)
     for handler in handlers:

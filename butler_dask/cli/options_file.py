@@ -19,8 +19,11 @@ def expanded_words(words: Sequence[str]) -> list[str]:
     Raises
     ------
     click.UsageError
-        If a file cannot be read, or a quotation in it does not end.
+        If a word is not text, a file cannot be read, or a quotation in it does not end.
     """
+    for word in words:
+        if not word.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise click.UsageError(f"{word!r} is not text in UTF-8.")
     out: list[str] = []
     literal = False
     for before, word in zip(["", *words], words, strict=False):

@@ -110,7 +110,13 @@ class Database:
         create: bool = False,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
-        self.url: URL = make_url(url)
+        try:
+            self.url: URL = make_url(url)
+        except sa.exc.ArgumentError as error:
+            raise RepositoryError(
+                f"{url!r} is not the URL of a database, such as sqlite:////data/registry.sqlite3 or "
+                "postgresql+psycopg://user@host/name."
+            ) from error
         if self.url.drivername == "postgresql":
             self.url = self.url.set(drivername="postgresql+psycopg")
         self.writeable = writeable
@@ -448,7 +454,7 @@ class Database:
         except sa.exc.DataError as error:
             reason = str(error.orig).strip().splitlines()[0]
             raise InvalidQueryError(
-                f"The database cannot calculate a value of the query: {reason}"
+                f"The database cannot calculate this query: {reason}"
             ) from error
         cursor: Any = result.cursor
         while rows := cursor.fetchmany(_PORTION):
