@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -73,7 +73,9 @@ class _ThreadState:
             kept.close()
 
     def __del__(self) -> None:
-        self.close_kept()
+        # Collected together with a database nobody closed, the connection may be gone already.
+        with suppress(sa.exc.ProgrammingError):
+            self.close_kept()
 
 
 class _ThisThread(threading.local):
