@@ -11,7 +11,6 @@ from .dataset_files import DatasetURI, ingest, retrieve, tables_of_refs
 from .dataset_removal import DatasetRemoval
 from .datastore.datastore import Datastore
 from .errors import DatasetNotFoundError, RepositoryError
-from .registry.query_results import expanded_data_ids
 from .registry.registry import Registry
 from .repository_export import ExportContent, RepositoryExport, associate_content, register_content
 from .vocabulary.collection import CollectionType
@@ -239,7 +238,7 @@ def _records_of(registry: Registry, tables: list[DatasetTable]) -> dict[str, lis
     """Return the dimension records of datasets by element, in an order in which they can be inserted."""
     records: dict[str, dict[object, DimensionRecord]] = {}
     for table in tables:
-        for data_id in expanded_data_ids(registry, table.data_ids):
+        for data_id in registry.expand_data_ids(table.data_ids):
             for name, record in data_id.records.items():
                 if record is not None:
                     records.setdefault(name, {})[record.dataId] = record

@@ -3,7 +3,7 @@
 The file is small and meant to be edited by hand::
 
     version: 1
-    registry: {url: 'sqlite:///<butlerRoot>/registry.sqlite3'}
+    registry: {url: 'sqlite:///<butlerRoot>/registry.sqlite3', lock_timeout_s: 120}
     datastore: {root: <butlerRoot>, durability: rename, checksum: xxh3}
     templates: {}        # path templates by dataset type, dimensions, storage class, or "default"
     formatters: {}       # dotted names by the same
@@ -12,7 +12,8 @@ The file is small and meant to be edited by hand::
 ``datastore`` may have ``type: memory`` or ``type: chained`` too, and files a ``cache``
 (`butler_dask.datastore.datastore_settings`), and ``base: {repository: PLACE}`` lays the repository upon a
 shared one (`butler_dask.overlay`). The root of files may be a URL (``s3://bucket/prefix``); the file
-itself and, unless it says otherwise, the SQLite registry stay on a local disk.
+itself and, unless it says otherwise, the SQLite registry stay on a local disk. ``lock_timeout_s`` of the
+registry is how long a program waits for others that use it before it gives up.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from .errors import (
     did_you_mean,
 )
 from .overlay import adopt, adopt_cameras, is_current
+from .registry.database import LOCK_TIMEOUT_S
 from .registry.overlay_registry import OverlayRegistry
 from .registry.registry import Registry
 
@@ -63,6 +65,8 @@ class Repository:
         See `butler_dask.datastore.datastore_settings.open_datastore`.
     templates, formatters, storage_classes : mapping
         See `DatasetLayout`.
+    lock_timeout_s : `float`
+        How long to wait for other programs that use the registry [s].
     base : mapping
         The shared repository this one lies upon (see `butler_dask.overlay`), if any: its place or label as
         ``repository``, and a list of names and globs as ``collections``, all when not given.
@@ -74,6 +78,7 @@ class Repository:
     templates: Mapping[str, Any] = field(default_factory=dict)
     formatters: Mapping[str, Any] = field(default_factory=dict)
     storage_classes: Mapping[str, Any] = field(default_factory=dict)
+    lock_timeout_s: float = LOCK_TIMEOUT_S
     base: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -208,6 +213,9 @@ class Repository:
                 raise RepositoryError(f"{name}: no setting {key!r}.{did_you_mean(str(key), _KNOWN_KEYS)}")
         if not isinstance(registry, Mapping) or "url" not in registry:
             raise RepositoryError(f"{name} does not say where the registry is (registry: url)")
+        patience = registry.get("lock_timeout_s", LOCK_TIMEOUT_S)
+        if isinstance(patience, bool) or not isinstance(patience, (int, float)) or patience <= 0:
+            raise RepositoryError(f"{name}: lock_timeout_s is {patience!r}, not a positive number of seconds")
         root = str(document.get("root") or root)
         given: dict[str, Mapping[str, Any]] = {}
         for key in _SETTINGS:
@@ -215,19 +223,24 @@ class Repository:
             if not isinstance(value, Mapping):
                 raise RepositoryError(f"{name}: {key}: is a mapping, not {value!r}")
             given[key] = _rooted(value, root)
-        return cls(root, str(registry["url"]).replace(_ROOT, root), **given)
+        return cls(root, str(registry["url"]).replace(_ROOT, root), lock_timeout_s=float(patience), **given)
 
     def open_registry(self, *, writeable: bool) -> Registry:
         """Open its registry; what has changed in a shared one below it is taken over first."""
         if not self.base:
-            return Registry.open(self.registry_url, writeable=writeable)
-        own = OverlayRegistry.open(self.registry_url, writeable=writeable)
+            return Registry.open(self.registry_url, writeable=writeable, lock_timeout_s=self.lock_timeout_s)
+        own = self._open_overlay(writeable=writeable)
         try:
             self._adopt(own)
         except BaseException:
             own.close()
             raise
         return own
+
+    def _open_overlay(self, *, writeable: bool) -> OverlayRegistry:
+        return OverlayRegistry.open(
+            self.registry_url, writeable=writeable, lock_timeout_s=self.lock_timeout_s
+        )
 
     def _adopt(self, own: OverlayRegistry) -> None:
         base = self._base_repository()
@@ -237,7 +250,7 @@ class Repository:
             patterns = self.base.get("collections") or ["*"]
             names = [patterns] if isinstance(patterns, str) else list(patterns)
             try:
-                writer = own if own.writeable else OverlayRegistry.open(self.registry_url, writeable=True)
+                writer = own if own.writeable else self._open_overlay(writeable=True)
                 try:
                     adopt(writer, shared, base.open_datastore(), names)
                     adopt_cameras(self.root, base.root)
@@ -318,7 +331,7 @@ def _parsed(text: str | bytes, name: str) -> Mapping[str, Any]:
 
     try:
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RepositoryError(f"{name} cannot be read: {error}") from error
     if not isinstance(document, Mapping):
         raise RepositoryError(f"{name} is not a mapping of names to values")

@@ -20,7 +20,6 @@ from .export_file import (
     record_fields,
     write_export,
 )
-from .registry.query_results import expanded_data_ids
 from .registry.registry import Registry
 from .vocabulary.collection import CollectionType
 from .vocabulary.data_id import DataCoordinate, DataIdTable
@@ -83,7 +82,7 @@ class RepositoryExport:
             groups[data_id.dimensions].append(data_id)
         for group, members in groups.items():
             table = DataIdTable.from_data_ids(group, members)
-            for data_id in expanded_data_ids(self._registry, table):
+            for data_id in self._registry.expand_data_ids(table):
                 for name, record in data_id.records.items():
                     if record is not None and (wanted is None or name in wanted):
                         self._records[name].setdefault(record.dataId, record)

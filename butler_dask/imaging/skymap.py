@@ -19,7 +19,7 @@ import numpy as np
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 from numpy.typing import NDArray
 
-from ..errors import FormatVersionError, did_you_mean
+from ..errors import DescriptionError, FormatVersionError, did_you_mean, reading_description
 from .detector import Box
 from .sky_wcs import SkyWcs
 
@@ -394,9 +394,14 @@ class SkyMap:
         ------
         FormatVersionError
             If the document's version is newer than this package.
-        ValueError
-            If the kind or a key is unknown; the nearest known one is named.
+        DescriptionError
+            If the kind or a key is unknown, of which the nearest known one is named, or a value is wrong.
         """
+        with reading_description(f"Sky map document {document.get('name')!r}"):
+            return cls._from_document(document)
+
+    @classmethod
+    def _from_document(cls, document: Mapping[str, Any]) -> SkyMap:
         values = dict(document)
         values.pop("format", None)
         version = values.pop("version", SKYMAP_FORMAT_VERSION)
@@ -407,8 +412,10 @@ class SkyMap:
             )
         kind = values.pop("kind", "discrete")
         needed = {"discrete": ("name", "ra_deg", "dec_deg", "radius_deg"), "rings": ("name", "num_rings")}
-        if kind not in needed:
-            raise ValueError(f"No sky map kind {kind!r}: {sorted(needed)}.{did_you_mean(kind, needed)}")
+        if str(kind) not in needed:
+            raise DescriptionError(
+                f"No sky map kind {kind!r}.{did_you_mean(str(kind), needed)} There are: {', '.join(needed)}."
+            )
         geometry = (
             "patch_inner_dimensions",
             "patch_border",
@@ -417,10 +424,10 @@ class SkyMap:
             "rotation_deg",
         )
         known = {*needed[kind], *geometry, *(("ra_start_deg",) if kind == "rings" else ())}
-        problems = [f"unknown key {k!r}.{did_you_mean(k, known)}" for k in values if k not in known]
+        problems = [f"unknown key {k!r}.{did_you_mean(str(k), known)}" for k in values if k not in known]
         problems += [f"missing key {k!r}." for k in needed[kind] if k not in values]
         if problems:
-            raise ValueError(f"Sky map document {values.get('name')!r}: " + " ".join(problems))
+            raise DescriptionError(f"Sky map document {values.get('name')!r}: {' '.join(problems)}")
         if "patch_inner_dimensions" in values:
             width, height = values["patch_inner_dimensions"]
             values["patch_inner_dimensions"] = (int(width), int(height))

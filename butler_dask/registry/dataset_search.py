@@ -128,10 +128,12 @@ class DatasetSearch:
             candidates = self._candidates_of(connection, kind, leaves, unique)
             codes = candidates.data_ids.match(unique) if len(candidates) else np.zeros(0, np.int64)
             best = _first_matches(inverse, codes, candidates, begin_ns, end_ns, len(unique), kind, leaves)
-            used, rows = np.unique(best[best >= 0], return_inverse=True)
+            hit = best >= 0
+            # By dataset, which may have been found in several collections or validity ranges.
+            _, first, rows = np.unique(candidates.row_ids[best[hit]], return_index=True, return_inverse=True)
             index = np.full(len(wanted), -1, dtype=np.int64)
-            index[best >= 0] = rows
-            return self.table(definitions, kind, candidates, used), index
+            index[hit] = rows
+            return self.table(definitions, kind, candidates, best[hit][first]), index
 
     def table(
         self,

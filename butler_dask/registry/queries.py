@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from ..errors import CalibrationLookupError, InvalidQueryError
+from ..errors import CalibrationLookupError
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataIdTable
 from ..vocabulary.dataset import DatasetTable
@@ -106,7 +106,12 @@ class QueryTable:
         """Return dimension records; see `Registry.query_dimension_records`."""
         element = DimensionUniverse().element(element_name)
         if not element.has_own_table:
-            raise InvalidQueryError(f"Dimension {element_name!r} has no records: its values are computed")
+            # Records of sky pixels are computed from their numbers.
+            pixels = self.data_ids(element.dimensions, conditions, order_by, limit, offset)
+            return [
+                element.RecordClass(id=pixel, region=element.pixelization.pixel(pixel))
+                for pixel in pixels.values(element_name).tolist()
+            ]
         with self._database.read() as connection, ExitStack() as stack:
             constraints = self._constraints(connection, self._definitions.current(connection), conditions)
             query = DataIdQuery(

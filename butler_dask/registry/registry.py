@@ -9,14 +9,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import EllipsisType
 from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..vocabulary.chain_change import ChainChange
-from ..vocabulary.collection import CollectionInfo, CollectionType
+from ..vocabulary.collection import CollectionInfo, CollectionType, NamesExpression
 from ..vocabulary.data_id import DataCoordinate, DataIdTable
 from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
@@ -28,7 +27,7 @@ from ..vocabulary.timespan import Timespan
 from .associations import AssociationTable
 from .collection_removal import CollectionRemoval
 from .collections import CollectionTable
-from .database import Database
+from .database import LOCK_TIMEOUT_S, Database
 from .dataset_census import DatasetCensus
 from .dataset_inserts import DatasetInserts
 from .dataset_search import DatasetSearch
@@ -90,7 +89,7 @@ class Registry:
         return cls(database)
 
     @classmethod
-    def open(cls, url: str, *, writeable: bool = True) -> Self:
+    def open(cls, url: str, *, writeable: bool = True, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Self:
         """Open a registry.
 
         Parameters
@@ -99,6 +98,8 @@ class Registry:
             SQLAlchemy URL.
         writeable : `bool`
             Whether it may be changed.
+        lock_timeout_s : `float`
+            How long to wait for other programs that use it, before giving up [s].
 
         Raises
         ------
@@ -107,7 +108,7 @@ class Registry:
         FormatVersionError
             If its tables are of another version than this program's.
         """
-        database = Database(url, writeable=writeable)
+        database = Database(url, writeable=writeable, lock_timeout_s=lock_timeout_s)
         try:
             check_versions(database)
         except BaseException:
@@ -200,7 +201,7 @@ class Registry:
 
     def query_collections(
         self,
-        expressions: str | Iterable[str] = "*",
+        expressions: NamesExpression = "*",
         *,
         types: Collection[CollectionType] | None = None,
         flatten_chains: bool = False,
@@ -212,8 +213,8 @@ class Registry:
 
         Parameters
         ----------
-        expressions : `str` or iterable of `str`
-            Names and globs, comma-separated or as a list.
+        expressions : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names and globs, comma-separated or as a list; regular expressions; ``...`` for all.
         types : collection of `CollectionType`, optional
             Only these types.
         flatten_chains : `bool`
@@ -236,6 +237,10 @@ class Registry:
         return self._collections.query(
             expressions, types, flatten_chains, include_chains, include_parents, include_summary
         )
+
+    def set_collection_doc(self, name: str, doc: str) -> None:
+        """Replace the documentation of a collection."""
+        self._collections.set_doc(name, doc)
 
     def flatten(self, names: str | Iterable[str]) -> list[CollectionInfo]:
         """Return the collections a search over names looks in: no chains, in order, each once."""
@@ -372,14 +377,14 @@ class Registry:
         return self._dataset_types.get(name)
 
     def query_dataset_types(
-        self, expression: str | Iterable[str] | EllipsisType = ..., missing: list[str] | None = None
+        self, expression: NamesExpression = ..., missing: list[str] | None = None
     ) -> list[DatasetType]:
         """Return dataset types by name.
 
         Parameters
         ----------
-        expression : `str`, iterable of `str` or ``...``
-            Names and globs; ``...`` for all.
+        expression : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names, globs and regular expressions; ``...`` for all.
         missing : `list` [`str`], optional
             Plain names that are not registered are appended to it instead of raising.
         """
@@ -812,7 +817,7 @@ class Registry:
     def query_associations(
         self,
         dataset_type: DatasetType | str,
-        collections: str | Iterable[str] = "*",
+        collections: NamesExpression = "*",
         *,
         types: Collection[CollectionType] | None = None,
         flatten_chains: bool = False,
@@ -823,8 +828,8 @@ class Registry:
         ----------
         dataset_type : `DatasetType` or `str`
             Type.
-        collections : `str` or iterable of `str`
-            Names and globs.
+        collections : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names, globs and regular expressions.
         types : collection of `CollectionType`, optional
             Only collections of these types.
         flatten_chains : `bool`

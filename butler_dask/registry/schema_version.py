@@ -49,9 +49,8 @@ def read_versions(database: Database) -> dict[str, str]:
     except RepositoryError:
         raise
     except Exception as error:
-        if "no such table" in str(error) or "does not exist" in str(error):
-            where = database.url.render_as_string()
-            raise RepositoryError(f"{where} is not a registry: it has no table 'repository'") from error
+        if any(text in str(error) for text in ("no such table", "no such column", "does not exist")):
+            raise RepositoryError(f"{database.url.render_as_string()} is not a registry: {error}") from error
         raise
 
 

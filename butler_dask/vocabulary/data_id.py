@@ -7,6 +7,7 @@ done on a DataIdTable: one int64 column a dimension, string values coded by an o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from types import MappingProxyType
@@ -20,7 +21,6 @@ from ..errors import (
     DataIdValueError,
     DimensionNameError,
     DimensionValueError,
-    IncompleteDataIdError,
     did_you_mean,
 )
 from .dimensions import DimensionGroup, DimensionUniverse
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .timespan import Timespan
 
 DataIdValue = int | str
+DataIdKey = str
 
 _ROWS_AT_ONCE = 10_000
 """Rows of a table made into Python values together when it is iterated over."""
@@ -91,7 +92,7 @@ class DataCoordinate:
         ------
         DimensionNameError
             For an unknown key; the nearest known one is named.
-        IncompleteDataIdError
+        DimensionValueError
             If a required value is missing.
         DataIdValueError
             If a value has the wrong type.
@@ -126,7 +127,7 @@ class DataCoordinate:
         missing = [k for k in group.required if k not in values]
         if missing:
             shown = {k: v for k, v in values.items() if k in group.names}
-            raise IncompleteDataIdError(
+            raise DimensionValueError(
                 f"Data ID {shown!r} has no value for {', '.join(map(repr, missing))}; "
                 f"needed are {', '.join(group.required)}."
             )
@@ -276,14 +277,14 @@ class DataCoordinate:
 
         Raises
         ------
-        IncompleteDataIdError
+        DimensionValueError
             If this one does not have all their required values.
         """
         group = self.universe.conform(dimensions)
         known = self.mapping
         missing = [n for n in group.required if n not in known]
         if missing:
-            raise IncompleteDataIdError(f"Data ID {self} has no value for {', '.join(missing)}")
+            raise DimensionValueError(f"Data ID {self} has no value for {', '.join(missing)}")
         keys = group.data_coordinate_keys
         if not all(k in known for k in keys):
             keys = group.required
@@ -385,6 +386,10 @@ class DataCoordinate:
         return DataCoordinate, (self.dimensions, self._values, self._records)
 
 
+DataId = DataCoordinate | Mapping[str, Any]
+"""What is taken where a data ID is wanted."""
+
+
 def universe_record(element: str, simple: Mapping[str, Any]) -> DimensionRecord:
     """Return the record of an element from its fields as `DimensionRecord.to_simple` writes them."""
     return DimensionUniverse().element(element).RecordClass.of_plain_fields(simple)
@@ -395,6 +400,11 @@ def _of_length(values: Iterable[DataIdValue], names: Sequence[str]) -> tuple[Dat
     if len(given) != len(names):
         raise DataIdError(f"{len(given)} values {given!r} for the dimensions {', '.join(names)}")
     return given
+
+
+def is_integer_text(text: str) -> bool:
+    """Return whether a text is an integer in decimal digits, as on command lines."""
+    return re.fullmatch(r"[+-]?[0-9]{1,19}", text) is not None
 
 
 def dimension_value(name: str, value: Any) -> DataIdValue:
@@ -412,13 +422,19 @@ def _value(name: str, value: Any, universe: DimensionUniverse) -> DataIdValue:
     key = universe[name].key
     assert key is not None
     if key.type is int:
-        if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-            return int(value)
-        if isinstance(value, str) and value.lstrip("+-").isdigit():
-            return int(value)
-    elif isinstance(value, str):
+        is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if is_integer or (isinstance(value, str) and is_integer_text(value)):
+            number = int(value)
+            if -(2**63) <= number < 2**63:
+                return number
+    elif isinstance(value, str) and "\0" not in value and (value.isascii() or is_text(value)):
         return str(value)
     raise DataIdValueError(f"Dimension {name!r} takes {key.type.__name__} values, not {value!r}")
+
+
+def is_text(value: str) -> bool:
+    """Return whether a string can be written as UTF-8: bytes of a command line may not."""
+    return not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 class DataIdTable:
