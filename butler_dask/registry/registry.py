@@ -9,38 +9,40 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self, Unpack
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..vocabulary.chain_change import ChainChange
 from ..vocabulary.collection import CollectionInfo, CollectionType, NamesExpression
-from ..vocabulary.data_id import DataCoordinate, DataIdTable
-from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
-from ..vocabulary.file_record import FileRecord, FileTable
-from ..vocabulary.quantum_record import QuantumTable
-from ..vocabulary.timespan import Timespan
-from .associations import AssociationTable
-from .collection_removal import CollectionRemoval
 from .collections import CollectionTable
 from .database import LOCK_TIMEOUT_S, Database
-from .dataset_census import DatasetCensus
-from .dataset_inserts import DatasetInserts
-from .dataset_search import DatasetSearch
 from .dataset_types import DatasetTypeTable
-from .datasets import DatasetRecordTable, uuid_list
 from .definitions import DefinitionCache
-from .dimension_records import DimensionRecordTable
-from .explained_statement import ExplainedStatement
-from .incomplete_data_id import complete_data_id
-from .quanta import QuantumRecordTable
-from .queries import OrderBy, QueryTable
-from .query_conditions import QueryConditions
 from .schema_version import check_versions, create_tables, schema_differences
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..vocabulary.chain_change import ChainChange
+    from ..vocabulary.data_id import DataCoordinate, DataIdTable
+    from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
+    from ..vocabulary.dimension_record import DimensionRecord
+    from ..vocabulary.file_record import FileRecord, FileTable
+    from ..vocabulary.quantum_record import QuantumTable
+    from ..vocabulary.timespan import Timespan
+    from .associations import AssociationTable
+    from .collection_removal import CollectionRemoval
+    from .dataset_census import DatasetCensus
+    from .dataset_inserts import DatasetInserts
+    from .dataset_search import DatasetSearch
+    from .datasets import DatasetRecordTable
+    from .dimension_records import DimensionRecordTable
+    from .explained_statement import ExplainedStatement
+    from .quanta import QuantumRecordTable
+    from .queries import OrderBy, QueryTable
+    from .query_conditions import QueryConditions
 
 
 class Registry:
@@ -58,16 +60,58 @@ class Registry:
         database.after_rollback = self._definitions.forget
         self._collections = CollectionTable(database, self._definitions)
         self._dataset_types = DatasetTypeTable(database, self._definitions)
-        self._records = DimensionRecordTable(database)
-        self._datasets = DatasetRecordTable(database, self._definitions)
-        self._inserts = DatasetInserts(database, self._definitions, self._records, self._datasets)
-        self._search = DatasetSearch(database, self._definitions)
-        self._associations = AssociationTable(database, self._definitions, self._datasets)
-        self._removal = CollectionRemoval(
-            database, self._definitions, self._collections, self._datasets, self._associations
+
+    # What works on columns is imported when it is used: a list of collections needs no numpy and no queries.
+
+    @cached_property
+    def _records(self) -> DimensionRecordTable:
+        from .dimension_records import DimensionRecordTable
+
+        return DimensionRecordTable(self._database)
+
+    @cached_property
+    def _datasets(self) -> DatasetRecordTable:
+        from .datasets import DatasetRecordTable
+
+        return DatasetRecordTable(self._database, self._definitions)
+
+    @cached_property
+    def _inserts(self) -> DatasetInserts:
+        from .dataset_inserts import DatasetInserts
+
+        return DatasetInserts(self._database, self._definitions, self._records, self._datasets)
+
+    @cached_property
+    def _search(self) -> DatasetSearch:
+        from .dataset_search import DatasetSearch
+
+        return DatasetSearch(self._database, self._definitions)
+
+    @cached_property
+    def _associations(self) -> AssociationTable:
+        from .associations import AssociationTable
+
+        return AssociationTable(self._database, self._definitions, self._datasets)
+
+    @cached_property
+    def _removal(self) -> CollectionRemoval:
+        from .collection_removal import CollectionRemoval
+
+        return CollectionRemoval(
+            self._database, self._definitions, self._collections, self._datasets, self._associations
         )
-        self._quanta = QuantumRecordTable(database, self._definitions)
-        self._queries = QueryTable(database, self._definitions, self._search)
+
+    @cached_property
+    def _quanta(self) -> QuantumRecordTable:
+        from .quanta import QuantumRecordTable
+
+        return QuantumRecordTable(self._database, self._definitions)
+
+    @cached_property
+    def _queries(self) -> QueryTable:
+        from .queries import QueryTable
+
+        return QueryTable(self._database, self._definitions, self._search)
 
     @classmethod
     def create(cls, url: str) -> Self:
@@ -502,6 +546,8 @@ class Registry:
         DimensionValueError
             If several do.
         """
+        from .incomplete_data_id import complete_data_id
+
         return complete_data_id(self._database, mapping, dimensions)
 
     # Queries
@@ -719,7 +765,7 @@ class Registry:
 
     def files_of(self, table: DatasetTable) -> FileTable:
         """Return the file records of datasets, aligned; rows without file have an empty path."""
-        return self._datasets.files(uuid_list(table.ids), table.row_ids)
+        return self._datasets.files_of(table)
 
     def files_of_ids(self, ids: Iterable[uuid.UUID]) -> FileTable:
         """Return the file records of datasets by UUID, aligned; rows without file have an empty path."""
