@@ -1,8 +1,8 @@
 """What users do with a Butler, written once for butler_dask and the reference, and measured.
 
-Run by ``butler_side_by_side.py`` in a fresh process for each workload, under the interpreter of either package:
-``python butler_workloads.py PACKAGE WORKLOAD DIRECTORY SIZES DATABASE``. Only the few functions that ask `OURS` differ.
-Prints what it took as one line of JSON.
+Run by ``butler_side_by_side.py`` in a fresh process for each workload, under the interpreter of either
+package: ``python butler_workloads.py PACKAGE WORKLOAD DIRECTORY SIZES DATABASE``; prints what it took as one
+line of JSON. Only the few functions that ask `OURS` differ between the two.
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ def add_records(butler: Any, exposures: int) -> None:
     insert("group", *({"instrument": "Cam", "name": str(e)} for e in range(exposures)))
     first = Time("2013-01-01T00:00:00", scale="tai")
     seconds = [300 * e for e in range(exposures)]
-    begins, ends = (Time(first.mjd + [(s + d) / 86400 for s in seconds], format="mjd", scale="tai") for d in (0, 60))
+    begins, ends = (
+        Time(first.mjd + [(s + d) / 86400 for s in seconds], format="mjd", scale="tai") for d in (0, 60)
+    )
     common = {"instrument": "Cam", "physical_filter": "r1", "day_obs": FIRST_DAY}
     timespan = names().Timespan
     insert(
@@ -181,7 +183,11 @@ def file_datasets(butler: Any, paths: list[Path]) -> list[Any]:
     return [
         public.FileDataset(
             path=str(path),
-            refs=[public.DatasetRef(kind, standardize(d, dimensions=kind.dimensions, universe=butler.dimensions), RUN)],
+            refs=[
+                public.DatasetRef(
+                    kind, standardize(d, dimensions=kind.dimensions, universe=butler.dimensions), RUN
+                )
+            ],
             formatter=formatter,
         )
         for path, d in zip(paths, data_ids(len(paths)), strict=True)
@@ -388,9 +394,7 @@ def runs_of_biases(butler: Any) -> dict[int, str]:
         return dict(zip((r.id for r in records), runs, strict=True))
     with butler.query() as query:
         query = query.join_dataset_search("bias", "calib").where("instrument='Cam' AND detector=3")
-        results = query.general(
-            ["exposure", "detector"], dataset_fields={"bias": {"run"}}, find_first=True
-        )
+        results = query.general(["exposure", "detector"], dataset_fields={"bias": {"run"}}, find_first=True)
         return {row["exposure"]: row["bias.run"] for row in results}
 
 

@@ -3,7 +3,7 @@
     python benchmarks/removal.py [N]
 
 Makes a repository with a RUN of N (default 50 000) small datasets, each in a file of its own, a TAGGED
-collection with a tenth of them, and a second RUN of the same size that stays; then runs ``butler remove-runs``.
+collection with a tenth of them, and a second RUN of the same size that stays; then ``butler remove-runs``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def make_repository(root: Path, n: int) -> None:
     with Butler(root, writeable=True) as butler:
         registry = butler.registry
         registry.insertDimensionData(
-            "instrument", {"name": "Cam", "visit_max": 10**7, "exposure_max": 10**7, "detector_max": detectors}
+            "instrument", {"name": "Cam", "exposure_max": 10**7, "detector_max": detectors}
         )
         registry.insertDimensionData("physical_filter", {"instrument": "Cam", "name": "r", "band": "r"})
         registry.insertDimensionData("day_obs", {"instrument": "Cam", "id": 20250101})
@@ -80,10 +80,8 @@ def main() -> None:
         for arguments in (["--dry-run"], ["--no-confirm"]):
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             start = time.perf_counter()
-            subprocess.run(
-                [sys.executable, "-m", "butler_dask.cli.butler", "remove-runs", root, "u/me/gone", *arguments],
-                check=True,
-            )
+            command = [sys.executable, "-m", "butler_dask.cli.butler", "remove-runs", root, "u/me/gone"]
+            subprocess.run([*command, *arguments], check=True)
             wall = time.perf_counter() - start
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

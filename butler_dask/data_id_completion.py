@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import DimensionNameError, InconsistentDataIdError, did_you_mean
 from .registry.registry import Registry
-from .vocabulary.data_id import DataCoordinate, DataIdTable, DataIdValue, dimension_value
+from .vocabulary.data_id import DataCoordinate, DataIdTable, DataIdValue, dimension_value, is_integer_text
 from .vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from .vocabulary.search_defaults import SearchDefaults
 from .vocabulary.timespan import Timespan
@@ -121,7 +121,7 @@ class DataIdCompletion:
         if element.key is None:
             known = [d.name for d in self._universe.getStaticDimensions()]
             raise DimensionNameError(f"{name!r} is a relation, not a dimension.{did_you_mean(name, known)}")
-        return not (element.key.type is int and isinstance(value, str) and not value.lstrip("+-").isdigit())
+        return not (element.key.type is int and isinstance(value, str) and not is_integer_text(value))
 
     def _add_defaults(self, dimensions: DimensionGroup, given: dict[str, Any], plain: dict[str, Any]) -> None:
         """Add default values of what is needed, or what a value given is meant beside."""

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from .dataset_finder import DataIdLike, DatasetFinder
+from .errors import MissingDatasetTypeError
 from .query import Query
+from .registry.query_results import require_order
 from .registry.registry import Registry
 from .vocabulary.collection import split_names
 from .vocabulary.data_id import DataCoordinate
@@ -165,14 +167,26 @@ class DatasetQueries:
             Names and globs of dataset types.
         collections, find_first, data_id, where, bind, limit, **kwargs
             See `query_datasets`.
+
+        Raises
+        ------
+        InvalidQueryError
+            If collections are given by globs, and the first datasets are asked for.
+        MissingDatasetTypeError
+            If no dataset type matches.
         """
+        if find_first:
+            require_order(collections)
         query = self._query(data_id, where, bind, kwargs)
         searched = self._finder.searched(collections)
         infos = self._registry.query_collections(searched, flatten_chains=True, include_summary=True)
         held = {n for info in infos for n in info.dataset_types or ()}
         out: list[DatasetRef] = []
         most = None if limit is None else abs(limit) + (limit < 0)
-        for kind in self._registry.query_dataset_types(name):
+        kinds = self._registry.query_dataset_types(name)
+        if not kinds and name != "*":
+            raise MissingDatasetTypeError(f"No dataset type matches {name!r}.")
+        for kind in kinds:
             if kind.name in held and (most is None or len(out) < most):
                 left = None if most is None else most - len(out)
                 out += query.datasets(kind, searched, find_first=find_first).limit(left)

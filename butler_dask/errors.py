@@ -10,8 +10,7 @@
     |   |                     DatasetTypeExpressionError
     |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError (MissingDatasetFileError),
     |   |   ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
-    |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError,
-    |   |                IncompleteDataIdError
+    |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError
     |   |-- InvalidQueryError, EmptyQueryResultError, UnimplementedQueryError
     |   |-- PipelineError: PipelineGraphError, PipelineDataCycleError, DuplicateOutputError,
     |   |                  ConnectionTypeConsistencyError, IncompatibleDatasetTypeError,
@@ -19,7 +18,8 @@
     |   |                  PipelineDefinitionError, PipelineLabelError, PipelineNotFoundError, TaskImportError
     |   |-- QuantumGraphBuilderError: OutputExistsError, InitInputMissingError, PrerequisiteMissingError,
     |   |                             EmptyQuantumGraphError
-    |   |-- RunConfigMismatchError, RawIngestError, InstrumentNotFoundError, FormatVersionError
+    |   |-- RunConfigMismatchError, RawIngestError, InstrumentNotFoundError, FormatVersionError,
+    |   |   DescriptionError
     |-- QuantumExecutionError, QuantumTimeoutError
 
 Every class is also the fitting builtin. A message says what failed, for which dataset type, data ID,
@@ -29,7 +29,8 @@ collection or file, and what to do next; `did_you_mean` names the nearest match 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -62,11 +63,44 @@ class RepositoryError(ButlerUserError, FileNotFoundError):
     """There is no repository where one was named."""
 
 
+class MissingRepositoryLabelError(RepositoryError, KeyError):
+    """No repository has that label."""
+
+    __str__ = Exception.__str__  # KeyError would quote the whole sentence
+
+
+class RepositoryExistsError(RepositoryError, FileExistsError):
+    """There is a repository where one was to be made."""
+
+
 class FormatVersionError(ButlerUserError, ValueError):
     """A file or database was written in a format this version does not read."""
 
 
-class ReadOnlyRepositoryError(ButlerUserError, PermissionError):
+class DescriptionError(ButlerUserError, ValueError):
+    """A file a user writes (camera, sky map) lacks something, or has something of the wrong kind in it."""
+
+
+@contextmanager
+def reading_description(what: str) -> Iterator[None]:
+    """Make `DescriptionError` of what goes wrong when values are taken out of a user's document.
+
+    Parameters
+    ----------
+    what : `str`
+        What is read, for the message.
+    """
+    try:
+        yield
+    except ButlerUserError:
+        raise
+    except KeyError as error:
+        raise DescriptionError(f"{what} lacks {error}") from error
+    except (TypeError, ValueError, ArithmeticError, AttributeError, IndexError) as error:
+        raise DescriptionError(f"{what} is wrong: {error}") from error
+
+
+class ReadOnlyRepositoryError(ButlerUserError, PermissionError, TypeError):
     """Something would be written to a butler opened for reading, or to a disk that does not take it."""
 
 
@@ -122,6 +156,22 @@ class UnknownComponentError(DatasetTypeError, KeyError):
     __str__ = Exception.__str__  # KeyError would quote the whole sentence
 
 
+class UnknownParameterError(DatasetTypeError, KeyError):
+    """Datasets of that type take no such parameter."""
+
+    __str__ = Exception.__str__  # KeyError would quote the whole sentence
+
+
+class MissingStorageClassError(DatasetTypeError, KeyError):
+    """No storage class has that name."""
+
+    __str__ = Exception.__str__  # KeyError would quote the whole sentence
+
+
+class ObjectTypeError(DatasetTypeError, TypeError):
+    """An object is of another kind than the dataset type's, and nothing converts it."""
+
+
 class ConflictingDefinitionError(DatasetTypeError):
     """Something with that name or data ID exists and differs."""
 
@@ -152,12 +202,8 @@ class DimensionNameError(DataIdError, KeyError):
     __str__ = Exception.__str__  # KeyError would quote the whole sentence
 
 
-class DimensionValueError(DataIdError):
-    """A required dimension has no value in a data ID."""
-
-
-class IncompleteDataIdError(DimensionNameError, DimensionValueError):
-    """A data ID lacks the value of a required dimension; the reference calls it a name error."""
+class DimensionValueError(DimensionNameError):
+    """A required dimension has no value in a data ID; the reference calls it a name error."""
 
 
 class DataIdValueError(DataIdError):

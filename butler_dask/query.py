@@ -20,9 +20,10 @@ from .registry.query_results import (
     GeneralQueryResults,
     QueryTerms,
     general_fields,
+    require_order,
+    with_storage_class,
 )
 from .registry.registry import Registry
-from .vocabulary.collection import is_glob
 from .vocabulary.data_id import DataCoordinate, DataIdTable
 from .vocabulary.dataset_type import DatasetType, split_component
 from .vocabulary.dimensions import DimensionGroup, DimensionUniverse
@@ -252,14 +253,10 @@ class Query:
         MissingDatasetTypeError
             If there is no such type; the nearest match is named.
         """
-        if find_first and _has_glob(collections):
-            raise InvalidQueryError(
-                f"The first dataset is only known in named collections, not in {collections!r}: name them in "
-                "order, or give find_first=False for all datasets. (Can not use wildcards with find_first.)"
-            )
+        if find_first:
+            require_order(collections)
         found = self._registry.get_dataset_type(_name(dataset_type))
-        if isinstance(dataset_type, DatasetType) and dataset_type != found:
-            found = found.overrideStorageClass(dataset_type.storageClass_name)
+        found = with_storage_class(found, dataset_type)
         searched = self._searched(split_component(found.name)[0], collections)
         return DatasetRefQueryResults(
             self._registry, self._defaults, self._terms, found, searched, find_first
@@ -328,12 +325,6 @@ class Query:
             group = group.union(DimensionUniverse()[head].dimensions)
         rows = GeneralQueryResults(self._registry, self._defaults, self._terms, group, [column.text], None)
         return (row[column.text] for row in rows)
-
-
-def _has_glob(collections: Any) -> bool:
-    if collections is None or collections is ...:
-        return collections is ...
-    return any(map(is_glob, [collections] if isinstance(collections, str) else collections))
 
 
 def _name(dataset_type: str | DatasetType) -> str:

@@ -3,22 +3,26 @@
 The file is small and meant to be edited by hand::
 
     version: 1
-    registry: {url: 'sqlite:///<butlerRoot>/registry.sqlite3'}
+    registry: {url: 'sqlite:///<butlerRoot>/registry.sqlite3', lock_timeout_s: 120}
     datastore: {root: <butlerRoot>, durability: rename, checksum: xxh3}
     templates: {}        # path templates by dataset type, dimensions, storage class, or "default"
     formatters: {}       # dotted names by the same
     storage_classes: {}  # further kinds of Python objects
 
 ``datastore`` may have ``type: memory`` or ``type: chained`` too, and files a ``cache``
-(`butler_dask.datastore.datastore_settings`). The root may be a URL (``s3://bucket/prefix``); the file
-itself and, unless it says otherwise, the SQLite registry stay on a local disk.
+(`butler_dask.datastore.datastore_settings`), and ``base: {repository: PLACE}`` lays the repository upon a
+shared one (`butler_dask.overlay`). The root of files may be a URL (``s3://bucket/prefix``); the file
+itself and, unless it says otherwise, the SQLite registry stay on a local disk. ``lock_timeout_s`` of the
+registry is how long a program waits for others that use it before it gives up.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,13 +30,25 @@ from .datastore.dataset_layout import DatasetLayout
 from .datastore.datastore import Datastore
 from .datastore.datastore_settings import open_datastore
 from .datastore.storage_root import open_stream
-from .errors import FormatVersionError, RepositoryError, did_you_mean
+from .errors import (
+    FormatVersionError,
+    ReadOnlyRepositoryError,
+    RepositoryError,
+    RepositoryExistsError,
+    did_you_mean,
+)
+from .overlay import adopt, adopt_cameras, is_current
+from .registry.database import LOCK_TIMEOUT_S
+from .registry.overlay_registry import OverlayRegistry
 from .registry.registry import Registry
+
+_LOG = logging.getLogger("butler_dask.butler")
 
 CONFIG_NAME = "butler.yaml"
 CONFIG_VERSION = 1
 _ROOT = "<butlerRoot>"
-_KNOWN_KEYS = ("version", "root", "registry", "datastore", "templates", "formatters", "storage_classes")
+_SETTINGS = ("datastore", "templates", "formatters", "storage_classes", "base")
+_KNOWN_KEYS = ("version", "root", "registry", *_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,11 @@ class Repository:
         See `butler_dask.datastore.datastore_settings.open_datastore`.
     templates, formatters, storage_classes : mapping
         See `DatasetLayout`.
+    lock_timeout_s : `float`
+        How long to wait for other programs that use the registry [s].
+    base : mapping
+        The shared repository this one lies upon (see `butler_dask.overlay`), if any: its place or label as
+        ``repository``, and a list of names and globs as ``collections``, all when not given.
     """
 
     root: str
@@ -57,6 +78,8 @@ class Repository:
     templates: Mapping[str, Any] = field(default_factory=dict)
     formatters: Mapping[str, Any] = field(default_factory=dict)
     storage_classes: Mapping[str, Any] = field(default_factory=dict)
+    lock_timeout_s: float = LOCK_TIMEOUT_S
+    base: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def create(
@@ -65,6 +88,7 @@ class Repository:
         *,
         registry: str | None = None,
         datastore: str | Mapping[str, Any] | None = None,
+        overlay: str | os.PathLike[str] | None = None,
         durability: str = "rename",
         checksum: str = "xxh3",
         settings: Mapping[str, Any] | None = None,
@@ -81,6 +105,8 @@ class Repository:
             Database URL; SQLite below the root when not given.
         datastore : `str` or mapping, optional
             Directory or URL of the files, or settings of the datastore; the root when not given.
+        overlay : `str` or path, optional
+            Shared repository it is to lie upon, which is only read (see `butler_dask.overlay`).
         durability, checksum : `str`
             See `FileDatastore`.
         settings : mapping, optional
@@ -103,7 +129,7 @@ class Repository:
             )
         config = os.path.join(place, CONFIG_NAME) if outfile is None else os.path.abspath(outfile)
         if os.path.exists(config) and not overwrite:
-            raise RepositoryError(f"There is a repository already: {config}")
+            raise RepositoryExistsError(f"There is a repository already: {config}")
         document = {"version": CONFIG_VERSION, **(settings or {})}
         if outfile is not None:
             document.setdefault("root", place)
@@ -118,11 +144,17 @@ class Repository:
             )
         for key in ("templates", "formatters", "storage_classes"):
             document.setdefault(key, {})
+        if overlay is not None:
+            shared = cls.find(overlay)
+            label = os.fspath(overlay)
+            document["base"] = {"repository": label if label in known_repositories() else shared.root}
         made = cls._of_document(document, place, config)
         # What is wrong in the settings, or with the way to a store, is said before anything is made.
         made.open_datastore().exists(CONFIG_NAME)
         os.makedirs(place, exist_ok=True)
         Registry.create(made.registry_url).close()
+        if made.base:
+            made.open_registry(writeable=True).close()
         # Last, and all at once: a directory without it is no repository.
         temporary = f"{config}.{os.getpid()}.tmp"
         with open(temporary, "w", encoding="utf-8") as stream:
@@ -181,22 +213,65 @@ class Repository:
                 raise RepositoryError(f"{name}: no setting {key!r}.{did_you_mean(str(key), _KNOWN_KEYS)}")
         if not isinstance(registry, Mapping) or "url" not in registry:
             raise RepositoryError(f"{name} does not say where the registry is (registry: url)")
+        patience = registry.get("lock_timeout_s", LOCK_TIMEOUT_S)
+        if isinstance(patience, bool) or not isinstance(patience, (int, float)) or patience <= 0:
+            raise RepositoryError(f"{name}: lock_timeout_s is {patience!r}, not a positive number of seconds")
         root = str(document.get("root") or root)
         given: dict[str, Mapping[str, Any]] = {}
-        for key in ("datastore", "templates", "formatters", "storage_classes"):
+        for key in _SETTINGS:
             value = document.get(key) or {}
             if not isinstance(value, Mapping):
                 raise RepositoryError(f"{name}: {key}: is a mapping, not {value!r}")
             given[key] = _rooted(value, root)
-        return cls(root, str(registry["url"]).replace(_ROOT, root), **given)
+        return cls(root, str(registry["url"]).replace(_ROOT, root), lock_timeout_s=float(patience), **given)
 
     def open_registry(self, *, writeable: bool) -> Registry:
-        """Open its registry."""
-        return Registry.open(self.registry_url, writeable=writeable)
+        """Open its registry; what has changed in a shared one below it is taken over first."""
+        if not self.base:
+            return Registry.open(self.registry_url, writeable=writeable, lock_timeout_s=self.lock_timeout_s)
+        own = self._open_overlay(writeable=writeable)
+        try:
+            self._adopt(own)
+        except BaseException:
+            own.close()
+            raise
+        return own
+
+    def _open_overlay(self, *, writeable: bool) -> OverlayRegistry:
+        return OverlayRegistry.open(
+            self.registry_url, writeable=writeable, lock_timeout_s=self.lock_timeout_s
+        )
+
+    def _adopt(self, own: OverlayRegistry) -> None:
+        base = self._base_repository()
+        with closing(base.open_registry(writeable=False)) as shared:
+            if is_current(own, shared):
+                return
+            patterns = self.base.get("collections") or ["*"]
+            names = [patterns] if isinstance(patterns, str) else list(patterns)
+            try:
+                writer = own if own.writeable else self._open_overlay(writeable=True)
+                try:
+                    adopt(writer, shared, base.open_datastore(), names)
+                    adopt_cameras(self.root, base.root)
+                finally:
+                    if writer is not own:
+                        writer.close()
+            except ReadOnlyRepositoryError as error:
+                _LOG.warning("What is new in the shared repository %s is not seen: %s", base.root, error)
+
+    def _base_repository(self) -> Repository:
+        base = Repository.find(str(self.base.get("repository", "")))
+        if base.registry_url == self.registry_url:
+            raise RepositoryError(f"The repository {self.root} lies upon itself (base: repository)")
+        return base
 
     def open_datastore(self) -> Datastore:
         """Open its datastore."""
-        layout = DatasetLayout(self.templates, self.formatters, self.storage_classes)
+        kinds = self.storage_classes
+        if self.base:
+            kinds = {**self._base_repository().storage_classes, **kinds}
+        layout = DatasetLayout(self.templates, self.formatters, kinds, self.root)
         return open_datastore(self.datastore, self.root, layout)
 
 
@@ -256,7 +331,7 @@ def _parsed(text: str | bytes, name: str) -> Mapping[str, Any]:
 
     try:
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RepositoryError(f"{name} cannot be read: {error}") from error
     if not isinstance(document, Mapping):
         raise RepositoryError(f"{name} is not a mapping of names to values")

@@ -59,15 +59,21 @@ def registry(empty_registry: Registry) -> Registry:
 
 
 @pytest.fixture
-def old_server() -> Iterator[str]:
-    """URL of a PostgreSQL registry of schema version 1."""
+def server() -> Iterator[str]:
+    """URL of an empty PostgreSQL database."""
     if not SERVER:
         pytest.skip("no PostgreSQL server is named by BUTLER_DASK_TEST_POSTGRESQL")
     url = new_url("postgresql", Path())
-    engine = sa.create_engine(url)
+    yield url
+    drop(url)
+
+
+@pytest.fixture
+def old_server(server: str) -> str:
+    """URL of a PostgreSQL registry of schema version 1."""
+    engine = sa.create_engine(server)
     dump = Path(__file__).parent / "data" / "registry_v1_postgresql.sql.gz"
     with engine.begin() as connection:
         connection.exec_driver_sql(gzip.decompress(dump.read_bytes()).decode())
     engine.dispose()
-    yield url
-    drop(url)
+    return server

@@ -22,6 +22,12 @@ def exposure_timespan(n: int) -> Timespan:
 def make_repository(root: Path) -> Path:
     """Make the repository: instrument HSC, detectors 0-5, filters HSC-R and HSC-I, one exposure a night."""
     Butler.makeRepo(root)
+    fill_repository(root)
+    return root
+
+
+def fill_repository(root: Path) -> None:
+    """Put the records, dataset types and collections into an empty repository."""
     with Butler(root, writeable=True) as butler:
         registry = butler.registry
         registry.insertDimensionData("instrument", {"name": "HSC", "detector_max": 112, "class_name": "x"})
@@ -67,4 +73,3 @@ def make_repository(root: Path) -> Path:
             registry.registerDatasetType(DatasetType(name, dimensions, kind, isCalibration=calibration))
         butler.collections.register("tagged", CollectionType.TAGGED)
         butler.collections.register("HSC/calib", CollectionType.CALIBRATION)
-    return root

@@ -314,8 +314,12 @@ def test_records_are_queried_like_data_ids(registry):
     assert [
         r.id for r in registry.query_dimension_records("visit", data_id=HSC, order_by=["-visit"], limit=1)
     ] == [6]
-    with pytest.raises(InvalidQueryError, match="has no records"):
+    with pytest.raises(InvalidQueryError, match="too many values to list"):
         registry.query_dimension_records("htm7")
+    pixels = registry.query_dimension_records("htm7", data_id={**HSC, "visit": 2})
+    regions = [r.region for r in registry.query_dimension_records("visit", data_id={**HSC, "visit": 2})]
+    assert pixels
+    assert all(p.region.intersects(regions[0]) for p in pixels)
 
 
 def test_datasets_are_queried_in_search_order_unless_sorted(registry):

@@ -8,7 +8,14 @@ import click
 
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
-from .options import collections_option, limit_option, repo_argument, row_limit, where_option
+from .options import (
+    collections_option,
+    find_first_option,
+    limit_option,
+    repo_argument,
+    row_limit,
+    where_option,
+)
 from .tables import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -26,9 +33,12 @@ if TYPE_CHECKING:
     type=click.Choice(["redefine", "extend", "prepend", "remove", "pop"]),
     default="redefine",
     show_default=True,
-    help="What to do with CHILDREN; pop removes by position (default the first).",
+    help="What to do with CHILDREN; pop removes by position, 0 (the default) being the first and, after --, "
+    "-1 the last.",
 )
-@click.option("--flatten", is_flag=True, help="Use the members of chained children in their place.")
+@click.option(
+    "--flatten/--no-flatten", default=False, help="Use the members of chained children in their place."
+)
 @click.option("--doc", default=None, help="Documentation of the chain.")
 @click.option("--history", is_flag=True, help="Show every change of PARENT, the last one first.")
 @click.option(
@@ -55,6 +65,10 @@ def collection_chain(
 ) -> None:
     """Define or edit the CHAINED collection PARENT; prints its members afterwards.
 
+    Example: butler collection-chain DATA HSC/defaults HSC/raw/all,HSC/calib refcats skymaps
+
+    Example: butler collection-chain DATA u/me/1 --mode pop -- -1
+
     CHILDREN are collection names or globs, also comma-separated. --history and --undo take none.
     """
     from ..butler import Butler
@@ -74,7 +88,12 @@ def collection_chain(
         collections = butler.collections
         if mode == "pop":
             members = list(collections.get_info(parent).children)
-            positions = [int(n) for n in names] or [0]
+            try:
+                positions = [int(n) for n in names] or [0]
+            except ValueError:
+                raise click.UsageError(
+                    f"--mode pop takes positions (0 the first, -1 the last), not {', '.join(names)}"
+                ) from None
             for position in positions:
                 if not -len(members) <= position < len(members):
                     raise click.UsageError(f"{parent!r} has {len(members)} members, none at {position}")
@@ -107,12 +126,17 @@ def _print_history(changes: list[ChainChange], form: str) -> None:
 @click.command()
 @repo_argument
 @click.argument("collection")
-@click.option("-d", "--dataset-type", "types", multiple=True, required=True, help="Dataset types to add.")
-@collections_option(required=True)
-@where_option
 @click.option(
-    "--find-first", is_flag=True, help="Of each data ID only the first in the order of collections."
+    "-d",
+    "--dataset-type",
+    "types",
+    multiple=True,
+    metavar="GLOB[,..]",
+    help="Dataset types to add; all by default.",
 )
+@collections_option(help_text="Collections to search, in order; names or globs; all by default.")
+@where_option
+@find_first_option
 @limit_option(0)
 @log_options
 def associate(
@@ -124,20 +148,32 @@ def associate(
     find_first: bool,
     limit: int,
 ) -> None:
-    """Add datasets to the TAGGED COLLECTION, which is made if it does not exist."""
-    from ..butler import Butler
+    """Add datasets to the TAGGED COLLECTION, which is made if it does not exist.
 
-    with Butler(repo, writeable=True) as butler:
-        refs = [
-            ref
-            for name in split_names(types)
-            for ref in butler.query_datasets(
-                name, collections, where=where, find_first=find_first, limit=row_limit(limit), explain=False
-            )
-        ]
-        butler.collections.register(collection, CollectionType.TAGGED)
-        butler.registry.associate(collection, refs)
-    click.echo(f"{len(refs)} datasets are now in {collection}")
+    Example: butler associate DATA u/me/best -d calexp --collections u/me/1 --find-first
+    """
+    from ..butler import Butler
+    from .query_commands import dataset_query, dataset_types_in, searched_collections
+
+    left = row_limit(abs(limit))
+    with Butler(repo, writeable=True) as butler, butler.query() as query:
+        names = searched_collections(butler, collections, find_first=find_first)
+        tables = []
+        for kind in dataset_types_in(butler, split_names(types), names):
+            tables.append(dataset_query(query, kind, names, where, find_first).table(left))
+            if left is not None:
+                left -= len(tables[-1])
+                if left <= 0:
+                    break
+        count = sum(map(len, tables))
+        if not count:
+            click.echo("No datasets were found; nothing was changed.")
+            return
+        with butler.transaction():
+            butler.collections.register(collection, CollectionType.TAGGED)
+            for table in tables:
+                butler.registry_tables.associate(collection, table)
+    click.echo(f"{count} datasets are now in {collection}")
 
 
 @click.command()
@@ -152,7 +188,7 @@ def associate(
 @click.option(
     "--search-all-inputs",
     is_flag=True,
-    help="Use all members of an INPUT_COLLECTION chain, not the first found.",
+    help="Use all members of an INPUT_COLLECTION chain, in order, not only the first.",
 )
 @log_options
 def certify_calibrations(
@@ -164,7 +200,12 @@ def certify_calibrations(
     end_date: str | None,
     search_all_inputs: bool,
 ) -> None:
-    """Certify the calibrations of DATASET_TYPE in INPUT_COLLECTION into CALIBRATION_COLLECTION."""
+    """Certify the calibrations of DATASET_TYPE in INPUT_COLLECTION into CALIBRATION_COLLECTION.
+
+    That is made if it does not exist. Of an INPUT_COLLECTION chain the first member is used.
+
+    Example: butler certify-calibrations DATA u/me/flats HSC/calib flat --begin-date 2013-06-17T00:00:00
+    """
     from ..butler import Butler
     from ..errors import DatasetNotFoundError
     from ..vocabulary.timespan import Timespan
@@ -179,11 +220,14 @@ def certify_calibrations(
             if info.type is CollectionType.CHAINED and not search_all_inputs
             else [input_collection]
         )
-        refs = list(butler.query_datasets(dataset_type, searched, limit=None, explain=False))
+        found = butler.query_datasets(dataset_type, searched, limit=None, explain=False) if searched else []
+        refs = list(found)
         if not refs:
-            raise DatasetNotFoundError(f"No {dataset_type!r} in {', '.join(map(repr, searched))} to certify.")
-        butler.collections.register(calibration_collection, CollectionType.CALIBRATION)
-        butler.registry.certify(calibration_collection, refs, timespan)
+            where = ", ".join(map(repr, searched)) or f"the empty chain {input_collection!r}"
+            raise DatasetNotFoundError(f"No {dataset_type!r} in {where} to certify.")
+        with butler.transaction():
+            butler.collections.register(calibration_collection, CollectionType.CALIBRATION)
+            butler.registry.certify(calibration_collection, refs, timespan)
     click.echo(f"Certified {len(refs)} {dataset_type} in {calibration_collection} for {timespan}")
 
 

@@ -17,6 +17,7 @@ import click
 
 from .. import __version__
 from ..errors import ButlerDaskError, did_you_mean
+from .options_file import expanded_words, options_file_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,6 +51,8 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f".{self.lazy[cmd_name][0]}", __package__)
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(module, f"{name}_" if iskeyword(name) else name)
+        if not any("--options-file" in p.opts for p in command.params):
+            command.params.append(options_file_option())
         return command
 
     def resolve_command(
@@ -93,6 +96,22 @@ def log_options(function: F) -> F:
             multiple=True,
             type=click.Path(dir_okay=False),
             help="Also write the log to a file; a name ending in .json gets JSON records.",
+            callback=_remember,
+            expose_value=False,
+        ),
+        click.option(
+            "--log-label",
+            "log_labels",
+            multiple=True,
+            metavar="KEY=VALUE[,..]",
+            help="Labels to add to every record of the log (its long lines and JSON).",
+            callback=_remember,
+            expose_value=False,
+        ),
+        click.option(
+            "--progress/--no-progress",
+            default=None,
+            help="Whether to show on a terminal how far long work is.",
             callback=_remember,
             expose_value=False,
         ),
@@ -173,9 +192,8 @@ def run_program(group: click.Group, argv: Sequence[str] | None = None) -> None:
     or ``BUTLER_DASK_TRACEBACK=1``. Ctrl-C prints ``Aborted!``.
     """
     try:
-        code = group.main(
-            args=None if argv is None else list(argv), prog_name=group.name, standalone_mode=False
-        )
+        words = expanded_words(sys.argv[1:] if argv is None else argv)
+        code = group.main(args=words, prog_name=group.name, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

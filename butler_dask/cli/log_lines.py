@@ -45,12 +45,15 @@ class LogSettings:
         Files to write to as well.
     terminal : `bool`
         Whether to write to standard error.
+    labels : `tuple` [`str`, ...]
+        ``KEY=VALUE``, also comma-separated, to be added to every record.
     """
 
     levels: tuple[str, ...] = ()
     long: bool = False
     files: tuple[str, ...] = ()
     terminal: bool = True
+    labels: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> LogSettings:
@@ -60,6 +63,7 @@ class LogSettings:
             bool(values.get("long_log", False)),
             tuple(values.get("log_files", ())),
             bool(values.get("log_tty", True)),
+            tuple(values.get("log_labels", ())),
         )
 
 
@@ -70,11 +74,14 @@ class LineFormatter(logging.Formatter):
     ----------
     long : `bool`
         ``LEVEL time name (label:data ID)(file:line) - message`` instead of ``name LEVEL: message``.
+    labels : mapping of `str` to `str`, optional
+        What long lines have in front of label and data ID.
     """
 
-    def __init__(self, long: bool = False) -> None:
+    def __init__(self, long: bool = False, labels: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.long = long
+        self.labels = "".join(f"{k}={v} " for k, v in (labels or {}).items())
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, with the traceback below it if there is one."""
@@ -82,7 +89,7 @@ class LineFormatter(logging.Formatter):
         message = record.getMessage()
         if self.long:
             time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-            quantum = getattr(record, "quantum", "")
+            quantum = f"{self.labels}{getattr(record, 'quantum', '')}".strip()
             line = f"{level} {time} {record.name} ({quantum})({record.filename}:{record.lineno}) - {message}"
         else:
             line = f"{record.name} {level}: {message}"
@@ -92,7 +99,17 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one JSON object."""
+    """Formats a record as one JSON object.
+
+    Parameters
+    ----------
+    labels : mapping of `str` to `str`
+        Labels of the user, under ``MDC``.
+    """
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        super().__init__()
+        self.labels = dict(labels)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the JSON text."""
@@ -105,6 +122,7 @@ class JsonFormatter(logging.Formatter):
             "lineno": record.lineno,
             "process": record.process,
             "quantum": getattr(record, "quantum", ""),
+            "MDC": self.labels,
         }
         if record.exc_info:
             fields["exc_info"] = self.formatException(record.exc_info)
@@ -125,8 +143,15 @@ def start_logging(settings: LogSettings) -> None:
     Raises
     ------
     click.BadParameter
-        For an unknown level; the nearest match is named.
+        For an unknown level, of which the nearest match is named, a label that is none, or a file that
+        cannot be written to.
     """
+    labels: dict[str, str] = {}
+    for label in (part for text in settings.labels for part in text.split(",") if part):
+        key, equals, own = label.partition("=")
+        if not equals:
+            raise click.BadParameter(f"--log-label: {label!r} is not KEY=VALUE")
+        labels[key] = own
     logging.addLevelName(VERBOSE, "VERBOSE")
     root = logging.getLogger()
     for handler in [h for h in root.handlers if getattr(h, "butler_dask", False)]:
@@ -135,11 +160,14 @@ def start_logging(settings: LogSettings) -> None:
     handlers: list[logging.Handler] = []
     if settings.terminal:
         terminal = _StandardError()
-        terminal.setFormatter(LineFormatter(settings.long))
+        terminal.setFormatter(LineFormatter(settings.long, labels))
         handlers.append(terminal)
     for name in settings.files:
-        file = logging.FileHandler(name, delay=True)
-        file.setFormatter(JsonFormatter() if name.endswith(".json") else LineFormatter(True))
+        try:
+            file = logging.FileHandler(name)
+        except (OSError, ValueError) as error:
+            raise click.BadParameter(f"The log cannot be written to {name!r}: {error}") from error
+        file.setFormatter(JsonFormatter(labels) if name.endswith(".json") else LineFormatter(True, labels))
         handlers.append(file)
     for handler in handlers:
         handler.butler_dask = True  # type: ignore[attr-defined]  # our mark, to find it again

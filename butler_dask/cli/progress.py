@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("butler_dask.progress")
 _STATES = ("success", "failure", "blocked", "running")
+
+
+def _is_wanted() -> bool:
+    """Return whether the user wants to see progress and could."""
+    context = click.get_current_context(silent=True)
+    settings = context.find_root().obj if context is not None else None
+    return bool((settings or {}).get("progress", True)) and sys.stderr.isatty()
 
 
 @contextmanager
@@ -29,7 +38,7 @@ def waiting(what: str) -> Iterator[None]:
     what : `str`
         What is being done.
     """
-    if not sys.stderr.isatty():
+    if not _is_wanted():
         yield
         return
     from rich.console import Console
@@ -55,7 +64,7 @@ class RunProgress:
 
     def __init__(self, enabled: bool = True) -> None:
         self._enabled = enabled
-        self._terminal = enabled and sys.stderr.isatty()
+        self._terminal = enabled and _is_wanted()
         self._started = self._last = time.monotonic()
         self._live: Live | None = None
         self._by_task: Mapping[str, Mapping[str, int]] = {}

@@ -202,16 +202,13 @@ def _dataset_columns(
     butler: Butler, table: DatasetTable, show_uri: bool
 ) -> tuple[list[str], list[Sequence[Any]]]:
     """Return headers and columns of datasets; whole columns, for there may be a million of them."""
-    import uuid
-
     kind = table.dataset_type
     required = kind.dimensions.required
     n = len(table)
-    data = table.ids.tobytes()
     columns: list[Sequence[Any]] = [
         [kind.name] * n,
         [table.runs[i] for i in table.run_codes.tolist()],
-        [str(uuid.UUID(bytes=data[i : i + 16])) for i in range(0, len(data), 16)],
+        table.id_texts(),
         *(table.data_ids.values(name).tolist() for name in required),
     ]
     headers = ["type", "run", "id", *required]

@@ -1,4 +1,4 @@
-"""``butler create`` to ``butler demo``: making a repository and filling it with what processing needs."""
+"""``butler register-...`` to ``butler demo``: filling a repository with what processing needs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,6 @@ import click
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
 from .options import collections_option, data_id_of, repo_argument, where_option
-
-
-@click.command()
-@repo_argument
-@click.option("--registry", metavar="URL", help="Database URL; SQLite inside REPO by default.")
-@click.option("--datastore", metavar="URL", help="Where files go (s3://bucket/prefix); REPO by default.")
-@log_options
-def create(repo: str, registry: str | None, datastore: str | None) -> None:
-    """Make an empty repository at REPO."""
-    from ..butler import Butler
-
-    Butler.makeRepo(repo, registry=registry, datastore=datastore)
-    click.echo(f"Made an empty repository at {repo}")
 
 
 @click.command()
@@ -62,17 +49,17 @@ def register_skymap(repo: str, skymap_file: str) -> None:
     import yaml
 
     from ..butler import Butler
-    from ..errors import FormatVersionError
+    from ..errors import DescriptionError
     from ..imaging.skymap import SkyMap
     from ..instruments.skymap_registration import register_skymap
 
     with open(skymap_file, encoding="utf-8") as stream:
         try:
             content = yaml.safe_load(stream)
-        except yaml.YAMLError as error:
-            raise FormatVersionError(f"{skymap_file} is not YAML: {error}") from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise DescriptionError(f"{skymap_file} is not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise FormatVersionError(f"{skymap_file} does not describe a sky map: a mapping is expected.")
+        raise DescriptionError(f"{skymap_file} does not describe a sky map: a mapping is expected.")
     with Butler(repo, writeable=True) as butler:
         skymap = SkyMap.from_dict(content)
         register_skymap(butler, skymap)

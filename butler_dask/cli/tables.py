@@ -27,16 +27,19 @@ def text_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, left: b
         Align to the left (names) and not to the right.
     """
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(headers)
-    align = str.ljust if left else str.rjust
-    cells, titles, dashes = [], [], []
+    cells, titles, dashes, forms = [], [], [], []
     for header, column in zip(headers, columns, strict=True):
-        texts = ["--" if v is None else str(v) for v in column]
+        texts = ["--" if v is None else v for v in column] if None in column else column
+        texts = list(map(str, texts))
         width = max(len(header), max(map(len, texts), default=0))
-        cells.append([align(t, width) for t in texts])
+        cells.append(texts)
         titles.append(header.center(width))
         dashes.append("-" * width)
+        forms.append(f"%{'-' if left else ''}{width}s")
+    # One format for the whole line: there may be a million.
+    form = " ".join(forms)
     lines = [" ".join(titles).rstrip(), " ".join(dashes)]
-    lines.extend(" ".join(line).rstrip() for line in zip(*cells, strict=True))
+    lines.extend((form % line).rstrip() for line in zip(*cells, strict=True))
     return lines
 
 

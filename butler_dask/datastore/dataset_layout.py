@@ -42,6 +42,8 @@ class DatasetLayout:
         Dotted formatter names by the same keys.
     storage_classes : mapping of `str` to mapping, optional
         Definitions of further storage classes (see `define_storage_classes`).
+    repository : `str`
+        Root of the repository, where formatters find what else they need (camera files).
 
     Raises
     ------
@@ -56,7 +58,9 @@ class DatasetLayout:
         templates: Mapping[str, Any] | None = None,
         formatters: Mapping[str, Any] | None = None,
         storage_classes: Mapping[str, Any] | None = None,
+        repository: str = "",
     ) -> None:
+        self.repository = repository
         self._texts = _by_instrument("templates", templates)
         self._names = _by_instrument("formatters", formatters)
         self._storage_classes = dict(storage_classes or {})
@@ -66,7 +70,12 @@ class DatasetLayout:
         self._needing: dict[DatasetType, bool] = {}
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return DatasetLayout, (_joined(self._texts), _joined(self._names), self._storage_classes)
+        return DatasetLayout, (
+            _joined(self._texts),
+            _joined(self._names),
+            self._storage_classes,
+            self.repository,
+        )
 
     @property
     def _instruments(self) -> set[str]:

@@ -342,7 +342,7 @@ class FileDatastore:
             "storage_class": file.storage_class,
             "component": component,
             "parameters": parameters,
-            "root": self.root,
+            "root": self._layout.repository or self.root,
             "data_id": ref.dataId.mapping,
         }
         with (
@@ -474,4 +474,4 @@ def _chunks(formatter: Any, obj: Any, storage_class: str, ref: DatasetRef) -> It
     try:
         yield from formatter.chunks(converted(obj, storage_class), storage_class)
     except DatasetTypeError as error:
-        raise DatasetTypeError(f"{ref.datasetType.name} {ref.dataId}: {error}") from error
+        raise type(error)(f"{ref.datasetType.name} {ref.dataId}: {error}") from error

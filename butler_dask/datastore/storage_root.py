@@ -260,7 +260,6 @@ def write_all(descriptor: int, data: Any) -> int:
 def open_stream(path: str) -> BinaryIO:
     """Open a local file or a URL for reading; of a URL only what is read is fetched."""
     if not is_remote(path):
-        # A plain name may be relative to the working directory.
         return open(LocalRoot("/").local(path) if "://" in path else path, "rb")
     from .remote_root import RemoteRoot
 

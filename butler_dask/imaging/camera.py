@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FormatVersionError, did_you_mean
+from ..errors import DescriptionError, FormatVersionError, did_you_mean, reading_description
 from .detector import Amplifier, Box, Detector
 from .sky_wcs import SkyWcs
 
@@ -271,9 +271,14 @@ class Camera:
         ------
         FormatVersionError
             If it was written in a version this program does not read.
-        ValueError
+        DescriptionError
             If something is missing or of the wrong kind; all that is wrong is named.
         """
+        with reading_description(f"Camera description {document.get('name', '?')!r}"):
+            return cls._from_document(document)
+
+    @classmethod
+    def _from_document(cls, document: Mapping[str, Any]) -> Camera:
         version = document.get("camera_version")
         if version != CAMERA_FORMAT_VERSION:
             raise FormatVersionError(
@@ -282,7 +287,9 @@ class Camera:
             )
         missing = [k for k in ("name", "detectors", "detector_types") if k not in document]
         if missing:
-            raise ValueError(f"Camera description {document.get('name', '?')!r} lacks {missing}")
+            raise DescriptionError(
+                f"Camera description {document.get('name', '?')!r} lacks {', '.join(missing)}"
+            )
         detectors: dict[int, Detector] = {}
         problems: list[str] = []
         for row in _detector_rows(document):
@@ -294,8 +301,10 @@ class Camera:
             if detector.id in detectors:
                 problems.append(f"detector {detector.id} is given twice")
             detectors[detector.id] = detector
+        if not detectors and not problems:
+            problems.append("there are no detectors")
         if problems:
-            raise ValueError(f"Camera description {document['name']!r} is wrong: " + "; ".join(problems))
+            raise DescriptionError(f"Camera description {document['name']!r} is wrong: {'; '.join(problems)}")
         return cls(
             name=str(document["name"]),
             detectors=detectors,
@@ -330,21 +339,36 @@ def read_camera(path: str | PathLike[str]) -> Camera:
     ------
     FormatVersionError
         If it was written in a version this program does not read.
-    ValueError
-        If it is not YAML, or its content is wrong; the file is named.
+    DescriptionError
+        If it is not YAML, or its content is wrong.
     FileNotFoundError
         If there is no such file.
+    """
+    with open(path, encoding="utf-8") as stream:
+        try:
+            text = stream.read()
+        except UnicodeDecodeError as error:
+            raise DescriptionError(f"Camera file {os.fspath(path)!r} is not text: {error}") from error
+    return camera_from_text(text, os.fspath(path))
+
+
+def camera_from_text(text: str, where: str) -> Camera:
+    """Make a camera of the text of its YAML file; ``where`` is the file's name, for messages.
+
+    Raises
+    ------
+    FormatVersionError, DescriptionError
+        See `read_camera`.
     """
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    with open(path, encoding="utf-8") as stream:
-        try:
-            document = yaml.load(stream, Loader=loader)  # a safe loader, ten times faster where compiled
-        except yaml.YAMLError as error:
-            raise ValueError(f"Camera file {os.fspath(path)!r} is not valid YAML: {error}") from error
+    try:
+        document = yaml.load(text, Loader=loader)  # a safe loader, ten times faster where compiled
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DescriptionError(f"Camera file {where!r} is not valid YAML: {error}") from error
     if not isinstance(document, Mapping):
-        raise ValueError(f"Camera file {os.fspath(path)!r} holds no mapping")  # noqa: TRY004 (a wrong file)
+        raise DescriptionError(f"Camera file {where!r} holds no mapping")
     return Camera.from_dict(document)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ import numpy as np
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 from numpy.typing import NDArray
 
-from ..errors import FormatVersionError, did_you_mean
+from ..errors import DescriptionError, FormatVersionError, did_you_mean, reading_description
 from .detector import Box
 from .sky_wcs import SkyWcs
 
@@ -394,9 +395,14 @@ class SkyMap:
         ------
         FormatVersionError
             If the document's version is newer than this package.
-        ValueError
-            If the kind or a key is unknown; the nearest known one is named.
+        DescriptionError
+            If the kind or a key is unknown, of which the nearest known one is named, or a value is wrong.
         """
+        with reading_description(f"Sky map document {document.get('name')!r}"):
+            return cls._from_document(document)
+
+    @classmethod
+    def _from_document(cls, document: Mapping[str, Any]) -> SkyMap:
         values = dict(document)
         values.pop("format", None)
         version = values.pop("version", SKYMAP_FORMAT_VERSION)
@@ -407,8 +413,10 @@ class SkyMap:
             )
         kind = values.pop("kind", "discrete")
         needed = {"discrete": ("name", "ra_deg", "dec_deg", "radius_deg"), "rings": ("name", "num_rings")}
-        if kind not in needed:
-            raise ValueError(f"No sky map kind {kind!r}: {sorted(needed)}.{did_you_mean(kind, needed)}")
+        if str(kind) not in needed:
+            raise DescriptionError(
+                f"No sky map kind {kind!r}.{did_you_mean(str(kind), needed)} There are: {', '.join(needed)}."
+            )
         geometry = (
             "patch_inner_dimensions",
             "patch_border",
@@ -417,14 +425,35 @@ class SkyMap:
             "rotation_deg",
         )
         known = {*needed[kind], *geometry, *(("ra_start_deg",) if kind == "rings" else ())}
-        problems = [f"unknown key {k!r}.{did_you_mean(k, known)}" for k in values if k not in known]
+        problems = [f"unknown key {k!r}.{did_you_mean(str(k), known)}" for k in values if k not in known]
         problems += [f"missing key {k!r}." for k in needed[kind] if k not in values]
         if problems:
-            raise ValueError(f"Sky map document {values.get('name')!r}: " + " ".join(problems))
+            raise DescriptionError(f"Sky map document {values.get('name')!r}: {' '.join(problems)}")
         if "patch_inner_dimensions" in values:
             width, height = values["patch_inner_dimensions"]
             values["patch_inner_dimensions"] = (int(width), int(height))
-        return cls.discrete(**values) if kind == "discrete" else cls.rings(**values)
+        made = cls.discrete(**values) if kind == "discrete" else cls.rings(**values)
+        problems = made._problems()
+        if problems:
+            raise DescriptionError(f"Sky map document {made.name!r}: {' '.join(problems)}")
+        return made
+
+    def _problems(self) -> list[str]:
+        """Return what is wrong with the numbers, before geometry is computed from them."""
+        out = []
+        if not isinstance(self.name, str) or not self.name.strip():
+            out.append(f"name: {self.name!r} is no name.")
+        if not min(self.patch_inner_dimensions) > 0 or self.patch_border < 0:
+            out.append("patch_inner_dimensions must be positive, patch_border not negative.")
+        if not (math.isfinite(self.pixel_scale_arcsec) and self.pixel_scale_arcsec > 0):
+            out.append(f"pixel_scale_arcsec: {self.pixel_scale_arcsec!r} is not positive.")
+        if not (math.isfinite(self.tract_overlap_deg) and math.isfinite(self.rotation_deg)):
+            out.append("tract_overlap_deg and rotation_deg must be finite.")
+        if not all(math.isfinite(ra) and abs(dec) <= 90 for ra, dec in self.centers_deg):
+            out.append("ra_deg must be finite, dec_deg between -90 and 90.")
+        if not all(0 < radius <= 90 for radius in self.radii_deg):
+            out.append("radius_deg must be more than 0 and at most 90.")
+        return out
 
     @property
     def sha1(self) -> bytes:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InstrumentNotFoundError, did_you_mean
-from ..imaging.camera import Camera, FilterDefinition, read_camera
+from ..imaging.camera import Camera, FilterDefinition, camera_from_text, read_camera
 
 if TYPE_CHECKING:
     from ..vocabulary.timespan import Timespan
@@ -216,7 +216,7 @@ class Instrument:
             module_name, _, class_name = name.rpartition(".")
             try:
                 found = getattr(importlib.import_module(module_name), class_name)
-            except (ImportError, AttributeError) as error:
+            except (ImportError, AttributeError, SyntaxError, ValueError) as error:
                 raise InstrumentNotFoundError(
                     f"Instrument {name!r} is neither a camera file nor an importable class: {error}. "
                     f"Built-in cameras: {', '.join(builtin_cameras())}."
@@ -319,22 +319,12 @@ def repository_camera(root: str, name: str) -> Camera:
     try:
         with fsspec.open(uri, "r", encoding="utf-8") as stream:
             text = stream.read()
-    except FileNotFoundError:
+    except (OSError, ValueError):  # ValueError: the name reads as a URL of no known protocol
         raise InstrumentNotFoundError(
             f"The repository at {root!r} has no camera file for instrument {name!r} ({uri}). "
             f"Register the instrument with `butler register-instrument {root} {name}`."
         ) from None
-    return _camera_from_text(text, uri)
-
-
-def _camera_from_text(text: str, where: str) -> Camera:
-    import yaml
-
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    document = yaml.load(text, Loader=loader)  # a safe loader, ten times faster where compiled
-    if not isinstance(document, Mapping):
-        raise ValueError(f"Camera file {where!r} holds no mapping")  # noqa: TRY004 (a wrong file)
-    return Camera.from_dict(document)
+    return camera_from_text(text, uri)
 
 
 def _camera_path(name: str) -> str | None:

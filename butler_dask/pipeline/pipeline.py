@@ -167,8 +167,11 @@ class Pipeline:
         if "://" in location:
             import fsspec
 
-            with fsspec.open(location, "wt") as stream:
-                stream.write(str(self))
+            try:
+                with fsspec.open(location, "wt") as stream:
+                    stream.write(str(self))
+            except (ValueError, ImportError) as error:  # no such protocol, or its package is not installed
+                raise PipelineNotFoundError(f"Cannot write pipeline file {location!r}: {error}") from error
         else:
             Path(location).write_text(str(self))
 

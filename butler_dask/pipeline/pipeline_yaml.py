@@ -94,8 +94,11 @@ def _read_text(location: str) -> str:
     if "://" in location:
         import fsspec
 
-        with fsspec.open(location, "rt") as stream:
-            return str(stream.read())
+        try:
+            with fsspec.open(location, "rt") as stream:
+                return str(stream.read())
+        except (OSError, ValueError, ImportError) as error:  # ValueError: no such protocol, or no text
+            raise PipelineNotFoundError(f"Cannot read pipeline file {location!r}: {error}") from error
     path = Path(location)
     try:
         return path.read_text()

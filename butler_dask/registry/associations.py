@@ -272,7 +272,7 @@ class AssociationTable:
             kind = definitions.dataset_type(name)
             rows = [definitions.collection(n) for n in collections]
             leaves = [r for r in rows if r.type in types and r.type is not CollectionType.CHAINED]
-            found = [r for s in search_statements(kind, leaves) for r in self._database.fetch(connection, s)]
+            found = [self._database.fetch(connection, s) for s in search_statements(kind, leaves)]
             chosen = candidates_of_rows(kind, leaves, found)
         by_id = definitions.collections_by_id
         out: list[DatasetAssociation] = []

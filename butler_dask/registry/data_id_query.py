@@ -9,7 +9,7 @@ table of key pairs; no pair is ever tested twice.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -245,6 +245,7 @@ class DataIdQuery:
         )
         for dataset in self._constraints.datasets:
             self._join_times(dataset)
+            self._list_detectors(dataset)
         for name, value in self._constants.items():
             operand = constant_operand(value)
             self._conditions += [column == operand.sql for column in self._columns.get(name, ())]
@@ -366,6 +367,18 @@ class DataIdQuery:
         if temporal:
             table, c = self._table(temporal[0]), self._dataset_columns[dataset.name]
             self._conditions += [c.begin_ns < table.c.timespan_end, table.c.timespan_begin < c.end_ns]
+
+    def _list_detectors(self, dataset: DatasetJoin) -> None:
+        # Data IDs are kept in the order of their dimensions, detectors before exposures and visits. Where
+        # one of these is asked for of all detectors, looking it up for each is quicker than reading the RUN.
+        keys = dataset.dimensions.required
+        if "detector" not in keys or "detector" in self._constants:
+            return
+        fields = [r for t in self._constraints.where.terms for r in self.scope.references(t)]
+        asked = {r.element for r in fields if isinstance(r, FieldReference) and r.is_dimension}
+        if not {*asked, *self._constants}.isdisjoint(keys[keys.index("detector") + 1 :]):
+            detectors = sa.select(element_tables["detector"].c.id)
+            self._conditions.append(self._dataset_columns[dataset.name].detector.in_(detectors))
 
     # Sky overlaps
 
@@ -575,6 +588,12 @@ class DataIdQuery:
         limit, offset : `int`, optional
             How many rows at most, after how many.
         """
+        return [row for rows in self.portions(columns, limit=limit, offset=offset) for row in rows]
+
+    def portions(
+        self, columns: Sequence[Any], *, limit: int | None = None, offset: int | None = None
+    ) -> Iterator[Sequence[tuple[Any, ...]]]:
+        """Yield the rows of `fetch` in portions."""
         width = len(columns)
         falls = [
             (column, falling)
@@ -595,14 +614,12 @@ class DataIdQuery:
         in_sql = not extra or self._sorts_within
         if in_sql:
             statement = statement.limit(limit).offset(offset)
-        rows = self._database.fetch(self._connection, statement)
-        if extra:
-            rows = [r[:width] for r in rows]
-        if not in_sql:
-            rows = list(dict.fromkeys(rows))
-            rows = rows[offset or 0 :]
-            rows = rows if limit is None else rows[:limit]
-        return rows
+        portions = self._database.fetch_portions(self._connection, statement)
+        if in_sql:
+            yield from ([r[:width] for r in rows] if extra else rows for rows in portions)
+            return
+        rows = list(dict.fromkeys(r[:width] for rows in portions for r in rows))[offset or 0 :]
+        yield rows if limit is None else rows[:limit]
 
     def count(self, most: int | None = None) -> int:
         """Return the number of data IDs, counted up to a limit."""

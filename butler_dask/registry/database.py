@@ -23,7 +23,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from ..errors import ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
+from ..errors import InvalidQueryError, ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
 from .database_errors import is_locked, is_lost, is_transient, is_unavailable, translated
 from .explained_statement import ExplainedStatement
 from .sqlite_file import SqliteFile
@@ -40,6 +40,8 @@ _FEW_TEMPORARY_ROWS = 20
 """Temporary tables of fewer rows are joined well enough without statistics."""
 _VALUES_PER_STATEMENT = 600
 """Values bound in one INSERT of several rows."""
+_PORTION = 10_000
+"""Rows of a large answer that are Python values at a time."""
 _FEW_ROWS = 200
 """Inserts are counted towards new statistics in portions of at least so many rows."""
 
@@ -106,7 +108,13 @@ class Database:
         create: bool = False,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
-        self.url: URL = make_url(url)
+        try:
+            self.url: URL = make_url(url)
+        except sa.exc.ArgumentError as error:
+            raise RepositoryError(
+                f"{url!r} is not the URL of a database, such as sqlite:////data/registry.sqlite3 or "
+                "postgresql+psycopg://user@host/name."
+            ) from error
         if self.url.drivername == "postgresql":
             self.url = self.url.set(drivername="postgresql+psycopg")
         self.writeable = writeable
@@ -122,7 +130,9 @@ class Database:
         """Statements read from now on are appended with their plans, if it is a list."""
         if self.is_sqlite:
             self.path = None if self.url.database in (None, "", ":memory:") else self.url.database
-            self._file = SqliteFile(self.path, writeable=writeable, create=create)
+            self._file = SqliteFile(
+                self.path, writeable=writeable, create=create, lock_timeout_s=lock_timeout_s
+            )
             # Threads keep their connections themselves; the one of a database in memory is shared by all.
             pool = sa.StaticPool if self.path is None else sa.NullPool
             self.engine = sa.create_engine(
@@ -396,17 +406,14 @@ class Database:
     def fetch(
         self, connection: sa.Connection, statement: sa.Executable, parameters: Mapping[str, Any] | None = None
     ) -> list[tuple[Any, ...]]:
-        """Return all rows of a statement as plain tuples."""
-        start = time.perf_counter()
-        result = connection.execute(statement, parameters)
-        cursor: Any = result.cursor
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-        if self.explained is not None:
-            context: Any = result.context
-            values = context.parameters[0] if context.parameters else ()
-            self._explain(connection, context.statement, values, len(rows), time.perf_counter() - start)
-        result.close()
-        return rows
+        """Return all rows of a statement as plain tuples.
+
+        Raises
+        ------
+        InvalidQueryError
+            If a number overflows on the way.
+        """
+        return [row for rows in self.fetch_portions(connection, statement, parameters) for row in rows]
 
     def _explain(
         self, connection: sa.Connection, sql: str, parameters: Any, n_rows: int, seconds: float
@@ -428,6 +435,34 @@ class Database:
             plan = tuple(s[0] for s in steps)
         values = tuple(parameters.values() if isinstance(parameters, Mapping) else parameters)
         self.explained.append(ExplainedStatement(sql, values, plan, n_rows, seconds))
+
+    def fetch_portions(
+        self, connection: sa.Connection, statement: sa.Executable, parameters: Mapping[str, Any] | None = None
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of a statement in portions, for who keeps columns and not the rows.
+
+        Raises
+        ------
+        InvalidQueryError
+            If a number overflows on the way.
+        """
+        start, count = time.perf_counter(), 0
+        try:
+            result = connection.execute(statement, parameters)
+        except sa.exc.DataError as error:
+            reason = str(error.orig).strip().splitlines()[0]
+            raise InvalidQueryError(
+                f"The database cannot calculate this query: {reason}"
+            ) from error
+        cursor: Any = result.cursor
+        while rows := cursor.fetchmany(_PORTION):
+            count += len(rows)
+            yield rows
+        if self.explained is not None:
+            context: Any = result.context
+            values = context.parameters[0] if context.parameters else ()
+            self._explain(connection, context.statement, values, count, time.perf_counter() - start)
+        result.close()
 
     def fetch_sql(
         self, connection: sa.Connection, sql: str, parameters: tuple[Any, ...] = ()

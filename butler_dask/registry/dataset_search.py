@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import CalibrationLookupError, DatasetTypeError
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id import DataIdTable, first_rows
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import MAX_NS, MIN_NS, Timespan
@@ -51,6 +51,8 @@ class Candidates:
         Validity range; everything but in CALIBRATION collections.
     certified : `numpy.ndarray`, shape (n,), bool
         Whether it was found in a CALIBRATION collection.
+    places : `numpy.ndarray`, shape (n,), int64
+        Place of each row in the order in which the database gave them.
     """
 
     data_ids: DataIdTable
@@ -61,6 +63,7 @@ class Candidates:
     begin_ns: NDArray[np.int64]
     end_ns: NDArray[np.int64]
     certified: NDArray[np.bool_]
+    places: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -124,13 +127,13 @@ class DatasetSearch:
             )
             candidates = self._candidates_of(connection, kind, leaves, unique)
             codes = candidates.data_ids.match(unique) if len(candidates) else np.zeros(0, np.int64)
-            best = _first_matches(
-                inverse, codes, candidates, begin_ns, end_ns, len(unique), kind, wanted, leaves
-            )
-            used, rows = np.unique(best[best >= 0], return_inverse=True)
+            best = _first_matches(inverse, codes, candidates, begin_ns, end_ns, len(unique), kind, leaves)
+            hit = best >= 0
+            # By dataset, which may have been found in several collections or validity ranges.
+            _, first, rows = np.unique(candidates.row_ids[best[hit]], return_index=True, return_inverse=True)
             index = np.full(len(wanted), -1, dtype=np.int64)
-            index[best >= 0] = rows
-            return self.table(definitions, kind, candidates, used), index
+            index[hit] = rows
+            return self.table(definitions, kind, candidates, best[hit][first]), index
 
     def table(
         self,
@@ -162,7 +165,7 @@ class DatasetSearch:
         if n == 0 or not leaves:
             return empty_candidates(kind)
         if not keys:
-            return candidates_of_rows(kind, leaves, self._rows_of_one(connection, kind, leaves, ()))
+            return candidates_of_rows(kind, leaves, [self._rows_of_one(connection, kind, leaves, ())])
         with ExitStack() as stack:
             bounds = _bounds(unique)
             dense = n > _FEW_DATA_IDS and self._count(connection, kind, leaves, bounds) <= 4 * n
@@ -179,8 +182,8 @@ class DatasetSearch:
                 for part in search_statements(kind, leaves):
                     columns = part.selected_columns
                     statements.append(part.where(*(columns[k] == wanted.c[k] for k in keys)))
-            found = [r for s in statements for r in self._database.fetch(connection, s)]
-        return candidates_of_rows(kind, leaves, found)
+            portions = (p for s in statements for p in self._database.fetch_portions(connection, s))
+            return candidates_of_rows(kind, leaves, portions)
 
     def _find_one(
         self,
@@ -212,7 +215,7 @@ class DatasetSearch:
         rivals = [r for r in rows if r[width + 3] == best[width + 3] and r[width] != best[width]]
         if rivals:
             time = None if begin_ns is None or end_ns is None else Timespan(int(begin_ns[0]), int(end_ns[0]))
-            _raise_ambiguous(kind, candidates_of_rows(kind, leaves, [best, *rivals]), [0, 1], leaves, time)
+            _raise_ambiguous(kind, candidates_of_rows(kind, leaves, [[best, *rivals]]), [0, 1], leaves, time)
         group = kind.definition.dimensions
         table = DatasetTable(
             kind.definition,
@@ -313,25 +316,40 @@ def search_statements(kind: DatasetTypeRow, leaves: Sequence[CollectionRow]) -> 
 
 
 def candidates_of_rows(
-    kind: DatasetTypeRow, leaves: Sequence[CollectionRow], rows: Sequence[tuple[Any, ...]]
+    kind: DatasetTypeRow,
+    leaves: Sequence[CollectionRow],
+    portions: Iterable[Sequence[tuple[Any, ...]]],
 ) -> Candidates:
-    """Make candidates of rows with the columns of `search_statements`, put into search order."""
-    group, n = kind.definition.dimensions, len(rows)
+    """Make candidates of rows with the columns of `search_statements`, put into search order.
+
+    Of RUN collections the first columns, to ``run_id``, are enough. Rows come in portions and are columns at
+    once: as Python values a million would take 400 MiB.
+    """
+    group = kind.definition.dimensions
     width = len(group.required)
-    if not n:
+    tables: list[DataIdTable] = []
+    identities: list[NDArray[np.uint8]] = []
+    numbers: list[list[NDArray[np.int64]]] = []
+    for rows in portions:
+        if rows:
+            columns = list(zip(*rows, strict=True))
+            values = dict(zip(group.required, columns, strict=False))
+            tables.append(DataIdTable.from_values(group, values, len(rows)))
+            identities.append(uuid_column(columns[width + 1]))
+            numbers.append([np.array(c, dtype=np.int64) for c in (columns[width], *columns[width + 2 :])])
+    if not tables:
         return empty_candidates(kind)
-    columns = list(zip(*rows, strict=True))
-    data_ids = DataIdTable.from_values(group, dict(zip(group.required, columns, strict=False)), n)
-    row_ids, run_ids, collections, begin_ns, end_ns = (
-        np.array(columns[width + i], dtype=np.int64) for i in (0, 2, 3, 4, 5)
-    )
+    data_ids, uuids = DataIdTable.concatenate(tables), np.concatenate(identities)
+    row_ids, run_ids, *rest = map(np.concatenate, zip(*numbers, strict=True))
+    n = len(row_ids)
+    collections, begin_ns, end_ns = rest or (run_ids, np.full(n, MIN_NS), np.full(n, MAX_NS))
     ids = np.array([leaf.id for leaf in leaves], dtype=np.int64)
     order = np.argsort(ids)
     ranks = order[np.searchsorted(ids, collections, sorter=order)]
     is_calib = np.array([leaf.type is CollectionType.CALIBRATION for leaf in leaves], dtype=bool)
-    uuids = uuid_column([bytes(u) for u in columns[width + 1]])
-    if n == 1:
-        return Candidates(data_ids, row_ids, uuids, run_ids, ranks, begin_ns, end_ns, is_calib[ranks])
+    if len(leaves) == 1:
+        places = np.arange(n)
+        return Candidates(data_ids, row_ids, uuids, run_ids, ranks, begin_ns, end_ns, is_calib[ranks], places)
     sort = np.argsort(ranks, kind="stable")
     return Candidates(
         data_ids.take(sort),
@@ -342,6 +360,7 @@ def candidates_of_rows(
         begin_ns[sort],
         end_ns[sort],
         is_calib[ranks[sort]],
+        sort,
     )
 
 
@@ -357,6 +376,7 @@ def empty_candidates(kind: DatasetTypeRow) -> Candidates:
         none,
         none,
         np.zeros(0, dtype=bool),
+        none,
     )
 
 
@@ -374,16 +394,17 @@ def first_of_each(
     if not n:
         return np.zeros(0, dtype=np.int64)
     codes = candidates.data_ids.codes()
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    winner = first[inverse]
-    rival = (
-        candidates.certified
-        & (candidates.ranks == candidates.ranks[winner])
-        & (candidates.row_ids != candidates.row_ids[winner])
-    )
-    if rival.any():
-        row = int(np.flatnonzero(rival)[0])
-        _raise_ambiguous(kind, candidates, [int(winner[row]), row], leaves, None)
+    first = first_rows(codes)
+    if candidates.certified.any():
+        winner = first[codes]
+        rival = (
+            candidates.certified
+            & (candidates.ranks == candidates.ranks[winner])
+            & (candidates.row_ids != candidates.row_ids[winner])
+        )
+        if rival.any():
+            row = int(np.flatnonzero(rival)[0])
+            _raise_ambiguous(kind, candidates, [int(winner[row]), row], leaves, None)
     return np.sort(first)
 
 
@@ -395,46 +416,57 @@ def _first_matches(
     end_ns: NDArray[np.int64] | None,
     n_unique: int,
     kind: DatasetTypeRow,
-    data_ids: DataIdTable,
     leaves: Sequence[CollectionRow],
 ) -> NDArray[np.int64]:
-    # `wanted` is the unique data ID of each row asked for, `codes` that of each candidate (-1: none). Pairs
-    # of row and candidate are expanded, tested and reduced to the first of each row.
-    best = np.full(len(wanted), -1, dtype=np.int64)
-    inside = np.flatnonzero(codes >= 0)
-    if not len(inside):
-        return best
-    inside = inside[np.argsort(codes[inside], kind="stable")]
-    counts = np.bincount(codes[inside], minlength=n_unique)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    per_row = counts[wanted]
-    rows = np.repeat(np.arange(len(wanted)), per_row)
-    within = np.arange(len(rows)) - np.repeat(np.cumsum(per_row) - per_row, per_row)
-    pairs = inside[np.repeat(starts[wanted], per_row) + within]
-    if begin_ns is not None and end_ns is not None:
-        begin, end = begin_ns[rows], end_ns[rows]
-        # An instant (begin == end) is inside a range that contains it.
-        valid = (candidates.begin_ns[pairs] < np.maximum(end, begin + 1)) & (begin < candidates.end_ns[pairs])
-        valid |= ~candidates.certified[pairs]
-        rows, pairs = rows[valid], pairs[valid]
-    if not len(rows):
-        return best
-    # Candidates are in search order already and the sort above was stable.
-    first = np.concatenate([[True], rows[1:] != rows[:-1]])
-    heads = np.flatnonzero(first)
-    best[rows[heads]] = pairs[heads]
-    winner = best[rows]
-    rival = (
-        candidates.certified[pairs]
-        & (candidates.ranks[pairs] == candidates.ranks[winner])
-        & (candidates.row_ids[pairs] != candidates.row_ids[winner])
-    )
-    if rival.any():
-        i = int(np.flatnonzero(rival)[0])
-        row = int(rows[i])
-        time = None if begin_ns is None or end_ns is None else Timespan(int(begin_ns[row]), int(end_ns[row]))
-        _raise_ambiguous(kind, candidates, [int(winner[i]), int(pairs[i])], leaves, time)
+    # `wanted` is the unique data ID of each row asked for, `codes` that of each candidate (-1: none). Where
+    # time does not matter, the answer is the same for all rows of a data ID.
+    timeless = np.flatnonzero((codes >= 0) & ~candidates.certified)[::-1]
+    first = np.full(n_unique, -1, dtype=np.int64)
+    first[codes[timeless]] = timeless
+    best = first[wanted]
+    certified = np.flatnonzero((codes >= 0) & candidates.certified)
+    for rank in np.unique(candidates.ranks[certified]).tolist():
+        ranges = certified[candidates.ranks[certified] == rank]
+        rows = np.flatnonzero((best < 0) | (candidates.ranks[best] > rank))
+        spans = None if begin_ns is None or end_ns is None else (begin_ns[rows], end_ns[rows])
+        ranges, low, high = _matching_ranges(wanted[rows], codes, candidates, ranges, spans)
+        # A dataset may be certified for several ranges that follow one another.
+        changes = np.cumsum(np.diff(candidates.row_ids[ranges], prepend=0) != 0)
+        hit = low < high
+        rivals = np.flatnonzero(hit)[changes[high[hit] - 1] != changes[low[hit]]]
+        if len(rivals):
+            i = int(rivals[0])
+            time = None if spans is None else Timespan(int(spans[0][i]), int(spans[1][i]))
+            _raise_ambiguous(kind, candidates, ranges[[low[i], high[i] - 1]].tolist(), leaves, time)
+        best[rows[hit]] = ranges[low[hit]]
     return best
+
+
+def _matching_ranges(
+    wanted: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    candidates: Candidates,
+    ranges: NDArray[np.int64],
+    spans: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return ranges of one collection sorted by data ID and time, and which of them hold for each row.
+
+    These are the ones from ``low`` to before ``high``: ranges of a data ID in a collection do not overlap, so
+    they begin and end in the same order, and two binary searches take the place of a join with all of them.
+    """
+    ranges = ranges[np.lexsort((candidates.begin_ns[ranges], codes[ranges]))]
+    own = codes[ranges]
+    if spans is None:
+        return ranges, np.searchsorted(own, wanted, side="left"), np.searchsorted(own, wanted, side="right")
+    begin, end = spans[0], np.maximum(spans[1], spans[0] + 1)  # an instant is inside what begins at it
+    columns = [candidates.begin_ns[ranges], candidates.end_ns[ranges], begin, end]
+    places = np.unique(np.concatenate(columns), return_inverse=True)[1]
+    # Data ID and time as one number.
+    width = int(places.max()) + 1 if len(places) else 1
+    range_begin, range_end, begin, end = np.split(places, np.cumsum([len(c) for c in columns])[:-1])
+    low = np.searchsorted(own * width + range_end, wanted * width + begin, side="right")
+    high = np.searchsorted(own * width + range_begin, wanted * width + end, side="left")
+    return ranges, low, high
 
 
 def _raise_ambiguous(

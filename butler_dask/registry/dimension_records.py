@@ -6,11 +6,10 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 
 from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError
-from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..vocabulary.data_id import DataCoordinate, DataIdTable, first_rows
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionUniverse
 from ..vocabulary.timespan import Timespan
@@ -35,11 +34,6 @@ class DimensionRecordTable:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._sql: dict[str, str] = {}
-        quote = database.engine.dialect.identifier_preparer.quote
-        for name, table in element_tables.items():
-            columns = ", ".join(quote(c.name) for c in table.columns)
-            keys = " AND ".join(f"{quote(c.name)} = ?" for c in key_columns(name))
-            self._sql[name] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
 
     @repeated
     def insert(
@@ -184,6 +178,16 @@ class DimensionRecordTable:
 
     # Look-ups
 
+    def _look_up(self, name: str) -> str:
+        """Return the SQL that finds a record by its key."""
+        sql = self._sql.get(name)
+        if sql is None:
+            quote = self._database.engine.dialect.identifier_preparer.quote
+            columns = ", ".join(quote(c.name) for c in element_tables[name].columns)
+            keys = " AND ".join(f"{quote(c.name)} = ?" for c in key_columns(name))
+            sql = self._sql[name] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
+        return sql
+
     def _fetch_keys(
         self, connection: sa.Connection, element: DimensionElement, keys: Sequence[RecordKey]
     ) -> dict[RecordKey, DimensionRecord]:
@@ -191,7 +195,7 @@ class DimensionRecordTable:
         rows: list[tuple[Any, ...]] = []
         if len(keys) <= _FEW:
             for key in dict.fromkeys(keys):
-                rows.extend(self._database.fetch_sql(connection, self._sql[name], key))
+                rows.extend(self._database.fetch_sql(connection, self._look_up(name), key))
         else:
             own = key_columns(name)
             table = element_tables[name]
@@ -207,8 +211,8 @@ class DimensionRecordTable:
         """Return the record of each data ID, `None` where there is none."""
         element = DimensionUniverse().element(element_name)
         required = element.required
-        codes = data_ids.codes(required)
-        _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+        inverse = data_ids.codes(required)
+        first = first_rows(inverse)
         columns = [data_ids.values(n)[first].tolist() for n in required]
         keys: list[RecordKey] = list(zip(*columns, strict=True)) if columns else [()] * len(first)
         with self._database.read() as connection:
@@ -277,8 +281,8 @@ class DimensionRecordTable:
                 if not wanted or any(n not in columns for n in element.required):
                     continue
                 table = DataIdTable(element.dimensions, columns, categories, len(data_ids))
-                codes = table.codes(element.required)
-                _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+                inverse = table.codes(element.required)
+                first = first_rows(inverse)
                 keys: list[RecordKey] = list(
                     zip(*(table.values(n)[first].tolist() for n in element.required), strict=True)
                 )
@@ -351,7 +355,7 @@ class DimensionRecordTable:
             keys = _unique_keys(data_ids, element.required)
             own = key_columns(name)
             if len(keys) <= _FEW:
-                present = {k for k in keys if self._database.fetch_sql(connection, self._sql[name], k)}
+                present = {k for k in keys if self._database.fetch_sql(connection, self._look_up(name), k)}
             else:
                 with self._database.temporary_rows(connection, {c.name: c.type for c in own}, keys) as rows:
                     statement = sa.select(*own).where(*(c == rows.c[c.name] for c in own))
@@ -366,7 +370,7 @@ def _unique_keys(data_ids: DataIdTable, names: Sequence[str]) -> list[RecordKey]
     if len(data_ids) <= _FEW:
         rows = zip(*([data_ids.value(n, i) for i in range(len(data_ids))] for n in names), strict=True)
         return list(dict.fromkeys(rows))
-    first = np.unique(data_ids.codes(names), return_index=True)[1]
+    first = first_rows(data_ids.codes(names))
     return list(zip(*(data_ids.values(n)[first].tolist() for n in names), strict=True))
 
 
@@ -420,19 +424,21 @@ def records_of_rows(element: DimensionElement, rows: Iterable[Sequence[Any]]) ->
     n = len(names)
     if element.spatial:
         from lsst.sphgeom import Region
+    restored = element.RecordClass.restored
     for row in rows:
         values: dict[str, Any] = dict(zip(names, row, strict=False))
         for name in flags:
             if values[name] is not None:
                 values[name] = bool(values[name])
         i = n
+        region = timespan = None
         if element.spatial:
             if row[i] is not None:
-                values["region"] = Region.decode(bytes(row[i]))
+                region = Region.decode(bytes(row[i]))
             i += 1
         if element.temporal and row[i] is not None:
-            values["timespan"] = Timespan(row[i], row[i + 1])
-        yield element.RecordClass(**values)
+            timespan = Timespan(row[i], row[i + 1])
+        yield restored(values, region, timespan)
 
 
 def _same(old: Any, new: Any) -> bool:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from ..vocabulary.data_id import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Expression, text_of
+from . import schema
 from .data_id_query import Constraints, DataIdQuery, DatasetJoin, UnlistableDimensionError
 from .database import Database
 from .schema import element_tables
@@ -77,8 +78,13 @@ class EmptyAnswer:
     def doomed(self) -> list[str]:
         """Return why there can be no answer, so far as the summaries of collections tell."""
         out = []
+        summary = schema.collection_summary.c
         for dataset in self._constraints.datasets:
-            if not dataset.leaves:
+            ids = [leaf.id for leaf in dataset.leaves]
+            holding = sa.select(summary.collection_id).where(
+                summary.dataset_type_id == dataset.kind.id, summary.collection_id.in_(ids)
+            )
+            if not ids or not self._database.fetch(self._connection, holding.limit(1)):
                 out.append(f"There is no dataset of type {dataset.name!r} in {self._places(dataset)}.")
         return out
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import sqlalchemy as sa
 
 from ..errors import InvalidQueryError
+from ..vocabulary.data_id import is_text
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.expression import (
     And,
@@ -471,7 +472,7 @@ def constant_operand(value: Any) -> Operand:
     if isinstance(value, numbers.Real):
         return Operand("float", sa.literal(float(value), sa.Double), float(value))
     if isinstance(value, str):
-        if "\0" in value or (not value.isascii() and _is_broken(value)):
+        if "\0" in value or (not value.isascii() and not is_text(value)):
             raise InvalidQueryError(f"{value!r} is no text")
         return Operand("str", sa.literal(str(value), sa.String), str(value))
     if isinstance(value, uuid.UUID):
@@ -488,14 +489,12 @@ def constant_operand(value: Any) -> Operand:
     module = type(value).__module__
     if module.startswith("astropy.time"):
         return constant_operand(_Instant(tai_nanoseconds(value)))
+    if module.startswith("astropy.coordinates") and getattr(value, "isscalar", False):
+        place = value.icrs
+        return Operand("region", None, _point((float(place.ra.deg), float(place.dec.deg))))
     if module.startswith("lsst.sphgeom"):
         return Operand("region", None, _region(value))
     raise InvalidQueryError(f"values of type {type(value).__name__} cannot be used in an expression")
-
-
-def _is_broken(text: str) -> bool:
-    # Half of a surrogate pair, as from undecodable bytes of a command line.
-    return any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _region(value: Any) -> Any:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
+
 from ..errors import DataIdValueError, DimensionNameError, DimensionValueError, did_you_mean
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, dimension_value, is_integer_text
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from .data_id_query import Constraints, DataIdQuery, parse_where
 from .database import Database
-from .query_conditions import conformed
 
 
 def complete_data_id(
@@ -27,19 +28,21 @@ def complete_data_id(
         if name in universe and universe[name].is_dimension:
             element = universe[name]
             assert element.key is not None
-            if element.key.type is int and isinstance(value, str) and not value.lstrip("+-").isdigit():
+            if element.key.type is int and isinstance(value, str) and not is_integer_text(value):
                 if not element.alternate_keys:
                     raise DataIdValueError(f"Dimension {name!r} takes int values, not {value!r}")
-                fields[name, element.alternate_keys[0].name] = value
+                fields[name, element.alternate_keys[0].name] = _field_value(
+                    element, element.alternate_keys[0].name, value
+                )
             else:
                 values[name] = value
         else:
             owner, field = _owner(name, dimensions, mapping)
-            fields[owner.name, field] = value
+            fields[owner.name, field] = _field_value(owner, field, value)
     if not fields and all(n in values for n in dimensions.required):
         return DataCoordinate.standardize(values, dimensions=dimensions)
     group = dimensions.union(universe.conform(values), *(universe[e].dimensions for e, _ in fields))
-    known = {n: conformed(n, v) for n, v in values.items()}
+    known = {n: dimension_value(n, v) for n, v in values.items()}
     text = " AND ".join(f"{e}.{f} = :value_{i}" for i, (e, f) in enumerate(fields))
     bind = {f"value_{i}": v for i, v in enumerate(fields.values())}
     parsed = parse_where(text, bind)
@@ -65,6 +68,23 @@ def complete_data_id(
         )
     full = None not in rows[0]
     return DataCoordinate(dimensions, rows[0] if full else rows[0][: len(dimensions.required)])
+
+
+def _field_value(element: DimensionElement, field: str, value: Any) -> Any:
+    kind = next(f.type for f in element.fields if f.name == field)
+    if kind is bool:
+        fits = isinstance(value, (bool, np.bool_))
+    elif kind is int:
+        fits = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if isinstance(value, str) and is_integer_text(value):
+            return int(value)
+    elif kind is float:
+        fits = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    else:
+        fits = isinstance(value, str)
+    if not fits:
+        raise DataIdValueError(f"{element.name}.{field} takes {kind.__name__} values, not {value!r}")
+    return value
 
 
 def _owner(name: str, dimensions: DimensionGroup, mapping: Mapping[str, Any]) -> tuple[DimensionElement, str]:

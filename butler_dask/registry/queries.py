@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from ..errors import CalibrationLookupError, InvalidQueryError
+from ..errors import CalibrationLookupError
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataIdTable
 from ..vocabulary.dataset import DatasetTable
@@ -106,7 +106,12 @@ class QueryTable:
         """Return dimension records; see `Registry.query_dimension_records`."""
         element = DimensionUniverse().element(element_name)
         if not element.has_own_table:
-            raise InvalidQueryError(f"Dimension {element_name!r} has no records: its values are computed")
+            # Records of sky pixels are computed from their numbers.
+            pixels = self.data_ids(element.dimensions, conditions, order_by, limit, offset)
+            return [
+                element.RecordClass(id=pixel, region=element.pixelization.pixel(pixel))
+                for pixel in pixels.values(element_name).tolist()
+            ]
         with self._database.read() as connection, ExitStack() as stack:
             constraints = self._constraints(connection, self._definitions.current(connection), conditions)
             query = DataIdQuery(
@@ -149,30 +154,26 @@ class QueryTable:
                 constraints,
                 order_by=order_by,
             )
+            # Rows say which dataset they are of; so that there are several collections doubles none.
+            query.unique = query.group.issubset(kind.definition.dimensions)
             c = query.dataset_columns(kind.definition.name)
-            columns = [
-                *(c[k] for k in kind.tables.keys),
-                *(c[n] for n in ("dataset_id", "uuid", "run_id", "collection_id", "begin_ns", "end_ns")),
-            ]
+            names = ["dataset_id", "uuid", "run_id"]
+            if any(leaf.type is not CollectionType.RUN for leaf in leaves):
+                names += ["collection_id", "begin_ns", "end_ns"]
+            columns = [c[n] for n in (*kind.tables.keys, *names)]
             # Of one collection all are first; of several, the first are only known when all are read.
             at_once = len(leaves) == 1 and leaves[0].type is not CollectionType.CALIBRATION
             part = {"limit": limit, "offset": offset} if at_once else {}
-            rows = query.fetch(columns, **part)
+            candidates = candidates_of_rows(kind, leaves, query.portions(columns, **part))
             if at_once:
                 limit = offset = None
-            candidates = candidates_of_rows(kind, leaves, rows)
             if find_first:
                 chosen = first_of_each(candidates, kind, leaves)
             else:
                 chosen = np.sort(np.unique(candidates.row_ids, return_index=True)[1])
             if order_by:
                 # `candidates` are in search order; the rows came in the order asked for.
-                place: dict[int, int] = {}
-                width = len(kind.tables.keys)
-                for i, row in enumerate(rows):
-                    place.setdefault(row[width], i)
-                places = np.array([place[i] for i in candidates.row_ids[chosen].tolist()], dtype=np.int64)
-                chosen = chosen[np.argsort(places, kind="stable")]
+                chosen = chosen[np.argsort(candidates.places[chosen], kind="stable")]
             start = offset or 0
             chosen = chosen[start : None if limit is None else start + limit]
             return self._search.table(definitions, kind, candidates, chosen.astype(np.int64))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
-import numpy as np
-
-from ..errors import DataIdValueError, DimensionNameError, did_you_mean
-from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..errors import DimensionNameError, did_you_mean
+from ..vocabulary.data_id import DataCoordinate, DataIdTable, dimension_value
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Expression
 
@@ -71,19 +69,5 @@ def data_id_values(data_id: DataIdLike) -> dict[str, Any]:
                 f"Unknown key {name!r} in data ID {dict(data_id)!r}.{did_you_mean(name, known)}"
             )
         if value is not None:
-            out[name] = conformed(name, value)
+            out[name] = dimension_value(name, value)
     return out
-
-
-def conformed(name: str, value: Any) -> Any:
-    """Return a dimension's value, of the right type."""
-    key = DimensionUniverse()[name].key
-    assert key is not None
-    if key.type is int:
-        if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-            return int(value)
-        if isinstance(value, str) and value.lstrip("+-").isdigit():
-            return int(value)
-    elif isinstance(value, str):
-        return str(value)
-    raise DataIdValueError(f"Dimension {name!r} takes {key.type.__name__} values, not {value!r}")

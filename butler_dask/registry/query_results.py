@@ -18,13 +18,13 @@ from ..errors import (
     InvalidQueryError,
     did_you_mean,
 )
-from ..vocabulary.collection import split_names
+from ..vocabulary.collection import is_glob, split_names
 from ..vocabulary.data_id import DataCoordinate, DataIdTable, DataIdValue, dimension_value
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
-from ..vocabulary.expression import Expression
+from ..vocabulary.expression import Expression, parse_expression
 from ..vocabulary.expression_factory import ExpressionProxy
 from ..vocabulary.search_defaults import SearchDefaults
 from .query_conditions import QueryConditions
@@ -91,7 +91,10 @@ class QueryTerms:
         for arg in args:
             if arg is None or (isinstance(arg, str) and not arg.strip()):
                 continue
-            if isinstance(arg, (str, Expression)):
+            if isinstance(arg, str):
+                parse_expression(arg)  # A slip of the pen is told where it was made.
+                where.append(arg)
+            elif isinstance(arg, Expression):
                 where.append(arg)
             elif isinstance(arg, ExpressionProxy):
                 where.append(arg.node)
@@ -323,7 +326,7 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
 
     def _fetch(self, limit: int | None = None) -> Sequence[DataCoordinate]:
         table = self.table(limit)
-        return expanded_data_ids(self._registry, table) if self.has_dimension_records else list(table)
+        return self._registry.expand_data_ids(table) if self.has_dimension_records else list(table)
 
     def count(self, *, exact: bool = True, discard: bool = False) -> int:
         """Return the number of data IDs, counted by the database."""
@@ -336,6 +339,22 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
         return DataCoordinateQueryResults(self._registry, self._defaults, self._terms, self._group, True)
 
     expanded = with_dimension_records
+
+    def hasFull(self) -> bool:
+        """Return whether data IDs have values of implied dimensions; they do."""
+        return True
+
+    def hasRecords(self) -> bool:
+        """Return whether data IDs carry their records."""
+        return self.has_dimension_records
+
+    def toSet(self) -> frozenset[DataCoordinate]:
+        """Return the data IDs as a set."""
+        return frozenset(self)
+
+    def toSequence(self) -> list[DataCoordinate]:
+        """Return the data IDs as a list."""
+        return list(self)
 
     def subset(
         self, dimensions: DimensionGroup | Iterable[str] | str | None = None, *, unique: bool = False
@@ -392,6 +411,7 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
         kind = self._registry.get_dataset_type(
             datasetType if isinstance(datasetType, str) else datasetType.name
         )
+        kind = with_storage_class(kind, datasetType)
         if not kind.dimensions <= self._group:
             raise DatasetTypeError(
                 f"Datasets of type {kind.name!r} have dimensions {kind.dimensions}, beyond {self._group} of "
@@ -516,6 +536,10 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
 
     dataIds = data_ids
 
+    def byParentDatasetType(self) -> Iterator[DatasetRefQueryResults]:
+        """Yield the results of each type: these."""
+        yield self
+
     def table(self, limit: int | None = None) -> DatasetTable:
         """Return the datasets as columns."""
         return self._registry.query_datasets(
@@ -531,8 +555,13 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
     def _fetch(self, limit: int | None = None) -> Sequence[DatasetRef]:
         table = self.table(limit)
         refs = list(table)
+        if (
+            self._type.storageClass_name != table.dataset_type.storageClass_name
+            and not self._type.isComponent()
+        ):
+            refs = [ref.overrideStorageClass(self._type.storageClass_name) for ref in refs]
         if self.has_dimension_records:
-            data_ids: Iterable[DataCoordinate] = expanded_data_ids(self._registry, table.data_ids)
+            data_ids: Iterable[DataCoordinate] = self._registry.expand_data_ids(table.data_ids)
         elif self.dimensions.implied:
             data_ids = self._registry.expand_table(table.data_ids)
         else:
@@ -729,7 +758,7 @@ class GeneralQueryResults(QueryResults[dict[str, Any]]):
         rows = list(self)
         keys = self._group.data_coordinate_keys
         table = DataIdTable.from_values(self._group, {k: [r[k] for r in rows] for k in keys}, len(rows))
-        data_ids = expanded_data_ids(self._registry, table) if self.has_dimension_records else list(table)
+        data_ids = self._registry.expand_data_ids(table) if self.has_dimension_records else list(table)
         for row, data_id in zip(rows, data_ids, strict=True):
             refs = [
                 DatasetRef(
@@ -741,6 +770,29 @@ class GeneralQueryResults(QueryResults[dict[str, Any]]):
                 for kind in dataset_types
             ]
             yield GeneralResultTuple(data_id, refs, row)
+
+
+def require_order(collections: Any) -> None:
+    """Raise if collections are given by globs, which have no order in which a dataset is first.
+
+    Raises
+    ------
+    InvalidQueryError
+        If they are.
+    """
+    given = [collections] if isinstance(collections, str) else collections or ()
+    if collections is ... or any(map(is_glob, given)):
+        raise InvalidQueryError(
+            f"Which dataset is the first depends on the order of collections, and globs have none: name the "
+            f"collections instead of {collections!r}, or give find_first=False to get all datasets."
+        )
+
+
+def with_storage_class(registered: DatasetType, asked: DatasetType | str) -> DatasetType:
+    """Return a registered dataset type, to be read as the storage class it was asked for with."""
+    if isinstance(asked, str) or asked.storageClass_name == registered.storageClass_name:
+        return registered
+    return registered.overrideStorageClass(asked.storageClass_name)
 
 
 def general_fields(
@@ -778,28 +830,3 @@ def _qualified(name: str, dimensions: DimensionGroup) -> str:
     universe = DimensionUniverse()
     owners = [n for n in dimensions.elements if name in universe[n].schema.names]
     return f"{owners[0]}.{name}" if len(owners) == 1 else name
-
-
-def expanded_data_ids(registry: Registry, table: DataIdTable) -> list[DataCoordinate]:
-    """Return data IDs with records, fetched in one go for each element.
-
-    Parameters
-    ----------
-    registry : `Registry`
-        Where records are.
-    table : `DataIdTable`
-        Data IDs.
-    """
-    if not len(table):
-        return []
-    table = registry.expand_table(table)
-    group = table.dimensions
-    records: dict[str, list[DimensionRecord | None]] = {}
-    for name in group.elements:
-        element = group.universe[name]
-        if element.has_own_table and all(n in table.columns for n in element.required):
-            records[name] = registry.fetch_records(name, table)
-    return [
-        data_id.expanded({name: column[row] for name, column in records.items()})
-        for row, data_id in enumerate(table)
-    ]

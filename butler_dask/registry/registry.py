@@ -9,39 +9,40 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import EllipsisType
-from typing import Any, Self, Unpack
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..vocabulary.chain_change import ChainChange
-from ..vocabulary.collection import CollectionInfo, CollectionType
-from ..vocabulary.data_id import DataCoordinate, DataIdTable
-from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
+from ..vocabulary.collection import CollectionInfo, CollectionType, NamesExpression
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
-from ..vocabulary.file_record import FileRecord, FileTable
-from ..vocabulary.quantum_record import QuantumTable
-from ..vocabulary.timespan import Timespan
-from .associations import AssociationTable
-from .collection_removal import CollectionRemoval
 from .collections import CollectionTable
-from .database import Database
-from .dataset_census import DatasetCensus
-from .dataset_inserts import DatasetInserts
-from .dataset_search import DatasetSearch
+from .database import LOCK_TIMEOUT_S, Database
 from .dataset_types import DatasetTypeTable
-from .datasets import DatasetRecordTable, uuid_list
 from .definitions import DefinitionCache
-from .dimension_records import DimensionRecordTable
-from .explained_statement import ExplainedStatement
-from .incomplete_data_id import complete_data_id
-from .quanta import QuantumRecordTable
-from .queries import OrderBy, QueryTable
-from .query_conditions import QueryConditions
 from .schema_version import check_versions, create_tables, schema_differences
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..vocabulary.chain_change import ChainChange
+    from ..vocabulary.data_id import DataCoordinate, DataIdTable
+    from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
+    from ..vocabulary.dimension_record import DimensionRecord
+    from ..vocabulary.file_record import FileRecord, FileTable
+    from ..vocabulary.quantum_record import QuantumTable
+    from ..vocabulary.timespan import Timespan
+    from .associations import AssociationTable
+    from .collection_removal import CollectionRemoval
+    from .dataset_census import DatasetCensus
+    from .dataset_inserts import DatasetInserts
+    from .dataset_search import DatasetSearch
+    from .datasets import DatasetRecordTable
+    from .dimension_records import DimensionRecordTable
+    from .explained_statement import ExplainedStatement
+    from .quanta import QuantumRecordTable
+    from .queries import OrderBy, QueryTable
+    from .query_conditions import QueryConditions
 
 
 class Registry:
@@ -59,16 +60,58 @@ class Registry:
         database.after_rollback = self._definitions.forget
         self._collections = CollectionTable(database, self._definitions)
         self._dataset_types = DatasetTypeTable(database, self._definitions)
-        self._records = DimensionRecordTable(database)
-        self._datasets = DatasetRecordTable(database, self._definitions)
-        self._inserts = DatasetInserts(database, self._definitions, self._records, self._datasets)
-        self._search = DatasetSearch(database, self._definitions)
-        self._associations = AssociationTable(database, self._definitions, self._datasets)
-        self._removal = CollectionRemoval(
-            database, self._definitions, self._collections, self._datasets, self._associations
+
+    # What works on columns is imported when it is used: a list of collections needs no numpy and no queries.
+
+    @cached_property
+    def _records(self) -> DimensionRecordTable:
+        from .dimension_records import DimensionRecordTable
+
+        return DimensionRecordTable(self._database)
+
+    @cached_property
+    def _datasets(self) -> DatasetRecordTable:
+        from .datasets import DatasetRecordTable
+
+        return DatasetRecordTable(self._database, self._definitions)
+
+    @cached_property
+    def _inserts(self) -> DatasetInserts:
+        from .dataset_inserts import DatasetInserts
+
+        return DatasetInserts(self._database, self._definitions, self._records, self._datasets)
+
+    @cached_property
+    def _search(self) -> DatasetSearch:
+        from .dataset_search import DatasetSearch
+
+        return DatasetSearch(self._database, self._definitions)
+
+    @cached_property
+    def _associations(self) -> AssociationTable:
+        from .associations import AssociationTable
+
+        return AssociationTable(self._database, self._definitions, self._datasets)
+
+    @cached_property
+    def _removal(self) -> CollectionRemoval:
+        from .collection_removal import CollectionRemoval
+
+        return CollectionRemoval(
+            self._database, self._definitions, self._collections, self._datasets, self._associations
         )
-        self._quanta = QuantumRecordTable(database, self._definitions)
-        self._queries = QueryTable(database, self._definitions, self._search)
+
+    @cached_property
+    def _quanta(self) -> QuantumRecordTable:
+        from .quanta import QuantumRecordTable
+
+        return QuantumRecordTable(self._database, self._definitions)
+
+    @cached_property
+    def _queries(self) -> QueryTable:
+        from .queries import QueryTable
+
+        return QueryTable(self._database, self._definitions, self._search)
 
     @classmethod
     def create(cls, url: str) -> Self:
@@ -90,7 +133,7 @@ class Registry:
         return cls(database)
 
     @classmethod
-    def open(cls, url: str, *, writeable: bool = True) -> Self:
+    def open(cls, url: str, *, writeable: bool = True, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Self:
         """Open a registry.
 
         Parameters
@@ -99,6 +142,8 @@ class Registry:
             SQLAlchemy URL.
         writeable : `bool`
             Whether it may be changed.
+        lock_timeout_s : `float`
+            How long to wait for other programs that use it, before giving up [s].
 
         Raises
         ------
@@ -107,7 +152,7 @@ class Registry:
         FormatVersionError
             If its tables are of another version than this program's.
         """
-        database = Database(url, writeable=writeable)
+        database = Database(url, writeable=writeable, lock_timeout_s=lock_timeout_s)
         try:
             check_versions(database)
         except BaseException:
@@ -200,7 +245,7 @@ class Registry:
 
     def query_collections(
         self,
-        expressions: str | Iterable[str] = "*",
+        expressions: NamesExpression = "*",
         *,
         types: Collection[CollectionType] | None = None,
         flatten_chains: bool = False,
@@ -212,8 +257,8 @@ class Registry:
 
         Parameters
         ----------
-        expressions : `str` or iterable of `str`
-            Names and globs, comma-separated or as a list.
+        expressions : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names and globs, comma-separated or as a list; regular expressions; ``...`` for all.
         types : collection of `CollectionType`, optional
             Only these types.
         flatten_chains : `bool`
@@ -236,6 +281,10 @@ class Registry:
         return self._collections.query(
             expressions, types, flatten_chains, include_chains, include_parents, include_summary
         )
+
+    def set_collection_doc(self, name: str, doc: str) -> None:
+        """Replace the documentation of a collection."""
+        self._collections.set_doc(name, doc)
 
     def flatten(self, names: str | Iterable[str]) -> list[CollectionInfo]:
         """Return the collections a search over names looks in: no chains, in order, each once."""
@@ -372,14 +421,14 @@ class Registry:
         return self._dataset_types.get(name)
 
     def query_dataset_types(
-        self, expression: str | Iterable[str] | EllipsisType = ..., missing: list[str] | None = None
+        self, expression: NamesExpression = ..., missing: list[str] | None = None
     ) -> list[DatasetType]:
         """Return dataset types by name.
 
         Parameters
         ----------
-        expression : `str`, iterable of `str` or ``...``
-            Names and globs; ``...`` for all.
+        expression : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names, globs and regular expressions; ``...`` for all.
         missing : `list` [`str`], optional
             Plain names that are not registered are appended to it instead of raising.
         """
@@ -497,6 +546,8 @@ class Registry:
         DimensionValueError
             If several do.
         """
+        from .incomplete_data_id import complete_data_id
+
         return complete_data_id(self._database, mapping, dimensions)
 
     # Queries
@@ -714,7 +765,7 @@ class Registry:
 
     def files_of(self, table: DatasetTable) -> FileTable:
         """Return the file records of datasets, aligned; rows without file have an empty path."""
-        return self._datasets.files(uuid_list(table.ids), table.row_ids)
+        return self._datasets.files_of(table)
 
     def files_of_ids(self, ids: Iterable[uuid.UUID]) -> FileTable:
         """Return the file records of datasets by UUID, aligned; rows without file have an empty path."""
@@ -812,7 +863,7 @@ class Registry:
     def query_associations(
         self,
         dataset_type: DatasetType | str,
-        collections: str | Iterable[str] = "*",
+        collections: NamesExpression = "*",
         *,
         types: Collection[CollectionType] | None = None,
         flatten_chains: bool = False,
@@ -823,8 +874,8 @@ class Registry:
         ----------
         dataset_type : `DatasetType` or `str`
             Type.
-        collections : `str` or iterable of `str`
-            Names and globs.
+        collections : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names, globs and regular expressions.
         types : collection of `CollectionType`, optional
             Only collections of these types.
         flatten_chains : `bool`

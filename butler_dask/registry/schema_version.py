@@ -25,7 +25,7 @@ def create_tables(database: Database) -> None:
     with database.write() as connection:
         if sa.inspect(connection).has_table(schema.repository.name):
             raise RepositoryError(f"{database.url.render_as_string()} has a registry already")
-        schema.metadata.create_all(connection)
+        schema.whole_metadata().create_all(connection)
         database.insert(
             connection,
             schema.repository,
@@ -49,9 +49,8 @@ def read_versions(database: Database) -> dict[str, str]:
     except RepositoryError:
         raise
     except Exception as error:
-        if "no such table" in str(error) or "does not exist" in str(error):
-            where = database.url.render_as_string()
-            raise RepositoryError(f"{where} is not a registry: it has no table 'repository'") from error
+        if any(text in str(error) for text in ("no such table", "no such column", "does not exist")):
+            raise RepositoryError(f"{database.url.render_as_string()} is not a registry: {error}") from error
         raise
 
 
@@ -91,7 +90,7 @@ def schema_differences(database: Database) -> list[str]:
     with database.read() as connection:
         definitions = DefinitionCache(database).current(connection)
         expected = [
-            *schema.metadata.sorted_tables,
+            *schema.whole_metadata().sorted_tables,
             *(t for g in definitions.groups.values() for t in (g.datasets, g.tags, g.calibs)),
         ]
         inspector = sa.inspect(connection)

@@ -13,10 +13,9 @@ from urllib.parse import quote
 from ..errors import ReadOnlyRepositoryError, RepositoryError
 
 _BUSY_TIMEOUT_MS = 2000
-"""How long SQLite itself waits before our back-off takes over."""
+"""How long SQLite itself waits at most before our back-off takes over."""
 
 _PRAGMAS = (
-    f"busy_timeout = {_BUSY_TIMEOUT_MS}",
     "foreign_keys = ON",
     "temp_store = MEMORY",
     "cache_size = -65536",
@@ -37,6 +36,8 @@ class SqliteFile:
         Whether it will be written.
     create : `bool`
         Whether it is made if it is not there.
+    lock_timeout_s : `float`
+        How long others may be waited for [s].
 
     Raises
     ------
@@ -44,8 +45,9 @@ class SqliteFile:
         If it is not there, and is not to be made.
     """
 
-    def __init__(self, path: str | None, *, writeable: bool, create: bool) -> None:
+    def __init__(self, path: str | None, *, writeable: bool, create: bool, lock_timeout_s: float) -> None:
         self.path, self._create = path, create
+        self._busy_timeout_ms = min(_BUSY_TIMEOUT_MS, round(1000 * lock_timeout_s))
         self._mode = "rwc" if create else "rw" if writeable else "ro"
         if path is not None and not create and not os.path.exists(path):
             raise RepositoryError(f"There is no registry database {path!r}")
@@ -97,6 +99,6 @@ class SqliteFile:
                 ) from error
             raise RepositoryError(f"Cannot open the registry database {self.path!r}: {error}") from error
         # Executed one by one: each takes effect for this connection only.
-        for pragma in _PRAGMAS:
+        for pragma in (f"busy_timeout = {self._busy_timeout_ms}", *_PRAGMAS):
             connection.execute(f"PRAGMA {pragma}").close()
         return connection

@@ -49,7 +49,7 @@ class ChainChange:
     @property
     def isot(self) -> str:
         """When, as ISO-8601 text (TAI) to the millisecond; made without astropy."""
-        when = datetime(1970, 1, 1) + timedelta(microseconds=self.changed_ns // 1000)
+        when = datetime(1970, 1, 1) + timedelta(milliseconds=(self.changed_ns + 500_000) // 1_000_000)
         return when.isoformat(timespec="milliseconds")
 
     @property

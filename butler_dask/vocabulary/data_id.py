@@ -7,6 +7,7 @@ done on a DataIdTable: one int64 column a dimension, string values coded by an o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from types import MappingProxyType
@@ -20,7 +21,6 @@ from ..errors import (
     DataIdValueError,
     DimensionNameError,
     DimensionValueError,
-    IncompleteDataIdError,
     did_you_mean,
 )
 from .dimensions import DimensionGroup, DimensionUniverse
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .timespan import Timespan
 
 DataIdValue = int | str
+DataIdKey = str
 
 _ROWS_AT_ONCE = 10_000
 """Rows of a table made into Python values together when it is iterated over."""
@@ -91,7 +92,7 @@ class DataCoordinate:
         ------
         DimensionNameError
             For an unknown key; the nearest known one is named.
-        IncompleteDataIdError
+        DimensionValueError
             If a required value is missing.
         DataIdValueError
             If a value has the wrong type.
@@ -126,7 +127,7 @@ class DataCoordinate:
         missing = [k for k in group.required if k not in values]
         if missing:
             shown = {k: v for k, v in values.items() if k in group.names}
-            raise IncompleteDataIdError(
+            raise DimensionValueError(
                 f"Data ID {shown!r} has no value for {', '.join(map(repr, missing))}; "
                 f"needed are {', '.join(group.required)}."
             )
@@ -276,14 +277,14 @@ class DataCoordinate:
 
         Raises
         ------
-        IncompleteDataIdError
+        DimensionValueError
             If this one does not have all their required values.
         """
         group = self.universe.conform(dimensions)
         known = self.mapping
         missing = [n for n in group.required if n not in known]
         if missing:
-            raise IncompleteDataIdError(f"Data ID {self} has no value for {', '.join(missing)}")
+            raise DimensionValueError(f"Data ID {self} has no value for {', '.join(missing)}")
         keys = group.data_coordinate_keys
         if not all(k in known for k in keys):
             keys = group.required
@@ -385,6 +386,10 @@ class DataCoordinate:
         return DataCoordinate, (self.dimensions, self._values, self._records)
 
 
+DataId = DataCoordinate | Mapping[str, Any]
+"""What is taken where a data ID is wanted."""
+
+
 def universe_record(element: str, simple: Mapping[str, Any]) -> DimensionRecord:
     """Return the record of an element from its fields as `DimensionRecord.to_simple` writes them."""
     return DimensionUniverse().element(element).RecordClass.of_plain_fields(simple)
@@ -395,6 +400,11 @@ def _of_length(values: Iterable[DataIdValue], names: Sequence[str]) -> tuple[Dat
     if len(given) != len(names):
         raise DataIdError(f"{len(given)} values {given!r} for the dimensions {', '.join(names)}")
     return given
+
+
+def is_integer_text(text: str) -> bool:
+    """Return whether a text is an integer in decimal digits, as on command lines."""
+    return re.fullmatch(r"[+-]?[0-9]{1,19}", text) is not None
 
 
 def dimension_value(name: str, value: Any) -> DataIdValue:
@@ -412,13 +422,19 @@ def _value(name: str, value: Any, universe: DimensionUniverse) -> DataIdValue:
     key = universe[name].key
     assert key is not None
     if key.type is int:
-        if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-            return int(value)
-        if isinstance(value, str) and value.lstrip("+-").isdigit():
-            return int(value)
-    elif isinstance(value, str):
+        is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if is_integer or (isinstance(value, str) and is_integer_text(value)):
+            number = int(value)
+            if -(2**63) <= number < 2**63:
+                return number
+    elif isinstance(value, str) and "\0" not in value and (value.isascii() or is_text(value)):
         return str(value)
     raise DataIdValueError(f"Dimension {name!r} takes {key.type.__name__} values, not {value!r}")
+
+
+def is_text(value: str) -> bool:
+    """Return whether a string can be written as UTF-8: bytes of a command line may not."""
+    return not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 class DataIdTable:
@@ -481,6 +497,14 @@ class DataIdTable:
                 coded[name] = np.asarray(values, dtype=np.int64)
             else:
                 names: dict[str, int] = {}
+                if (
+                    len(values)
+                    and isinstance(values, (list, tuple))
+                    and values.count(values[0]) == len(values)
+                ):
+                    # Mostly there is one instrument.
+                    coded[name], categories[name] = np.zeros(len(values), dtype=np.int64), (values[0],)
+                    continue
                 coded[name] = np.fromiter(
                     (names.setdefault(v, len(names)) for v in values), dtype=np.int64, count=len(values)
                 )
@@ -580,8 +604,8 @@ class DataIdTable:
 
     def unique(self) -> tuple[DataIdTable, NDArray[np.int64]]:
         """Return the table without repeated rows (sorted), and the row of each old row in it, shape (n,)."""
-        _, first, inverse = np.unique(self.codes(), return_index=True, return_inverse=True)
-        return self.take(first), inverse.astype(np.int64)
+        codes = self.codes()
+        return self.take(first_rows(codes)), codes
 
     def match(self, other: DataIdTable, names: Sequence[str] | None = None) -> NDArray[np.int64]:
         """Return, for each row, the row of ``other`` with the same values, or -1.
@@ -656,13 +680,36 @@ def row_codes(columns: Sequence[NDArray[np.int64]], n_rows: int) -> NDArray[np.i
     for column in columns:
         if n_rows == 0:
             break
-        values, inverse = np.unique(column, return_inverse=True)
-        codes = codes * len(values) + inverse
-        n_codes *= len(values)
+        own, n_values = _dense(column)
+        codes = codes * n_values + own
+        n_codes *= n_values
         if n_codes > 2**40:
             # Kept dense so that the product never overflows.
-            distinct, codes = np.unique(codes, return_inverse=True)
-            n_codes = len(distinct)
-    if n_rows and n_codes > 1:
-        codes = np.unique(codes, return_inverse=True)[1]
-    return codes.astype(np.int64, copy=False)
+            codes, n_codes = _dense(codes)
+    return _dense(codes)[0] if n_rows else codes
+
+
+def _dense(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Return the rank of each value among the distinct ones, and how many these are."""
+    least = int(values.min())
+    width = int(values.max()) - least + 1
+    if width == 1:
+        return np.zeros(len(values), dtype=np.int64), 1
+    if width > 4 * len(values) + 1000:
+        distinct, ranks = np.unique(values, return_inverse=True)
+        return ranks.astype(np.int64, copy=False), len(distinct)
+    # Values that lie close together, as ids mostly do, need no sort.
+    offsets = values - least
+    present = np.zeros(width, dtype=bool)
+    present[offsets] = True
+    ranks = np.cumsum(present) - 1
+    return ranks[offsets], int(ranks[-1]) + 1
+
+
+def first_rows(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the first row of each code, for codes as of `row_codes`."""
+    n = len(codes)
+    first = np.empty(int(codes.max()) + 1 if n else 0, dtype=np.int64)
+    # Assigned backwards so that the first of several equal codes stays.
+    first[codes[::-1]] = np.arange(n - 1, -1, -1)
+    return first

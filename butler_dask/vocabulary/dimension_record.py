@@ -57,6 +57,15 @@ class DimensionRecord:
             )
         self._fields = values
 
+    @classmethod
+    def restored(
+        cls, fields: dict[str, Any], region: Any = None, timespan: Timespan | None = None
+    ) -> DimensionRecord:
+        """Make from all fields as a record once had them; nothing is checked."""
+        record = cls.__new__(cls)
+        record._fields, record.region, record.timespan = fields, region, timespan
+        return record
+
     @property
     def dataId(self) -> DataCoordinate:
         """Data ID this record belongs to; implied values included where the record has them."""

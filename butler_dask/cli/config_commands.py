@@ -1,0 +1,169 @@
+"""``butler create``, ``config-dump`` and ``config-validate``: a repository's configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import IO, Any
+
+import click
+
+from ..vocabulary.collection import glob_regex, split_names
+from .command import log_options
+from .options import repo_argument
+
+
+@click.command()
+@repo_argument
+@click.option("--registry", metavar="URL", help="Database URL; SQLite inside REPO by default.")
+@click.option("--datastore", metavar="URL", help="Where files go (s3://bucket/prefix); REPO by default.")
+@click.option("--overlay", metavar="SHARED", help="Lay it upon the repository SHARED, which is only read.")
+@click.option(
+    "--seed-config",
+    metavar="FILE",
+    help="YAML file with settings of the new repository: templates, formatters, datastore ...",
+)
+@click.option(
+    "--override",
+    is_flag=True,
+    help="Let --seed-config also say where the registry and the files are, not only how they are kept.",
+)
+@click.option("--dimension-config", metavar="FILE", help="Refused: the dimensions are the same everywhere.")
+@click.option(
+    "--standalone",
+    is_flag=True,
+    expose_value=False,
+    help="Accepted; every repository is independent of this program's defaults.",
+)
+@click.option(
+    "-f", "--outfile", metavar="FILE", help="Write the configuration there instead of REPO/butler.yaml."
+)
+@log_options
+def create(
+    repo: str,
+    registry: str | None,
+    datastore: str | None,
+    overlay: str | None,
+    seed_config: str | None,
+    override: bool,
+    dimension_config: str | None,
+    outfile: str | None,
+) -> None:
+    """Make an empty repository at REPO, a directory that is made if it does not exist.
+
+    Example: butler create DATA
+
+    Example: butler create DATA --registry postgresql+psycopg://me@db.host/survey --datastore s3://survey/data
+    """
+    from ..butler import Butler
+    from ..repository import read_settings
+    from ..vocabulary.dimensions import UNIVERSE_VERSION
+
+    if dimension_config is not None:
+        raise click.UsageError(
+            f"The dimensions of a repository cannot be configured here: they are those of the reference's "
+            f"universe, version {UNIVERSE_VERSION}. Leave --dimension-config out."
+        )
+    settings = {} if seed_config is None else dict(read_settings(seed_config))
+    if not override:
+        settings.pop("root", None)
+        settings.pop("registry", None)
+        if isinstance(settings.get("datastore"), Mapping):
+            kept = {k: v for k, v in settings["datastore"].items() if k != "root"}
+            settings["datastore"] = {"root": "<butlerRoot>", **kept}
+    Butler.makeRepo(
+        repo, config=settings, registry=registry, datastore=datastore, overlay=overlay, outfile=outfile
+    )
+    click.echo(f"Made an empty repository at {repo}")
+
+
+def _document(repo: str) -> dict[str, Any]:
+    """Return all settings of a repository, defaults included; the password of a database is hidden."""
+    from ..repository import CONFIG_VERSION, Repository
+
+    found = Repository.find(repo)
+    return {
+        "version": CONFIG_VERSION,
+        "root": found.root,
+        "registry": {"url": re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", found.registry_url)},
+        "datastore": dict(found.datastore),
+        "templates": dict(found.templates),
+        "formatters": dict(found.formatters),
+        "storage_classes": dict(found.storage_classes),
+        **({"base": dict(found.base)} if found.base else {}),
+    }
+
+
+@click.command()
+@repo_argument
+@click.option(
+    "-s",
+    "--subset",
+    metavar="KEY",
+    help="Only this part, such as '.datastore.root', the first character being what separates the names.",
+)
+@click.option(
+    "-p",
+    "--searchpath",
+    multiple=True,
+    metavar="DIRECTORY",
+    help="Refused: a configuration is its file alone.",
+)
+@click.option("--file", "output", type=click.File("w", lazy=True), default="-", help="Write to a file.")
+@log_options
+def config_dump(repo: str, subset: str | None, searchpath: tuple[str, ...], output: IO[str]) -> None:
+    """Print the configuration of REPO as YAML, with what it leaves to defaults.
+
+    Example: butler config-dump DATA --subset .datastore.root
+    """
+    import yaml
+
+    from ..errors import RepositoryError, did_you_mean
+
+    if searchpath:
+        raise click.UsageError("There are no search paths: a configuration is its butler.yaml alone.")
+    document: Any = _document(repo)
+    if subset is not None:
+        delimiter = subset[:1] if subset[:1] and not subset[0].isalnum() else "."
+        for part in [p for p in subset.split(delimiter) if p]:
+            if not isinstance(document, Mapping) or part not in document:
+                known = list(document) if isinstance(document, Mapping) else []
+                there = f" There are: {', '.join(known)}." if known else ""
+                raise RepositoryError(f"No setting {subset!r} in {repo}.{did_you_mean(part, known)}{there}")
+            document = document[part]
+    if isinstance(document, Mapping):
+        output.write(yaml.safe_dump(document, sort_keys=False))
+    else:
+        output.write(f"{document}\n")
+
+
+@click.command()
+@repo_argument
+@click.option("-q", "--quiet", is_flag=True, help="Do not report the single faults.")
+@click.option(
+    "-d", "--dataset-type", "types", multiple=True, metavar="GLOB[,..]", help="Only these dataset types."
+)
+@click.option(
+    "-i", "--ignore", "ignored", multiple=True, metavar="GLOB[,..]", help="Not these dataset types."
+)
+@log_options
+def config_validate(repo: str, quiet: bool, types: tuple[str, ...], ignored: tuple[str, ...]) -> None:
+    """Check that each dataset type of REPO has a path template and a formatter that fit it.
+
+    Exit status 1 if one has not.
+    """
+    from ..butler import Butler
+
+    left_out = [glob_regex(g) for g in split_names(ignored)]
+    with Butler(repo, writeable=False) as butler:
+        kinds = [
+            t
+            for t in butler.registry.queryDatasetTypes(split_names(types) or ...)
+            if not any(g.fullmatch(t.name) for g in left_out)
+        ]
+        found = butler.datastore.layout.problems(kinds)
+    for text in found if not quiet else ():
+        click.echo(text)
+    if found:
+        raise click.ClickException(f"{len(found)} faults in the configuration of {repo}.")
+    click.echo("No problems encountered with configuration.")
