@@ -9,39 +9,41 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from types import EllipsisType
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..vocabulary.chain_change import ChainChange
 from ..vocabulary.collection import CollectionInfo, CollectionType
-from ..vocabulary.data_id import DataCoordinate, DataIdTable
-from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
-from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
-from ..vocabulary.file_record import FileRecord, FileTable
-from ..vocabulary.quantum_record import QuantumTable
-from ..vocabulary.timespan import Timespan
-from .associations import AssociationTable
-from .collection_removal import CollectionRemoval
 from .collections import CollectionTable
 from .database import LOCK_TIMEOUT_S, Database
-from .dataset_census import DatasetCensus
-from .dataset_inserts import DatasetInserts
-from .dataset_search import DatasetSearch
-from .dataset_types import DatasetTypeTable
-from .datasets import DatasetRecordTable, uuid_list
 from .definitions import DefinitionCache
-from .dimension_records import DimensionRecordTable
-from .explained_statement import ExplainedStatement
-from .incomplete_data_id import complete_data_id
-from .quanta import QuantumRecordTable
-from .queries import OrderBy, QueryTable
-from .query_conditions import QueryConditions
 from .schema_version import check_versions, create_tables, schema_differences
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..vocabulary.chain_change import ChainChange
+    from ..vocabulary.data_id import DataCoordinate, DataIdTable
+    from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
+    from ..vocabulary.dataset_type import DatasetType
+    from ..vocabulary.dimension_record import DimensionRecord
+    from ..vocabulary.file_record import FileRecord, FileTable
+    from ..vocabulary.quantum_record import QuantumTable
+    from ..vocabulary.timespan import Timespan
+    from .associations import AssociationTable
+    from .collection_removal import CollectionRemoval
+    from .dataset_census import DatasetCensus
+    from .dataset_inserts import DatasetInserts
+    from .dataset_search import DatasetSearch
+    from .dataset_types import DatasetTypeTable
+    from .datasets import DatasetRecordTable
+    from .dimension_records import DimensionRecordTable
+    from .explained_statement import ExplainedStatement
+    from .quanta import QuantumRecordTable
+    from .queries import OrderBy, QueryTable
+    from .query_conditions import QueryConditions
 
 
 class Registry:
@@ -58,17 +60,64 @@ class Registry:
         self._definitions = DefinitionCache(database)
         database.after_rollback = self._definitions.forget
         self._collections = CollectionTable(database, self._definitions)
-        self._dataset_types = DatasetTypeTable(database, self._definitions)
-        self._records = DimensionRecordTable(database)
-        self._datasets = DatasetRecordTable(database, self._definitions)
-        self._inserts = DatasetInserts(database, self._definitions, self._records, self._datasets)
-        self._search = DatasetSearch(database, self._definitions)
-        self._associations = AssociationTable(database, self._definitions, self._datasets)
-        self._removal = CollectionRemoval(
-            database, self._definitions, self._collections, self._datasets, self._associations
+
+    # Parts are imported when they are first needed: a list of collections should not wait for queries.
+
+    @cached_property
+    def _dataset_types(self) -> DatasetTypeTable:
+        from .dataset_types import DatasetTypeTable
+
+        return DatasetTypeTable(self._database, self._definitions)
+
+    @cached_property
+    def _records(self) -> DimensionRecordTable:
+        from .dimension_records import DimensionRecordTable
+
+        return DimensionRecordTable(self._database)
+
+    @cached_property
+    def _datasets(self) -> DatasetRecordTable:
+        from .datasets import DatasetRecordTable
+
+        return DatasetRecordTable(self._database, self._definitions)
+
+    @cached_property
+    def _inserts(self) -> DatasetInserts:
+        from .dataset_inserts import DatasetInserts
+
+        return DatasetInserts(self._database, self._definitions, self._records, self._datasets)
+
+    @cached_property
+    def _search(self) -> DatasetSearch:
+        from .dataset_search import DatasetSearch
+
+        return DatasetSearch(self._database, self._definitions)
+
+    @cached_property
+    def _associations(self) -> AssociationTable:
+        from .associations import AssociationTable
+
+        return AssociationTable(self._database, self._definitions, self._datasets)
+
+    @cached_property
+    def _removal(self) -> CollectionRemoval:
+        from .collection_removal import CollectionRemoval
+
+        return CollectionRemoval(
+            self._database, self._definitions, self._collections, self._datasets, self._associations
         )
-        self._quanta = QuantumRecordTable(database, self._definitions)
-        self._queries = QueryTable(database, self._definitions, self._search)
+
+    @cached_property
+    def _quanta(self) -> QuantumRecordTable:
+        from .quanta import QuantumRecordTable
+
+        return QuantumRecordTable(self._database, self._definitions)
+
+    @cached_property
+    def _queries(self) -> QueryTable:
+        from .queries import QueryTable
+
+        return QueryTable(self._database, self._definitions, self._search)
 
     @classmethod
     def create(cls, url: str) -> Self:
@@ -499,6 +548,8 @@ class Registry:
         DimensionValueError
             If several do.
         """
+        from .incomplete_data_id import complete_data_id
+
         return complete_data_id(self._database, mapping, dimensions)
 
     # Queries
@@ -716,6 +767,8 @@ class Registry:
 
     def files_of(self, table: DatasetTable) -> FileTable:
         """Return the file records of datasets, aligned; rows without file have an empty path."""
+        from .datasets import uuid_list
+
         return self._datasets.files(uuid_list(table.ids), table.row_ids)
 
     def files_of_ids(self, ids: Iterable[uuid.UUID]) -> FileTable:
