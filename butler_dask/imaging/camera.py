@@ -301,6 +301,8 @@ class Camera:
             if detector.id in detectors:
                 problems.append(f"detector {detector.id} is given twice")
             detectors[detector.id] = detector
+        if not detectors and not problems:
+            problems.append("there are no detectors")
         if problems:
             raise DescriptionError(f"Camera description {document['name']!r} is wrong: {'; '.join(problems)}")
         return cls(

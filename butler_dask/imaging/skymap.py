@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -431,7 +432,28 @@ class SkyMap:
         if "patch_inner_dimensions" in values:
             width, height = values["patch_inner_dimensions"]
             values["patch_inner_dimensions"] = (int(width), int(height))
-        return cls.discrete(**values) if kind == "discrete" else cls.rings(**values)
+        made = cls.discrete(**values) if kind == "discrete" else cls.rings(**values)
+        problems = made._problems()
+        if problems:
+            raise DescriptionError(f"Sky map document {made.name!r}: {' '.join(problems)}")
+        return made
+
+    def _problems(self) -> list[str]:
+        """Return what is wrong with the numbers, before geometry is computed from them."""
+        out = []
+        if not isinstance(self.name, str) or not self.name.strip():
+            out.append(f"name: {self.name!r} is no name.")
+        if not min(self.patch_inner_dimensions) > 0 or self.patch_border < 0:
+            out.append("patch_inner_dimensions must be positive, patch_border not negative.")
+        if not (math.isfinite(self.pixel_scale_arcsec) and self.pixel_scale_arcsec > 0):
+            out.append(f"pixel_scale_arcsec: {self.pixel_scale_arcsec!r} is not positive.")
+        if not (math.isfinite(self.tract_overlap_deg) and math.isfinite(self.rotation_deg)):
+            out.append("tract_overlap_deg and rotation_deg must be finite.")
+        if not all(math.isfinite(ra) and abs(dec) <= 90 for ra, dec in self.centers_deg):
+            out.append("ra_deg must be finite, dec_deg between -90 and 90.")
+        if not all(0 < radius <= 90 for radius in self.radii_deg):
+            out.append("radius_deg must be more than 0 and at most 90.")
+        return out
 
     @property
     def sha1(self) -> bytes:
