@@ -432,6 +432,13 @@ class SkyMap:
         if "patch_inner_dimensions" in values:
             width, height = values["patch_inner_dimensions"]
             values["patch_inner_dimensions"] = (int(width), int(height))
+        for key in ("ra_deg", "dec_deg", "radius_deg"):
+            if key in values:
+                given = values[key]
+                values[key] = [float(v) for v in (given if isinstance(given, Sequence) else [given])]
+        for key in ("tract_overlap_deg", "pixel_scale_arcsec", "rotation_deg", "ra_start_deg"):
+            if key in values:
+                values[key] = float(values[key])
         made = cls.discrete(**values) if kind == "discrete" else cls.rings(**values)
         problems = made._problems()
         if problems:

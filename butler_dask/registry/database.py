@@ -110,7 +110,7 @@ class Database:
     ) -> None:
         try:
             self.url: URL = make_url(url)
-        except sa.exc.ArgumentError as error:
+        except (sa.exc.ArgumentError, ValueError) as error:  # ValueError: the port is no number
             raise RepositoryError(
                 f"{url!r} is not the URL of a database, such as sqlite:////data/registry.sqlite3 or "
                 "postgresql+psycopg://user@host/name."
