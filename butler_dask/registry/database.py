@@ -23,7 +23,13 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from ..errors import InvalidQueryError, ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
+from ..errors import (
+    DataIdValueError,
+    InvalidQueryError,
+    ReadOnlyRepositoryError,
+    RepositoryBusyError,
+    RepositoryError,
+)
 from .database_errors import is_locked, is_lost, is_transient, is_unavailable, translated
 from .explained_statement import ExplainedStatement
 from .sqlite_file import SqliteFile
@@ -219,6 +225,10 @@ class Database:
             if ours is None:
                 raise
             raise ours from error
+        except OverflowError as error:
+            if "SQLite" not in str(error):
+                raise
+            raise DataIdValueError(f"A number is larger than the registry takes, 64 bits: {error}") from error
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
