@@ -67,6 +67,9 @@ if TYPE_CHECKING:
         CollectionError as CollectionError,
     )
     from .errors import (
+        CollectionExpressionError as CollectionExpressionError,
+    )
+    from .errors import (
         CollectionTypeError as CollectionTypeError,
     )
     from .errors import (
@@ -95,6 +98,9 @@ if TYPE_CHECKING:
     )
     from .errors import (
         DatasetTypeError as DatasetTypeError,
+    )
+    from .errors import (
+        DatasetTypeExpressionError as DatasetTypeExpressionError,
     )
     from .errors import (
         DimensionNameError as DimensionNameError,
@@ -137,6 +143,9 @@ if TYPE_CHECKING:
     )
     from .errors import (
         MissingDatasetTypeError as MissingDatasetTypeError,
+    )
+    from .errors import (
+        NoDefaultCollectionError as NoDefaultCollectionError,
     )
     from .errors import (
         OrphanedRecordError as OrphanedRecordError,
@@ -191,6 +200,9 @@ if TYPE_CHECKING:
     )
     from .errors import (
         UnimplementedQueryError as UnimplementedQueryError,
+    )
+    from .errors import (
+        UnknownComponentError as UnknownComponentError,
     )
     from .graph.all_dimensions_builder import (
         AllDimensionsQuantumGraphBuilder as AllDimensionsQuantumGraphBuilder,
@@ -250,14 +262,29 @@ if TYPE_CHECKING:
     from .vocabulary.collection import (
         CollectionType as CollectionType,
     )
+    from .vocabulary.collection_summary import (
+        CollectionSummary as CollectionSummary,
+    )
     from .vocabulary.data_id import (
         DataCoordinate as DataCoordinate,
+    )
+    from .vocabulary.data_id import (
+        DataId as DataId,
+    )
+    from .vocabulary.data_id import (
+        DataIdKey as DataIdKey,
+    )
+    from .vocabulary.data_id import (
+        DataIdValue as DataIdValue,
     )
     from .vocabulary.dataset import (
         DatasetAssociation as DatasetAssociation,
     )
     from .vocabulary.dataset import (
         DatasetId as DatasetId,
+    )
+    from .vocabulary.dataset import (
+        DatasetIdGenEnum as DatasetIdGenEnum,
     )
     from .vocabulary.dataset import (
         DatasetRef as DatasetRef,
@@ -286,8 +313,14 @@ if TYPE_CHECKING:
     from .vocabulary.file_record import (
         FileDataset as FileDataset,
     )
+    from .vocabulary.search_defaults import (
+        RegistryDefaults as RegistryDefaults,
+    )
     from .vocabulary.storage_class import (
         StorageClass as StorageClass,
+    )
+    from .vocabulary.storage_class import (
+        StorageClassFactory as StorageClassFactory,
     )
     from .vocabulary.timespan import (
         Timespan as Timespan,
@@ -312,7 +345,8 @@ _NAMES_OF_MODULES = {
         "PipelineGraphError PipelineLabelError PipelineNotFoundError PrerequisiteMissingError "
         "QuantumExecutionError QuantumGraphBuilderError QuantumTimeoutError RawIngestError "
         "ReadOnlyRepositoryError RepositoryError RunConfigMismatchError TaskImportError "
-        "UnimplementedQueryError"
+        "UnimplementedQueryError CollectionExpressionError NoDefaultCollectionError "
+        "DatasetTypeExpressionError UnknownComponentError"
     ),
     "butler_dask.engine.simple_pipeline_executor": "SimplePipelineExecutor",
     "butler_dask.graph.all_dimensions_builder": "AllDimensionsQuantumGraphBuilder",
@@ -333,14 +367,16 @@ _NAMES_OF_MODULES = {
     "butler_dask.registry.butler_registry": "ButlerRegistry",
     "butler_dask.repository": "Repository",
     "butler_dask.vocabulary.collection": "CollectionInfo CollectionType",
-    "butler_dask.vocabulary.data_id": "DataCoordinate",
-    "butler_dask.vocabulary.dataset": "DatasetAssociation DatasetId DatasetRef",
+    "butler_dask.vocabulary.collection_summary": "CollectionSummary",
+    "butler_dask.vocabulary.data_id": "DataCoordinate DataId DataIdKey DataIdValue",
+    "butler_dask.vocabulary.dataset": "DatasetAssociation DatasetId DatasetIdGenEnum DatasetRef",
     "butler_dask.vocabulary.dataset_existence": "DatasetExistence",
     "butler_dask.vocabulary.dataset_type": "DatasetType",
     "butler_dask.vocabulary.dimension_record": "DimensionRecord",
     "butler_dask.vocabulary.dimensions": "Dimension DimensionElement DimensionGroup DimensionUniverse",
     "butler_dask.vocabulary.file_record": "FileDataset",
-    "butler_dask.vocabulary.storage_class": "StorageClass",
+    "butler_dask.vocabulary.search_defaults": "RegistryDefaults",
+    "butler_dask.vocabulary.storage_class": "StorageClass StorageClassFactory",
     "butler_dask.vocabulary.timespan": "Timespan",
 }
 _MODULE_OF_NAME = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names.split()}

@@ -7,7 +7,7 @@ datastore, which has the files. Names and meanings are those of the reference.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from os import PathLike
 from types import EllipsisType
@@ -19,7 +19,7 @@ from .dataset_lookups import DatasetLookups
 from .dataset_queries import DatasetQueries
 from .dataset_transfers import DatasetTransfers
 from .datastore.deferred_dataset import DeferredDatasetHandle
-from .errors import RepositoryError, did_you_mean
+from .errors import MissingRepositoryLabelError, RepositoryError, did_you_mean
 from .file_transaction import FileTransactions
 from .repository import Repository, known_repositories, read_settings
 from .vocabulary.collection import CollectionType, split_names
@@ -94,10 +94,11 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
         infer: bool,
         data_id: Mapping[str, DataIdValue],
     ) -> None:
+        self._given = None if collections is None else split_names(collections)
         self._infer, self._data_id = infer, dict(data_id)
         if run is not None and self._registry.writeable:
             self._registry.register_collection(run, CollectionType.RUN)
-        names = ([run] if run else []) if collections is None else split_names(collections)
+        names = ([run] if run else []) if self._given is None else self._given
         for name in names:
             self._registry.get_collection(name)
         inferred = self._inferred_data_id if infer and names else None
@@ -173,7 +174,7 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
 
         Raises
         ------
-        RepositoryError
+        MissingRepositoryLabelError
             If there is no such label; the nearest match is named.
         """
         known = known_repositories()
@@ -181,7 +182,7 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
             return known[label]
         if return_label:
             return label
-        raise RepositoryError(
+        raise MissingRepositoryLabelError(
             f"No repository is labelled {label!r}.{did_you_mean(label, known)} Labels come from "
             "DAF_BUTLER_REPOSITORIES or DAF_BUTLER_REPOSITORY_INDEX."
         )
@@ -224,7 +225,7 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
         cloned._datastore, cloned._files = self._datastore, self._files
         run = self.run if isinstance(run, EllipsisType) else run
         if isinstance(collections, EllipsisType):
-            collections = self._defaults.collections
+            collections = self._given
         cloned._set_defaults(
             collections,
             run,
@@ -303,7 +304,7 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Make all changes inside take effect together; on an exception files put are removed too."""
-        with self._files.begin():
+        with self._files.begin() if self.isWriteable() else nullcontext():
             yield
 
     # Reading
@@ -392,7 +393,7 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
         dataId : mapping or `DataCoordinate`, optional
             Data ID.
         run : `str`, optional
-            RUN collection; the butler's when not given.
+            RUN collection; the butler's when not given. A reference has its own.
         provenance
             Accepted for the reference's sake: what a dataset was made of is recorded with its quantum.
         **kwargs
@@ -417,13 +418,24 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
         staged = self._datastore.stage(obj, ref)
         try:
             with self._files.begin():
+                table = DatasetTable.from_refs(ref.datasetType, [ref])
                 files = FileTable.from_records([staged.record])
-                self._registry.insert_datasets(DatasetTable.from_refs(ref.datasetType, [ref]), files)
+                if isinstance(datasetRefOrType, DatasetRef) and self._lacks_file(ref):
+                    self._registry.add_files(table, files)
+                else:
+                    self._registry.insert_datasets(table, files)
                 self._files.publish(staged)
         except BaseException:
             staged.discard()
             raise
         return ref
+
+    def _lacks_file(self, ref: DatasetRef) -> bool:
+        """Return whether a dataset is recorded, but its file was removed."""
+        if self._registry.files_of_ids([ref.id])[0] is not None:
+            return False
+        known = self._registry.get_dataset(ref.id)
+        return known is not None and (known.dataId, known.run) == (ref.dataId, ref.run)
 
 
 def _reopen(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from types import EllipsisType
+from dataclasses import replace
 from typing import Any
 
-from .errors import CollectionTypeError
 from .registry.registry import Registry
 from .vocabulary.chain_change import ChainChange
-from .vocabulary.collection import CollectionInfo, CollectionType, split_names
+from .vocabulary.collection import CollectionInfo, CollectionType, NamesExpression, split_names
+from .vocabulary.dataset_type import DatasetType
 from .vocabulary.search_defaults import SearchDefaults
 
 
@@ -50,7 +50,7 @@ class ButlerCollections(Sequence[str]):
 
     def query(
         self,
-        expression: str | Iterable[str] | EllipsisType = "*",
+        expression: NamesExpression = "*",
         collection_types: CollectionType | Iterable[CollectionType] | None = None,
         flatten_chains: bool = False,
         include_chains: bool | None = None,
@@ -61,19 +61,21 @@ class ButlerCollections(Sequence[str]):
 
     def query_info(
         self,
-        expression: str | Iterable[str] | EllipsisType = "*",
+        expression: NamesExpression = "*",
         collection_types: CollectionType | Iterable[CollectionType] | None = None,
         flatten_chains: bool = False,
         include_chains: bool | None = None,
         include_parents: bool = False,
         include_summary: bool = False,
+        include_doc: bool = True,
+        summary_datasets: Iterable[DatasetType] | Iterable[str] | None = None,
     ) -> list[CollectionInfo]:
         """Return what is known of collections.
 
         Parameters
         ----------
-        expression : `str`, iterable of `str` or ``...``
-            Names and globs; ``*`` also matches ``/``.
+        expression : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names, globs and regular expressions of whole names; ``*`` also matches ``/``.
         collection_types : `CollectionType` or iterable of it, optional
             Only these types.
         flatten_chains : `bool`
@@ -82,6 +84,10 @@ class ButlerCollections(Sequence[str]):
             Whether chains are in the result; by default unless they are flattened.
         include_parents, include_summary : `bool`
             Whether to fill in ``parents`` and ``dataset_types``.
+        include_doc : `bool`
+            Whether to fill in ``doc``.
+        summary_datasets : iterable of `DatasetType` or `str`, optional
+            The only dataset types to look for.
 
         Raises
         ------
@@ -89,14 +95,21 @@ class ButlerCollections(Sequence[str]):
             If a plain name names no collection; the nearest match is named.
         """
         types = {collection_types} if isinstance(collection_types, CollectionType) else collection_types
-        return self._registry.query_collections(
-            "*" if isinstance(expression, EllipsisType) else expression,
+        infos = self._registry.query_collections(
+            expression,
             types=None if types is None else set(types),
             flatten_chains=flatten_chains,
             include_chains=include_chains,
             include_parents=include_parents,
             include_summary=include_summary,
         )
+        if summary_datasets is not None:
+            wanted = {t if isinstance(t, str) else t.name for t in summary_datasets}
+            infos = [
+                i if i.dataset_types is None else replace(i, dataset_types=i.dataset_types & wanted)
+                for i in infos
+            ]
+        return infos if include_doc else [replace(i, doc="") for i in infos]
 
     def get_info(
         self, name: str, include_parents: bool = False, include_summary: bool = False
@@ -180,21 +193,15 @@ class ButlerCollections(Sequence[str]):
         return self._registry.undo_chain(name, steps)
 
     def x_remove(self, name: str) -> None:
-        """Remove a CHAINED, TAGGED or CALIBRATION collection, or a RUN without datasets.
+        """Remove a collection; a RUN goes with its datasets, which may not have files.
 
         Raises
         ------
+        MissingCollectionError
+            If there is none of that name.
         OrphanedRecordError
-            If it is in a chain.
-        CollectionTypeError
-            If it is a RUN with datasets; ``butler.removeRuns`` removes it with them.
+            If it is in a chain, or a RUN with stored files; ``butler.removeRuns`` removes it with them.
         """
-        info = self._registry.get_collection(name, include_summary=True)
-        if info.type is CollectionType.RUN and info.dataset_types:
-            raise CollectionTypeError(
-                f"RUN {name!r} holds datasets ({', '.join(sorted(info.dataset_types))}); "
-                "`butler.removeRuns` or `butler remove-runs` removes it with them."
-            )
         self._registry.remove_collection(name)
 
     def __repr__(self) -> str:

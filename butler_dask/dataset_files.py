@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 
 from .datastore.datastore import Datastore, StagedDataset
 from .datastore.storage_root import LocalRoot, copy_chunks, link_or_move, open_stream
+from .datastore.zip_archive import EXTENSION, members_of, unpacked
 from .errors import DatasetFileError, DatasetTypeError, MissingDatasetFileError
 from .file_transaction import FileTransactions
 from .registry.registry import Registry
@@ -68,6 +71,7 @@ def ingest(
     datasets: Sequence[tuple[FileDataset, str | None]],
     transfer: str,
     skip_existing: bool,
+    record_sizes: bool = True,
 ) -> list[DatasetRef]:
     """Take existing files in, all or none; see `Butler.ingest`.
 
@@ -80,12 +84,12 @@ def ingest(
     transfer : `str`
         Transfer mode.
     skip_existing : `bool`
-        Pass over files all of whose datasets (by id) are there.
+        Pass over datasets (by id) that are there, and files that hold no other.
+    record_sizes : `bool`
+        Record size and checksum of the files.
     """
     if skip_existing:
-        ids = [ref.id for dataset, _ in datasets for ref in dataset.refs]
-        known = {ref.id for ref in registry.get_datasets(ids) if ref is not None}
-        datasets = [d for d in datasets if any(ref.id not in known for ref in d[0].refs)]
+        datasets = _new_datasets(registry, datasets)
     with ExitStack() as stack:
         staged: list[StagedDataset] = []
         groups: dict[str, tuple[list[DatasetRef], list[FileRecord]]] = {}
@@ -96,10 +100,11 @@ def ingest(
             )
             stack.callback(one.discard)
             staged.append(one)
+            record = one.record if record_sizes else replace(one.record, size=-1, checksum="")
             for ref in dataset.refs:
                 refs, records = groups.setdefault(ref.datasetType.name, ([], []))
                 refs.append(ref)
-                records.append(one.record)
+                records.append(record)
                 out.append(ref)
         with files.begin():
             for refs, records in groups.values():
@@ -109,6 +114,24 @@ def ingest(
                 files.publish(one)
         stack.pop_all()
     return out
+
+
+def _new_datasets(
+    registry: Registry, datasets: Sequence[tuple[FileDataset, str | None]]
+) -> list[tuple[FileDataset, str | None]]:
+    """Return files with those of their datasets that the registry does not have."""
+    known = known_ids(registry, (ref for dataset, _ in datasets for ref in dataset.refs))
+    out = []
+    for dataset, kind in datasets:
+        new = [ref for ref in dataset.refs if ref.id not in known]
+        if new:
+            out.append((FileDataset(dataset.path, new, dataset.formatter), kind))
+    return out
+
+
+def known_ids(registry: Registry, refs: Iterable[DatasetRef]) -> set[uuid.UUID]:
+    """Return the ids of those of some datasets that the registry has."""
+    return {ref.id for ref in registry.get_datasets([r.id for r in refs]) if ref is not None}
 
 
 def retrieve(
@@ -156,29 +179,55 @@ def retrieve(
     place = os.path.abspath(os.fspath(destination))
     records = registry.files_of_ids([ref.id for ref in refs])
     targets: dict[str, str] = {}
+    packed: dict[str, uuid.UUID] = {}
     for ref, record in zip(refs, records, strict=True):
         if record is None:
             raise MissingDatasetFileError(
                 f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r} has no file"
             )
-        absolute = "://" in record.path
-        name = record.path if preserve_path and not absolute else record.path.rpartition("/")[2]
+        path = source = record.path
+        member = member_of(datastore, record, ref)
+        if member is not None:
+            path = source = f"{record.path}/{member}"
+        absolute = "://" in path
+        name = path if preserve_path and not absolute else path.rpartition("/")[2]
         target = os.path.join(place, name)
-        if targets.setdefault(target, record.path) != record.path:
+        if targets.setdefault(target, source) != source:
             raise DatasetFileError(f"Two files would be called {target}; use preserve_path=True")
         if os.path.lexists(target) and not overwrite:
             raise DatasetFileError(f"{target} is there already; use overwrite=True to replace it")
+        if member is not None:
+            targets[target], packed[target] = record.path, ref.id
     for target, path in targets.items():
         os.makedirs(os.path.dirname(target), exist_ok=True)
         uri = datastore.uri(path)
-        if transfer in ("auto", "copy"):
-            temporary = f"{target}.{os.getpid()}.tmp"
-            with open(temporary, "wb") as stream:
-                for chunk in copy_chunks(
-                    open_stream(DatasetURI(uri).ospath if uri.startswith("file:") else uri)
-                ):
-                    stream.write(chunk)
-            os.replace(temporary, target)
+        local = DatasetURI(uri).ospath if uri.startswith("file:") else uri
+        if target in packed:
+            with unpacked(local, packed[target]) as name:
+                _copy(name, target)
+        elif transfer in ("auto", "copy"):
+            _copy(local, target)
         else:
             link_or_move(DatasetURI(uri).ospath, target, transfer)
     return [DatasetURI(LocalRoot("/").uri(t)) for t in targets]
+
+
+def _copy(source: str, target: str) -> None:
+    temporary = f"{target}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as stream:
+            for chunk in copy_chunks(open_stream(source)):
+                stream.write(chunk)
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def member_of(datastore: Datastore, record: FileRecord, ref: DatasetRef) -> str | None:
+    """Return the member of a Zip file that a dataset is in; `None` when it has a file of its own."""
+    if not record.path.endswith(EXTENSION):
+        return None
+    uri = datastore.uri(record.path)
+    return members_of(DatasetURI(uri).ospath if uri.startswith("file:") else uri).get(ref.id)

@@ -11,11 +11,11 @@ import numpy as np
 from .data_id_completion import CompletedDataId, DataIdCompletion
 from .datastore.datastore import Datastore
 from .errors import (
-    CollectionTypeError,
     DataIdValueError,
     DatasetNotFoundError,
     DatasetTypeError,
     MissingDatasetFileError,
+    NoDefaultCollectionError,
 )
 from .registry.registry import Registry
 from .vocabulary.collection import CollectionType, is_glob
@@ -147,8 +147,6 @@ class DatasetFinder:
     ) -> DatasetRef:
         """Return the dataset a put makes."""
         if isinstance(ref_or_type, DatasetRef):
-            if run is not None and run != ref_or_type.run:
-                raise CollectionTypeError(f"The dataset is of run {ref_or_type.run!r}, not {run!r}")
             registered, component, _ = self.type_of(ref_or_type.datasetType)
             if component is None:
                 return DatasetRef(registered, ref_or_type.dataId, ref_or_type.run, id=ref_or_type.id)
@@ -160,7 +158,7 @@ class DatasetFinder:
             )
         run = run or self._defaults.run
         if run is None:
-            raise CollectionTypeError(
+            raise NoDefaultCollectionError(
                 f"No run to put {registered.name!r} in: give run=..., or open the butler with one."
             )
         completed = self.completion.complete(registered.dimensions, data_id, kwargs)

@@ -10,7 +10,13 @@ from uuid import UUID
 from .dataset_files import DatasetURI
 from .dataset_finder import DataIdLike, DatasetFinder, stored
 from .datastore.datastore import Datastore
-from .errors import DatasetNotFoundError, DatasetTypeError, MissingDatasetFileError, RepositoryError
+from .errors import (
+    DatasetNotFoundError,
+    DatasetTypeError,
+    MissingDatasetFileError,
+    MissingDatasetTypeError,
+    RepositoryError,
+)
 from .registry.registry import Registry
 from .repository import Repository
 from .vocabulary.dataset import DatasetRef
@@ -160,7 +166,7 @@ class DatasetLookups:
         """
         try:
             _, file, _ = self._finder.located(dataset_ref_or_type, data_id, collections, None, kwargs)
-        except DatasetNotFoundError:
+        except (DatasetNotFoundError, MissingDatasetTypeError):
             return DatasetExistence.UNRECOGNIZED
         if file is None:
             return DatasetExistence.RECORDED
@@ -203,14 +209,20 @@ class DatasetLookups:
         return out
 
     def stored(self, ref: DatasetRef) -> bool:
-        """Return whether the datastore knows a dataset, whatever has become of the file."""
+        """Return whether the datastore has a dataset: its file is recorded and there."""
         return self.stored_many([ref])[ref]
 
     def stored_many(self, refs: Iterable[DatasetRef]) -> dict[DatasetRef, bool]:
-        """Return for each dataset whether the datastore knows it."""
-        wanted = list(refs)
-        files = self._registry.files_of_ids([ref.id for ref in wanted])
-        return {ref: file is not None for ref, file in zip(wanted, files, strict=True)}
+        """Return for each dataset whether its file is recorded and there."""
+        return {ref: bool(found) for ref, found in self._exists_many(refs).items()}
+
+    def get_datastore_roots(self) -> dict[str, DatasetURI]:
+        """Return the root of the datastore, by its name."""
+        return {name: DatasetURI(self._datastore.uri("")) for name in self.get_datastore_names()}
+
+    def get_datastore_names(self) -> tuple[str, ...]:
+        """Return the name of the datastore: that of its class, and its root."""
+        return (f"{type(self._datastore).__name__}@{self._datastore.root}",)
 
     def getURI(
         self,

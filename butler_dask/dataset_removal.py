@@ -73,7 +73,11 @@ class DatasetRemoval:
             raise TypeError("Nothing to do: give tags to disassociate from, or unstore=True, or purge=True")
         given = list(refs)
         tables = [t for t in given if isinstance(t, DatasetTable)]
-        tables += tables_of_refs(r for r in given if isinstance(r, DatasetRef))
+        single = [r for r in given if isinstance(r, DatasetRef)]
+        if purge:  # those that are gone already are no fault
+            known = self._registry.get_datasets([ref.id for ref in single])
+            single = [ref for ref, there in zip(single, known, strict=True) if there is not None]
+        tables += tables_of_refs(single)
         with self._files.begin():
             if purge:
                 self._registry.remove_datasets(tables)

@@ -10,8 +10,7 @@
     |   |                     DatasetTypeExpressionError
     |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError (MissingDatasetFileError),
     |   |   ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
-    |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError,
-    |   |                IncompleteDataIdError
+    |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError
     |   |-- InvalidQueryError, EmptyQueryResultError, UnimplementedQueryError
     |   |-- PipelineError: PipelineGraphError, PipelineDataCycleError, DuplicateOutputError,
     |   |                  ConnectionTypeConsistencyError, IncompatibleDatasetTypeError,
@@ -64,6 +63,16 @@ class RepositoryError(ButlerUserError, FileNotFoundError):
     """There is no repository where one was named."""
 
 
+class MissingRepositoryLabelError(RepositoryError, KeyError):
+    """No repository has that label."""
+
+    __str__ = Exception.__str__  # KeyError would quote the whole sentence
+
+
+class RepositoryExistsError(RepositoryError, FileExistsError):
+    """There is a repository where one was to be made."""
+
+
 class FormatVersionError(ButlerUserError, ValueError):
     """A file or database was written in a format this version does not read."""
 
@@ -91,7 +100,7 @@ def reading_description(what: str) -> Iterator[None]:
         raise DescriptionError(f"{what} is wrong: {error}") from error
 
 
-class ReadOnlyRepositoryError(ButlerUserError, PermissionError):
+class ReadOnlyRepositoryError(ButlerUserError, PermissionError, TypeError):
     """Something would be written to a butler opened for reading, or to a disk that does not take it."""
 
 
@@ -147,6 +156,22 @@ class UnknownComponentError(DatasetTypeError, KeyError):
     __str__ = Exception.__str__  # KeyError would quote the whole sentence
 
 
+class UnknownParameterError(DatasetTypeError, KeyError):
+    """Datasets of that type take no such parameter."""
+
+    __str__ = Exception.__str__  # KeyError would quote the whole sentence
+
+
+class MissingStorageClassError(DatasetTypeError, KeyError):
+    """No storage class has that name."""
+
+    __str__ = Exception.__str__  # KeyError would quote the whole sentence
+
+
+class ObjectTypeError(DatasetTypeError, TypeError):
+    """An object is of another kind than the dataset type's, and nothing converts it."""
+
+
 class ConflictingDefinitionError(DatasetTypeError):
     """Something with that name or data ID exists and differs."""
 
@@ -177,12 +202,8 @@ class DimensionNameError(DataIdError, KeyError):
     __str__ = Exception.__str__  # KeyError would quote the whole sentence
 
 
-class DimensionValueError(DataIdError):
-    """A required dimension has no value in a data ID."""
-
-
-class IncompleteDataIdError(DimensionNameError, DimensionValueError):
-    """A data ID lacks the value of a required dimension; the reference calls it a name error."""
+class DimensionValueError(DimensionNameError):
+    """A required dimension has no value in a data ID; the reference calls it a name error."""
 
 
 class DataIdValueError(DataIdError):

@@ -27,21 +27,24 @@ _OURS = "butler_dask.datastore"
 _THEIRS = "lsst.daf.butler.formatters"
 _WRITTEN_AS: Mapping[str, str] = {
     f"{_OURS}.document.DocumentFormatter": f"{_THEIRS}.json.JsonFormatter",
-    f"{_OURS}.document.ConfigFormatter": f"{_THEIRS}.pexConfig.PexConfigFormatter",
-    f"{_OURS}.parquet_table.ParquetFormatter": f"{_THEIRS}.parquet.ParquetFormatter",
+    f"{_OURS}.document.ConfigFormatter": "lsst.pipe.base.formatters.pexConfig.PexConfigFormatter",
     f"{_OURS}.pickled_object.PickleFormatter": f"{_THEIRS}.pickle.PickleFormatter",
+    f"{_OURS}.parquet_table.ParquetFormatter": f"{_THEIRS}.parquet.ParquetFormatter",
 }
 _READ_AS: Mapping[str, str] = {
     **{theirs: ours for ours, theirs in _WRITTEN_AS.items()},
+    f"{_THEIRS}.pexConfig.PexConfigFormatter": f"{_OURS}.document.ConfigFormatter",
     f"{_THEIRS}.yaml.YamlFormatter": f"{_OURS}.document.DocumentFormatter",
     f"{_THEIRS}.packages.PackagesFormatter": f"{_OURS}.document.DocumentFormatter",
     f"{_THEIRS}.logs.ButlerLogRecordsFormatter": f"{_OURS}.document.DocumentFormatter",
 }
 
 
-def formatter_written(name: str) -> str:
-    """Return the reference's name of a formatter, where it has one that reads the same files."""
-    return _WRITTEN_AS.get(name, name)
+def formatter_written(name: str | None, path: str) -> str | None:
+    """Return the reference's name of a file's formatter, where it has one that reads the same files."""
+    if name == f"{_OURS}.document.DocumentFormatter" and path.endswith((".yaml", ".yml")):
+        return f"{_THEIRS}.yaml.YamlFormatter"
+    return None if name is None else _WRITTEN_AS.get(name, name)
 
 
 def formatter_read(name: str | None) -> str | None:
@@ -56,6 +59,8 @@ def formatter_read(name: str | None) -> str | None:
 def dimension_entries(records: Mapping[str, Iterable[DimensionRecord]]) -> list[dict[str, Any]]:
     """Return the entries of dimension records, elements in an order in which they can be inserted.
 
+    There are none of bands: to the reference a band is what filters have, and it refuses records of its own.
+
     Parameters
     ----------
     records : mapping of `str` to iterable of `DimensionRecord`
@@ -65,7 +70,7 @@ def dimension_entries(records: Mapping[str, Iterable[DimensionRecord]]) -> list[
     return [
         {"type": "dimension", "element": name, "records": [_record_document(r) for r in records[name]]}
         for name in universe.sorted(records)
-        if records[name]
+        if records[name] and name != "band"
     ]
 
 
@@ -73,8 +78,11 @@ def _record_document(record: DimensionRecord) -> dict[str, Any]:
     document = record.toDict()
     if record.definition.temporal:
         timespan = document.pop("timespan")
-        document["datetime_begin"] = None if timespan is None else timespan.begin
-        document["datetime_end"] = None if timespan is None else timespan.end
+        if timespan is not None and timespan.isEmpty():
+            document["timespan"] = timespan
+        elif timespan is not None:
+            # Not there at all means not known; null is a bound at infinity.
+            document |= {"datetime_begin": timespan.begin, "datetime_end": timespan.end}
     if record.definition.name == "skymap" and isinstance(document.get("hash"), str):
         document["hash"] = bytes.fromhex(document["hash"])
     return document

@@ -27,7 +27,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .datastore.storage_root import open_stream
-from .errors import FormatVersionError, ReadOnlyRepositoryError, RepositoryError, did_you_mean
+from .errors import (
+    FormatVersionError,
+    ReadOnlyRepositoryError,
+    RepositoryError,
+    RepositoryExistsError,
+    did_you_mean,
+)
 from .registry.database import LOCK_TIMEOUT_S
 from .registry.registry import Registry
 
@@ -122,7 +128,7 @@ class Repository:
             )
         config = os.path.join(place, CONFIG_NAME) if outfile is None else os.path.abspath(outfile)
         if os.path.exists(config) and not overwrite:
-            raise RepositoryError(f"There is a repository already: {config}")
+            raise RepositoryExistsError(f"There is a repository already: {config}")
         document = {"version": CONFIG_VERSION, **(settings or {})}
         if outfile is not None:
             document.setdefault("root", place)

@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from .dataset_files import DatasetURI, retrieve, tables_of_refs
+import numpy as np
+
+from .dataset_files import DatasetURI, member_of, retrieve, tables_of_refs
 from .datastore.datastore import Datastore
-from .datastore.storage_root import is_absolute, open_stream
-from .errors import DatasetNotFoundError, RepositoryError
+from .datastore.formatter import formatter_name, load_formatter
+from .datastore.storage_root import LocalRoot, is_absolute, open_stream
+from .dimension_transfers import data_id_tables, records_of_data_ids
+from .errors import (
+    DataIdValueError,
+    DatasetFileError,
+    DatasetNotFoundError,
+    DatasetTypeError,
+    RepositoryError,
+)
 from .export_file import (
     dimension_entries,
     formatter_read,
@@ -20,15 +31,14 @@ from .export_file import (
     record_fields,
     write_export,
 )
-from .registry.query_results import expanded_data_ids
 from .registry.registry import Registry
-from .vocabulary.collection import CollectionType
+from .vocabulary.collection import CollectionInfo, CollectionType
 from .vocabulary.data_id import DataCoordinate, DataIdTable
 from .vocabulary.dataset import DatasetRef, DatasetTable
 from .vocabulary.dataset_type import DatasetType
 from .vocabulary.dimension_record import DimensionRecord
 from .vocabulary.dimensions import DimensionUniverse
-from .vocabulary.file_record import FileDataset
+from .vocabulary.file_record import FileDataset, FileTable
 from .vocabulary.timespan import Timespan
 
 
@@ -58,17 +68,31 @@ class RepositoryExport:
         self._directory, self._transfer = directory, transfer
         self._records: dict[str, dict[DataCoordinate, DimensionRecord]] = defaultdict(dict)
         self._collections: dict[str, None] = {}
-        self._refs: dict[tuple[str, str], dict[uuid.UUID, DatasetRef]] = defaultdict(dict)
+        self._types: dict[str, DatasetType] = {}
+        self._ids: set[uuid.UUID] = set()
+        self._files: dict[tuple[str, str], list[FileDataset]] = defaultdict(list)
+        self._made: list[str] = []
 
-    def saveDimensionData(self, element: str, records: Iterable[DimensionRecord]) -> None:
-        """Export dimension records."""
+    def saveDimensionData(self, element: str, records: Iterable[DimensionRecord | Mapping[str, Any]]) -> None:
+        """Export dimension records, given as records or as their fields.
+
+        Raises
+        ------
+        DataIdValueError
+            If a record is one of another element.
+        """
+        name = str(getattr(element, "name", element))
         for record in records:
-            self._records[str(element)].setdefault(record.dataId, record)
+            if not isinstance(record, DimensionRecord):
+                record = DimensionUniverse().element(name).RecordClass(**record)
+            elif record.definition.name != name:
+                raise DataIdValueError(f"A record of {record.definition.name!r} was given as one of {name!r}")
+            self._records[name].setdefault(record.dataId, record)
 
     def saveDataIds(
         self, dataIds: Iterable[DataCoordinate], *, elements: Iterable[str] | None = None
     ) -> None:
-        """Export the dimension records of data IDs.
+        """Export the dimension records of data IDs, and those these name.
 
         Parameters
         ----------
@@ -77,19 +101,21 @@ class RepositoryExport:
         elements : iterable of `str`, optional
             Only records of these elements.
         """
-        wanted = None if elements is None else {str(e) for e in elements}
-        groups: dict[Any, list[DataCoordinate]] = defaultdict(list)
-        for data_id in dataIds:
-            groups[data_id.dimensions].append(data_id)
-        for group, members in groups.items():
-            table = DataIdTable.from_data_ids(group, members)
-            for data_id in expanded_data_ids(self._registry, table):
-                for name, record in data_id.records.items():
-                    if record is not None and (wanted is None or name in wanted):
-                        self._records[name].setdefault(record.dataId, record)
+        self._save_records(data_id_tables(dataIds), elements)
+
+    def _save_records(self, tables: Iterable[DataIdTable], elements: Iterable[str] | None) -> None:
+        wanted = None if elements is None else {str(getattr(e, "name", e)) for e in elements}
+        for name, records in records_of_data_ids(self._registry, tables, wanted).items():
+            self.saveDimensionData(name, records)
 
     def saveCollection(self, name: str) -> None:
-        """Export a collection; of a TAGGED or CALIBRATION one, the memberships of datasets exported too."""
+        """Export a collection; of a TAGGED or CALIBRATION one, the memberships of datasets exported too.
+
+        Raises
+        ------
+        MissingCollectionError
+            If there is none.
+        """
         self._registry.get_collection(name)
         self._collections[name] = None
 
@@ -98,6 +124,7 @@ class RepositoryExport:
         refs: Iterable[DatasetRef],
         *,
         elements: Iterable[str] | None = None,
+        rewrite: Callable[[FileDataset], FileDataset] | None = None,
         saveDimensions: bool = True,
     ) -> None:
         """Export datasets, their runs, dataset types and files, and the dimension records of their data IDs.
@@ -105,24 +132,78 @@ class RepositoryExport:
         Parameters
         ----------
         refs : iterable of `DatasetRef`
-            Datasets.
+            Datasets; of a component the whole is exported.
         elements : iterable of `str`, optional
             Only dimension records of these elements.
+        rewrite : callable, optional
+            Takes each `FileDataset`, its path relative to the directory (or to the repository, if files are
+            not transferred), and returns what the export file is to say of it.
         saveDimensions : `bool`
             Whether dimension records are exported at all.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            If a dataset has no file.
+        DatasetFileError
+            If a file cannot be transferred.
         """
-        rows = list(refs)
-        for ref in rows:
-            self._refs[ref.datasetType.name, ref.run][ref.id] = ref
-            self._collections[ref.run] = None
+        new = {r.id: r for r in refs if r.id not in self._ids}
+        parts = [id_ for id_, ref in new.items() if ref.isComponent()]
+        for id_, whole in zip(parts, self._registry.get_datasets(parts), strict=True):
+            if whole is None:
+                raise DatasetNotFoundError(f"{new[id_]} is not in this repository")
+            new[id_] = whole
+        tables = tables_of_refs(new.values())
+        for table in tables:
+            self._types.setdefault(table.dataset_type.name, table.dataset_type)
+            files = self._transferred(list(table), self._registry.files_of(table))
+            for file in sorted(files, key=_path_of):
+                said = rewrite(file) if rewrite is not None else file
+                self._files[table.dataset_type.name, said.refs[0].run].append(said)
+            self._collections.update(dict.fromkeys(table.runs))
+        self._ids.update(new)
         if saveDimensions:
-            self.saveDataIds([ref.dataId for ref in rows], elements=elements)
+            self._save_records([t.data_ids for t in tables], elements)
+
+    def _transferred(self, refs: Sequence[DatasetRef], files: FileTable) -> list[FileDataset]:
+        """Return each file with all the datasets in it, after its transfer."""
+        found: dict[str, FileDataset] = {}
+        for ref, file in zip(refs, files, strict=True):
+            if file is None:
+                raise DatasetNotFoundError(
+                    f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r} has no file to export (unstored)"
+                )
+            member = member_of(self._datastore, file, ref)
+            if member is not None and self._transfer is None:
+                raise DatasetFileError(
+                    f"{ref.datasetType.name} {ref.dataId} is inside {file.path}; give a transfer mode, so "
+                    "that it gets a file of its own."
+                )
+            path = file.path if member is None else f"{file.path}/{member}"
+            entry = found.get(path)
+            if entry is None:
+                found[path] = FileDataset(path, [ref], file.formatter)
+            else:
+                entry.refs.append(ref)
+        if self._transfer is None or self._directory is None:
+            return list(found.values())
+        firsts = [entry.refs[0] for entry in found.values()]
+        uris = retrieve(
+            self._registry, self._datastore, firsts, self._directory, self._transfer, overwrite=True
+        )
+        prefix = DatasetURI(LocalRoot("/").uri(os.path.abspath(self._directory))).ospath.rstrip("/") + "/"
+        names = [uri.ospath for uri in uris]
+        self._made += names
+        for entry, name in zip(found.values(), names, strict=True):
+            entry.path = name.removeprefix(prefix)
+        return list(found.values())
 
     def entries(self) -> list[dict[str, Any]]:
-        """Return the entries of the export file; files are transferred now."""
+        """Return the entries of the export file."""
         out = dimension_entries({k: list(v.values()) for k, v in self._records.items()})
-        infos = [self._registry.get_collection(name) for name in self._collections]
-        for info in sorted(infos, key=lambda i: i.type is CollectionType.CHAINED):
+        infos = _children_first([self._registry.get_collection(name) for name in self._collections])
+        for info in infos:
             entry: dict[str, Any] = {
                 "type": "collection",
                 "collection_type": info.type.name,
@@ -135,63 +216,29 @@ class RepositoryExport:
             elif info.type is CollectionType.CHAINED:
                 entry["children"] = list(info.children)
             out.append(entry)
-        written: set[str] = set()
-        for (name, run), refs in self._refs.items():
-            kind = next(iter(refs.values())).datasetType
-            if name not in written:
-                written.add(name)
-                out.append(
-                    {
-                        "type": "dataset_type",
-                        "name": name,
-                        "dimensions": list(kind.dimensions.names),
-                        "storage_class": kind.storageClass_name,
-                        "is_calibration": kind.isCalibration(),
-                    }
-                )
-            out.append({"type": "dataset", "dataset_type": name, "run": run, "records": self._files(refs)})
+        for name, kind in sorted(self._types.items()):
+            out.append(
+                {
+                    "type": "dataset_type",
+                    "name": name,
+                    "dimensions": list(kind.dimensions.names),
+                    "storage_class": kind.storageClass_name,
+                    "is_calibration": kind.isCalibration(),
+                }
+            )
+            for run in sorted(run for of, run in self._files if of == name):
+                records = [_file_document(file) for file in self._files[name, run]]
+                out.append({"type": "dataset", "dataset_type": name, "run": run, "records": records})
         for info in infos:
             if info.type in (CollectionType.TAGGED, CollectionType.CALIBRATION):
                 out.extend(self._associations(info.name, info.type))
         return out
 
-    def _files(self, refs: Mapping[uuid.UUID, DatasetRef]) -> list[dict[str, Any]]:
-        """Return a record for each file, with all the datasets in it."""
-        files = self._registry.files_of_ids(list(refs))
-        paths: dict[str, list[DatasetRef]] = defaultdict(list)
-        formatters: dict[str, str] = {}
-        for ref, file in zip(refs.values(), files, strict=True):
-            if file is None:
-                raise DatasetNotFoundError(
-                    f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r} has no file to export (unstored)"
-                )
-            paths[file.path].append(ref)
-            formatters[file.path] = file.formatter
-        moved = {path: path for path in paths}
-        if self._transfer is not None and self._directory is not None:
-            firsts = [members[0] for members in paths.values()]
-            uris = retrieve(
-                self._registry, self._datastore, firsts, self._directory, self._transfer, overwrite=True
-            )
-            base = os.path.abspath(self._directory)
-            moved = {p: os.path.relpath(u.ospath, base) for p, u in zip(paths, uris, strict=True)}
-        return [
-            {
-                "dataset_id": [ref.id for ref in sorted(members)],
-                "data_id": [dict(ref.dataId.required) for ref in sorted(members)],
-                "path": moved[path],
-                "formatter": formatter_written(formatters[path]),
-            }
-            for path, members in paths.items()
-        ]
-
     def _associations(self, name: str, kind: CollectionType) -> list[dict[str, Any]]:
-        exported = {id_ for refs in self._refs.values() for id_ in refs}
-        types = {n for n, _ in self._refs}
         ranges: dict[Timespan | None, list[uuid.UUID]] = defaultdict(list)
-        for dataset_type in sorted(types):
+        for dataset_type in sorted(self._types):
             for association in self._registry.query_associations(dataset_type, [name]):
-                if association.ref.id in exported:
+                if association.ref.id in self._ids:
                     ranges[association.timespan].append(association.ref.id)
         if not ranges:
             return []
@@ -206,9 +253,45 @@ class RepositoryExport:
         """Write the export file, all at once."""
         entries = self.entries()
         temporary = f"{filename}.{os.getpid()}.tmp"
-        with open(temporary, "w", encoding="utf-8") as stream:
-            write_export(entries, stream)
-        os.replace(temporary, filename)
+        try:
+            with open(temporary, "w", encoding="utf-8") as stream:
+                write_export(entries, stream)
+            os.replace(temporary, filename)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+    def discard(self) -> None:
+        """Remove the files that came into the directory; to be called instead of `finish`."""
+        if self._directory is not None:
+            root = LocalRoot(self._directory)
+            root.remove([os.path.relpath(name, root.url) for name in self._made])
+
+
+def _path_of(file: FileDataset) -> str:
+    return file.path
+
+
+def _file_document(file: FileDataset) -> dict[str, Any]:
+    refs = file.refs if len(file.refs) == 1 else sorted(file.refs)
+    formatter = file.formatter if file.formatter is None else formatter_name(file.formatter)
+    return {
+        "dataset_id": [ref.id for ref in refs],
+        "data_id": [dict(ref.dataId.required) for ref in refs],
+        "path": file.path,
+        "formatter": formatter_written(formatter, file.path),
+    }
+
+
+def _children_first(infos: Sequence[CollectionInfo]) -> list[CollectionInfo]:
+    """Return collections so that no chain comes before its members."""
+    from graphlib import TopologicalSorter
+
+    known = {info.name: info for info in infos}
+    graph = {i.name: [c for c in i.children if c in known] for i in sorted(infos, key=lambda i: i.name)}
+    names = list(TopologicalSorter(graph).static_order())
+    return [known[n] for n in sorted(names, key=lambda n: known[n].type is CollectionType.CHAINED)]
 
 
 class ExportContent:
@@ -232,6 +315,7 @@ class ExportContent:
             raise RepositoryError(f"There is no export file {filename}") from None
         with stream:
             entries = read_export(stream, filename)
+        self._filename = filename
         self.records: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.collections: list[tuple[str, CollectionType, str]] = []
         self.chains: dict[str, list[str]] = {}
@@ -275,6 +359,15 @@ class ExportContent:
         entry["dataset_type"], entry["run"], entry["records"]
         self._datasets.append(dict(entry))
 
+    def bands(self) -> set[str]:
+        """Return the bands of datasets: there are no records of them, and maybe no filters either."""
+        found = set()
+        for entry in self._datasets:
+            for record in entry["records"]:
+                data_ids = record["data_id"] if isinstance(record["data_id"], list) else [record["data_id"]]
+                found |= {d["band"] for d in data_ids if d.get("band") is not None}
+        return found
+
     def _read_associations(self, entry: Mapping[str, Any]) -> None:
         name = entry["collection"]
         if CollectionType.from_name(entry["collection_type"]) is CollectionType.TAGGED:
@@ -283,6 +376,19 @@ class ExportContent:
         for item in entry["validity_ranges"]:
             span = item["timespan"] if "timespan" in item else Timespan(item["begin"], item["end"])
             self.certifications.append((name, span, [dataset_uuid(i) for i in item["dataset_ids"]]))
+
+    def refs(self, registry: Registry) -> list[DatasetRef]:
+        """Return the datasets, whatever their files; see `files`."""
+        return [
+            ref
+            for entry in self._datasets
+            for record in entry["records"]
+            for ref in _refs_of(self._type_of(registry, entry), entry["run"], record)
+        ]
+
+    def _type_of(self, registry: Registry, entry: Mapping[str, Any]) -> DatasetType:
+        kind = self.dataset_types.get(entry["dataset_type"])
+        return registry.get_dataset_type(entry["dataset_type"]) if kind is None else kind
 
     def files(self, registry: Registry, directory: str) -> list[FileDataset]:
         """Return the files with the datasets in them.
@@ -293,31 +399,56 @@ class ExportContent:
             Knows the dataset types the file does not define.
         directory : `str`
             What relative paths are relative to.
+
+        Raises
+        ------
+        DatasetTypeError
+            If there is no formatter here for some of the files; all such are named.
+        RepositoryError
+            If an entry makes no sense.
         """
         out = []
+        unknown: dict[str, str] = {}
+        prefix = directory.rstrip("/")
         for entry in self._datasets:
-            kind = self.dataset_types.get(entry["dataset_type"])
-            if kind is None:
-                kind = registry.get_dataset_type(entry["dataset_type"])
+            kind = self._type_of(registry, entry)
             for record in entry["records"]:
-                ids = (
-                    record["dataset_id"] if isinstance(record["dataset_id"], list) else [record["dataset_id"]]
-                )
-                data_ids = record["data_id"] if isinstance(record["data_id"], list) else [record["data_id"]]
-                refs = [
-                    DatasetRef(
-                        kind,
-                        DataCoordinate.standardize(data_id, dimensions=kind.dimensions),
-                        entry["run"],
-                        id=dataset_uuid(id_),
-                    )
-                    for id_, data_id in zip(ids, data_ids, strict=True)
-                ]
                 path = record["path"]
-                if not is_absolute(path):
-                    path = f"{directory.rstrip('/')}/{path}"
-                out.append(FileDataset(path, refs, formatter_read(record.get("formatter"))))
+                formatter = formatter_read(record.get("formatter"))
+                if formatter is not None and not _is_known(formatter):
+                    unknown.setdefault(formatter, kind.name)
+                where = path if is_absolute(path) else f"{prefix}/{path}"
+                out.append(FileDataset(where, _refs_of(kind, entry["run"], record), formatter))
+        if unknown:
+            listed = "".join(f"\n  {name} (of {kind})" for name, kind in unknown.items())
+            raise DatasetTypeError(
+                f"{self._filename} has files that nothing here reads; their formatters cannot be imported:"
+                f"{listed}\nInstall the packages that have them, export without these dataset types, or name "
+                "formatters that read these files in the export file."
+            )
         return out
+
+
+def _refs_of(kind: DatasetType, run: str, record: Mapping[str, Any]) -> list[DatasetRef]:
+    ids, data_ids = record["dataset_id"], record["data_id"]
+    ids = ids if isinstance(ids, list) else [ids]
+    data_ids = data_ids if isinstance(data_ids, list) else [data_ids]
+    if len(ids) != len(data_ids):
+        raise RepositoryError(f"{record['path']} has {len(ids)} dataset ids but {len(data_ids)} data IDs")
+    return [
+        DatasetRef(
+            kind, DataCoordinate.standardize(data_id, dimensions=kind.dimensions), run, id=dataset_uuid(id_)
+        )
+        for id_, data_id in zip(ids, data_ids, strict=True)
+    ]
+
+
+def _is_known(formatter: str) -> bool:
+    try:
+        load_formatter(formatter)
+    except DatasetTypeError:
+        return False
+    return True
 
 
 _OLD_IDS = uuid.UUID("4d4851f4-2890-4d41-8779-5f38a3f5062b")
@@ -332,11 +463,23 @@ def dataset_uuid(value: uuid.UUID | str | int) -> uuid.UUID:
 
 
 def register_content(registry: Registry, content: ExportContent, skip_dimensions: Iterable[str] = ()) -> None:
-    """Register what an export file says of dimensions, collections and dataset types; existing ones stay."""
+    """Register what an export file says of dimensions, collections and dataset types; existing ones stay.
+
+    Parameters
+    ----------
+    registry : `Registry`
+        Where.
+    content : `ExportContent`
+        What.
+    skip_dimensions : iterable of `str`
+        Elements whose records are not inserted.
+    """
     skipped = {str(n) for n in skip_dimensions}
     for name in DimensionUniverse().sorted(content.records):
         if name not in skipped:
             registry.insert_dimension_records(name, content.records[name], skip_existing=True)
+    bands = [{"name": band} for band in sorted(content.bands())]
+    registry.insert_dimension_records("band", bands, skip_existing=True)
     registry.register_dataset_types(list(content.dataset_types.values()))
     for name, kind, doc in content.collections:
         registry.register_collection(name, kind, doc)
@@ -349,13 +492,16 @@ def associate_content(registry: Registry, content: ExportContent) -> None:
     for name, ids in content.tags.items():
         for table in _tables_of_ids(registry, ids):
             registry.associate(name, table)
+    held: dict[tuple[str, str], set[tuple[uuid.UUID, Timespan | None]]] = {}
     for name, timespan, ids in content.certifications:
         for table in _tables_of_ids(registry, ids):
-            held = {a.ref.id: a.timespan for a in registry.query_associations(table.dataset_type, [name])}
-            new = [row for row in range(len(table)) if held.get(table.id(row)) != timespan]
+            kind = table.dataset_type.name
+            known = held.get((name, kind))
+            if known is None:
+                found = registry.query_associations(kind, [name])
+                known = held[name, kind] = {(a.ref.id, a.timespan) for a in found}
+            new = [row for row in range(len(table)) if (table.id(row), timespan) not in known]
             if new:
-                import numpy as np
-
                 registry.certify(name, table.take(np.array(new)), timespan)
 
 
@@ -367,6 +513,3 @@ def _tables_of_ids(registry: Registry, ids: list[uuid.UUID]) -> list[DatasetTabl
             f"The export file names datasets it does not hold: {', '.join(missing[:3])}"
         )
     return tables_of_refs(ref for ref in refs if ref is not None)
-
-
-__all__ = ["DatasetURI", "ExportContent", "RepositoryExport", "associate_content", "register_content"]

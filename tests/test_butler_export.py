@@ -88,7 +88,16 @@ def test_export_file_has_the_reference_s_form(source, tmp_path):
     assert document["version"] == "1.0.2"
     assert document["universe_namespace"] == "daf_butler"
     elements = [e["element"] for e in document["data"] if e["type"] == "dimension"]
-    assert elements == ["instrument", "band", "day_obs", "detector", "physical_filter", "visit"]
+    assert elements == [
+        "instrument",
+        "day_obs",
+        "detector",
+        "group",
+        "physical_filter",
+        "exposure",
+        "visit",
+        "visit_definition",
+    ]
     types = [e["type"] for e in document["data"]]
     assert [t for t in dict.fromkeys(types)] == [
         "dimension",

@@ -314,8 +314,12 @@ def test_records_are_queried_like_data_ids(registry):
     assert [
         r.id for r in registry.query_dimension_records("visit", data_id=HSC, order_by=["-visit"], limit=1)
     ] == [6]
-    with pytest.raises(InvalidQueryError, match="has no records"):
+    with pytest.raises(InvalidQueryError, match="too many values to list"):
         registry.query_dimension_records("htm7")
+    pixels = registry.query_dimension_records("htm7", data_id={**HSC, "visit": 2})
+    regions = [r.region for r in registry.query_dimension_records("visit", data_id={**HSC, "visit": 2})]
+    assert pixels
+    assert all(p.region.intersects(regions[0]) for p in pixels)
 
 
 def test_datasets_are_queried_in_search_order_unless_sorted(registry):
@@ -374,7 +378,7 @@ def test_explanations_name_the_culprit(registry):
     assert why(datasets=[("raw", ["empty"])]) == "There is no dataset of type 'raw' in 'empty'."
     assert "The repository has no instrument 'DECam'" in why(data_id={"instrument": "DECam"})
     assert "no exposure 99" in why(data_id={**HSC, "exposure": 99})
-    assert why("exposure=99") == f"None of the 24 data IDs of {group} satisfies 'exposure = 99'."
+    assert why("exposure=99") == (f"No data ID of {group} satisfies 'exposure = 99'. There are 2 without it.")
     assert why("exposure=5") == (
         f"No data ID of {group} satisfies 'exposure = 5' and has a dataset of type 'raw' in 'raws'. "
         "There are 2 without 'exposure = 5', 4 without a dataset of type 'raw' in 'raws'."

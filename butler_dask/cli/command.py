@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from keyword import iskeyword
 from typing import Any, TypeVar
 
 import click
@@ -30,7 +31,7 @@ class LazyGroup(click.Group):
     ----------
     lazy : mapping of `str` to `tuple` [`str`, `str`]
         Module (dotted, below this package) and one-line help of each subcommand; the function is the
-        subcommand's name with underscores.
+        subcommand's name with underscores (one more at the end of a keyword of Python).
     """
 
     def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
@@ -48,7 +49,8 @@ class LazyGroup(click.Group):
         import importlib
 
         module = importlib.import_module(f".{self.lazy[cmd_name][0]}", __package__)
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(module, f"{name}_" if iskeyword(name) else name)
         if not any("--options-file" in p.opts for p in command.params):
             command.params.append(options_file_option())
         return command

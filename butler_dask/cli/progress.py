@@ -125,3 +125,21 @@ class RunProgress:
                 cells[1] = f"[bold red]{cells[1]}[/bold red]"
             table.add_row(label, *cells)
         return table
+
+
+@contextmanager
+def busy(text: str) -> Iterator[None]:
+    """Show on a terminal that something takes its time; elsewhere, nothing.
+
+    Parameters
+    ----------
+    text : `str`
+        What is done.
+    """
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{text} ..."):
+        yield

@@ -6,7 +6,7 @@ import click
 
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
-from .options import collections_option, data_id_of, repo_argument, transfer_option, where_option
+from .options import collections_option, data_id_of, repo_argument, where_option
 
 
 @click.command()
@@ -38,71 +38,6 @@ def write_curated_calibrations(repo: str, instrument: str) -> None:
     with Butler(repo, writeable=True) as butler:
         refs = write_curated_calibrations(butler, Instrument.from_repository(butler.root, instrument))
     click.echo(f"Wrote {len(refs)} curated calibrations of {instrument}")
-
-
-@click.command()
-@repo_argument
-@click.argument("locations", nargs=-1, required=True)
-@click.option("--output-run", metavar="RUN", help="RUN to put the raws in; INSTRUMENT/raw/all by default.")
-@click.option("-I", "--instrument", help="Only needed where files do not say which of several they are from.")
-@click.option("-j", "--processes", type=click.IntRange(1), default=1, help="Threads that read headers.")
-@click.option(
-    "--skip-existing", is_flag=True, help="Pass over files whose raws are in the repository already."
-)
-@transfer_option("link")
-@log_options
-def ingest_raws(
-    repo: str,
-    locations: tuple[str, ...],
-    output_run: str | None,
-    instrument: str | None,
-    processes: int,
-    skip_existing: bool,
-    transfer: str,
-) -> None:
-    """Ingest raw FITS files (LOCATIONS: files or directories). All of them, or none."""
-    from ..butler import Butler
-    from ..instruments.instrument import Instrument
-    from ..instruments.raw_ingest import find_raw_files, ingest_raws
-
-    with Butler(repo, writeable=True) as butler:
-        refs = ingest_raws(
-            butler,
-            find_raw_files(locations),
-            run=output_run,
-            transfer=transfer,
-            instrument=Instrument.from_repository(butler.root, instrument) if instrument else None,
-            processes=processes,
-            skip_existing=skip_existing,
-        )
-    runs = ", ".join(sorted({r.run for r in refs}))
-    click.echo(f"Ingested {len(refs)} raws" + (f" into {runs}" if runs else ""))
-
-
-@click.command()
-@repo_argument
-@click.argument("instrument")
-@collections_option(help_text="Where the raws are; INSTRUMENT/raw/all by default.")
-@where_option
-@click.option("--update-records", is_flag=True, help="Replace visit records that exist and differ.")
-@log_options
-def define_visits(
-    repo: str, instrument: str, collections: list[str], where: str, update_records: bool
-) -> None:
-    """Define a visit for each on-sky exposure of INSTRUMENT, with the regions its detectors cover."""
-    from ..butler import Butler
-    from ..instruments.instrument import Instrument
-    from ..instruments.visits import define_visits
-
-    with Butler(repo, writeable=True) as butler:
-        count = define_visits(
-            butler,
-            Instrument.from_repository(butler.root, instrument),
-            collections=collections or None,
-            where=where,
-            update_records=update_records,
-        )
-    click.echo(f"Defined {count} visits")
 
 
 @click.command()

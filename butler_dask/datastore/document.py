@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from ..errors import DatasetFileError, DatasetTypeError
+from ..errors import DatasetFileError, DatasetTypeError, ObjectTypeError
 from ..vocabulary.storage_class import find_storage_class
 from .storage_root import open_stream
 from .value_document import value_from_document, value_to_document
@@ -114,7 +114,7 @@ class DocumentFormatter:
         """Return the JSON text."""
         pytype = find_storage_class(storage_class).pytype
         if pytype is not object and not isinstance(obj, (pytype, tuple) if pytype is list else pytype):
-            raise DatasetTypeError(f"{storage_class} takes a {pytype.__name__}, not a {type(obj).__name__}")
+            raise ObjectTypeError(f"{storage_class} takes a {pytype.__name__}, not a {type(obj).__name__}")
         return (to_json(obj).encode(),)
 
     def read(

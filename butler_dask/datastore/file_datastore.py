@@ -34,6 +34,7 @@ from .file_ingest import stage_file
 from .formatter import check_part, converted, load_formatter
 from .staged_file import StagedFile, is_read_only, writing
 from .storage_root import TEMPORARY_SUFFIX, StorageRoot, copy_chunks, extension_of, is_remote, open_root
+from .zip_archive import unpacked
 
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, IndexError, TypeError)
 """What formatters raise when a file is not what it should be."""
@@ -344,7 +345,11 @@ class FileDatastore:
             "root": self._layout.repository or self.root,
             "data_id": ref.dataId.mapping,
         }
-        with self._reading(file, ref), self._readable(file, formatter) as path:
+        with (
+            self._reading(file, ref),
+            self._readable(file, formatter) as whole,
+            unpacked(whole, ref.id) as path,
+        ):
             obj = formatter.read(path, **arguments)
         wanted = storage_class or (None if component else parent.storageClass_name)
         if wanted is None or obj is None or wanted == file.storage_class:
@@ -469,4 +474,4 @@ def _chunks(formatter: Any, obj: Any, storage_class: str, ref: DatasetRef) -> It
     try:
         yield from formatter.chunks(converted(obj, storage_class), storage_class)
     except DatasetTypeError as error:
-        raise DatasetTypeError(f"{ref.datasetType.name} {ref.dataId}: {error}") from error
+        raise type(error)(f"{ref.datasetType.name} {ref.dataId}: {error}") from error

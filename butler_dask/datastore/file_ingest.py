@@ -57,7 +57,7 @@ def stage_file(
     kind = storage_class or dataset_type.storageClass_name
     with writing(ref, None, path, verb="ingest"):
         remote = is_remote(path)
-        source = path if remote else os.path.abspath(LocalRoot("/").local(path))
+        source = path if remote else _absolute(path, storage)
         size = _size_of_source(source)
         inside = _inside(storage.url, source) if transfer in ("auto", "split", "direct") else None
         if inside is not None:
@@ -78,6 +78,14 @@ def stage_file(
             record = FileRecord(target, name, kind, size, checksum.text)
             return StagedFile(record, ref, storage, staged, source, transfer)
         return StagedFile(FileRecord(target, name, kind, size), ref, storage, None, source, transfer)
+
+
+def _absolute(path: str, storage: StorageRoot) -> str:
+    """Return a local file's full name; a relative one is below the root, if it is there, as exports say."""
+    if path.startswith(("/", "file://")):
+        return os.path.abspath(LocalRoot("/").local(path))
+    below = storage.local(path)
+    return below if below is not None and os.path.exists(below) else os.path.abspath(path)
 
 
 def _inside(root: str, source: str) -> str | None:

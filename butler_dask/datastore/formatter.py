@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol
 
-from ..errors import DatasetTypeError, did_you_mean
+from ..errors import DatasetTypeError, ObjectTypeError, UnknownParameterError, did_you_mean
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.storage_class import StorageClass, find_storage_class
 from .table_conversion import TABLE_CLASSES, is_table, table_as
@@ -171,7 +171,7 @@ def check_part(
         known = whole.parameters
         if name not in known:
             there = f"it takes: {', '.join(sorted(known))}" if known else "it takes none"
-            raise DatasetTypeError(
+            raise UnknownParameterError(
                 f"{ref.datasetType.name} has no parameter {name!r}.{did_you_mean(name, known)} ({there}.)"
             )
     if component is not None and component not in whole.components:
@@ -236,8 +236,8 @@ def converted(obj: Any, to: str) -> Any:
     raise _no_conversion(obj, wanted)
 
 
-def _no_conversion(obj: Any, wanted: StorageClass) -> DatasetTypeError:
-    return DatasetTypeError(
+def _no_conversion(obj: Any, wanted: StorageClass) -> ObjectTypeError:
+    return ObjectTypeError(
         f"A {type(obj).__module__}.{type(obj).__qualname__} is no {wanted.name} ({wanted.pytype_name}), and "
         "nothing converts it."
     )

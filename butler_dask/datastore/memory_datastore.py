@@ -159,7 +159,7 @@ class MemoryDatastore:
         try:
             copied = snapshot(converted(obj, record.storage_class))
         except DatasetTypeError as error:
-            raise DatasetTypeError(f"{ref.datasetType.name} {ref.dataId}: {error}") from error
+            raise type(error)(f"{ref.datasetType.name} {ref.dataId}: {error}") from error
         return StagedObject(record, self._objects, copied)
 
     def put(self, obj: Any, ref: DatasetRef, *, path: str | None = None) -> FileRecord:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import DatasetTypeError
+from ..errors import DatasetTypeError, ObjectTypeError
 from ..vocabulary.storage_class import find_storage_class
 from .storage_root import open_stream
 
@@ -60,7 +60,7 @@ class NamedArraysFormatter:
         """Return an uncompressed zip archive of arrays."""
         pytype: Any = find_storage_class(storage_class).pytype
         if not isinstance(obj, pytype):
-            raise DatasetTypeError(f"{storage_class} takes a {pytype.__name__}, not a {type(obj).__name__}")
+            raise ObjectTypeError(f"{storage_class} takes a {pytype.__name__}, not a {type(obj).__name__}")
         stream = io.BytesIO()
         arrays: dict[str, Any] = _psf_to_arrays(obj) if storage_class == "Psf" else obj.to_arrays()
         np.savez(stream, allow_pickle=False, **arrays)

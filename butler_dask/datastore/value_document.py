@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DatasetTypeError
+from ..errors import DatasetTypeError, ObjectTypeError
 from ..imaging.detector import Amplifier, Detector
 from ..imaging.photo_calib import PhotoCalib
 from ..imaging.visit_info import VisitInfo
@@ -93,7 +93,7 @@ def value_to_document(obj: Any, storage_class: str) -> dict[str, Any]:
     """
     pytype = find_storage_class(storage_class).pytype
     if not isinstance(obj, pytype):
-        raise DatasetTypeError(f"{storage_class} takes a {pytype.__name__}, not a {type(obj).__name__}")
+        raise ObjectTypeError(f"{storage_class} takes a {pytype.__name__}, not a {type(obj).__name__}")
     if storage_class in _FORMS:
         return _FORMS[storage_class][0](obj)
     for method in ("to_json_dict", "to_dict"):

@@ -133,6 +133,8 @@ def ingest_raws(
     skip_existing: bool = False,
     processes: int = 4,
     update_exposure_records: bool = False,
+    record_validation_info: bool = True,
+    problems: list[str] | None = None,
 ) -> list[DatasetRef]:
     """Ingest raw files.
 
@@ -157,6 +159,10 @@ def ingest_raws(
         Headers read at the same time.
     update_exposure_records : `bool`
         Whether exposure records that exist and differ are replaced.
+    record_validation_info : `bool`
+        Whether size and checksum of the files are recorded.
+    problems : `list` of `str`, optional
+        Takes what is wrong with each file that was not ingested.
 
     Returns
     -------
@@ -177,53 +183,58 @@ def ingest_raws(
             "No instrument is registered in this repository; "
             "register one first with `butler register-instrument REPO INSTRUMENT`."
         )
-    raws, problems = read_raw_facts(paths, instruments, processes=processes)
+    raws, bad = read_raw_facts(paths, instruments, processes=processes)
     seen: dict[tuple[str, int, int], str] = {}
     for raw in raws:
         key = (raw.facts.instrument, raw.facts.exposure_id, raw.facts.detector)
         if key in seen:
-            problems[raw.path] = (
+            bad[raw.path] = (
                 f"{raw.path} and {seen[key]} are both exposure {key[1]}, detector {key[2]} of {key[0]}"
             )
         seen.setdefault(key, raw.path)
-    problems |= _inconsistent_exposures([r for r in raws if r.path not in problems])
+    bad |= _inconsistent_exposures([r for r in raws if r.path not in bad])
     raw_type = raw_dataset_type(butler)
     by_name = {i.getName(): i for i in instruments}
     runs = {name: run or found.makeDefaultRawIngestRunName() for name, found in by_name.items()}
     known = _known_raws(butler, raw_type, set(runs.values()))
     old = [r for r in raws if _data_key(r, runs) in known]
     if not skip_existing:
-        problems |= {
+        bad |= {
             r.path: f"{r.path}: {_describe(r.facts)} is in {runs[r.facts.instrument]!r} already "
             "(--skip-existing passes over such files)"
             for r in old
-            if r.path not in problems
+            if r.path not in bad
         }
-    if problems:
-        lines = [f"{len(problems)} of {len(paths)} raw files cannot be ingested:"]
-        lines += [f"  {text}" for text in list(problems.values())[:20]]
-        if len(problems) > 20:
-            lines.append(f"  ... and {len(problems) - 20} more")
-        if fail_fast or len(problems) == len(paths):
+    if bad:
+        lines = [f"{len(bad)} of {len(paths)} raw files cannot be ingested:"]
+        lines += [f"  {text}" for text in list(bad.values())[:20]]
+        if len(bad) > 20:
+            lines.append(f"  ... and {len(bad) - 20} more")
+        if fail_fast or len(bad) == len(paths):
             raise RawIngestError("\n".join(lines))
         log.warning("\n".join(lines))
+        if problems is not None:
+            problems.extend(bad.values())
     skipped = {r.path for r in old}
-    raws = [r for r in raws if r.path not in problems and r.path not in skipped]
+    raws = [r for r in raws if r.path not in bad and r.path not in skipped]
     if skipped:
         log.info("%d of %d raw files were ingested before.", len(skipped), len(paths))
 
     refs: list[DatasetRef] = []
     butler.registry.registerDatasetType(raw_type)
-    for name, found in by_name.items():
-        mine = [r for r in raws if r.facts.instrument == name]
-        if not mine:
-            continue
-        target = runs[name]
-        butler.collections.register(target, CollectionType.RUN)
-        _insert_exposures(butler, found.getCamera(), [r.facts for r in mine], replace=update_exposure_records)
-        done = _ingest_files(butler, raw_type, mine, target, transfer, found)
-        log.info("Ingested %d raw files of %s into %s.", len(done), name, target)
-        refs += done
+    with butler.transaction():
+        for name, found in by_name.items():
+            mine = [r for r in raws if r.facts.instrument == name]
+            if not mine:
+                continue
+            target = runs[name]
+            butler.collections.register(target, CollectionType.RUN)
+            _insert_exposures(
+                butler, found.getCamera(), [r.facts for r in mine], replace=update_exposure_records
+            )
+            done = _ingest_files(butler, raw_type, mine, target, transfer, found, record_validation_info)
+            log.info("Ingested %d raw files of %s into %s.", len(done), name, target)
+            refs += done
     return refs
 
 
@@ -373,6 +384,7 @@ def _ingest_files(
     run: str,
     transfer: str,
     instrument: Instrument,
+    record_validation_info: bool,
 ) -> list[DatasetRef]:
     refs = []
     datasets = []
@@ -392,5 +404,5 @@ def _ingest_files(
         refs.append(ref)
         datasets.append(FileDataset(path=raw.path, refs=[ref], formatter=formatter))
     if datasets:
-        butler.ingest(*datasets, transfer=transfer)
+        butler.ingest(*datasets, transfer=transfer, record_validation_info=record_validation_info)
     return refs

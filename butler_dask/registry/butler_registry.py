@@ -7,7 +7,7 @@ into the columns `Registry` works on.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import EllipsisType
 from typing import Any
@@ -15,14 +15,21 @@ from uuid import UUID
 
 import numpy as np
 
-from ..errors import CollectionError, CollectionTypeError, DatasetTypeError
-from ..vocabulary.collection import CollectionInfo, CollectionType, is_glob, split_names
+from ..errors import (
+    CollectionTypeError,
+    ConflictingDefinitionError,
+    DatasetTypeError,
+    NoDefaultCollectionError,
+)
+from ..vocabulary.collection import CollectionType, NamesExpression, split_names, split_patterns
+from ..vocabulary.collection_summary import CollectionSummary, DatasetTypeSet
 from ..vocabulary.data_id import DataCoordinate, DataIdTable
-from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
+from ..vocabulary.dataset import DatasetAssociation, DatasetIdGenEnum, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType, split_component
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
-from ..vocabulary.search_defaults import SearchDefaults
+from ..vocabulary.search_defaults import RegistryDefaults, SearchDefaults
+from ..vocabulary.storage_class import StorageClassFactory
 from ..vocabulary.timespan import Timespan
 from .query_results import (
     DataCoordinateQueryResults,
@@ -36,7 +43,7 @@ from .query_results import (
 from .registry import Registry
 
 DataIdArgument = DataCoordinate | Mapping[str, Any] | None
-CollectionArgument = str | Iterable[str] | EllipsisType | None
+CollectionArgument = NamesExpression | None
 
 
 class ButlerRegistry:
@@ -52,7 +59,30 @@ class ButlerRegistry:
 
     def __init__(self, registry: Registry, defaults: SearchDefaults | None = None) -> None:
         self._registry = registry
-        self.defaults = SearchDefaults() if defaults is None else defaults
+        self._defaults = SearchDefaults() if defaults is None else defaults
+
+    @property
+    def defaults(self) -> SearchDefaults:
+        """Collections, run and data ID values used where a call does not say; a butler shares them."""
+        return self._defaults
+
+    @defaults.setter
+    def defaults(self, value: SearchDefaults) -> None:
+        for name in value.collections:
+            self._registry.get_collection(name)
+        if isinstance(value, RegistryDefaults) and value.infers and value.collections:
+            names = value.collections
+            value = SearchDefaults(names, value.run, value.data_id, lambda: self._only_governors(names))
+        self._defaults.assign(value)
+
+    def _only_governors(self, collections: tuple[str, ...]) -> dict[str, str]:
+        values = self._registry.governor_values(collections)
+        return {name: next(iter(found)) for name, found in values.items() if len(found) == 1}
+
+    @property
+    def storageClasses(self) -> StorageClassFactory:
+        """Storage classes by name."""
+        return StorageClassFactory()
 
     @property
     def dimensions(self) -> DimensionUniverse:
@@ -72,7 +102,22 @@ class ButlerRegistry:
         """Forget what is kept in memory."""
         self._registry.refresh()
 
-    def transaction(self, savepoint: bool = False) -> AbstractContextManager[None]:
+    def resetConnectionPool(self) -> None:
+        """Forget what is kept in memory; connections are not shared with a forked process anyway."""
+        self.refresh()
+
+    def refresh_collection_summaries(self) -> None:
+        """Do nothing: summaries are read anew whenever one is asked for."""
+
+    def caching_context(self) -> AbstractContextManager[None]:
+        """Return a context in which definitions may be kept in memory; they always are, and stay true."""
+        return nullcontext()
+
+    def supportsIdGenerationMode(self, mode: DatasetIdGenEnum) -> bool:
+        """Return whether ids of new datasets can be made so: any mode is."""
+        return mode in DatasetIdGenEnum
+
+    def transaction(self, *, savepoint: bool = False) -> AbstractContextManager[None]:
         """Make all changes inside take effect together or not at all."""
         return self._registry.transaction()
 
@@ -96,9 +141,17 @@ class ButlerRegistry:
         """Return the documentation of a collection, `None` if it has none."""
         return self._registry.get_collection(collection).doc or None
 
-    def getCollectionSummary(self, collection: str) -> CollectionInfo:
-        """Return what is known of a collection, with the names of its dataset types."""
-        return self._registry.get_collection(collection, include_summary=True)
+    def setCollectionDocumentation(self, collection: str, doc: str | None) -> None:
+        """Replace the documentation of a collection; `None` removes it."""
+        self._registry.set_collection_doc(collection, doc or "")
+
+    def getCollectionSummary(self, collection: str) -> CollectionSummary:
+        """Return the dataset types, instruments and skymaps of a collection's datasets."""
+        names = self._registry.get_collection(collection, include_summary=True).dataset_types or ()
+        return CollectionSummary(
+            DatasetTypeSet(self._registry.query_dataset_types(names)),
+            self._registry.governor_values([collection]),
+        )
 
     def getCollectionParentChains(self, collection: str) -> set[str]:
         """Return the chains a collection is in."""
@@ -132,15 +185,36 @@ class ButlerRegistry:
 
     def queryCollections(
         self,
-        expression: CollectionArgument = ...,
+        expression: NamesExpression = ...,
         datasetType: DatasetType | str | None = None,
         collectionTypes: CollectionType | Iterable[CollectionType] | None = None,
         flattenChains: bool = False,
         includeChains: bool | None = None,
     ) -> list[str]:
-        """Return the names of collections that names and globs match."""
+        """Return the names of collections that names, globs and regular expressions match.
+
+        Parameters
+        ----------
+        expression : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names, globs, regular expressions of whole names; ``...`` for all.
+        datasetType : `DatasetType` or `str`, optional
+            Only collections that hold datasets of this type.
+        collectionTypes : `CollectionType` or iterable of it, optional
+            Only collections of these types.
+        flattenChains : `bool`
+            Replace chains by their members, in search order.
+        includeChains : `bool`, optional
+            Whether chains are in the result; by default unless they are flattened.
+
+        Raises
+        ------
+        MissingCollectionError
+            If a plain name names no collection; the nearest match is named.
+        CollectionExpressionError
+            If the expression is of another kind.
+        """
         infos = self._registry.query_collections(
-            _globs(expression),
+            expression,
             types=_types(collectionTypes),
             flatten_chains=flattenChains,
             include_chains=includeChains,
@@ -158,16 +232,23 @@ class ButlerRegistry:
         return self._registry.register_dataset_type(datasetType)
 
     def removeDatasetType(self, name: str | Iterable[str]) -> None:
-        """Remove dataset types without datasets, by name or glob."""
-        for dataset_type in self._registry.query_dataset_types(name):
-            self._registry.remove_dataset_type(dataset_type.name)
+        """Remove dataset types without datasets, by name or glob; names of no type are passed over.
+
+        Raises
+        ------
+        OrphanedRecordError
+            If there are datasets of one; nothing is removed then.
+        """
+        with self._registry.transaction():
+            for dataset_type in self._registry.query_dataset_types(name, []):
+                self._registry.remove_dataset_type(dataset_type.name)
 
     def getDatasetType(self, name: str) -> DatasetType:
         """Return a dataset type."""
         return self._registry.get_dataset_type(name)
 
     def queryDatasetTypes(
-        self, expression: str | Iterable[str] | EllipsisType = ..., *, missing: list[str] | None = None
+        self, expression: NamesExpression = ..., *, missing: list[str] | None = None
     ) -> list[DatasetType]:
         """Return dataset types that names and globs match, by name; unknown names go to ``missing``."""
         return self._registry.query_dataset_types(expression, [] if missing is None else missing)
@@ -221,10 +302,34 @@ class ButlerRegistry:
         dataId: DataIdArgument = None,
         *,
         dimensions: DimensionGroup | Iterable[str] | None = None,
+        records: Mapping[str, DimensionRecord | None] | None = None,
         withDefaults: bool = True,
         **kwargs: Any,
     ) -> DataCoordinate:
-        """Return a data ID with its dimension records and implied values."""
+        """Return a data ID with its dimension records and implied values.
+
+        Parameters
+        ----------
+        dataId : mapping or `DataCoordinate`, optional
+            Values by dimension name, or by another key (a detector's name).
+        dimensions : `DimensionGroup` or iterable of `str`, optional
+            Dimensions of the result; those of the values when not given.
+        records : mapping of `str` to `DimensionRecord`, optional
+            Records that need not be read again.
+        withDefaults : `bool`
+            Whether the defaults give instrument and skymap where they are missing.
+        **kwargs
+            Further values, which win.
+
+        Raises
+        ------
+        DimensionNameError
+            For an unknown key, or if a required value is missing.
+        DataIdValueError
+            If the repository has no such dimension value.
+        InconsistentDataIdError
+            If values contradict one another.
+        """
         if isinstance(dataId, DataCoordinate) and dimensions is None and not kwargs:
             return self._registry.expand_data_id(dataId)
         given = (
@@ -236,7 +341,10 @@ class ButlerRegistry:
             group = self.dimensions.conform(known)
         else:
             group = self.dimensions.conform(dimensions)
-        return self._registry.expand_data_id(self.standardized(given, group, withDefaults))
+        data_id = self.standardized(given, group, withDefaults)
+        if records is not None:
+            data_id = DataCoordinate(data_id.dimensions, data_id.required_values, dict(records))
+        return self._registry.expand_data_id(data_id)
 
     def standardized(
         self, given: Mapping[str, Any], dimensions: DimensionGroup, with_defaults: bool = True
@@ -293,21 +401,21 @@ class ButlerRegistry:
 
         Raises
         ------
-        CollectionError
+        NoDefaultCollectionError
             If there are neither.
         """
         if collections is None:
             if not self.defaults.collections:
-                raise CollectionError(
+                raise NoDefaultCollectionError(
                     "No collections to search: give collections=, or open the butler with some."
                 )
             return list(self.defaults.collections)
         if isinstance(collections, EllipsisType):
             return [c.name for c in self._registry.query_collections("*", include_chains=False)]
-        names = split_names(collections)
-        if any(map(is_glob, names)):
-            return [c.name for c in self._registry.query_collections(names)]
-        return names
+        names = split_patterns(collections)
+        if all(isinstance(n, str) for n in names):
+            return [n for n in names if isinstance(n, str)]
+        return [c.name for c in self._registry.query_collections(names)]
 
     # Datasets
 
@@ -382,6 +490,8 @@ class ButlerRegistry:
         if rows[0] < 0:
             return None
         ref = table[int(rows[0])]
+        if isinstance(dataId, DataCoordinate) and dataId.hasRecords() and not kwargs:
+            ref = ref.expanded(dataId.subset(kind.dimensions))
         return ref.makeComponentRef(component) if component else ref
 
     def timespan_of(self, values: Mapping[str, Any]) -> Timespan | None:
@@ -404,13 +514,35 @@ class ButlerRegistry:
         dataIds: Iterable[DataIdArgument],
         run: str | None = None,
         expand: bool = True,
+        idGenerationMode: DatasetIdGenEnum = DatasetIdGenEnum.UNIQUE,
     ) -> list[DatasetRef]:
-        """Insert datasets without files; return their references, expanded if asked for."""
+        """Insert datasets without files; return their references.
+
+        Parameters
+        ----------
+        datasetType : `DatasetType` or `str`
+            Type.
+        dataIds : iterable of mapping or `DataCoordinate`
+            A data ID for each dataset.
+        run : `str`, optional
+            RUN collection; the default one when not given.
+        expand : `bool`
+            Whether the references carry dimension records.
+        idGenerationMode : `DatasetIdGenEnum`
+            How ids are made.
+
+        Raises
+        ------
+        NoDefaultCollectionError
+            If there is no RUN.
+        ConflictingDefinitionError
+            If the RUN has a dataset of the type and a data ID; nothing is inserted then.
+        """
         kind = self._registry.get_dataset_type(_name(datasetType))
         run = run or self.defaults.run
         if run is None:
-            raise CollectionError("No RUN to insert into: give run=, or open the butler with one.")
-        table = DatasetTable.new(kind, self._data_id_table(dataIds, kind.dimensions), run)
+            raise NoDefaultCollectionError("No RUN to insert into: give run=, or open the butler with one.")
+        table = DatasetTable.new(kind, self._data_id_table(dataIds, kind.dimensions), run, idGenerationMode)
         with self._registry.transaction():
             self._registry.insert_datasets(table)
             if not expand:
@@ -426,6 +558,50 @@ class ButlerRegistry:
             ids = [self.standardized(row, dimensions) for row in rows]
             table = DataIdTable.from_data_ids(dimensions, ids)
         return table
+
+    def _importDatasets(
+        self, datasets: Iterable[DatasetRef], expand: bool = True, assume_new: bool = False
+    ) -> list[DatasetRef]:
+        """Insert datasets that have their ids already; those that are there alike stay.
+
+        Parameters
+        ----------
+        datasets : iterable of `DatasetRef`
+            Datasets, also of several types and runs.
+        expand : `bool`
+            Whether the references returned carry dimension records.
+        assume_new : `bool`
+            Whether one that is there already is an error.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If a run has another dataset of the type for a data ID, or an id is known for another type, data
+            ID or run.
+        """
+        refs = list(datasets)
+        with self._registry.transaction():
+            known = [None] * len(refs) if assume_new else self._registry.get_datasets([r.id for r in refs])
+            for ref, there in zip(refs, known, strict=True):
+                if there is not None and (there.run != ref.run or there != ref):
+                    raise ConflictingDefinitionError(
+                        f"Dataset {ref.id} is there as {there}, which is not {ref}. Nothing was imported."
+                    )
+            new = [ref for ref, there in zip(refs, known, strict=True) if there is None]
+            for table in tables_of_refs(new):
+                self._registry.insert_datasets(table)
+        if not expand:
+            return refs
+        expanded: dict[UUID, DataCoordinate] = {}
+        for table in tables_of_refs(refs):
+            ids = [table.id(i) for i in range(len(table))]
+            expanded.update(zip(ids, self._registry.expand_data_ids(table.data_ids), strict=True))
+        return [ref.expanded(expanded[ref.id]) for ref in refs]
+
+    def getDatasetLocations(self, ref: DatasetRef) -> list[str]:
+        """Return where the files of a dataset are, as the datastore knows it; empty without files."""
+        files = self._registry.files_of_ids([ref.id])
+        return [path for path in files.paths if path]
 
     def removeDatasets(self, refs: Iterable[DatasetRef]) -> None:
         """Remove datasets from the registry; their files wait for deletion by the datastore."""
@@ -469,13 +645,13 @@ class ButlerRegistry:
     def queryDatasetAssociations(
         self,
         datasetType: DatasetType | str,
-        collections: CollectionArgument = ...,
+        collections: NamesExpression | None = ...,
         *,
         collectionTypes: CollectionType | Iterable[CollectionType] | None = None,
         flattenChains: bool = False,
     ) -> Iterator[DatasetAssociation]:
         """Yield which collections hold which datasets of a type, with validity ranges."""
-        names = self.defaults.collections if collections is None else _globs(collections)
+        names: NamesExpression = self.defaults.collections if collections is None else collections
         return iter(
             self._registry.query_associations(
                 _name(datasetType), names, types=_types(collectionTypes), flatten_chains=flattenChains
@@ -507,10 +683,6 @@ def _mapping(data_id: DataIdArgument) -> Mapping[str, Any]:
     if data_id is None:
         return {}
     return data_id.mapping if isinstance(data_id, DataCoordinate) else data_id
-
-
-def _globs(expression: CollectionArgument) -> str | Iterable[str]:
-    return "*" if expression is None or isinstance(expression, EllipsisType) else expression
 
 
 def _types(

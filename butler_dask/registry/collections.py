@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 
 import sqlalchemy as sa
@@ -18,10 +19,9 @@ from ..vocabulary.chain_change import ChainChange
 from ..vocabulary.collection import (
     CollectionInfo,
     CollectionType,
+    NamesExpression,
     check_collection_name,
-    glob_regex,
-    is_glob,
-    split_names,
+    split_patterns,
 )
 from . import schema
 from .chain_history import ChainHistory
@@ -80,7 +80,7 @@ class CollectionTable:
 
     def query(
         self,
-        expressions: str | Iterable[str],
+        expressions: NamesExpression,
         types: Collection[CollectionType] | None,
         flatten_chains: bool,
         include_chains: bool | None,
@@ -93,10 +93,9 @@ class CollectionTable:
         with self._database.read() as connection:
             definitions = self._definitions.current(connection)
             found: dict[int, CollectionRow] = {}
-            for expression in split_names(expressions):
-                if is_glob(expression):
-                    regex = glob_regex(expression)
-                    matches = [c for c in definitions.collections.values() if regex.match(c.name)]
+            for expression in split_patterns(expressions):
+                if isinstance(expression, re.Pattern):
+                    matches = [c for c in definitions.collections.values() if expression.fullmatch(c.name)]
                 else:
                     matches = [definitions.collection(expression)]
                 for row in matches:
@@ -276,6 +275,14 @@ class CollectionTable:
                 raise CollectionCycleError(
                     f"Chain {parent.name!r} would contain itself: {' -> '.join(path)}. Nothing was changed."
                 )
+
+    def set_doc(self, name: str, doc: str) -> None:
+        """Replace the documentation of a collection."""
+        with self._database.write() as connection:
+            row = self._definitions.locked(connection).collection(name)
+            c = schema.collection
+            connection.execute(c.update().where(c.c.id == row.id).values(doc=doc))
+            self._definitions.changed(connection)
 
     def remove_row(self, connection: sa.Connection, row: CollectionRow, definitions: Definitions) -> None:
         """Take a collection off the list, and its own members if it is a chain.

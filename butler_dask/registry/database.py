@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -79,7 +79,9 @@ class _ThreadState:
             kept.close()
 
     def __del__(self) -> None:
-        self.close_kept()
+        # Collected together with a database nobody closed, the connection may be gone already.
+        with suppress(sa.exc.ProgrammingError):
+            self.close_kept()
 
 
 class _ThisThread(threading.local):
@@ -461,9 +463,7 @@ class Database:
             result = connection.execute(statement, parameters)
         except sa.exc.DataError as error:
             reason = str(error.orig).strip().splitlines()[0]
-            raise InvalidQueryError(
-                f"The database cannot calculate a value of the query: {reason}"
-            ) from error
+            raise InvalidQueryError(f"The database cannot calculate this query: {reason}") from error
         cursor: Any = result.cursor
         while rows := cursor.fetchmany(_PORTION):
             count += len(rows)

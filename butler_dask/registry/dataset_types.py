@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from types import EllipsisType
 
 import sqlalchemy as sa
 
@@ -13,8 +13,8 @@ from ..errors import (
     MissingDatasetTypeError,
     OrphanedRecordError,
 )
-from ..vocabulary.collection import glob_regex, is_glob, split_names
-from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.collection import NamesExpression, split_patterns
+from ..vocabulary.dataset_type import DatasetType, check_dataset_type_name
 from ..vocabulary.dimensions import DimensionGroup
 from . import schema
 from .database import Database, repeated
@@ -107,14 +107,13 @@ class DatasetTypeTable:
 
     def get(self, name: str) -> DatasetType:
         """Return a dataset type, or that of a component."""
+        check_dataset_type_name(name)
         with self._database.read() as connection:
             row = self._definitions.current(connection).dataset_type(name)
         component = name.partition(".")[2]
         return row.definition.makeComponentDatasetType(component) if component else row.definition
 
-    def query(
-        self, expression: str | Iterable[str] | EllipsisType, missing: list[str] | None
-    ) -> list[DatasetType]:
+    def query(self, expression: NamesExpression, missing: list[str] | None) -> list[DatasetType]:
         """Return the dataset types that names and globs match, by name.
 
         Plain names without match are appended to ``missing``, or raise where it is `None`.
@@ -122,14 +121,13 @@ class DatasetTypeTable:
         with self._database.read() as connection:
             definitions = self._definitions.current(connection)
         known = definitions.dataset_types
-        if isinstance(expression, EllipsisType):
-            return [t.definition for t in known.values()]
         found: dict[str, DatasetType] = {}
-        for text in split_names(expression):
-            if is_glob(text):
-                regex = glob_regex(text)
-                found.update((n, t.definition) for n, t in known.items() if regex.match(n))
+        for text in split_patterns(expression):
+            if isinstance(text, re.Pattern):
+                found.update((n, t.definition) for n, t in known.items() if text.fullmatch(n))
             else:
+                if missing is None:
+                    check_dataset_type_name(text)
                 try:
                     row = definitions.dataset_type(text)
                 except MissingDatasetTypeError:
@@ -151,6 +149,8 @@ class DatasetTypeTable:
         OrphanedRecordError
             If it has some.
         """
+        if "." in name:
+            raise DatasetTypeError(f"{name!r} names a component; remove the dataset type it is a part of.")
         with self._database.write() as connection:
             row = self._definitions.locked(connection).dataset_type(name)
             d = schema.dataset.c

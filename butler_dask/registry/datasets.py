@@ -146,6 +146,10 @@ class DatasetRecordTable:
                     )
         return [found.get(i.bytes) for i in ids]
 
+    def files_of(self, table: DatasetTable) -> FileTable:
+        """Return the file records of datasets."""
+        return self.files(uuid_list(table.ids), table.row_ids)
+
     def files(self, ids: Sequence[bytes], row_ids: NDArray[np.int64] | None = None) -> FileTable:
         """Return the file records of datasets by UUID, or row number where that is known."""
         empty = ("", "", "", -1, "")

@@ -34,11 +34,6 @@ class DimensionRecordTable:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._sql: dict[str, str] = {}
-        quote = database.engine.dialect.identifier_preparer.quote
-        for name, table in element_tables.items():
-            columns = ", ".join(quote(c.name) for c in table.columns)
-            keys = " AND ".join(f"{quote(c.name)} = ?" for c in key_columns(name))
-            self._sql[name] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
 
     @repeated
     def insert(
@@ -183,6 +178,16 @@ class DimensionRecordTable:
 
     # Look-ups
 
+    def _look_up(self, name: str) -> str:
+        """Return the SQL that finds a record by its key."""
+        sql = self._sql.get(name)
+        if sql is None:
+            quote = self._database.engine.dialect.identifier_preparer.quote
+            columns = ", ".join(quote(c.name) for c in element_tables[name].columns)
+            keys = " AND ".join(f"{quote(c.name)} = ?" for c in key_columns(name))
+            sql = self._sql[name] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
+        return sql
+
     def _fetch_keys(
         self, connection: sa.Connection, element: DimensionElement, keys: Sequence[RecordKey]
     ) -> dict[RecordKey, DimensionRecord]:
@@ -190,7 +195,7 @@ class DimensionRecordTable:
         rows: list[tuple[Any, ...]] = []
         if len(keys) <= _FEW:
             for key in dict.fromkeys(keys):
-                rows.extend(self._database.fetch_sql(connection, self._sql[name], key))
+                rows.extend(self._database.fetch_sql(connection, self._look_up(name), key))
         else:
             own = key_columns(name)
             table = element_tables[name]
@@ -350,7 +355,7 @@ class DimensionRecordTable:
             keys = _unique_keys(data_ids, element.required)
             own = key_columns(name)
             if len(keys) <= _FEW:
-                present = {k for k in keys if self._database.fetch_sql(connection, self._sql[name], k)}
+                present = {k for k in keys if self._database.fetch_sql(connection, self._look_up(name), k)}
             else:
                 with self._database.temporary_rows(connection, {c.name: c.type for c in own}, keys) as rows:
                     statement = sa.select(*own).where(*(c == rows.c[c.name] for c in own))

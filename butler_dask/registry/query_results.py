@@ -326,7 +326,7 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
 
     def _fetch(self, limit: int | None = None) -> Sequence[DataCoordinate]:
         table = self.table(limit)
-        return expanded_data_ids(self._registry, table) if self.has_dimension_records else list(table)
+        return self._registry.expand_data_ids(table) if self.has_dimension_records else list(table)
 
     def count(self, *, exact: bool = True, discard: bool = False) -> int:
         """Return the number of data IDs, counted by the database."""
@@ -561,7 +561,7 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
         ):
             refs = [ref.overrideStorageClass(self._type.storageClass_name) for ref in refs]
         if self.has_dimension_records:
-            data_ids: Iterable[DataCoordinate] = expanded_data_ids(self._registry, table.data_ids)
+            data_ids: Iterable[DataCoordinate] = self._registry.expand_data_ids(table.data_ids)
         elif self.dimensions.implied:
             data_ids = self._registry.expand_table(table.data_ids)
         else:
@@ -758,7 +758,7 @@ class GeneralQueryResults(QueryResults[dict[str, Any]]):
         rows = list(self)
         keys = self._group.data_coordinate_keys
         table = DataIdTable.from_values(self._group, {k: [r[k] for r in rows] for k in keys}, len(rows))
-        data_ids = expanded_data_ids(self._registry, table) if self.has_dimension_records else list(table)
+        data_ids = self._registry.expand_data_ids(table) if self.has_dimension_records else list(table)
         for row, data_id in zip(rows, data_ids, strict=True):
             refs = [
                 DatasetRef(
@@ -830,28 +830,3 @@ def _qualified(name: str, dimensions: DimensionGroup) -> str:
     universe = DimensionUniverse()
     owners = [n for n in dimensions.elements if name in universe[n].schema.names]
     return f"{owners[0]}.{name}" if len(owners) == 1 else name
-
-
-def expanded_data_ids(registry: Registry, table: DataIdTable) -> list[DataCoordinate]:
-    """Return data IDs with records, fetched in one go for each element.
-
-    Parameters
-    ----------
-    registry : `Registry`
-        Where records are.
-    table : `DataIdTable`
-        Data IDs.
-    """
-    if not len(table):
-        return []
-    table = registry.expand_table(table)
-    group = table.dimensions
-    records: dict[str, list[DimensionRecord | None]] = {}
-    for name in group.elements:
-        element = group.universe[name]
-        if element.has_own_table and all(n in table.columns for n in element.required):
-            records[name] = registry.fetch_records(name, table)
-    return [
-        data_id.expanded({name: column[row] for name, column in records.items()})
-        for row, data_id in enumerate(table)
-    ]

@@ -60,8 +60,11 @@ def overlapping_pairs(
     rows = np.flatnonzero(fast)
     for start in range(0, len(rows), _CHUNK):
         part = rows[start : start + _CHUNK]
-        u, v = a.vertices[i[part]], b.vertices[j[part]]
-        gap = np.maximum(_gap(u, v), _gap(v, u))
+        own, other = i[part], j[part]
+        gap = np.maximum(
+            _gap(a.normals[own], b.vertices[other]),
+            _gap(b.normals[other], a.vertices[own]),
+        )
         hit[part] = gap < 0
         fast[part] = np.abs(gap) > _MARGIN
     slow = np.flatnonzero(~fast)
@@ -110,17 +113,18 @@ class _Caps:
             centre = circle.getCenter()
             self.centres[row] = centre.x(), centre.y(), centre.z()
             self.radii[row] = np.clip(circle.getOpeningAngle().asRadians(), 0, np.pi)
+        # Vertices are counter-clockwise, so the inside is on the positive side of each edge's normal.
+        self.normals: NDArray[np.float64] = np.cross(self.vertices, np.roll(self.vertices, -1, axis=1))
+        lengths = np.linalg.norm(self.normals, axis=2, keepdims=True)
+        self.normals /= np.where(lengths > 0, lengths, 1)
+        # Edges of no length, from repeated vertices, do what the first edge does.
+        empty = lengths[..., 0] == 0
+        self.normals[empty] = np.broadcast_to(self.normals[:, :1], self.normals.shape)[empty]
 
 
-def _gap(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
-    # How far v is on the outer side of one of u's edges [about rad]; negative if it is of none. Vertices are
-    # counter-clockwise, so the inside is on the positive side of each edge's normal.
-    normals = np.cross(u, np.roll(u, -1, axis=1))
-    lengths = np.linalg.norm(normals, axis=2, keepdims=True)
-    normals /= np.where(lengths > 0, lengths, 1)
-    nearest = np.einsum("nek,nvk->nev", normals, v).max(axis=2)
-    # Edges of no length, from repeated vertices, separate nothing.
-    nearest[lengths[..., 0] == 0] = np.inf
+def _gap(normals: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+    # How far v is on the outer side of one of the edges [about rad]; negative if it is of none.
+    nearest = (normals @ v.swapaxes(1, 2)).max(axis=2)
     out: NDArray[np.float64] = -nearest.min(axis=1)
     return out
 

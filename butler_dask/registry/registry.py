@@ -10,10 +10,9 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from ..vocabulary.collection import CollectionInfo, CollectionType
+from ..vocabulary.collection import CollectionInfo, CollectionType, NamesExpression
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from .collections import CollectionTable
 from .database import LOCK_TIMEOUT_S, Database
@@ -251,7 +250,7 @@ class Registry:
 
     def query_collections(
         self,
-        expressions: str | Iterable[str] = "*",
+        expressions: NamesExpression = "*",
         *,
         types: Collection[CollectionType] | None = None,
         flatten_chains: bool = False,
@@ -263,8 +262,8 @@ class Registry:
 
         Parameters
         ----------
-        expressions : `str` or iterable of `str`
-            Names and globs, comma-separated or as a list.
+        expressions : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names and globs, comma-separated or as a list; regular expressions; ``...`` for all.
         types : collection of `CollectionType`, optional
             Only these types.
         flatten_chains : `bool`
@@ -287,6 +286,10 @@ class Registry:
         return self._collections.query(
             expressions, types, flatten_chains, include_chains, include_parents, include_summary
         )
+
+    def set_collection_doc(self, name: str, doc: str) -> None:
+        """Replace the documentation of a collection."""
+        self._collections.set_doc(name, doc)
 
     def flatten(self, names: str | Iterable[str]) -> list[CollectionInfo]:
         """Return the collections a search over names looks in: no chains, in order, each once."""
@@ -423,14 +426,14 @@ class Registry:
         return self._dataset_types.get(name)
 
     def query_dataset_types(
-        self, expression: str | Iterable[str] | EllipsisType = ..., missing: list[str] | None = None
+        self, expression: NamesExpression = ..., missing: list[str] | None = None
     ) -> list[DatasetType]:
         """Return dataset types by name.
 
         Parameters
         ----------
-        expression : `str`, iterable of `str` or ``...``
-            Names and globs; ``...`` for all.
+        expression : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names, globs and regular expressions; ``...`` for all.
         missing : `list` [`str`], optional
             Plain names that are not registered are appended to it instead of raising.
         """
@@ -767,9 +770,7 @@ class Registry:
 
     def files_of(self, table: DatasetTable) -> FileTable:
         """Return the file records of datasets, aligned; rows without file have an empty path."""
-        from .datasets import uuid_list
-
-        return self._datasets.files(uuid_list(table.ids), table.row_ids)
+        return self._datasets.files_of(table)
 
     def files_of_ids(self, ids: Iterable[uuid.UUID]) -> FileTable:
         """Return the file records of datasets by UUID, aligned; rows without file have an empty path."""
@@ -867,7 +868,7 @@ class Registry:
     def query_associations(
         self,
         dataset_type: DatasetType | str,
-        collections: str | Iterable[str] = "*",
+        collections: NamesExpression = "*",
         *,
         types: Collection[CollectionType] | None = None,
         flatten_chains: bool = False,
@@ -878,8 +879,8 @@ class Registry:
         ----------
         dataset_type : `DatasetType` or `str`
             Type.
-        collections : `str` or iterable of `str`
-            Names and globs.
+        collections : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names, globs and regular expressions.
         types : collection of `CollectionType`, optional
             Only collections of these types.
         flatten_chains : `bool`

@@ -11,7 +11,8 @@ Dimension tables do have foreign keys, so a data ID that joins is a data ID that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -229,35 +230,88 @@ def _element_table(element: DimensionElement) -> sa.Table:
     return table
 
 
-element_tables: dict[str, sa.Table] = {
-    e.name: _element_table(e) for e in DimensionUniverse().getStaticElements()
-}
-"""Records, by element name; the primary key is the required dimensions, its own last."""
-
-overlap_tables: dict[str, sa.Table] = {
-    e.name: sa.Table(
-        f"{e.name}_htm7",
+def _overlap_table(element: DimensionElement) -> sa.Table:
+    return sa.Table(
+        f"{element.name}_htm7",
         metadata,
-        *(column_of_dimension(n, primary_key=True) for n in e.required),
+        *(column_of_dimension(n, primary_key=True) for n in element.required),
         sa.Column("htm7", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Index(f"{e.name}_htm7_index", "htm7"),
+        sa.Index(f"{element.name}_htm7_index", "htm7"),
         sqlite_with_rowid=False,
     )
-    for e in DimensionUniverse().getStaticElements()
-    if e.spatial
-}
-"""Level 7 HTM pixels that may overlap each record's region, by element name."""
 
 
-@dataclass(frozen=True, slots=True)
+_describing = threading.RLock()
+"""Held while tables are described, so that there is one description of each."""
+
+
+class _ElementTables(dict[str, sa.Table]):
+    """Tables by element name, described when they are asked for: all would take longer than a query."""
+
+    def __init__(self, describe: Callable[[DimensionElement], sa.Table]) -> None:
+        super().__init__()
+        self._describe = describe
+
+    def __missing__(self, name: str) -> sa.Table:
+        with _describing:
+            if name not in self:
+                self[name] = self._describe(DimensionUniverse()[name])
+        return self[name]
+
+
+element_tables = _ElementTables(_element_table)
+"""Records, by element name; the primary key is the required dimensions, its own last."""
+
+overlap_tables = _ElementTables(_overlap_table)
+"""Level 7 HTM pixels that may overlap each record's region, by the name of a spatial element."""
+
+
+def whole_metadata() -> sa.MetaData:
+    """Return all tables but those of dimension groups."""
+    for element in DimensionUniverse().getStaticElements():
+        for tables in (element_tables, overlap_tables) if element.spatial else (element_tables,):
+            tables[element.name]
+    return metadata
+
+
 class GroupTables:
-    """The tables of the datasets of one dimension group."""
+    """The tables of the datasets of one dimension group, described when they are asked for.
 
-    id: int
-    dimensions: DimensionGroup
-    datasets: sa.Table
-    tags: sa.Table
-    calibs: sa.Table
+    Parameters
+    ----------
+    id : `int`
+        Number of the group.
+    dimensions : `DimensionGroup`
+        The group.
+    """
+
+    __slots__ = ("_tables", "dimensions", "id")
+
+    def __init__(self, id: int, dimensions: DimensionGroup) -> None:
+        self.id, self.dimensions = id, dimensions
+        self._tables: tuple[sa.Table, sa.Table, sa.Table] | None = None
+
+    def _described(self) -> tuple[sa.Table, sa.Table, sa.Table]:
+        if self._tables is None:
+            with _describing:
+                if self._tables is None:
+                    self._tables = _group_tables(self.id, self.dimensions)
+        return self._tables
+
+    @property
+    def datasets(self) -> sa.Table:
+        """Datasets by RUN and data ID."""
+        return self._described()[0]
+
+    @property
+    def tags(self) -> sa.Table:
+        """Datasets by TAGGED collection and data ID."""
+        return self._described()[1]
+
+    @property
+    def calibs(self) -> sa.Table:
+        """Datasets by CALIBRATION collection, data ID and begin of their validity."""
+        return self._described()[2]
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -268,6 +322,10 @@ class GroupTables:
 @lru_cache(maxsize=1024)
 def group_tables(group_id: int, dimensions: DimensionGroup) -> GroupTables:
     """Return the tables of one dimension group."""
+    return GroupTables(group_id, dimensions)
+
+
+def _group_tables(group_id: int, dimensions: DimensionGroup) -> tuple[sa.Table, sa.Table, sa.Table]:
     own = sa.MetaData()
     keys = dimensions.required
 
@@ -307,4 +365,4 @@ def group_tables(group_id: int, dimensions: DimensionGroup) -> GroupTables:
         sa.Index(f"calib_{group_id}_id", "dataset_id"),
         sqlite_with_rowid=False,
     )
-    return GroupTables(group_id, dimensions, datasets, tags, calibs)
+    return datasets, tags, calibs

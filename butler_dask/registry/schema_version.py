@@ -25,7 +25,7 @@ def create_tables(database: Database) -> None:
     with database.write() as connection:
         if sa.inspect(connection).has_table(schema.repository.name):
             raise RepositoryError(f"{database.url.render_as_string()} has a registry already")
-        schema.metadata.create_all(connection)
+        schema.whole_metadata().create_all(connection)
         database.insert(
             connection,
             schema.repository,
@@ -90,7 +90,7 @@ def schema_differences(database: Database) -> list[str]:
     with database.read() as connection:
         definitions = DefinitionCache(database).current(connection)
         expected = [
-            *schema.metadata.sorted_tables,
+            *schema.whole_metadata().sorted_tables,
             *(t for g in definitions.groups.values() for t in (g.datasets, g.tags, g.calibs)),
         ]
         inspector = sa.inspect(connection)

@@ -8,8 +8,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import EllipsisType
 
-from ..errors import CollectionTypeError, InvalidQueryError, did_you_mean
+from ..errors import CollectionExpressionError, CollectionTypeError, InvalidQueryError, did_you_mean
+
+NamesExpression = str | re.Pattern[str] | EllipsisType | Iterable[str | re.Pattern[str] | EllipsisType]
+"""What names collections or dataset types: names, globs, regular expressions, ``...`` for all."""
 
 
 class CollectionType(enum.IntEnum):
@@ -113,6 +117,37 @@ def is_glob(text: str) -> bool:
 def glob_regex(glob: str) -> re.Pattern[str]:
     """Return the pattern of a glob; ``*`` crosses ``/`` as in the tutorial's ``HSC/calib/*``."""
     return re.compile(fnmatch.translate(glob))
+
+
+def split_patterns(expression: NamesExpression) -> list[str | re.Pattern[str]]:
+    """Return plain names, and the patterns of globs and regular expressions, in order.
+
+    Parameters
+    ----------
+    expression : `str`, `re.Pattern`, ``...`` or iterable of them
+        Names and globs, also comma-separated; regular expressions, which have to match a whole name;
+        ``...`` for every name.
+
+    Raises
+    ------
+    CollectionExpressionError
+        If there is anything else.
+    """
+    if isinstance(expression, (str, re.Pattern, EllipsisType)):
+        expression = [expression]
+    elif not isinstance(expression, Iterable):
+        raise CollectionExpressionError(f"{expression!r} is neither a name nor a glob nor a list of them.")
+    out: list[str | re.Pattern[str]] = []
+    for item in expression:
+        if isinstance(item, EllipsisType):
+            out.append(re.compile(".*"))
+        elif isinstance(item, re.Pattern):
+            out.append(item)
+        elif isinstance(item, str):
+            out.extend(glob_regex(n) if is_glob(n) else n for n in split_names(item))
+        else:
+            raise CollectionExpressionError(f"{item!r} is neither a name nor a glob nor a pattern.")
+    return out
 
 
 def split_names(expression: str | Iterable[str]) -> list[str]:

@@ -21,7 +21,6 @@ from ..errors import (
     DataIdValueError,
     DimensionNameError,
     DimensionValueError,
-    IncompleteDataIdError,
     did_you_mean,
 )
 from .dimensions import DimensionGroup, DimensionUniverse
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from .timespan import Timespan
 
 DataIdValue = int | str
+DataIdKey = str
 
 _ROWS_AT_ONCE = 10_000
 """Rows of a table made into Python values together when it is iterated over."""
@@ -92,7 +92,7 @@ class DataCoordinate:
         ------
         DimensionNameError
             For an unknown key; the nearest known one is named.
-        IncompleteDataIdError
+        DimensionValueError
             If a required value is missing.
         DataIdValueError
             If a value has the wrong type.
@@ -127,7 +127,7 @@ class DataCoordinate:
         missing = [k for k in group.required if k not in values]
         if missing:
             shown = {k: v for k, v in values.items() if k in group.names}
-            raise IncompleteDataIdError(
+            raise DimensionValueError(
                 f"Data ID {shown!r} has no value for {', '.join(map(repr, missing))}; "
                 f"needed are {', '.join(group.required)}."
             )
@@ -277,14 +277,14 @@ class DataCoordinate:
 
         Raises
         ------
-        IncompleteDataIdError
+        DimensionValueError
             If this one does not have all their required values.
         """
         group = self.universe.conform(dimensions)
         known = self.mapping
         missing = [n for n in group.required if n not in known]
         if missing:
-            raise IncompleteDataIdError(f"Data ID {self} has no value for {', '.join(missing)}")
+            raise DimensionValueError(f"Data ID {self} has no value for {', '.join(missing)}")
         keys = group.data_coordinate_keys
         if not all(k in known for k in keys):
             keys = group.required
@@ -384,6 +384,10 @@ class DataCoordinate:
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return DataCoordinate, (self.dimensions, self._values, self._records)
+
+
+DataId = DataCoordinate | Mapping[str, Any]
+"""What is taken where a data ID is wanted."""
 
 
 def universe_record(element: str, simple: Mapping[str, Any]) -> DimensionRecord:

@@ -346,10 +346,21 @@ class DatasetTable:
         self.row_ids = row_ids
 
     @classmethod
-    def new(cls, dataset_type: DatasetType, data_ids: DataIdTable, run: str) -> DatasetTable:
-        """Make new datasets in one run, with new ids."""
+    def new(
+        cls,
+        dataset_type: DatasetType,
+        data_ids: DataIdTable,
+        run: str,
+        id_generation_mode: DatasetIdGenEnum = DatasetIdGenEnum.UNIQUE,
+    ) -> DatasetTable:
+        """Make new datasets in one run, with new ids or those their data IDs give."""
         n = len(data_ids)
-        return cls(dataset_type, data_ids, new_dataset_ids(n), np.zeros(n, dtype=np.int32), (run,))
+        if id_generation_mode is DatasetIdGenEnum.UNIQUE:
+            ids = new_dataset_ids(n)
+        else:
+            values = [id_generation_mode.dataset_id(dataset_type.name, d, run).bytes for d in data_ids]
+            ids = np.frombuffer(b"".join(values), dtype=np.uint8).reshape(n, 16)
+        return cls(dataset_type, data_ids, ids, np.zeros(n, dtype=np.int32), (run,))
 
     @classmethod
     def from_refs(cls, dataset_type: DatasetType, refs: Iterable[DatasetRef]) -> DatasetTable:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import DatasetTypeError, UnknownComponentError, did_you_mean
+from ..errors import DatasetTypeError, DatasetTypeExpressionError, UnknownComponentError, did_you_mean
 from .dimensions import DimensionGroup, DimensionUniverse
 from .storage_class import StorageClass, find_storage_class
 
@@ -52,11 +52,7 @@ class DatasetType:
         universe: DimensionUniverse | None = None,
         isCalibration: bool = False,
     ) -> None:
-        if not _NAME.fullmatch(name):
-            raise DatasetTypeError(
-                f"{name!r} is not a dataset type name: letters, digits and '_', starting with a letter."
-            )
-        self.name = name
+        self.name = check_dataset_type_name(name)
         self.dimensions = (universe or DimensionUniverse()).conform(dimensions)
         self.storageClass_name: str = (
             storageClass.name if isinstance(storageClass, StorageClass) else storageClass
@@ -249,6 +245,21 @@ class DatasetType:
     def __repr__(self) -> str:
         extra = ", isCalibration=True" if self._is_calibration else ""
         return f"DatasetType({self.name!r}, {self.dimensions}, {self.storageClass_name}{extra})"
+
+
+def check_dataset_type_name(name: str) -> str:
+    """Return the name if a dataset type, or a part of one, may be called so.
+
+    Raises
+    ------
+    DatasetTypeExpressionError
+        If it has other characters, or more than one part.
+    """
+    if not _NAME.fullmatch(name):
+        raise DatasetTypeExpressionError(
+            f"{name!r} is not a dataset type name: letters, digits and '_', starting with a letter."
+        )
+    return name
 
 
 def split_component(name: str) -> tuple[str, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,33 @@ if TYPE_CHECKING:
 
 
 class Names(tuple[str, ...]):
-    """Names in universe order; ``names`` gives them as the reference's sets of elements do."""
+    """Names in universe order: a tuple that compares and combines with sets as a set does."""
 
     __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return set(self) == other if isinstance(other, Set) else super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+    def __or__(self, other: Iterable[str]) -> frozenset[str]:
+        return frozenset(self).union(other)
+
+    __ror__ = __or__
+
+    def __and__(self, other: Iterable[str]) -> frozenset[str]:
+        return frozenset(self).intersection(other)
+
+    __rand__ = __and__
+
+    def __sub__(self, other: Iterable[str]) -> frozenset[str]:
+        return frozenset(self).difference(other)
+
+    def __rsub__(self, other: Iterable[str]) -> frozenset[str]:
+        return frozenset(other).difference(self)
 
     @property
     def names(self) -> Names:

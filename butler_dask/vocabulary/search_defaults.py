@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..errors import CollectionError
+from .collection import split_names
 from .data_id import DataCoordinate, DataIdValue
 
 
@@ -46,6 +47,11 @@ class SearchDefaults:
             self._infer = None
         return self._data_id
 
+    def assign(self, other: SearchDefaults) -> None:
+        """Become like others, for everyone who shares these."""
+        self.collections, self.run = other.collections, other.run
+        self._data_id, self._infer = dict(other._data_id), other._infer
+
     def given(self, name: str) -> DataIdValue | None:
         """Return the value of a dimension if it is known without asking the collections."""
         return self._data_id.get(name)
@@ -85,3 +91,33 @@ class SearchDefaults:
 
     def __repr__(self) -> str:
         return f"SearchDefaults({self.collections!r}, run={self.run!r}, data_id={dict(self._data_id)!r})"
+
+
+class RegistryDefaults(SearchDefaults):
+    """Defaults as one assigns them to ``butler.registry.defaults``.
+
+    Parameters
+    ----------
+    collections : `str` or iterable of `str`, optional
+        Searched, in order, when a call names none; ``run`` when not given.
+    run : `str`, optional
+        RUN collection that takes what is put.
+    infer : `bool`
+        Take the one instrument or skymap of the collections as given, where there is just one.
+    **kwargs
+        Values for dimensions not given.
+    """
+
+    __slots__ = ("infers",)
+
+    def __init__(
+        self,
+        collections: str | Iterable[str] | None = None,
+        run: str | None = None,
+        infer: bool = True,
+        **kwargs: DataIdValue,
+    ) -> None:
+        if collections is None:
+            collections = () if run is None else (run,)
+        super().__init__(split_names(collections), run, kwargs)
+        self.infers = infer

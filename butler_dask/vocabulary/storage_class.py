@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import DatasetTypeError, did_you_mean
+from ..errors import DatasetTypeError, MissingStorageClassError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,8 @@ def find_storage_class(name: str | StorageClass) -> StorageClass:
     try:
         return _known[name]
     except KeyError:
-        raise DatasetTypeError(f"No storage class {name!r}.{did_you_mean(name, _known)}") from None
+        hint = did_you_mean(name, _known)
+        raise MissingStorageClassError(f"No storage class {name!r}.{hint}") from None
 
 
 def register_storage_class(storage_class: StorageClass) -> None:

@@ -189,7 +189,10 @@ class Timespan:
         if self.isEmpty():
             return "(empty)"
         begin, end = self.begin, self.end
-        return f"[{'-∞' if begin is None else begin.isot}, {'∞' if end is None else end.isot})"
+        return (
+            f"{'(-∞' if begin is None else '[' + begin.isot.removesuffix('.000')}, "
+            f"{'∞' if end is None else end.isot.removesuffix('.000')})"
+        )
 
     def __repr__(self) -> str:
         if self.isEmpty():
