@@ -23,7 +23,13 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from ..errors import InvalidQueryError, ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
+from ..errors import (
+    DataIdValueError,
+    InvalidQueryError,
+    ReadOnlyRepositoryError,
+    RepositoryBusyError,
+    RepositoryError,
+)
 from .database_errors import is_locked, is_lost, is_transient, is_unavailable, translated
 from .explained_statement import ExplainedStatement
 from .sqlite_file import SqliteFile
@@ -115,7 +121,7 @@ class Database:
     ) -> None:
         try:
             self.url: URL = make_url(url)
-        except sa.exc.ArgumentError as error:
+        except (sa.exc.ArgumentError, ValueError) as error:  # ValueError: the port is no number
             raise RepositoryError(
                 f"{url!r} is not the URL of a database, such as sqlite:////data/registry.sqlite3 or "
                 "postgresql+psycopg://user@host/name."
@@ -227,6 +233,10 @@ class Database:
             if ours is None:
                 raise
             raise ours from error
+        except OverflowError as error:
+            if "SQLite" not in str(error):
+                raise
+            raise DataIdValueError(f"A number is larger than the registry takes, 64 bits: {error}") from error
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
