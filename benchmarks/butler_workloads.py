@@ -22,6 +22,7 @@ from measurement import Measurement, to_json
 
 PACKAGE = sys.argv[1]
 OURS = PACKAGE == "butler_dask"
+DRIVER = "postgresql+psycopg" if OURS else "postgresql+psycopg2"
 DETECTORS = 100
 DEPTH = 20
 FIRST_DAY = 20130101
@@ -40,51 +41,49 @@ def names() -> Any:
 
 
 def create(root: Path, database: str | None = None) -> None:
-    """Make an empty repository, in a SQLite file of its own or a new PostgreSQL database."""
+    """Make an empty repository, in a SQLite file of its own or a new database of a PostgreSQL server."""
     butler_class = names().Butler
     if database is None:
         butler_class.makeRepo(str(root))
     elif OURS:
-        butler_class.makeRepo(str(root), registry=new_database(database))
+        butler_class.makeRepo(str(root), registry=new_database(database, root.parent))
     else:
-        url = new_database(database).replace("+psycopg", "")
+        url = new_database(database, root.parent)
         butler_class.makeRepo(str(root), config=names().Config({"registry": {"db": url}}))
 
 
-def new_database(server: str) -> str:
-    """Make a database on a PostgreSQL server and return its URL."""
+def new_database(server: str, place: Path) -> str:
+    """Make a database on a PostgreSQL server, note its name, and return its URL."""
     import sqlalchemy as sa
 
-    url = sa.make_url(server)
-    if not OURS:
-        url = url.set(drivername="postgresql+psycopg2")
     name = f"benchmark_{uuid.uuid4().hex[:12]}"
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    engine.dispose()
-    new = url.set(database=name)
+    execute(server, f"CREATE DATABASE {name}")
+    with open(place / "databases", "a") as stream:
+        stream.write(name + "\n")
+    url = sa.make_url(server).set(database=name, drivername=DRIVER)
+    text = url.render_as_string(hide_password=False)
     if not OURS:
-        engine = sa.create_engine(new, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS btree_gist")
-        engine.dispose()
-    return new.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+        execute(text, "CREATE EXTENSION IF NOT EXISTS btree_gist")
+    return text
 
 
-def drop_databases(server: str) -> None:
-    """Remove the databases of earlier workloads."""
+def execute(url: str, sql: str) -> None:
+    """Execute a statement outside of transactions."""
     import sqlalchemy as sa
 
-    url = sa.make_url(server)
-    engine = sa.create_engine(
-        url if OURS else url.set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT"
-    )
+    engine = sa.create_engine(sa.make_url(url).set(drivername=DRIVER), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        sql = "SELECT datname FROM pg_database WHERE datname ~ '^benchmark_[0-9a-f]{12}$'"
-        for (name,) in connection.exec_driver_sql(sql).fetchall():
-            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.exec_driver_sql(sql)
     engine.dispose()
+
+
+def drop_databases(place: Path, sizes: dict[str, int], database: str | None) -> Measurements:
+    """Remove all databases that were made."""
+    noted = place / "databases"
+    if database is not None and noted.exists():
+        for name in noted.read_text().split():
+            execute(database, f"DROP DATABASE {name} WITH (FORCE)")
+    return {}
 
 
 @contextmanager
@@ -108,8 +107,6 @@ def scratch(place: Path, exposures: int, database: str | None = None) -> Iterato
             yield root, butler
     finally:
         shutil.rmtree(root)
-        if database is not None:
-            drop_databases(database)
 
 
 def add_records(butler: Any, exposures: int) -> None:
@@ -431,6 +428,7 @@ def fill(butler: Any, root: Path, count: int) -> None:
 WORKLOADS: dict[str, Callable[[Path, dict[str, int], str | None], Measurements]] = {
     f.__name__: f
     for f in (
+        drop_databases,
         insert,
         ingest,
         put_get,

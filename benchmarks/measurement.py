@@ -80,7 +80,7 @@ def peak_mib() -> float:
 
 
 def run_process(
-    argv: Sequence[str], environment: Mapping[str, str] | None = None, timeout_s: float = 300
+    argv: Sequence[str], environment: Mapping[str, str] | None = None, timeout_s: float = 600
 ) -> FinishedProcess:
     """Run a program and return what it took."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:

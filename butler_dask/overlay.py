@@ -155,7 +155,7 @@ def _adopt_run(own: OverlayRegistry, shared: Registry, datastore: Datastore, run
         if known.any():
             old = _without_rows(table.take(known))
             had, has = own.files_of(old), _rows(files, known)
-            changed = np.array([a != b for a, b in zip(had, has, strict=True)], dtype=bool)
+            changed = _differ(had, has)
             stored = np.array([bool(path) for path in has.paths], dtype=bool)
             if (changed & stored).any():
                 own.add_files(old.take(changed & stored), _rows(has, changed & stored))
@@ -185,6 +185,23 @@ def _absolute(files: FileTable, datastore: Datastore) -> FileTable:
         files.sizes,
         files.checksums,
     )
+
+
+def _differ(first: FileTable, second: FileTable) -> NDArray[np.bool_]:
+    """Return for each row whether two tables of file records differ in it."""
+    out = first.sizes != second.sizes
+    for a, b in ((first.paths, second.paths), (first.checksums, second.checksums)):
+        out |= np.array(a, dtype=object) != np.array(b, dtype=object)
+    kinds = [
+        (
+            np.array(table.formatters or ("",), dtype=object)[table.formatter_codes],
+            np.array(table.storage_classes or ("",), dtype=object)[table.storage_class_codes],
+        )
+        for table in (first, second)
+    ]
+    for a, b in zip(*kinds, strict=True):
+        out |= a != b
+    return np.asarray(out, dtype=bool)
 
 
 def _rows(files: FileTable, chosen: NDArray[np.bool_]) -> FileTable:

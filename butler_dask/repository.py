@@ -24,11 +24,8 @@ import os
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .datastore.dataset_layout import DatasetLayout
-from .datastore.datastore import Datastore
-from .datastore.datastore_settings import open_datastore
 from .datastore.storage_root import open_stream
 from .errors import (
     FormatVersionError,
@@ -37,10 +34,12 @@ from .errors import (
     RepositoryExistsError,
     did_you_mean,
 )
-from .overlay import adopt, adopt_cameras, is_current
 from .registry.database import LOCK_TIMEOUT_S
-from .registry.overlay_registry import OverlayRegistry
 from .registry.registry import Registry
+
+if TYPE_CHECKING:
+    from .datastore.datastore import Datastore
+    from .registry.overlay_registry import OverlayRegistry
 
 _LOG = logging.getLogger("butler_dask.butler")
 
@@ -238,11 +237,15 @@ class Repository:
         return own
 
     def _open_overlay(self, *, writeable: bool) -> OverlayRegistry:
+        from .registry.overlay_registry import OverlayRegistry
+
         return OverlayRegistry.open(
             self.registry_url, writeable=writeable, lock_timeout_s=self.lock_timeout_s
         )
 
     def _adopt(self, own: OverlayRegistry) -> None:
+        from .overlay import adopt, adopt_cameras, is_current
+
         base = self._base_repository()
         with closing(base.open_registry(writeable=False)) as shared:
             if is_current(own, shared):
@@ -268,6 +271,10 @@ class Repository:
 
     def open_datastore(self) -> Datastore:
         """Open its datastore."""
+        # Not at the top: who asks for collections only should not wait for these.
+        from .datastore.dataset_layout import DatasetLayout
+        from .datastore.datastore_settings import open_datastore
+
         kinds = self.storage_classes
         if self.base:
             kinds = {**self._base_repository().storage_classes, **kinds}

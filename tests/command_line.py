@@ -73,3 +73,36 @@ class Commands:
         output = "".join(printed) + rest
         assert process.returncode != 0, output
         return output
+
+
+class Program:
+    """Runs `butler` in this process, which is quicker, and gives what it printed.
+
+    Parameters
+    ----------
+    capsys, monkeypatch
+        Pytest's fixtures.
+    directory : `Path`
+        Where what is typed is kept.
+    """
+
+    def __init__(self, capsys, monkeypatch, directory: Path) -> None:
+        self.capsys, self.monkeypatch, self.directory = capsys, monkeypatch, directory
+        self.errors = ""
+
+    def __call__(self, *args: object, code: int = 0, answer: str = "") -> str:
+        """Return what is on standard output, and keep what is on standard error as `errors`."""
+        from butler_dask.cli.butler import main
+
+        typed = self.directory / "answer"
+        typed.write_text(answer)
+        with open(typed) as stdin:
+            self.monkeypatch.setattr(sys, "stdin", stdin)
+            try:
+                main([str(a) for a in args])
+            except SystemExit as end:
+                ended = end.code or 0
+        printed = self.capsys.readouterr()
+        self.errors = printed.err
+        assert ended == code, printed
+        return printed.out

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from command_line import Commands
+from command_line import Commands, Program
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a shell, tests and what they start would ignore Ctrl-C.
@@ -26,3 +26,11 @@ def commands(demo_survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Com
     directory = tmp_path_factory.mktemp("work")
     shutil.copytree(demo_survey / "DATA", directory / "DATA", symlinks=True)
     return Commands(directory)
+
+
+@pytest.fixture
+def butler_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Program:
+    """`butler` run in this process."""
+    return Program(capsys, monkeypatch, tmp_path)

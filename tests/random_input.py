@@ -1,4 +1,4 @@
-"""Random command lines and damaged YAML documents, each made from a number, so that every one can be repeated."""
+"""Random command lines and damaged YAML documents, each made from a number, so that all can be repeated."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ NAMES = (
 )
 
 
-def command_line(number: int, group: click.Group, files: Sequence[str], leave_out: Sequence[str]) -> list[str]:
+def command_line(
+    number: int, group: click.Group, files: Sequence[str], leave_out: Sequence[str]
+) -> list[str]:
     """Return the words of a random command line.
 
     Parameters
@@ -161,7 +163,21 @@ def damaged(number: int, text: str) -> str:
         for _ in range(rng.randrange(1, 6)):
             place = rng.randrange(len(letters))
             letters[place : place + rng.randrange(20)] = rng.choice(
-                ["", ":", "- ", "{", "[", "\n", "\t", "&a", "*a", "!!python/object:os.system", "<<: ", "'", "\x07"]
+                [
+                    "",
+                    ":",
+                    "- ",
+                    "{",
+                    "[",
+                    "\n",
+                    "\t",
+                    "&a",
+                    "*a",
+                    "!!python/object:os.system",
+                    "<<: ",
+                    "'",
+                    "\x07",
+                ]
             )
         return "".join(letters)
     document = yaml.load(text, Loader=_PlainLoader)
@@ -192,7 +208,9 @@ def _changed(rng: random.Random, node: Any) -> Any:
         if what < 0.1:
             return {k: v for k, v in node.items() if k != key}
         if what < 0.2:
-            return {(rng.choice([f"{key}x", 5, None, "", True]) if k == key else k): v for k, v in node.items()}
+            return {
+                (rng.choice([f"{key}x", 5, None, "", True]) if k == key else k): v for k, v in node.items()
+            }
         if what < 0.25:
             return {**node, rng.choice(["zzz", 7, "imports", "tasks"]): _some(rng)}
         return {k: _changed(rng, v) if k == key else v for k, v in node.items()}

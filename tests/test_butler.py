@@ -33,6 +33,7 @@ from butler_dask import (
     MissingCollectionError,
     MissingDatasetFileError,
     MissingDatasetTypeError,
+    NoDefaultCollectionError,
     OrphanedRecordError,
     ReadOnlyRepositoryError,
     Repository,
@@ -310,7 +311,7 @@ def test_second_put_of_a_data_id_is_refused_and_the_first_stays(butler):
 
 def test_put_without_place_or_permission_is_explained(butler, root):
     with Butler(root, writeable=True) as runless:
-        with pytest.raises(CollectionTypeError, match="No run to put 'metric' in"):
+        with pytest.raises(NoDefaultCollectionError, match="No run to put 'metric' in"):
             runless.put({}, "metric", ID)
         with pytest.raises(MissingCollectionError, match="Did you mean 'u/someone/1'"):
             runless.put({}, "metric", ID, run="u/someone/i")

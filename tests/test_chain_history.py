@@ -134,9 +134,9 @@ def test_commands_show_and_undo(tmp_path):
     commands("butler", "collection-chain", "REPO", "chain", "a", "b")
     commands("butler", "collection-chain", "REPO", "chain", "c", "--mode", "prepend")
     assert commands("butler", "collection-chain", "REPO", "chain", "--undo").stdout == "[a, b]\n"
-    table = commands("butler", "collection-chain", "REPO", "chain", "--history").stdout.splitlines()
-    assert " ".join(table[1].split()) == "undo time (TAI) who mode added removed members command"
-    assert re.match(r"1 +\d{4}-\d\d-\d\dT[\d:.]+ \S+@\S+ +undo +c +a,b +butler collection-chain", table[3])
+    table = commands("butler", "collection-chain", "REPO", "chain", "--history").stdout.strip().splitlines()
+    assert " ".join(table[0].split()) == "undo time (TAI) who mode added removed members command"
+    assert re.match(r"1 +\d{4}-\d\d-\d\dT[\d:.]+ \S+@\S+ +undo +c +a,b +butler collection-chain", table[2])
     rows = json.loads(
         commands("butler", "collection-chain", "REPO", "chain", "--history", "--format", "json").stdout
     )

@@ -1,7 +1,7 @@
 """Whatever is typed or read ends in an answer or one message.
 
-The default run takes a few hundred of each kind; ``pytest tests/test_random_input.py -m slow`` takes 10 000 command
-lines and 10 000 documents (about ten minutes).
+The default run takes two hundred of each kind; ``pytest tests/test_random_input.py -m slow --timeout 3600``
+takes 10 000 command lines and 10 000 documents (about twenty minutes).
 """
 
 import io

@@ -68,8 +68,9 @@ def create(
     if not override:
         settings.pop("root", None)
         settings.pop("registry", None)
-        if isinstance(settings.get("datastore"), Mapping):
-            kept = {k: v for k, v in settings["datastore"].items() if k != "root"}
+        datastores = settings.get("datastore")
+        if isinstance(datastores, Mapping) and datastores.get("type", "file") == "file":
+            kept = {k: v for k, v in datastores.items() if k != "root"}
             settings["datastore"] = {"root": "<butlerRoot>", **kept}
     Butler.makeRepo(
         repo, config=settings, registry=registry, datastore=datastore, overlay=overlay, outfile=outfile
@@ -90,6 +91,7 @@ def _document(repo: str) -> dict[str, Any]:
         "templates": dict(found.templates),
         "formatters": dict(found.formatters),
         "storage_classes": dict(found.storage_classes),
+        "base": dict(found.base),
         **({"base": dict(found.base)} if found.base else {}),
     }
 

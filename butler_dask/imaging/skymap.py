@@ -24,6 +24,9 @@ from ..errors import DescriptionError, FormatVersionError, did_you_mean, reading
 from .detector import Box
 from .sky_wcs import SkyWcs
 
+_MOST_PIXELS = 1_000_000
+"""A patch so wide is a mistyped one."""
+
 SKYMAP_FORMAT_VERSION = 1
 """Version of the document written by `SkyMap.to_dict`."""
 
@@ -432,6 +435,13 @@ class SkyMap:
         if "patch_inner_dimensions" in values:
             width, height = values["patch_inner_dimensions"]
             values["patch_inner_dimensions"] = (int(width), int(height))
+        for key in ("ra_deg", "dec_deg", "radius_deg"):
+            if key in values:
+                given = values[key]
+                values[key] = [float(v) for v in (given if isinstance(given, Sequence) else [given])]
+        for key in ("tract_overlap_deg", "pixel_scale_arcsec", "rotation_deg", "ra_start_deg"):
+            if key in values:
+                values[key] = float(values[key])
         made = cls.discrete(**values) if kind == "discrete" else cls.rings(**values)
         problems = made._problems()
         if problems:
@@ -443,16 +453,20 @@ class SkyMap:
         out = []
         if not isinstance(self.name, str) or not self.name.strip():
             out.append(f"name: {self.name!r} is no name.")
-        if not min(self.patch_inner_dimensions) > 0 or self.patch_border < 0:
-            out.append("patch_inner_dimensions must be positive, patch_border not negative.")
-        if not (math.isfinite(self.pixel_scale_arcsec) and self.pixel_scale_arcsec > 0):
-            out.append(f"pixel_scale_arcsec: {self.pixel_scale_arcsec!r} is not positive.")
-        if not (math.isfinite(self.tract_overlap_deg) and math.isfinite(self.rotation_deg)):
-            out.append("tract_overlap_deg and rotation_deg must be finite.")
+        if not all(0 < n <= _MOST_PIXELS for n in self.patch_inner_dimensions):
+            out.append(f"patch_inner_dimensions must be from 1 to {_MOST_PIXELS} pixels.")
+        if not 0 <= self.patch_border <= _MOST_PIXELS:
+            out.append(f"patch_border must be from 0 to {_MOST_PIXELS} pixels.")
+        if not 1e-3 <= self.pixel_scale_arcsec <= 3600:
+            out.append("pixel_scale_arcsec must be from 0.001 to 3600.")
+        if not 0 <= self.tract_overlap_deg <= 10:
+            out.append("tract_overlap_deg must be from 0 to 10.")
+        if not math.isfinite(self.rotation_deg):
+            out.append("rotation_deg must be finite.")
         if not all(math.isfinite(ra) and abs(dec) <= 90 for ra, dec in self.centers_deg):
             out.append("ra_deg must be finite, dec_deg between -90 and 90.")
-        if not all(0 < radius <= 90 for radius in self.radii_deg):
-            out.append("radius_deg must be more than 0 and at most 90.")
+        if not all(0 < radius <= 60 for radius in self.radii_deg):
+            out.append("radius_deg must be more than 0 and at most 60.")
         return out
 
     @property

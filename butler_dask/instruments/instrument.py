@@ -216,7 +216,7 @@ class Instrument:
             module_name, _, class_name = name.rpartition(".")
             try:
                 found = getattr(importlib.import_module(module_name), class_name)
-            except (ImportError, AttributeError, SyntaxError, ValueError) as error:
+            except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
                 raise InstrumentNotFoundError(
                     f"Instrument {name!r} is neither a camera file nor an importable class: {error}. "
                     f"Built-in cameras: {', '.join(builtin_cameras())}."

@@ -59,6 +59,9 @@ _OBSERVATION_TYPES = {
     "dome flat": "flat",
     "zero": "bias",
 }
+_LONGEST_READOUT_S = 3600.0
+"""An end of an exposure later than this after its shutter closed, or before that, is something else."""
+
 _TRANSLATED = (
     "exposure_id",
     "visit_id",
@@ -256,6 +259,9 @@ def _by_translator(header: Mapping[str, Any], camera: Camera, path: str) -> RawF
     begin = info.datetime_begin.tai
     begin.format = "isot"
     end = info.datetime_end.tai if info.datetime_end is not None else begin + info.exposure_time
+    if not 0.0 <= (end - begin).sec - exposure_time < _LONGEST_READOUT_S:
+        # The time a file reached the archive, say, hours later (DTUTC of some DECam headers).
+        end = begin + info.exposure_time
     end.format = "isot"
     return RawFacts(
         instrument=camera.name,

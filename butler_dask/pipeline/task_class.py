@@ -63,7 +63,7 @@ def import_class(name: str, what: str = "class") -> Any:
                 f"Cannot import {what} {name!r}: module {module_name!r} needs {error.name!r}, "
                 "which is not installed."
             ) from error
-        except (ImportError, SyntaxError, ValueError) as error:  # ValueError: an empty part of the name
+        except (ImportError, SyntaxError, TypeError, ValueError) as error:  # the last two: dots amiss
             raise TaskImportError(f"Cannot import {what} {name!r}: {error}") from error
         for part in parts[cut:]:
             if not hasattr(found, part):

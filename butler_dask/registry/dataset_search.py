@@ -29,8 +29,8 @@ from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definit
 
 _FEW_LEAVES = 4
 """A search of so few collections is not narrowed by the summaries first."""
-_FEW_DATA_IDS = 500
-"""So few data IDs are always joined; for more, reading a whole range may cost less."""
+_FEW_DATA_IDS = 5000
+"""So few data IDs are always looked up; for more, reading a whole range may cost less."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,9 @@ class DatasetSearch:
             return candidates_of_rows(kind, leaves, [self._rows_of_one(connection, kind, leaves, ())])
         with ExitStack() as stack:
             bounds = _bounds(unique)
-            dense = n > _FEW_DATA_IDS and self._count(connection, kind, leaves, bounds) <= 4 * n
+            # A look-up in every collection costs about as much as reading a row.
+            most = n * max(len(leaves), 4)
+            dense = n > _FEW_DATA_IDS and self._are_fewer(connection, kind, leaves, bounds, most)
             statements = []
             if dense:
                 for part in search_statements(kind, leaves):
@@ -262,20 +264,24 @@ class DatasetSearch:
             rows += self._database.fetch_sql(connection, sql, (kind.id, *ids, *values))
         return rows
 
-    def _count(
+    def _are_fewer(
         self,
         connection: sa.Connection,
         kind: DatasetTypeRow,
         leaves: Sequence[CollectionRow],
         bounds: Mapping[str, tuple[Any, Any]],
-    ) -> int:
-        total = 0
+        most: int,
+    ) -> bool:
+        """Return whether there are at most so many candidates within bounds; more are not counted."""
         for part in search_statements(kind, leaves):
-            counted = part.where(*_within(part, bounds)).with_only_columns(
-                sa.func.count(), maintain_column_froms=True
+            inside = part.where(*_within(part, bounds)).with_only_columns(
+                sa.literal(1), maintain_column_froms=True
             )
-            total += int(self._database.fetch(connection, counted)[0][0])
-        return total
+            counted = sa.select(sa.func.count()).select_from(inside.limit(most + 1).subquery())
+            most -= int(self._database.fetch(connection, counted)[0][0])
+            if most < 0:
+                return False
+        return True
 
 
 def search_statements(kind: DatasetTypeRow, leaves: Sequence[CollectionRow]) -> list[sa.Select[Any]]:

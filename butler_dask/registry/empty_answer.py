@@ -111,26 +111,29 @@ class EmptyAnswer:
         parts += [_Part("has", f"{n}={v!r}", (n, v)) for n, v in given.items()]
         parts += [_Part("has", f"a dataset of type {d.name!r} in {self._places(d)}", d) for d in c.datasets]
         parts += [_Part("is", f"one of the {len(t)} given", t) for t in c.among]
-        if not self._count(self._dimensions, self._of(()), 1):
+        culprits = list(parts)
+        for part in parts:
+            rest = [p for p in culprits if p is not part]
+            if (rest or self._is_cheap()) and not self._count(self._dimensions, self._of(rest), 1):
+                culprits = rest
+        if not culprits:
             return [
                 f"No data ID joins the dimensions {self._dimensions}: their records do not belong together "
                 "(visit definitions) or their regions do not overlap."
             ]
-        culprits = list(parts)
-        for part in parts:
-            rest = [p for p in culprits if p is not part]
-            if not self._count(self._dimensions, self._of(rest), 1):
-                culprits = rest
         shown = " and ".join(f"{p.verb} {p.text}" for p in culprits)
-        if len(culprits) == 1:
-            total = self._counted(self._dimensions, self._of(()))
-            return [f"None of the {total} data IDs of {self._dimensions} {shown}."]
-        counts = ", ".join(
-            f"{self._counted(self._dimensions, self._of([p for p in parts if p is not culprit]))} without "
-            f"{culprit.text}"
-            for culprit in culprits
-        )
-        return [f"No data ID of {self._dimensions} {shown}. There are {counts}."]
+        counts = []
+        for culprit in culprits:
+            rest = [p for p in parts if p is not culprit]
+            if rest or self._is_cheap():
+                n = self._counted(self._dimensions, self._of(rest))
+                counts.append(f"{n} without {'it' if len(culprits) == 1 else culprit.text}")
+        there = f" There are {', '.join(counts)}." if counts else ""
+        return [f"No data ID of {self._dimensions} {shown}.{there}"]
+
+    def _is_cheap(self) -> bool:
+        # Without any constraint, a sky join would be between all there is.
+        return len(self._dimensions.spatial_elements) < 2
 
     def _of(self, parts: Sequence[_Part]) -> Constraints:
         kept = {id(p.value) for p in parts}

@@ -13,11 +13,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ..vocabulary.collection import CollectionInfo, CollectionType, NamesExpression
-from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from .collections import CollectionTable
 from .database import LOCK_TIMEOUT_S, Database
-from .dataset_types import DatasetTypeTable
 from .definitions import DefinitionCache
 from .schema_version import check_versions, create_tables, schema_differences
 
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from ..vocabulary.chain_change import ChainChange
     from ..vocabulary.data_id import DataCoordinate, DataIdTable
     from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
+    from ..vocabulary.dataset_type import DatasetType
     from ..vocabulary.dimension_record import DimensionRecord
     from ..vocabulary.file_record import FileRecord, FileTable
     from ..vocabulary.quantum_record import QuantumTable
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from .dataset_census import DatasetCensus
     from .dataset_inserts import DatasetInserts
     from .dataset_search import DatasetSearch
+    from .dataset_types import DatasetTypeTable
     from .datasets import DatasetRecordTable
     from .dimension_records import DimensionRecordTable
     from .explained_statement import ExplainedStatement
@@ -59,9 +59,14 @@ class Registry:
         self._definitions = DefinitionCache(database)
         database.after_rollback = self._definitions.forget
         self._collections = CollectionTable(database, self._definitions)
-        self._dataset_types = DatasetTypeTable(database, self._definitions)
 
-    # What works on columns is imported when it is used: a list of collections needs no numpy and no queries.
+    # Parts are imported when they are first needed: a list of collections should not wait for queries.
+
+    @cached_property
+    def _dataset_types(self) -> DatasetTypeTable:
+        from .dataset_types import DatasetTypeTable
+
+        return DatasetTypeTable(self._database, self._definitions)
 
     @cached_property
     def _records(self) -> DimensionRecordTable:
