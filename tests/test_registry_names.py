@@ -144,10 +144,11 @@ def test_calibrations_are_found_at_the_time_of_the_exposure(names, registry):
     assert (found.run, found.dataId["physical_filter"]) == ("flats/1", "HSC-I")
     keys = {"detector": 0, "physical_filter": "HSC-R"}
     assert find("flat", keys, timespan=Timespan(DAY, 2 * DAY), collections="calib").run == "flats/0"
+    assert find("flat", keys, collections="calib") is None
     with pytest.raises(CalibrationLookupError):
-        find("flat", keys, collections="calib")
+        find("flat", keys, timespan=Timespan(DAY, 5 * DAY), collections="calib")
     names.decertify("calib", "flat", Timespan(None, 4 * DAY), dataIds=[keys])
-    assert find("flat", keys, collections="calib").run == "flats/1"
+    assert find("flat", keys, timespan=Timespan(DAY, 5 * DAY), collections="calib").run == "flats/1"
     spans = [a.timespan for a in names.queryDatasetAssociations(FLAT, "calib")]
     assert sorted(spans) == [
         Timespan(0, 4 * DAY),
