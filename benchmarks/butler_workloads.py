@@ -22,6 +22,7 @@ from measurement import Measurement, to_json
 
 PACKAGE = sys.argv[1]
 OURS = PACKAGE == "butler_dask"
+DRIVER = "postgresql+psycopg" if OURS else "postgresql+psycopg2"
 DETECTORS = 100
 DEPTH = 20
 FIRST_DAY = 20130101
@@ -59,7 +60,7 @@ def new_database(server: str, place: Path) -> str:
     execute(server, f"CREATE DATABASE {name}")
     with open(place / "databases", "a") as stream:
         stream.write(name + "\n")
-    url = sa.make_url(server).set(database=name, drivername="postgresql+psycopg" if OURS else "postgresql")
+    url = sa.make_url(server).set(database=name, drivername=DRIVER)
     text = url.render_as_string(hide_password=False)
     if not OURS:
         execute(text, "CREATE EXTENSION IF NOT EXISTS btree_gist")
@@ -70,8 +71,7 @@ def execute(url: str, sql: str) -> None:
     """Execute a statement outside of transactions."""
     import sqlalchemy as sa
 
-    driver = "postgresql+psycopg" if OURS else "postgresql+psycopg2"
-    engine = sa.create_engine(sa.make_url(url).set(drivername=driver), isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(sa.make_url(url).set(drivername=DRIVER), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.exec_driver_sql(sql)
     engine.dispose()

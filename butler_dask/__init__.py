@@ -199,6 +199,9 @@ if TYPE_CHECKING:
         TaskImportError as TaskImportError,
     )
     from .errors import (
+        TransferModeError as TransferModeError,
+    )
+    from .errors import (
         UnimplementedQueryError as UnimplementedQueryError,
     )
     from .errors import (
@@ -345,7 +348,7 @@ _NAMES_OF_MODULES = {
         "PipelineGraphError PipelineLabelError PipelineNotFoundError PrerequisiteMissingError "
         "QuantumExecutionError QuantumGraphBuilderError QuantumTimeoutError RawIngestError "
         "ReadOnlyRepositoryError RepositoryError RunConfigMismatchError TaskImportError "
-        "UnimplementedQueryError CollectionExpressionError NoDefaultCollectionError "
+        "UnimplementedQueryError CollectionExpressionError NoDefaultCollectionError TransferModeError "
         "DatasetTypeExpressionError UnknownComponentError"
     ),
     "butler_dask.engine.simple_pipeline_executor": "SimplePipelineExecutor",

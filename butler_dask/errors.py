@@ -8,8 +8,8 @@
     |   |                    OrphanedRecordError, NoDefaultCollectionError, CollectionExpressionError
     |   |-- DatasetTypeError: MissingDatasetTypeError, ConflictingDefinitionError, UnknownComponentError,
     |   |                     DatasetTypeExpressionError
-    |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError (MissingDatasetFileError),
-    |   |   ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
+    |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError (MissingDatasetFileError,
+    |   |   TransferModeError), ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
     |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError
     |   |-- InvalidQueryError, EmptyQueryResultError, UnimplementedQueryError
     |   |-- PipelineError: PipelineGraphError, PipelineDataCycleError, DuplicateOutputError,
@@ -186,6 +186,10 @@ class CalibrationLookupError(ButlerUserError, LookupError):
 
 class DatasetFileError(ButlerUserError, OSError):
     """A dataset's file cannot be read or written."""
+
+
+class TransferModeError(DatasetFileError, ValueError):
+    """Files are taken in or given out in a way there is none of."""
 
 
 class MissingDatasetFileError(DatasetFileError, FileNotFoundError):

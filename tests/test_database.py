@@ -129,7 +129,7 @@ def test_connections_are_closed_with_their_threads(file):
 def test_a_butler_nobody_closed_complains_of_nothing(tmp_path):
     Butler.makeRepo(tmp_path / "REPO")
     script = """
-        import sys, threading
+        import gc, sys, threading
         from butler_dask import Butler
         butler = Butler(sys.argv[1], writeable=True)
         butler.collections.register("a")
@@ -137,6 +137,7 @@ def test_a_butler_nobody_closed_complains_of_nothing(tmp_path):
         thread.start()
         thread.join()
         Butler(sys.argv[1]).collections.query("*")
+        gc.collect()
         print(butler.collections.query("*"))
     """
     shown = run_script(script, tmp_path / "REPO", options=("-W", "always::ResourceWarning"))

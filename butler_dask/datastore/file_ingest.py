@@ -6,7 +6,7 @@ import os
 from functools import lru_cache
 from typing import Any
 
-from ..errors import DatasetFileError, did_you_mean
+from ..errors import DatasetFileError, TransferModeError, did_you_mean
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.file_record import FileRecord
 from .checksum import Checksum
@@ -46,7 +46,7 @@ def stage_file(
         See `FileDatastore.stage_ingest`.
     """
     if transfer not in TRANSFER_MODES:
-        raise DatasetFileError(
+        raise TransferModeError(
             f"No transfer mode {transfer!r}.{did_you_mean(transfer, TRANSFER_MODES)} "
             f"There are: {', '.join(TRANSFER_MODES)}."
         )

@@ -320,13 +320,16 @@ class DataIdQuery:
         # dimensions it follows from (band: physical_filter, and that exposure or visit).
         group, universe = self.group, DimensionUniverse()
         used = {*group.required, *self._wanted, *self._constants}
+        # The band of a coadd's data ID is that of the visit's filter, if there is a visit too.
+        used.update(n for d in self._constraints.datasets for n in d.dimensions.required)
+        used.update(n for t in self._constraints.among for n in t.dimensions.required)
         fields = [r for t in self._constraints.where.terms for r in self.scope.references(t)]
         for node in (*(n for n, _ in self._order), *self._fields):
             fields += self._sort_scope.references(node)
         used.update(r.element for r in fields if isinstance(r, FieldReference))
         used &= set(group.names)
         for name in group.names:
-            if name in used and name in group.implied and name not in self._columns:
+            if name in used and name in group.implied:
                 sources = [n for n in group.names if name in universe[n].implies]
                 joined = [n for n in sources if n in self._aliases]
                 if not joined:

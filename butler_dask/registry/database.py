@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
@@ -59,9 +59,11 @@ T = TypeVar("T")
 class _ThreadState:
     """What one thread has open; what is kept for it is closed with it."""
 
-    def __init__(self, lock: threading.Lock) -> None:
+    def __init__(self, lock: threading.Lock, opened: set[sa.Connection]) -> None:
         self.lock = lock
         """Held during a transaction."""
+        self.opened = opened
+        """The connections all threads keep."""
         self.connection: sa.Connection | None = None
         """Connection of the transaction it is in."""
         self.writing = False
@@ -75,7 +77,8 @@ class _ThreadState:
     def close_kept(self) -> None:
         """Close the connection kept."""
         kept, self.kept = self.kept, None
-        if kept is not None:
+        if kept in self.opened:
+            self.opened.remove(kept)
             kept.close()
 
     def __del__(self) -> None:
@@ -177,14 +180,15 @@ class Database:
     def _begin_threads(self) -> None:
         self._threads = _ThisThread()
         self._states: weakref.WeakSet[_ThreadState] = weakref.WeakSet()
+        self._kept: set[sa.Connection] = set()
         # A database that nobody closed is closed when it is not used any more, or at the end of the program.
-        self._closing = weakref.finalize(self, _close, self._states, self.engine)
+        self._closing = weakref.finalize(self, _close, self._kept, self.engine)
 
     @property
     def _state(self) -> _ThreadState:
         state = self._threads.state
         if state is None:
-            state = self._threads.state = _ThreadState(self._shared_lock or threading.Lock())
+            state = self._threads.state = _ThreadState(self._shared_lock or threading.Lock(), self._kept)
             self._states.add(state)
         return state
 
@@ -196,7 +200,9 @@ class Database:
 
     def close(self) -> None:
         """Close all connections."""
-        _close(self._states, self.engine)
+        for state in list(self._states):
+            state.close_kept()
+        self.engine.dispose()
         if self._counting is not None:
             self._counting.dispose()
 
@@ -342,6 +348,7 @@ class Database:
         if state.kept is None:
             state.stamp = self._file.stamp if self._file.is_fixed else ()
             state.kept = self.engine.connect()
+            state.opened.add(state.kept)
         return state.kept
 
     def _connected(self) -> sa.Connection:
@@ -741,9 +748,9 @@ def _delays() -> Iterator[float]:
         delay = min(2 * delay, 1.0)
 
 
-def _close(states: Iterable[_ThreadState], engine: sa.Engine) -> None:
-    for state in list(states):
-        state.close_kept()
+def _close(kept: set[sa.Connection], engine: sa.Engine) -> None:
+    while kept:
+        kept.pop().close()
     engine.dispose()
 
 

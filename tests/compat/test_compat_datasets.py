@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from compat_package import api, registry_api
-from conftest import timespan
+from compat_repository import timespan
 
 BIAS = {"instrument": "Cam", "detector": 2}
 VISIT = {"instrument": "Cam", "visit": 2}
@@ -34,9 +34,11 @@ def test_a_run_makes_a_butler_writing_and_is_its_default_collection(repo: Path) 
 
 
 def test_a_missing_default_collection_is_told_by_the_first_search(repo: Path) -> None:
-    with pytest.raises(api.MissingCollectionError):
-        with api.Butler.from_config(str(repo), collections=["nowhere"]) as butler:
-            butler.find_dataset("bias", BIAS)
+    with (
+        pytest.raises(api.MissingCollectionError),
+        api.Butler.from_config(str(repo), collections=["nowhere"]) as butler,
+    ):
+        butler.find_dataset("bias", BIAS)
 
 
 def test_the_only_instrument_of_the_default_collections_is_the_default(repo: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from compat_package import api, registry_api
-from conftest import NIGHT, timespan
+from compat_repository import NIGHT, timespan
 
 TAGGED, CHAINED, CALIBRATION, RUN = (
     api.CollectionType[n] for n in ("TAGGED", "CHAINED", "CALIBRATION", "RUN")
