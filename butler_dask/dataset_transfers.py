@@ -13,7 +13,7 @@ from .dataset_zip import ZipContent, write_zip
 from .datastore.datastore import Datastore
 from .datastore.storage_root import is_absolute
 from .dimension_transfers import data_id_tables, insert_records, records_of_data_ids
-from .errors import ConflictingDefinitionError, RepositoryError
+from .errors import ConflictingDefinitionError, RepositoryError, reading_description
 from .repository_export import ExportContent, RepositoryExport, associate_content, register_content
 from .vocabulary.collection import CollectionType
 from .vocabulary.data_id import DataCoordinate
@@ -347,22 +347,27 @@ class DatasetTransfers(DatasetRemoval):
         name = os.fspath(filename) if filename is not None else f"{place}/export.yaml"
         if directory is not None and not os.path.isabs(name) and not os.path.exists(name):
             name = f"{place}/{name}"
-        content = ExportContent(_absolute(name))
+        with reading_description(f"Export file {name!r}"):
+            content = ExportContent(_absolute(name))
         with self._files.begin():
-            register_content(self._registry, content, skip_dimensions or ())
+            with reading_description(f"Export file {name!r}"):
+                register_content(self._registry, content, skip_dimensions or ())
             if without_datastore:
-                refs = content.refs(self._registry)
+                with reading_description(f"Export file {name!r}"):
+                    refs = content.refs(self._registry)
                 known = known_ids(self._registry, refs)
                 refs = [ref for ref in refs if ref.id not in known]
                 for table in tables_of_refs(refs):
                     self._registry.insert_datasets(table)
             else:
-                files = [(dataset, None) for dataset in content.files(self._registry, place)]
+                with reading_description(f"Export file {name!r}"):
+                    files = [(dataset, None) for dataset in content.files(self._registry, place)]
                 how = transfer or "auto"
                 refs = ingest(
                     self._registry, self._datastore, self._files, files, how, True, record_validation_info
                 )
-            associate_content(self._registry, content)
+            with reading_description(f"Export file {name!r}"):
+                associate_content(self._registry, content)
         return refs
 
 

@@ -47,14 +47,17 @@ def read_table(name: str) -> Table:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # units astropy does not know: of no use here
             return Table.read(name)
-    except Exception:  # whatever the readers of a dozen formats raise
+    except Exception as first:  # whatever the readers of a dozen formats raise
+        error = first
         kind = {".csv": "ascii.csv", ".txt": "ascii", ".dat": "ascii"}.get(os.path.splitext(name)[1])
         try:
             if kind is not None:
                 return Table.read(name, format=kind)
         except Exception as second:
             error = second
-        raise DatasetFileError(f"{name} cannot be read as a table: {str(error).splitlines()[0]}") from error
+        raise DatasetFileError(
+            f"{name} cannot be read as a table: {next(iter(str(error).splitlines()), '')}"
+        ) from error
 
 
 def files_of_table(
