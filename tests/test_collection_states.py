@@ -129,12 +129,14 @@ class Abandoned(Exception):
 class CollectionStates(RuleBasedStateMachine):
     """Operations on a registry and on the model, side by side."""
 
-    new_registry: Callable[[], tuple[Registry, Callable[[], None]]]
+    new_registry: Callable[[], tuple[Callable[[], Registry], Callable[[], None]]]
 
     def __init__(self) -> None:
         super().__init__()
-        self.tables, self.close = type(self).new_registry()
+        self.open, self.remove_database = type(self).new_registry()
+        self.tables = self.open()
         self.registry = ButlerRegistry(self.tables)
+        self.other: Registry | None = None
         self.model = Model()
         self.refs: dict[uuid.UUID, DatasetRef] = {}
 
@@ -153,8 +155,11 @@ class CollectionStates(RuleBasedStateMachine):
         self.edit_chain("set_chain", "c1", ["k0", "c0"])
 
     def teardown(self) -> None:
-        """Close the registry."""
-        self.close()
+        """Remove the database."""
+        for registry in (self.tables, self.other):
+            if registry is not None:
+                registry.close()
+        self.remove_database()
 
     @contextmanager
     def expecting(self, *errors: type[Exception] | None) -> Iterator[None]:
@@ -235,12 +240,13 @@ class CollectionStates(RuleBasedStateMachine):
     @rule(name=mostly("k"), picks=picks, span=spans)
     def certify(self, name: str, picks: list[int], span: Timespan) -> None:
         refs = [r for r in self.picked(picks)]
-        if span.isEmpty():
-            return
         keys = [self.model.key(r.id) for r in refs]
-        clash = len(set(keys)) < len(keys) or any(
-            self.model.key(i) in keys and span.overlaps(Timespan(b, e))
-            for i, b, e in self.model.ranges.get(name, ())
+        clash = not span.isEmpty() and (
+            len(set(keys)) < len(keys)
+            or any(
+                self.model.key(i) in keys and span.overlaps(Timespan(b, e))
+                for i, b, e in self.model.ranges.get(name, ())
+            )
         )
         plain = any(not KINDS[kind] for kind, _ in keys)
         # A clash is a DatasetTypeError too: of several faults any may be told.
@@ -251,7 +257,8 @@ class CollectionStates(RuleBasedStateMachine):
             ConflictingDefinitionError if clash else None,
         ):
             self.registry.certify(name, refs, span)
-            self.model.ranges[name] |= {(r.id, span.begin_ns, span.end_ns) for r in refs}
+            if not span.isEmpty():
+                self.model.ranges[name] |= {(r.id, span.begin_ns, span.end_ns) for r in refs}
 
     @rule(name=mostly("k"), kind=kinds, span=spans, detectors=st.none() | detector_lists)
     def decertify(self, name: str, kind: str, span: Timespan, detectors: list[int] | None) -> None:
@@ -320,6 +327,34 @@ class CollectionStates(RuleBasedStateMachine):
             for name in chosen:
                 self.model.drop(name)
                 self.model.chains = {p: [c for c in m if c != name] for p, m in self.model.chains.items()}
+
+    def elsewhere(self) -> None:
+        """Go on through another registry of the same database, as another program would."""
+        if self.other is None:
+            self.other = self.open()
+        self.tables, self.other = self.other, self.tables
+        self.registry = ButlerRegistry(self.tables)
+
+    @rule()
+    def go_on_elsewhere(self) -> None:
+        self.elsewhere()
+
+    @rule(parent=mostly("c"), name=names, children=name_lists)
+    def others_change_what_was_rolled_back(self, parent: str, name: str, children: list[str]) -> None:
+        # What was read inside the transaction must not pass for what others define after it.
+        before = copy.deepcopy(self.model)
+        try:
+            with self.registry.transaction():
+                self.edit_chain("prepend_chain", parent, children)
+                self.register(name, name)
+                self.collections_are_those_of_the_model()
+                raise Abandoned  # noqa: TRY301  what a caller's failure does is tested
+        except Abandoned:
+            self.model = before
+        self.elsewhere()
+        self.register(name, name)
+        self.edit_chain("extend_chain", parent, children)
+        self.elsewhere()
 
     @rule(data=st.data(), abandoned=st.booleans())
     def transaction(self, data: st.DataObject, abandoned: bool) -> None:
@@ -432,52 +467,44 @@ def prepare(registry: Registry) -> None:
         )
 
 
-def on_sqlite(directory: Path) -> Callable[[], tuple[Registry, Callable[[], None]]]:
-    """Return what makes a registry in a copy of a prepared SQLite file."""
+def on_sqlite(directory: Path) -> Callable[[], tuple[Callable[[], Registry], Callable[[], None]]]:
+    """Return what makes a copy of a prepared SQLite file, which it opens and removes."""
     url = new_url("sqlite", directory)
     with_records = Registry.create(url)
     prepare(with_records)
     with_records.close()
     template = Path(url.removeprefix("sqlite:///"))
 
-    def make() -> tuple[Registry, Callable[[], None]]:
+    def make() -> tuple[Callable[[], Registry], Callable[[], None]]:
         handle, path = tempfile.mkstemp(suffix=".sqlite3", dir=directory)
         os.close(handle)
         shutil.copyfile(template, path)
-        registry = Registry.open(f"sqlite:///{path}")
 
-        def close() -> None:
-            registry.close()
+        def remove() -> None:
             for file in directory.glob(f"{Path(path).name}*"):
                 file.unlink()
 
-        return registry, close
+        return lambda: Registry.open(f"sqlite:///{path}"), remove
 
     return make
 
 
-def on_postgresql(directory: Path) -> Callable[[], tuple[Registry, Callable[[], None]]]:
-    """Return what makes a registry in a copy of a prepared PostgreSQL database."""
+def on_postgresql(directory: Path) -> Callable[[], tuple[Callable[[], Registry], Callable[[], None]]]:
+    """Return what makes a copy of a prepared PostgreSQL database, which it opens and removes."""
     template = new_url("postgresql", directory)
     registry = Registry.create(template)
     prepare(registry)
     registry.close()
     source = sa.make_url(template).database
 
-    def make() -> tuple[Registry, Callable[[], None]]:
+    def make() -> tuple[Callable[[], Registry], Callable[[], None]]:
         name = f"butler_{uuid.uuid4().hex}"
         server = sa.create_engine(sa.make_url(SERVER), isolation_level="AUTOCOMMIT")
         with server.connect() as connection:
             connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {source}")
         server.dispose()
         url = sa.make_url(SERVER).set(database=name).render_as_string(hide_password=False)
-        opened = Registry.open(url)
-
-        def close() -> None:
-            opened.close()
-            drop(url)
-
-        return opened, close
+        return lambda: Registry.open(url), lambda: drop(url)
 
     return make
 

@@ -35,6 +35,7 @@ from butler_dask.errors import (
     MissingCollectionError,
     OrphanedRecordError,
 )
+from butler_dask.registry.butler_registry import ButlerRegistry
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.data_id import DataIdTable
@@ -336,6 +337,25 @@ def test_memberships_are_listed_with_validity_ranges(registry):
     assert {a.ref for a in found} == {bias[0]}
     only = registry.query_associations("bias", types={CollectionType.TAGGED})
     assert [a.collection for a in only] == ["tag"]
+    registry.register_collection("chain", CollectionType.CHAINED)
+    registry.set_chain("chain", ["tag", "calib"])
+    assert [a.collection for a in registry.query_associations("bias", "chain")] == ["tag", "calib"]
+    api = ButlerRegistry(registry)
+    for flatten in (True, False):
+        listed = api.queryDatasetAssociations("bias", collections=["chain"], flattenChains=flatten)
+        assert [a.collection for a in listed] == ["tag", "calib"]
+
+
+def test_certifying_for_no_time_certifies_nothing_but_refuses_what_could_not_be(registry):
+    bias = put(registry, BIAS, "run", {"detector": 0})
+    raw = put(registry, RAW, "run", {"exposure": 1, "detector": 0})
+    registry.register_collection("calib", CollectionType.CALIBRATION)
+    registry.certify("calib", bias, Timespan.makeEmpty())
+    assert registry.query_associations("bias", "calib") == []
+    with pytest.raises(CollectionTypeError):
+        registry.certify("run", bias, Timespan.makeEmpty())
+    with pytest.raises(DatasetTypeError):
+        registry.certify("calib", raw, Timespan.makeEmpty())
 
 
 # Removal

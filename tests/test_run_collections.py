@@ -314,7 +314,7 @@ def test_a_chain_begun_meanwhile_with_other_inputs_is_left_as_it_is(butler: Butl
     one.apply(butler)
     before = names(butler, "*")
     with pytest.raises(
-        CollectionError, match="Another run began 'u/me/new' meanwhile.*choose a new --output"
+        CollectionError, match=r"Another run began 'u/me/new' meanwhile.*choose a new --output"
     ):
         other.apply(butler)
     assert registry.get_collection("u/me/new").children == (one.output_run, "HSC/raw/all")

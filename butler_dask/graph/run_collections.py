@@ -130,8 +130,9 @@ class RunCollections:
         inputs = self.chain[1:]
         if not self.found and present[max(len(present) - len(inputs), 0) :] != inputs:
             raise CollectionError(
-                f"Another run began {self.output!r} meanwhile; it holds {_shown(present)}, which does not end "
-                f"with the inputs given here ({_shown(inputs)}). Nothing was changed; choose a new --output."
+                f"Another run began {self.output!r} meanwhile; it holds {_shown(present)}, which does not "
+                f"end with the inputs given here ({_shown(inputs)}). Nothing was changed; choose a new "
+                "--output."
             )
         rest = [c for c in inputs if c in present or c not in self.found]
         added = [c for c in present if c not in self.found and c not in self.chain]

@@ -135,7 +135,7 @@ class AssociationTable:
     @repeated
     def certify(self, collection: str, table: DatasetTable, timespan: Timespan) -> None:
         """Give datasets a validity range in a CALIBRATION collection; see `Registry.certify`."""
-        if not len(table) or timespan.isEmpty():
+        if not len(table):
             return
         name = table.dataset_type.name
         with self._database.write() as connection:
@@ -148,6 +148,8 @@ class AssociationTable:
                     f"Dataset type {name!r} is not a calibration type (isCalibration=True); its datasets "
                     "cannot be certified."
                 )
+            if timespan.isEmpty():
+                return
             unique, inverse = table.data_ids.unique()
             if len(unique) < len(table):
                 first = int(np.flatnonzero(np.bincount(inverse) > 1)[0])

@@ -659,12 +659,13 @@ class ButlerRegistry:
         collectionTypes: CollectionType | Iterable[CollectionType] | None = None,
         flattenChains: bool = False,
     ) -> Iterator[DatasetAssociation]:
-        """Yield which collections hold which datasets of a type, with validity ranges."""
+        """Yield which collections hold which datasets of a type, with validity ranges.
+
+        A chain stands for its members, with ``flattenChains`` or without.
+        """
         names: NamesExpression = self.defaults.collections if collections is None else collections
         return iter(
-            self._registry.query_associations(
-                _name(datasetType), names, types=_types(collectionTypes), flatten_chains=flattenChains
-            )
+            self._registry.query_associations(_name(datasetType), names, types=_types(collectionTypes))
         )
 
 

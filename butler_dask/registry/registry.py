@@ -891,7 +891,6 @@ class Registry:
         collections: NamesExpression = "*",
         *,
         types: Collection[CollectionType] | None = None,
-        flatten_chains: bool = False,
     ) -> list[DatasetAssociation]:
         """Return which collections hold which datasets of a type, with validity ranges.
 
@@ -900,14 +899,12 @@ class Registry:
         dataset_type : `DatasetType` or `str`
             Type.
         collections : `str`, `re.Pattern`, ``...`` or iterable of them
-            Names, globs and regular expressions.
+            Names, globs and regular expressions; a chain stands for its members.
         types : collection of `CollectionType`, optional
             Only collections of these types.
-        flatten_chains : `bool`
-            Whether members of chains are looked at.
         """
         kinds = frozenset(CollectionType) if types is None else frozenset(types)
-        infos = self.query_collections(collections, flatten_chains=flatten_chains)
+        infos = self.query_collections(collections, flatten_chains=True)
         return self._associations.query(dataset_type, [i.name for i in infos], kinds)
 
     # Quanta
