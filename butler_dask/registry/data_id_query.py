@@ -254,7 +254,7 @@ class DataIdQuery:
         operand = self.operand(node)
         if operand.kind == "region":
             raise InvalidQueryError("Regions have no order to sort by.")
-        return operand.sql
+        return self.by_code_point(operand.sql) if operand.kind == "str" else operand.sql
 
     def operand(self, node: Expression) -> Operand:
         """Return the value of a field or expression in this query."""
@@ -548,6 +548,11 @@ class DataIdQuery:
                 out += f"\\{char}" if char in "\\%_" else char
         # LIKE of SQLite would not tell capitals from small letters.
         return column.bool_op("GLOB")(out) if sqlite else column.like(out, escape="\\")
+
+    def by_code_point(self, text: Any) -> Any:
+        """Return a string whose order is that of its characters' code points."""
+        # Else a server orders by the language its database was made for, and SQLite does not.
+        return text if self._database.is_sqlite else sa.collate(text, "C")
 
     # Results
 
