@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import CollectionTypeError, ConflictingDefinitionError, DatasetNotFoundError, DatasetTypeError
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import Timespan

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from ..errors import InvalidQueryError
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import And, Comparison, Expression, Name, Reversed
 from . import schema

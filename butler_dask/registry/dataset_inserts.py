@@ -22,7 +22,7 @@ from ..errors import (
     DatasetTypeError,
 )
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.file_record import FileTable
 from ..vocabulary.timespan import tai_now_ns

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import CalibrationLookupError, DatasetTypeError
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id import DataIdTable, first_rows
+from ..vocabulary.data_id_table import DataIdTable, first_rows
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import MAX_NS, MIN_NS, Timespan

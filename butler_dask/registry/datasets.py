@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from ..errors import DatasetNotFoundError, MissingCollectionError
-from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
 from . import schema

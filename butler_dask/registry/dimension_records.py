@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError
-from ..vocabulary.data_id import DataCoordinate, DataIdTable, first_rows
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id_table import DataIdTable, first_rows
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionUniverse
 from ..vocabulary.timespan import Timespan
