@@ -22,6 +22,7 @@ from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import And, Comparison, Expression, Name, Reversed
 from . import schema
+from .bulk_rows import temporary_rows
 from .database import Database
 from .dataset_search import search_statements
 from .definitions import CollectionRow, DatasetTypeRow
@@ -460,7 +461,7 @@ class DataIdQuery:
 
     def _temporary(self, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> sa.Table:
         types = {n: schema.column_of_dimension(n).type for n in names}
-        return self._stack.enter_context(self._database.temporary_rows(self._connection, types, rows))
+        return self._stack.enter_context(temporary_rows(self._connection, types, rows))
 
     # What the expression compiler asks for
 
@@ -530,9 +531,7 @@ class DataIdQuery:
         rows = [(v,) for v in dict.fromkeys(values)]
         if not rows:
             return sa.false()
-        table = self._stack.enter_context(
-            self._database.temporary_rows(self._connection, {"value": column.type}, rows)
-        )
+        table = self._stack.enter_context(temporary_rows(self._connection, {"value": column.type}, rows))
         return column.in_(sa.select(table.c.value))
 
     def like_glob(self, column: Any, pattern: str) -> Any:
