@@ -24,6 +24,7 @@ from ..vocabulary.collection import (
     split_patterns,
 )
 from . import schema
+from .bulk_rows import insert_rows
 from .chain_history import ChainHistory
 from .database import Database, repeated
 from .definitions import CollectionRow, DefinitionCache, Definitions
@@ -191,7 +192,7 @@ class CollectionTable:
                 return
             self._check_cycle(definitions, row, members)
             connection.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
-            self._database.insert(
+            insert_rows(
                 connection,
                 schema.chain,
                 ("parent_id", "position", "child_id"),
