@@ -275,6 +275,15 @@ class CollectionStates(RuleBasedStateMachine):
                     after.add((id_, begin, end))
             self.model.ranges[name] = after
 
+    @precondition(lambda self: any(self.model.ranges.values()))
+    @rule(pick=st.integers(0, 40), offset=st.integers(0, 4), length=st.integers(1, 4), all_=st.booleans())
+    def decertify_part(self, pick: int, offset: int, length: int, all_: bool) -> None:
+        # Times drawn at random seldom cut a range in two.
+        rows = sorted((n, *self.model.key(r[0]), r[1]) for n, held in self.model.ranges.items() for r in held)
+        name, kind, detector, begin = rows[pick % len(rows)]
+        start = max(begin, 0) + offset
+        self.decertify(name, kind, Timespan(start, start + length), None if all_ else [detector])
+
     @rule(
         mode=st.sampled_from(["set_chain", "extend_chain", "prepend_chain", "remove_from_chain"]),
         parent=mostly("c"),
@@ -308,6 +317,17 @@ class CollectionStates(RuleBasedStateMachine):
         self.model.forget({r.id for r in refs})
         with pytest.raises(DatasetNotFoundError):
             self.registry.removeDatasets(refs)
+
+    @precondition(lambda self: any(self.model.tags.values()))
+    @rule(pick=st.integers(0, 40))
+    def replace_tagged(self, pick: int) -> None:
+        # What a removed dataset left behind would be in the way of the next one of its data ID.
+        tagged = sorted((n, *self.model.datasets[i], i) for n, ids in self.model.tags.items() for i in ids)
+        name, kind, detector, run, id_ = tagged[pick % len(tagged)]
+        self.registry.removeDatasets([self.refs[id_]])
+        self.model.forget({id_})
+        self.insert(run, kind, [detector])
+        self.associate(name, [len(self.model.datasets) - 1])
 
     @rule(name=st.sampled_from(["r2", "t2", "c2", "k2", "r2", "t2", "c2", "k2", "t0", "k0", "c0", "r0"]))
     def remove_collection(self, name: str) -> None:
