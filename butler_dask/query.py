@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidQueryError
-from .registry.data_id_query import parse_where
 from .registry.dataset_results import (
     DataCoordinateQueryResults,
     DatasetRefQueryResults,
@@ -19,6 +18,7 @@ from .registry.dataset_results import (
     with_storage_class,
 )
 from .registry.expression_names import NameScope
+from .registry.query_constraints import parse_where
 from .registry.query_terms import QueryTerms
 from .registry.record_results import DimensionRecordQueryResults
 from .registry.registry import Registry
