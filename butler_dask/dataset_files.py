@@ -17,6 +17,8 @@ from .registry.registry import Registry
 from .vocabulary.dataset import DatasetRef, DatasetTable
 from .vocabulary.file_record import FileDataset, FileRecord, FileTable
 
+_FILE_SYSTEM = LocalRoot("/")
+
 
 class DatasetURI(str):
     """URI of a dataset's file; a text with a few properties."""
@@ -34,7 +36,7 @@ class DatasetURI(str):
         """
         if not self.startswith("file://"):
             raise ValueError(f"{self} is not a local file")
-        return LocalRoot("/").local(self)
+        return _FILE_SYSTEM.local(self)
 
     def geturl(self) -> str:
         """Return the URI as plain text."""
@@ -201,15 +203,16 @@ def retrieve(
     for target, path in targets.items():
         os.makedirs(os.path.dirname(target), exist_ok=True)
         uri = datastore.uri(path)
-        local = DatasetURI(uri).ospath if uri.startswith("file:") else uri
+        is_local = uri.startswith("file:")
+        local = DatasetURI(uri).ospath if is_local else uri
         if target in packed:
             with unpacked(local, packed[target]) as name:
                 _copy(name, target)
         elif transfer in ("auto", "copy"):
             _copy(local, target)
         else:
-            link_or_move(DatasetURI(uri).ospath, target, transfer)
-    return [DatasetURI(LocalRoot("/").uri(t)) for t in targets]
+            link_or_move(local if is_local else DatasetURI(uri).ospath, target, transfer)
+    return [DatasetURI(_FILE_SYSTEM.uri(t)) for t in targets]
 
 
 def _copy(source: str, target: str) -> None:

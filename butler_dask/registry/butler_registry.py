@@ -700,4 +700,4 @@ def _types(
 ) -> Collection[CollectionType] | None:
     if types is None or isinstance(types, EllipsisType):
         return None
-    return {types} if isinstance(types, CollectionType) else set(types)
+    return CollectionType.set_of(types)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import sqlalchemy as sa
 
@@ -216,6 +216,14 @@ class CollectionTable:
                 self.set_chain(parent, [*children, *rest], "prepend")
             else:
                 self.set_chain(parent, [*rest, *children], "extend")
+
+    @repeated
+    def edit_chain(self, parent: str, edit: Callable[[tuple[str, ...]], Sequence[str]]) -> None:
+        """Define a chain from what it holds; nobody else changes it in between."""
+        with self._database.write() as connection:
+            definitions = self._definitions.locked(connection)
+            present = definitions.children_of(self._chain(definitions, parent))
+            self.set_chain(parent, edit(tuple(c.name for c in present)))
 
     def chain_history(self, name: str) -> list[ChainChange]:
         """Return the changes of a chain; see `Registry.chain_history`."""

@@ -294,6 +294,8 @@ class Database:
             connection.close()
 
     def _rollback(self, connection: sa.Connection) -> None:
+        if connection.closed:  # at the end of the program, under a transaction still open; that undid it
+            return
         if self.is_sqlite:
             # A full disk has made SQLite roll back everything already.
             if driver_connection(connection).in_transaction:

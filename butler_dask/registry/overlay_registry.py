@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -115,6 +115,11 @@ class OverlayRegistry(Registry):
         """See `Registry.remove_from_chain`."""
         self._require_own("redefine", [parent])
         super().remove_from_chain(parent, children)
+
+    def edit_chain(self, parent: str, edit: Callable[[tuple[str, ...]], Sequence[str]]) -> None:
+        """See `Registry.edit_chain`."""
+        self._require_own("redefine", [parent])
+        super().edit_chain(parent, edit)
 
     def undo_chain(self, name: str, steps: int = 1) -> tuple[str, ...]:
         """See `Registry.undo_chain`."""
