@@ -374,7 +374,7 @@ def runs_of_biases(butler: Any) -> dict[int, str]:
     if OURS:
         import numpy as np
 
-        from butler_dask.vocabulary.data_id import DataIdTable
+        from butler_dask.vocabulary.data_id_table import DataIdTable
 
         registry = butler.registry_tables
         records = registry.query_dimension_records("exposure")

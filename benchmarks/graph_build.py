@@ -27,7 +27,7 @@ from butler_dask.pipeline import (
     Struct,
 )
 from butler_dask.pipeline import connectionTypes as cT
-from butler_dask.vocabulary.data_id import DataIdTable
+from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.file_record import FileTable

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from butler_dask.registry.registry import Registry
-from butler_dask.vocabulary.data_id import DataIdTable
+from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.file_record import FileTable

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from butler_dask import Butler, CollectionType, DatasetType
-from butler_dask.vocabulary.data_id import DataIdTable
+from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.file_record import FileTable
 

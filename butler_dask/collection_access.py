@@ -94,10 +94,9 @@ class ButlerCollections(Sequence[str]):
         MissingCollectionError
             If a plain name names no collection; the nearest match is named.
         """
-        types = {collection_types} if isinstance(collection_types, CollectionType) else collection_types
         infos = self._registry.query_collections(
             expression,
-            types=None if types is None else set(types),
+            types=None if collection_types is None else CollectionType.set_of(collection_types),
             flatten_chains=flatten_chains,
             include_chains=include_chains,
             include_parents=include_parents,

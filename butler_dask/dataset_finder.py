@@ -19,7 +19,8 @@ from .errors import (
 )
 from .registry.registry import Registry
 from .vocabulary.collection import CollectionType, is_glob
-from .vocabulary.data_id import DataCoordinate, DataIdTable
+from .vocabulary.data_id import DataCoordinate
+from .vocabulary.data_id_table import DataIdTable
 from .vocabulary.dataset import DatasetRef, DatasetTable
 from .vocabulary.dataset_type import DatasetType, split_component
 from .vocabulary.file_record import FileRecord

@@ -24,7 +24,8 @@ from .registry.query_results import (
     with_storage_class,
 )
 from .registry.registry import Registry
-from .vocabulary.data_id import DataCoordinate, DataIdTable
+from .vocabulary.data_id import DataCoordinate
+from .vocabulary.data_id_table import DataIdTable
 from .vocabulary.dataset_type import DatasetType, split_component
 from .vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from .vocabulary.expression import Expression, Name

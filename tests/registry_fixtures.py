@@ -16,14 +16,15 @@ SERVER = os.environ.get("BUTLER_DASK_TEST_POSTGRESQL", "")
 """URL of a PostgreSQL server whose user may create databases; tests use SQLite alone where it is not set."""
 
 
-def new_url(kind: str, directory: Path) -> str:
-    """Return the URL of an empty database."""
+def new_url(kind: str, directory: Path, locale: str = "") -> str:
+    """Return the URL of an empty database; a server's may be one that orders strings as a language does."""
     if kind == "sqlite":
         return f"sqlite:///{directory / 'registry.sqlite3'}"
     name = f"butler_{uuid.uuid4().hex}"
     engine = sa.create_engine(sa.make_url(SERVER), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        ordered = f" TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE '{locale}'" if locale else ""
+        connection.exec_driver_sql(f"CREATE DATABASE {name}{ordered}")
     engine.dispose()
     return sa.make_url(SERVER).set(database=name).render_as_string(hide_password=False)
 
@@ -45,6 +46,16 @@ _kinds = [pytest.param("postgresql", marks=pytest.mark.postgresql)] if SERVER el
 def empty_registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
     """Registry without records."""
     url = new_url(request.param, tmp_path)
+    registry = Registry.create(url)
+    yield registry
+    registry.close()
+    drop(url)
+
+
+@pytest.fixture(params=["sqlite", *_kinds])
+def english_registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
+    """Registry without records, on a server in a database that orders strings as English dictionaries do."""
+    url = new_url(request.param, tmp_path, locale="en-US")
     registry = Registry.create(url)
     yield registry
     registry.close()

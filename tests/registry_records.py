@@ -3,7 +3,8 @@
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
 from butler_dask.registry.registry import Registry
-from butler_dask.vocabulary.data_id import DataCoordinate, DataIdTable
+from butler_dask.vocabulary.data_id import DataCoordinate
+from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.dimensions import DimensionUniverse

@@ -14,7 +14,7 @@ from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 from butler_dask.butler import Butler
 from butler_dask.pipeline import PipelineGraph
 from butler_dask.vocabulary.collection import CollectionType
-from butler_dask.vocabulary.data_id import DataIdTable
+from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.file_record import FileRecord, FileTable

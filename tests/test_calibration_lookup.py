@@ -11,7 +11,7 @@ from registry_records import BIAS, DAY, RAW, data_ids, put
 from butler_dask.errors import CalibrationLookupError
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
-from butler_dask.vocabulary.data_id import DataIdTable, first_rows, row_codes
+from butler_dask.vocabulary.data_id_table import DataIdTable, first_rows, row_codes
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.timespan import Timespan

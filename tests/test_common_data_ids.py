@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from butler_dask.graph.common_data_ids import CommonDataIds
-from butler_dask.vocabulary.data_id import DataIdTable
+from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dimensions import DimensionUniverse
 
 UNIVERSE = DimensionUniverse()

@@ -383,7 +383,7 @@ def test_a_built_graph_survives_its_file(butler: Butler, tmp_path: Path) -> None
 
 
 def test_data_id_tables_restrict_the_graph(butler: Butler) -> None:
-    from butler_dask.vocabulary.data_id import DataIdTable
+    from butler_dask.vocabulary.data_id_table import DataIdTable
     from butler_dask.vocabulary.dimensions import DimensionUniverse
 
     group = DimensionUniverse().conform(["visit", "detector"])

@@ -39,6 +39,23 @@ def test_first_look_works_as_written(processed):
     assert picture.stat().st_size > 50_000
 
 
+def test_collections_queries_and_removal_work_as_written(processed):
+    for line in blocks("bash")[3].strip().splitlines():
+        done = processed(*shlex.split(line, comments=True))
+        assert done.stdout, line
+    members = processed("butler", "query-collections", "DATA", "--chains", "no-children", "u/me/mine")
+    assert "CHAINED" in members.stdout
+
+
+def test_python_queries_work_as_written(processed, monkeypatch, capsys):
+    monkeypatch.chdir(processed.directory)
+    exec(compile(blocks("python")[1], "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert "903344" in printed[0]
+    assert printed[1] == "1 [903344]"
+    assert "HSC/calib" in printed[2]
+
+
 def test_python_example_works_as_written(processed, monkeypatch):
     monkeypatch.chdir(processed.directory)
     names: dict[str, object] = {}

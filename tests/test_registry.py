@@ -38,7 +38,8 @@ from butler_dask.errors import (
 )
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
-from butler_dask.vocabulary.data_id import DataCoordinate, DataIdTable
+from butler_dask.vocabulary.data_id import DataCoordinate
+from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.quantum_record import QuantumRecord, QuantumTable

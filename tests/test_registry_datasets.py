@@ -37,7 +37,7 @@ from butler_dask.errors import (
 )
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
-from butler_dask.vocabulary.data_id import DataIdTable
+from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.timespan import Timespan
 

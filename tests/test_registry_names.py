@@ -189,3 +189,11 @@ def test_transaction_covers_several_calls(names):
         change()
     assert "u/me/run" not in names.queryCollections()
     assert names.isWriteable()
+
+
+def test_collection_types_are_given_by_name_too(names):
+    names.registerCollection("some/tagged", CollectionType.TAGGED)
+    assert list(names.queryCollections("some/*", collectionTypes={"tagged"})) == ["some/tagged"]
+    assert list(names.queryCollections("some/*", collectionTypes=CollectionType.RUN)) == []
+    with pytest.raises(CollectionTypeError, match="TAGGED"):
+        names.queryCollections("some/*", collectionTypes=["TAGED"])

@@ -29,6 +29,7 @@ from registry_records import (
 from butler_dask.errors import DataIdValueError, DimensionNameError, InvalidQueryError
 from butler_dask.registry.regions import overlapping_pairs
 from butler_dask.vocabulary.collection import CollectionType
+from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.timespan import Timespan
 
 pytest_plugins = ("registry_fixtures",)
@@ -298,6 +299,34 @@ def test_rows_are_sorted_by_any_field(registry):
         r[0]
         for r in query(registry, ["band"], "band", data_id=HSC, order_by=["-visit.exposure_time"], limit=2)
     ] == ["r", "i"]
+
+
+def test_strings_are_ordered_by_code_point_whatever_the_database_does(english_registry):
+    registry = english_registry
+    names = ["B", "a", "b", "A", "a_1", "a-1", "a1", "Z", "_", "\u00e4"]
+    registry.insert_dimension_records("instrument", [{"name": "HSC", "class_name": "x"}])
+    filters = [{"instrument": "HSC", "name": n, "band": n.upper()} for n in names]
+    registry.insert_dimension_records("physical_filter", filters)
+
+    def found(**options):
+        rows = query(registry, ["physical_filter"], "physical_filter", **options)
+        return [name for (name,) in rows]
+
+    assert found(order_by=["physical_filter"]) == sorted(names)
+    assert found(order_by=["-physical_filter"], limit=3) == sorted(names, reverse=True)[:3]
+    assert found(order_by=["band", "physical_filter"]) == sorted(names, key=lambda n: (n.upper(), n))
+    for where, expected in (
+        ("physical_filter < 'a'", [n for n in names if n < "a"]),
+        ("physical_filter >= 'a1'", [n for n in names if n >= "a1"]),
+        ("'Z' <= band", [n for n in names if n.upper() >= "Z"]),
+        ("physical_filter > band", [n for n in names if n > n.upper()]),
+        ("physical_filter = 'a_1'", ["a_1"]),
+    ):
+        assert sorted(found(where=f"instrument='HSC' AND {where}")) == sorted(expected), where
+    for name in ("T_b", "TB", "Ta", "tA"):
+        registry.register_dataset_type(DatasetType(name, ["detector"], "ExposureF"))
+    types = [t.name for t in registry.query_dataset_types("[tT]*")]
+    assert types == sorted(types)
 
 
 def test_records_are_queried_like_data_ids(registry):

@@ -1,8 +1,10 @@
 """The rules for -i, -o, --output-run, --extend-run, --replace-run, --rebase and --skip-existing."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -260,7 +262,63 @@ def test_apply_takes_another_name_if_the_planned_one_was_taken_meanwhile(butler:
     assert graph is not None
     assert graph.run == SECOND + "_2"
     assert {i.ref.run for i in graph.init_outputs} == {SECOND + "_2"}
-    assert registry.get_collection("u/me/1").children[0] == SECOND + "_2"
+    assert registry.get_collection("u/me/1").children == (SECOND + "_2", SECOND, FIRST, "HSC/raw/all")
+
+
+def test_runs_begun_at_the_same_moment_are_all_in_the_chain(butler: Butler, tmp_path: Path) -> None:
+    all_planned = Barrier(4, timeout=60)
+
+    def run(output: str) -> str:
+        with Butler(tmp_path / "repo", writeable=True) as own:
+            plan = plan_run_collections(own.registry_tables, inputs="HSC/raw/all", output=output, now=LATER)
+            all_planned.wait()
+            return plan.apply(own)[0].output_run
+
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(run, ["u/me/1", "u/me/1", "u/me/new", "u/me/new"]))
+    children = butler.registry_tables.get_collection("u/me/1").children
+    assert len(set(runs[:2])) == 2
+    assert set(children[:2]) == set(runs[:2])
+    assert children[2:] == (FIRST, "HSC/raw/all")
+    children = butler.registry_tables.get_collection("u/me/new").children
+    assert len(set(runs[2:])) == 2
+    assert set(children[:2]) == set(runs[2:])
+    assert children[2:] == ("HSC/raw/all",)
+
+
+def test_changes_of_the_chain_while_the_graph_is_built_are_kept(butler: Butler) -> None:
+    registry = butler.registry_tables
+    for name in ("front", "back"):
+        registry.register_collection(name)
+    plan = plan_run_collections(registry, output="u/me/1", now=LATER)
+    registry.set_chain("u/me/1", ["front", "HSC/raw/all", "back"])
+    plan.apply(butler)
+    assert registry.get_collection("u/me/1").children == (SECOND, "front", "HSC/raw/all", "back")
+
+
+def test_runs_that_replace_the_same_run_at_once_are_both_in_the_chain(butler: Butler) -> None:
+    registry = butler.registry_tables
+    plans = [plan_run_collections(registry, output="u/me/1", replace_run=True, now=LATER) for _ in range(2)]
+    for plan in plans:
+        plan.apply(butler)
+    assert registry.get_collection("u/me/1").children == (SECOND + "_2", SECOND, "HSC/raw/all")
+
+
+def test_a_chain_begun_meanwhile_with_other_inputs_is_left_as_it_is(butler: Butler) -> None:
+    registry = butler.registry_tables
+    registry.register_collection("refcats")
+    one, other = (
+        plan_run_collections(registry, inputs=i, output="u/me/new", now=LATER)
+        for i in ("HSC/raw/all", "refcats")
+    )
+    one.apply(butler)
+    before = names(butler, "*")
+    with pytest.raises(
+        CollectionError, match="Another run began 'u/me/new' meanwhile.*choose a new --output"
+    ):
+        other.apply(butler)
+    assert registry.get_collection("u/me/new").children == (one.output_run, "HSC/raw/all")
+    assert names(butler, "*") == before
 
 
 def test_a_replaced_run_stays_outside_the_chain(butler: Butler) -> None:

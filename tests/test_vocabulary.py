@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from butler_dask.errors import DataIdValueError, DimensionNameError, DimensionValueError
-from butler_dask.vocabulary.data_id import DataCoordinate, DataIdTable
+from butler_dask.vocabulary.data_id import DataCoordinate
+from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetRef, DatasetTable, dataset_id_of_data_id, new_dataset_ids
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.dimensions import DimensionUniverse

@@ -29,7 +29,7 @@ where_option = click.option(
     "--where",
     default="",
     metavar="EXPRESSION",
-    help='Only what fulfils this expression, e.g. "visit=903344".',
+    help="Only what fulfils this expression, e.g. \"instrument='HSC' AND visit=903344\".",
 )
 order_by_option = click.option(
     "--order-by", multiple=True, metavar="KEY", help="Sort by dimension or field; '-' in front sorts down."

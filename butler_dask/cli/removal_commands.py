@@ -239,7 +239,8 @@ def prune_datasets(
     One of --purge, --unstore and --disassociate says which; the plan shows how many of what before one
     confirmation.
 
-    Example: butler prune-datasets DATA u/me/1 --datasets 'icExp*' --where "visit=903344" --unstore
+    Example: butler prune-datasets DATA u/me/1 --datasets 'icExp*'
+    --where "instrument='HSC' AND visit=903344" --unstore
 
     Example: butler prune-datasets DATA --purge u/me/1/20201013T140417Z --datasets calexp --dry-run
     """

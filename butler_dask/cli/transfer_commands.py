@@ -111,7 +111,8 @@ def export(
     their members, tagged and calibration collections with the memberships of the datasets exported.
     `butler import` takes the directory in, here or with Rubin's Butler.
 
-    Example: butler export DATA /tmp/out 'calexp*' --collections u/me/1 --where "visit=903344"
+    Example: butler export DATA /tmp/out 'calexp*' --collections u/me/1
+    --where "instrument='HSC' AND visit=903344"
     """
     from ..butler import Butler
 
@@ -364,7 +365,8 @@ def retrieve_artifacts(
 ) -> None:
     """Copy the files of datasets to the directory DESTINATION.
 
-    Example: butler retrieve-artifacts DATA out -d calexp --collections u/me/1 --where "visit=903344"
+    Example: butler retrieve-artifacts DATA out -d calexp --collections u/me/1
+    --where "instrument='HSC' AND visit=903344"
     """
     from ..butler import Butler
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from ..errors import CollectionError, UnimplementedQueryError
 from ..pipeline.pipeline_graph import PipelineGraph
-from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id_table import DataIdTable
 from .dataset_query_constraint import ALL, DatasetQueryConstraint
 from .graph_builder import build_quantum_graph
 from .quantum import Quantum

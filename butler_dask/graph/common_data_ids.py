@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup
 
 

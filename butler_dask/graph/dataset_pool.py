@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetTable, new_dataset_ids
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileTable

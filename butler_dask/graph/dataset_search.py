@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..errors import MissingDatasetTypeError, PrerequisiteMissingError
 from ..pipeline.pipeline_nodes import Edge
-from ..vocabulary.data_id import DataCoordinate, DataIdTable, row_codes
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id_table import DataIdTable, row_codes
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse

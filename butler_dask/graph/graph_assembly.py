@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..pipeline.pipeline_nodes import TaskNode
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id_table import DataIdTable
 from .dataset_pool import DatasetPool, SharedRows
 from .graph_columns import DatasetColumns, Edges, GraphConnection, InitDataset, TaskColumns
 from .quantum_graph import QuantumGraph

@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable, new_dataset_ids
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ..errors import InitInputMissingError
 from ..pipeline.pipeline_graph import PipelineGraph
-from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionUniverse

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import did_you_mean
 from ..pipeline.pipeline_graph import PipelineGraph
 from ..pipeline.pipeline_nodes import DatasetTypeNode
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from .common_data_ids import CommonDataIds
 from .dataset_query_constraint import DatasetQueryConstraint

@@ -11,7 +11,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id_table import DataIdTable
 
 
 def quantum_ids(run: str, label: str, data_ids: DataIdTable) -> NDArray[np.uint8]:

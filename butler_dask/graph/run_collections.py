@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import CollectionError, CollectionTypeError, MissingCollectionError, OrphanedRecordError
@@ -46,7 +47,9 @@ class RunCollections:
     inputs : `tuple` [`str`, ...]
         Collections to search for inputs, in order, without chains.
     chain : `tuple` [`str`, ...]
-        What ``output`` will hold.
+        What ``output`` will hold, unless others change it meanwhile; ``output_run`` first.
+    found : `tuple` [`str`, ...]
+        What ``output`` held when this was planned.
     extend : `bool`
         Whether ``output_run`` exists and is added to.
     replaced : `str` or `None`
@@ -61,6 +64,7 @@ class RunCollections:
     output: str | None = None
     inputs: tuple[str, ...] = ()
     chain: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
     extend: bool = False
     replaced: str | None = None
     prune_replaced: Prune | None = None
@@ -89,6 +93,8 @@ class RunCollections:
         ------
         OrphanedRecordError
             If the run to purge is in a further chain; nothing was changed.
+        CollectionError
+            If another run began the same chain with other inputs meanwhile; nothing was changed.
         """
         registry = butler.registry_tables
         if self.prune_replaced == "purge" and self.replaced is not None:
@@ -97,7 +103,7 @@ class RunCollections:
             plan = self._claimed(registry)
             if plan.output is not None:
                 registry.register_collection(plan.output, CollectionType.CHAINED)
-                registry.set_chain(plan.output, plan.chain)
+                registry.edit_chain(plan.output, plan._with_changes)
         if plan.replaced is not None and plan.prune_replaced == "purge":
             butler.removeRuns([plan.replaced])
         elif plan.replaced is not None and plan.prune_replaced == "unstore":
@@ -116,6 +122,21 @@ class RunCollections:
             name = f"{self.output_run}_{count}"
         chain = tuple(name if c == self.output_run else c for c in self.chain)
         return replace(self, output_run=name, chain=chain)
+
+    def _with_changes(self, present: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the chain to define, with what others did to it while the graph was built."""
+        if present == self.found:
+            return self.chain
+        inputs = self.chain[1:]
+        if not self.found and present[max(len(present) - len(inputs), 0) :] != inputs:
+            raise CollectionError(
+                f"Another run began {self.output!r} meanwhile; it holds {_shown(present)}, which does not end "
+                f"with the inputs given here ({_shown(inputs)}). Nothing was changed; choose a new --output."
+            )
+        rest = [c for c in inputs if c in present or c not in self.found]
+        added = [c for c in present if c not in self.found and c not in self.chain]
+        front = [c for c in takewhile(lambda c: c not in rest, present) if c in added]
+        return (self.output_run, *front, *rest, *(c for c in added if c not in front))
 
     def _check_only_ours(self, registry: Registry) -> None:
         assert self.replaced is not None
@@ -278,6 +299,7 @@ def plan_run_collections(
         output=output,
         inputs=tuple(searched),
         chain=chain if output is not None else (),
+        found=tuple(members),
         extend=run_info is not None,
         replaced=replaced,
         prune_replaced=prune_replaced,

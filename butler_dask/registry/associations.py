@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from ..errors import CollectionTypeError, ConflictingDefinitionError, DatasetNotFoundError, DatasetTypeError
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import Timespan
 from . import schema
+from .bulk_rows import insert_rows, temporary_rows
 from .database import Database, repeated
 from .dataset_inserts import summarize
 from .dataset_search import candidates_of_rows, search_statements
@@ -57,7 +58,7 @@ class AssociationTable:
             values = [table.data_ids.values(k).tolist() for k in keys]
             n = len(ids)
             rows = list(zip([kind.id] * n, [row.id] * n, *values, ids.tolist(), strict=True))
-            self._database.insert(
+            insert_rows(
                 connection,
                 tags,
                 ("dataset_type_id", "collection_id", *keys, "dataset_id"),
@@ -65,7 +66,7 @@ class AssociationTable:
                 on_conflict="ignore",
             )
             self._check_tagged(connection, kind, row, table, ids)
-            summarize(self._database, connection, kind, table.data_ids, None, (0,), [row])
+            summarize(connection, kind, table.data_ids, None, (0,), [row])
 
     def _check_tagged(
         self,
@@ -76,9 +77,7 @@ class AssociationTable:
         ids: NDArray[np.int64],
     ) -> None:
         tags = kind.tables.tags.c
-        with self._database.temporary_rows(
-            connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]
-        ) as t:
+        with temporary_rows(connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]) as t:
             statement = sa.select(tags.dataset_id).where(
                 tags.dataset_id == t.c.id,
                 tags.collection_id == row.id,
@@ -97,9 +96,7 @@ class AssociationTable:
         if table.row_ids is not None:
             # Row numbers read earlier: the datasets may have been removed since.
             d = schema.dataset.c
-            with self._database.temporary_rows(
-                connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]
-            ) as t:
+            with temporary_rows(connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]) as t:
                 statement = sa.select(t.c.id).where(~sa.exists(sa.select(d.id).where(d.id == t.c.id)))
                 gone = {r[0] for r in self._database.fetch(connection, statement)}
             for i in np.flatnonzero(np.isin(ids, list(gone))).tolist():
@@ -120,9 +117,7 @@ class AssociationTable:
             kind = definitions.dataset_type(table.dataset_type.name)
             ids = self._datasets.row_ids(connection, table)
             tags = kind.tables.tags
-            with self._database.temporary_rows(
-                connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]
-            ) as t:
+            with temporary_rows(connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]) as t:
                 connection.execute(
                     tags.delete().where(
                         tags.c.collection_id == row.id,
@@ -178,8 +173,8 @@ class AssociationTable:
                     strict=True,
                 )
             )
-            self._database.insert(connection, calibs, _calib_columns(keys), rows)
-            summarize(self._database, connection, kind, table.data_ids, None, (0,), [row])
+            insert_rows(connection, calibs, _calib_columns(keys), rows)
+            summarize(connection, kind, table.data_ids, None, (0,), [row])
 
     def _overlapping(
         self, connection: sa.Connection, kind: DatasetTypeRow, row: CollectionRow, timespan: Timespan
@@ -237,14 +232,14 @@ class AssociationTable:
                 for part in Timespan(r[-3], r[-2]).difference(timespan)
             ]
             types = {n: c[n].type for n in (*keys, "begin_ns")}
-            with self._database.temporary_rows(connection, types, [(*r[2:-3], r[-3]) for r in rows]) as t:
+            with temporary_rows(connection, types, [(*r[2:-3], r[-3]) for r in rows]) as t:
                 connection.execute(
                     calibs.delete().where(
                         *overlapping,
                         sa.exists(sa.select(t.c.begin_ns).where(*(c[n] == t.c[n] for n in types))),
                     )
                 )
-            self._database.insert(connection, calibs, _calib_columns(keys), remaining)
+            insert_rows(connection, calibs, _calib_columns(keys), remaining)
             self._forget_summary(connection, kind, row, calibs)
 
     def _forget_summary(

@@ -23,7 +23,8 @@ from ..errors import (
 )
 from ..vocabulary.collection import CollectionType, NamesExpression, split_names, split_patterns
 from ..vocabulary.collection_summary import CollectionSummary, DatasetTypeSet
-from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetAssociation, DatasetIdGenEnum, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType, split_component
 from ..vocabulary.dimension_record import DimensionRecord
@@ -699,4 +700,4 @@ def _types(
 ) -> Collection[CollectionType] | None:
     if types is None or isinstance(types, EllipsisType):
         return None
-    return {types} if isinstance(types, CollectionType) else set(types)
+    return CollectionType.set_of(types)

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from ..vocabulary.chain_change import ChainChange
 from ..vocabulary.timespan import tai_now_ns
 from . import schema
+from .bulk_rows import insert_rows
 from .database import Database
 
 _COMMAND_LENGTH = 1000
@@ -47,7 +48,7 @@ class ChainHistory:
         # A comma is in no collection name.
         values = (chain, tai_now_ns(), _who(), _command(), mode, ",".join(before), ",".join(after))
         columns = ("parent", "changed_ns", "who", "command", "mode", "before", "after")
-        self._database.insert(connection, schema.chain_history, columns, [values])
+        insert_rows(connection, schema.chain_history, columns, [values])
 
     def query(self, connection: sa.Connection, chain: str) -> list[ChainChange]:
         """Return the changes of a chain, oldest first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import sqlalchemy as sa
 
@@ -24,6 +24,7 @@ from ..vocabulary.collection import (
     split_patterns,
 )
 from . import schema
+from .bulk_rows import insert_rows
 from .chain_history import ChainHistory
 from .database import Database, repeated
 from .definitions import CollectionRow, DefinitionCache, Definitions
@@ -191,7 +192,7 @@ class CollectionTable:
                 return
             self._check_cycle(definitions, row, members)
             connection.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
-            self._database.insert(
+            insert_rows(
                 connection,
                 schema.chain,
                 ("parent_id", "position", "child_id"),
@@ -215,6 +216,14 @@ class CollectionTable:
                 self.set_chain(parent, [*children, *rest], "prepend")
             else:
                 self.set_chain(parent, [*rest, *children], "extend")
+
+    @repeated
+    def edit_chain(self, parent: str, edit: Callable[[tuple[str, ...]], Sequence[str]]) -> None:
+        """Define a chain from what it holds; nobody else changes it in between."""
+        with self._database.write() as connection:
+            definitions = self._definitions.locked(connection)
+            present = definitions.children_of(self._chain(definitions, parent))
+            self.set_chain(parent, edit(tuple(c.name for c in present)))
 
     def chain_history(self, name: str) -> list[ChainChange]:
         """Return the changes of a chain; see `Registry.chain_history`."""

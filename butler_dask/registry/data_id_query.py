@@ -18,10 +18,11 @@ import sqlalchemy as sa
 
 from ..errors import InvalidQueryError
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import And, Comparison, Expression, Name, Reversed
 from . import schema
+from .bulk_rows import temporary_rows
 from .database import Database
 from .dataset_search import search_statements
 from .definitions import CollectionRow, DatasetTypeRow
@@ -254,7 +255,7 @@ class DataIdQuery:
         operand = self.operand(node)
         if operand.kind == "region":
             raise InvalidQueryError("Regions have no order to sort by.")
-        return operand.sql
+        return self.by_code_point(operand.sql) if operand.kind == "str" else operand.sql
 
     def operand(self, node: Expression) -> Operand:
         """Return the value of a field or expression in this query."""
@@ -460,7 +461,7 @@ class DataIdQuery:
 
     def _temporary(self, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> sa.Table:
         types = {n: schema.column_of_dimension(n).type for n in names}
-        return self._stack.enter_context(self._database.temporary_rows(self._connection, types, rows))
+        return self._stack.enter_context(temporary_rows(self._connection, types, rows))
 
     # What the expression compiler asks for
 
@@ -530,9 +531,7 @@ class DataIdQuery:
         rows = [(v,) for v in dict.fromkeys(values)]
         if not rows:
             return sa.false()
-        table = self._stack.enter_context(
-            self._database.temporary_rows(self._connection, {"value": column.type}, rows)
-        )
+        table = self._stack.enter_context(temporary_rows(self._connection, {"value": column.type}, rows))
         return column.in_(sa.select(table.c.value))
 
     def like_glob(self, column: Any, pattern: str) -> Any:
@@ -548,6 +547,11 @@ class DataIdQuery:
                 out += f"\\{char}" if char in "\\%_" else char
         # LIKE of SQLite would not tell capitals from small letters.
         return column.bool_op("GLOB")(out) if sqlite else column.like(out, escape="\\")
+
+    def by_code_point(self, text: Any) -> Any:
+        """Return a string whose order is that of its characters' code points."""
+        # Else a server orders by the language its database was made for, and SQLite does not.
+        return text if self._database.is_sqlite else sa.collate(text, "C")
 
     # Results
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 
@@ -98,3 +100,11 @@ def translated(error: BaseException, where: str, patience_s: float) -> ButlerUse
     if operational and ("unable to open" in message or "connection" in message):
         return RepositoryError(f"Cannot open the registry {where}: {message}")
     return None
+
+
+def delays() -> Iterator[float]:
+    """Yield how long to wait before each further attempt [s]: ever longer, and not as long as others do."""
+    delay = 0.01
+    while True:
+        yield delay * (0.5 + random.random())
+        delay = min(2 * delay, 1.0)

@@ -22,15 +22,17 @@ from ..errors import (
     DatasetTypeError,
 )
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.file_record import FileTable
 from ..vocabulary.timespan import tai_now_ns
 from . import schema
+from .bulk_rows import insert_rows, temporary_rows
 from .database import Database, repeated
 from .datasets import DatasetRecordTable, uuid_list
 from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
 from .dimension_records import DimensionRecordTable
+from .planner_statistics import count_rows
 
 _FEW = 50
 """Batches of at most so many rows are inserted row by row."""
@@ -111,16 +113,15 @@ class DatasetInserts:
         run_ids = [runs[code].id for code in table.run_codes.tolist()]
         kinds, now = [kind.id] * n, [tai_now_ns()] * n
         values = [[table.data_ids.value(k, i) for i in range(n)] for k in keys]
-        insert = self._database.insert
         try:
             with self._database.write():
-                insert(
+                insert_rows(
                     connection,
                     schema.dataset,
                     ("id", "uuid", "dataset_type_id", "run_id", "ingest_ns"),
                     list(zip(row_ids, uuids, kinds, run_ids, now, strict=True)),
                 )
-                insert(
+                insert_rows(
                     connection,
                     kind.tables.datasets,
                     ("dataset_type_id", "run_id", *keys, "dataset_id", "uuid"),
@@ -186,7 +187,7 @@ class DatasetInserts:
         if len(files) != len(ids):
             raise ValueError(f"{len(ids)} datasets but {len(files)} file records")
         rows = self._file_rows(connection, files)
-        self._database.insert(
+        insert_rows(
             connection,
             schema.file,
             ("dataset_id", *rows),
@@ -195,7 +196,7 @@ class DatasetInserts:
         )
         if self._files_wait(connection):
             paths = [(p,) for p in set(rows["path"])]
-            with self._database.temporary_rows(connection, {"path": sa.String()}, paths) as t:
+            with temporary_rows(connection, {"path": sa.String()}, paths) as t:
                 self._keep_files(connection, t.c)
 
     # Parts
@@ -260,7 +261,7 @@ class DatasetInserts:
             for name, values in self._file_rows(connection, files).items():
                 add(name, schema.file.c[name].type, values)
         rows = list(zip(*columns.values(), strict=True))
-        with self._database.temporary_rows(connection, types, rows, key="id") as t:
+        with temporary_rows(connection, types, rows, key="id") as t:
             yield {**{n: t.c[n] for n in columns}, **staged}
 
     def _file_rows(self, connection: sa.Connection, files: FileTable) -> dict[str, Sequence[Any]]:
@@ -292,7 +293,7 @@ class DatasetInserts:
         known = {(f, s): i for f, s, i in self._database.fetch_sql(connection, sql)}
         new = sorted({w for w in wanted.values() if w not in known})
         if new:
-            self._database.insert(connection, k, ("formatter", "storage_class"), new, on_conflict="ignore")
+            insert_rows(connection, k, ("formatter", "storage_class"), new, on_conflict="ignore")
             known = {(f, s): i for f, s, i in self._database.fetch_sql(connection, sql)}
         return {c: known[w] for c, w in wanted.items()}
 
@@ -349,9 +350,9 @@ class DatasetInserts:
         runs: Sequence[CollectionRow],
     ) -> None:
         for changed in (schema.dataset, schema.file, kind.tables.datasets):
-            self._database.count_rows(changed, len(table))
+            count_rows(connection, changed, len(table))
         used = _used_codes(table)
-        summarize(self._database, connection, kind, table.data_ids, table.run_codes, used, runs)
+        summarize(connection, kind, table.data_ids, table.run_codes, used, runs)
 
     def _explain_conflict(
         self,
@@ -391,7 +392,6 @@ def _used_codes(table: DatasetTable) -> list[int]:
 
 
 def summarize(
-    database: Database,
     connection: sa.Connection,
     kind: DatasetTypeRow,
     data_ids: DataIdTable,
@@ -403,8 +403,8 @@ def summarize(
 
     Parameters
     ----------
-    database, connection
-        Where to.
+    connection : `sqlalchemy.Connection`
+        From `Database.write`.
     kind : `DatasetTypeRow`
         Dataset type.
     data_ids : `DataIdTable`
@@ -427,14 +427,14 @@ def summarize(
                 column = column[codes == code]
             for value in set(column.tolist()) if len(column) <= _FEW else np.unique(column).tolist():
                 governors.append((collection_id, name, data_ids.categories[name][value]))
-    database.insert(
+    insert_rows(
         connection,
         schema.collection_summary,
         ("dataset_type_id", "collection_id"),
         rows,
         on_conflict="ignore",
     )
-    database.insert(
+    insert_rows(
         connection,
         schema.collection_governor,
         ("collection_id", "dimension", "value"),

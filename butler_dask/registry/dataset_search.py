@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from ..errors import CalibrationLookupError, DatasetTypeError
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id import DataIdTable, first_rows
+from ..vocabulary.data_id_table import DataIdTable, first_rows
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import MAX_NS, MIN_NS, Timespan
 from . import schema
+from .bulk_rows import temporary_rows
 from .database import Database
 from .datasets import uuid_column
 from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
@@ -179,7 +180,7 @@ class DatasetSearch:
                 table = kind.tables.datasets
                 rows = list(zip(*(unique.values(k).tolist() for k in keys), strict=True))
                 wanted = stack.enter_context(
-                    self._database.temporary_rows(connection, {k: table.c[k].type for k in keys}, rows)
+                    temporary_rows(connection, {k: table.c[k].type for k in keys}, rows)
                 )
                 for part in search_statements(kind, leaves):
                     columns = part.selected_columns

@@ -14,10 +14,12 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from ..errors import DatasetNotFoundError, MissingCollectionError
-from ..vocabulary.data_id import DataCoordinate, DataIdTable
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
 from . import schema
+from .bulk_rows import insert_rows, temporary_rows
 from .database import Database, repeated
 from .dataset_census import DatasetCensus, batched, dataset_census, ids_in_runs
 from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
@@ -177,7 +179,7 @@ class DatasetRecordTable:
         if len(values) <= _FEW_IDS:
             return self._database.fetch(connection, statement.where(column.in_(values)))
         rows = [(v,) for v in dict.fromkeys(values)]
-        with self._database.temporary_rows(connection, {"value": column.type}, rows) as t:
+        with temporary_rows(connection, {"value": column.type}, rows) as t:
             return self._database.fetch(connection, statement.where(column == t.c.value))
 
     # Remove
@@ -214,9 +216,7 @@ class DatasetRecordTable:
         still: set[str] = set()
         shared = sorted({r[0] for r in rows if r[5]})
         if shared:
-            with self._database.temporary_rows(
-                connection, {"path": sa.String()}, [(p,) for p in shared]
-            ) as t:
+            with temporary_rows(connection, {"path": sa.String()}, [(p,) for p in shared]) as t:
                 statement = sa.select(f.c.path).where(f.c.shared, f.c.path == t.c.path)
                 still = {r[0] for r in self._database.fetch(connection, statement)}
         records: dict[str, FileRecord] = {}
@@ -224,7 +224,7 @@ class DatasetRecordTable:
             # Files taken in where they lay are the user's, not the repository's.
             if path not in still and "://" not in path and not path.startswith("/"):
                 records[path] = FileRecord(path, formatter, storage_class, size, checksum)
-        self._database.insert(
+        insert_rows(
             connection, schema.pending_deletion, ("path",), [(p,) for p in records], on_conflict="ignore"
         )
         return list(records.values())
@@ -236,9 +236,7 @@ class DatasetRecordTable:
             return []
         with self._database.write() as connection:
             ids = self.row_ids(connection, table)
-            with self._database.temporary_rows(
-                connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]
-            ) as t:
+            with temporary_rows(connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]) as t:
                 return self._remove_files(connection, sa.select(t.c.id))
 
     def pending_deletions(self, limit: int | None = None) -> list[str]:
@@ -257,7 +255,7 @@ class DatasetRecordTable:
         rows = [(x,) for x in dict.fromkeys(paths)]
         with (
             self._database.write() as connection,
-            self._database.temporary_rows(connection, {"path": sa.String()}, rows) as t,
+            temporary_rows(connection, {"path": sa.String()}, rows) as t,
         ):
             connection.execute(p.delete().where(p.c.path.in_(sa.select(t.c.path))))
 
@@ -293,7 +291,7 @@ class DatasetRecordTable:
         rows = [(i,) for ids in by_type.values() for i in ids]
         if not rows:
             return []
-        with self._database.temporary_rows(connection, {"id": schema.Key}, rows) as t:
+        with temporary_rows(connection, {"id": schema.Key}, rows) as t:
             wanted = sa.select(t.c.id)
             removed = self._remove_files(connection, wanted)
             groups = {
@@ -324,7 +322,7 @@ class DatasetRecordTable:
     ) -> DatasetCensus:
         if not rows:
             return DatasetCensus((), ())
-        with self._database.temporary_rows(connection, {"id": schema.Key}, rows) as t:
+        with temporary_rows(connection, {"id": schema.Key}, rows) as t:
             return dataset_census(self._database, connection, definitions, t)
 
     def has_files(self, connection: sa.Connection, run: CollectionRow) -> bool:

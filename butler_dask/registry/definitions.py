@@ -187,9 +187,9 @@ class DefinitionCache:
         for id_, required in fetch(connection, sa.select(g.id, g.required)):
             groups[id_] = group_tables(id_, universe.conform(_split(required)))
         types: dict[str, DatasetTypeRow] = {}
-        for id_, name, group_id, storage_class, is_calibration in fetch(
-            connection,
-            sa.select(t.id, t.name, t.group_id, t.storage_class, t.is_calibration).order_by(t.name),
+        # Sorted here, since each database has its own order of strings.
+        for name, id_, group_id, storage_class, is_calibration in sorted(
+            fetch(connection, sa.select(t.name, t.id, t.group_id, t.storage_class, t.is_calibration))
         ):
             tables = groups[group_id]
             definition = DatasetType(

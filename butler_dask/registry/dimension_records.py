@@ -9,10 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError
-from ..vocabulary.data_id import DataCoordinate, DataIdTable, first_rows
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id_table import DataIdTable, first_rows
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionUniverse
 from ..vocabulary.timespan import Timespan
+from .bulk_rows import insert_rows, temporary_rows
 from .database import Database, repeated
 from .schema import element_tables, overlap_tables
 
@@ -57,7 +59,7 @@ class DimensionRecordTable:
         with self._database.write() as connection:
             if element_name == "physical_filter":
                 bands = sorted({r.band for r in rows if r.band is not None})
-                self._database.insert(
+                insert_rows(
                     connection, element_tables["band"], ("name",), [(b,) for b in bands], on_conflict="ignore"
                 )
             try:
@@ -66,7 +68,7 @@ class DimensionRecordTable:
                         rows = self._absent(connection, element, rows)
                         values = [row_of_record(r) for r in rows]
                     # What another process inserted since we looked is skipped as well.
-                    count = self._database.insert(
+                    count = insert_rows(
                         connection,
                         table,
                         columns,
@@ -140,7 +142,7 @@ class DimensionRecordTable:
             if record.region is not None:
                 for begin, end in pixelization.envelope(record.region):
                     pixels.extend((*key, i) for i in range(begin, end))
-        self._database.insert(
+        insert_rows(
             connection,
             table,
             [*(c.name for c in keys), "htm7"],
@@ -199,7 +201,7 @@ class DimensionRecordTable:
         else:
             own = key_columns(name)
             table = element_tables[name]
-            with self._database.temporary_rows(
+            with temporary_rows(
                 connection, {c.name: c.type for c in own}, list(dict.fromkeys(keys))
             ) as wanted:
                 rows = self._database.fetch(
@@ -337,7 +339,7 @@ class DimensionRecordTable:
     ) -> dict[RecordKey, tuple[Any, ...]]:
         table, own = element_tables[element.name], key_columns(element.name)
         n = len(own)
-        with self._database.temporary_rows(connection, {c.name: c.type for c in own}, keys) as rows:
+        with temporary_rows(connection, {c.name: c.type for c in own}, keys) as rows:
             statement = sa.select(*own, *(table.c[w] for w in wanted)).where(
                 *(c == rows.c[c.name] for c in own)
             )
@@ -357,7 +359,7 @@ class DimensionRecordTable:
             if len(keys) <= _FEW:
                 present = {k for k in keys if self._database.fetch_sql(connection, self._look_up(name), k)}
             else:
-                with self._database.temporary_rows(connection, {c.name: c.type for c in own}, keys) as rows:
+                with temporary_rows(connection, {c.name: c.type for c in own}, keys) as rows:
                     statement = sa.select(*own).where(*(c == rows.c[c.name] for c in own))
                     present = set(self._database.fetch(connection, statement))
             for key in keys:

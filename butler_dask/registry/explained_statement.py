@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from .raw_sql import is_sqlite, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,22 @@ class ExplainedStatement:
     plan: tuple[str, ...]
     rows: int
     seconds: float
+
+    @classmethod
+    def ask(
+        cls, connection: sa.Connection, sql: str, parameters: Any, n_rows: int, seconds: float
+    ) -> ExplainedStatement:
+        """Ask the database for its plan of a statement that gave so many rows in so many seconds."""
+        if is_sqlite(connection):
+            # Columns: step, the step it is within, unused, text.
+            depths, lines = {0: -1}, []
+            for step, parent, _, text in rows_of(connection, "EXPLAIN QUERY PLAN " + sql, parameters):
+                depths[step] = depths.get(parent, -1) + 1
+                lines.append("  " * depths[step] + text)
+        else:
+            lines = [line for (line,) in rows_of(connection, "EXPLAIN " + sql, parameters)]
+        values = tuple(parameters.values() if isinstance(parameters, Mapping) else parameters)
+        return cls(sql, values, tuple(lines), n_rows, seconds)
 
     def __str__(self) -> str:
         lines = [self.sql.strip()]

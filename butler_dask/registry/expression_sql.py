@@ -88,6 +88,9 @@ class ExpressionTables(Protocol):
     def like_glob(self, column: Any, pattern: str) -> Any:
         """Return the condition that a string column matches a glob of ``*`` and ``?``."""
 
+    def by_code_point(self, text: Any) -> Any:
+        """Return a string whose order is that of its characters' code points."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operand:
@@ -277,6 +280,8 @@ class ExpressionCompiler:
         self._check_comparable(node, left, right)
         if left.kind == "bool" and node.operator not in ("=", "!="):
             raise self._scope.error(node.position, "true and false are compared by = and != only")
+        if left.kind == "str" and node.operator not in ("=", "!="):
+            return _OPERATORS[node.operator](self._tables.by_code_point(left.sql), right.sql)
         return _OPERATORS[node.operator](left.sql, right.sql)
 
     def _check_comparable(self, node: Expression, left: Operand, right: Operand) -> None:

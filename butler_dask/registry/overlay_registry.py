@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import sqlalchemy as sa
 
 from ..errors import ReadOnlyRepositoryError
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.quantum_record import QuantumTable
 from ..vocabulary.timespan import Timespan
 from . import schema
+from .bulk_rows import insert_rows
 from .database import Database
 from .registry import Registry
 
@@ -52,9 +53,7 @@ class OverlayRegistry(Registry):
         """Note a text under a name."""
         with self._database.write() as connection:
             columns = ("name", "value")
-            self._database.insert(
-                connection, schema.repository, columns, [(name, value)], on_conflict="replace"
-            )
+            insert_rows(connection, schema.repository, columns, [(name, value)], on_conflict="replace")
 
     @property
     def shared_collections(self) -> frozenset[str]:
@@ -83,7 +82,7 @@ class OverlayRegistry(Registry):
                 known = {tuple(row) for row in self._database.fetch(connection, statement)}
                 rows = [tuple(row) for row in theirs_in.fetch(reading, statement)]
                 new = [row for row in rows if row not in known]
-                self._database.insert(connection, table, columns, new, on_conflict="replace")
+                insert_rows(connection, table, columns, new, on_conflict="replace")
 
     # What is refused
 
@@ -116,6 +115,11 @@ class OverlayRegistry(Registry):
         """See `Registry.remove_from_chain`."""
         self._require_own("redefine", [parent])
         super().remove_from_chain(parent, children)
+
+    def edit_chain(self, parent: str, edit: Callable[[tuple[str, ...]], Sequence[str]]) -> None:
+        """See `Registry.edit_chain`."""
+        self._require_own("redefine", [parent])
+        super().edit_chain(parent, edit)
 
     def undo_chain(self, name: str, steps: int = 1) -> tuple[str, ...]:
         """See `Registry.undo_chain`."""

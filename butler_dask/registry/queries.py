@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ..errors import CalibrationLookupError
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id import DataIdTable
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse

@@ -19,7 +19,8 @@ from ..errors import (
     did_you_mean,
 )
 from ..vocabulary.collection import is_glob, split_names
-from ..vocabulary.data_id import DataCoordinate, DataIdTable, DataIdValue, dimension_value
+from ..vocabulary.data_id import DataCoordinate, DataIdValue, dimension_value
+from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimension_record import DimensionRecord

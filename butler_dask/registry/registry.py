@@ -7,7 +7,7 @@ method works on whole columns, so that a million datasets cost a few statements.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..vocabulary.chain_change import ChainChange
-    from ..vocabulary.data_id import DataCoordinate, DataIdTable
+    from ..vocabulary.data_id import DataCoordinate
+    from ..vocabulary.data_id_table import DataIdTable
     from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
     from ..vocabulary.dataset_type import DatasetType
     from ..vocabulary.dimension_record import DimensionRecord
@@ -322,6 +323,24 @@ class Registry:
     def remove_from_chain(self, parent: str, children: Sequence[str]) -> None:
         """Take collections out of a chain."""
         self._collections.change_chain(parent, children, "remove")
+
+    def edit_chain(self, parent: str, edit: Callable[[tuple[str, ...]], Sequence[str]]) -> None:
+        """Define a chain from what it holds at that moment, which nobody else changes in between.
+
+        Parameters
+        ----------
+        parent : `str`
+            The CHAINED collection.
+        edit : callable
+            Takes the members and returns those to be, in search order. May be called again if the database
+            asks to begin anew; what it raises leaves the chain as it was.
+
+        Raises
+        ------
+        MissingCollectionError, CollectionTypeError, CollectionCycleError
+            As `set_chain`.
+        """
+        self._collections.edit_chain(parent, edit)
 
     def chain_history(self, name: str) -> list[ChainChange]:
         """Return every change of a chain, oldest first; also of one that was removed.

@@ -12,7 +12,7 @@ Dimension tables do have foreign keys, so a data ID that joins is a data ID that
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -245,32 +245,42 @@ _describing = threading.RLock()
 """Held while tables are described, so that there is one description of each."""
 
 
-class _ElementTables(dict[str, sa.Table]):
+class _ElementTables(Mapping[str, sa.Table]):
     """Tables by element name, described when they are asked for: all would take longer than a query."""
 
-    def __init__(self, describe: Callable[[DimensionElement], sa.Table]) -> None:
-        super().__init__()
-        self._describe = describe
+    def __init__(
+        self, describe: Callable[[DimensionElement], sa.Table], *, has: Callable[[DimensionElement], bool]
+    ) -> None:
+        self._describe, self._has = describe, has
+        self._described: dict[str, sa.Table] = {}
 
-    def __missing__(self, name: str) -> sa.Table:
-        with _describing:
-            if name not in self:
-                self[name] = self._describe(DimensionUniverse()[name])
-        return self[name]
+    def __getitem__(self, name: str) -> sa.Table:
+        table = self._described.get(name)
+        if table is None:
+            with _describing:
+                if name not in self._described:
+                    self._described[name] = self._describe(DimensionUniverse()[name])
+                table = self._described[name]
+        return table
+
+    def __iter__(self) -> Iterator[str]:
+        return (e.name for e in DimensionUniverse().getStaticElements() if self._has(e))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
-element_tables = _ElementTables(_element_table)
+element_tables = _ElementTables(_element_table, has=lambda element: True)
 """Records, by element name; the primary key is the required dimensions, its own last."""
 
-overlap_tables = _ElementTables(_overlap_table)
+overlap_tables = _ElementTables(_overlap_table, has=lambda element: bool(element.spatial))
 """Level 7 HTM pixels that may overlap each record's region, by the name of a spatial element."""
 
 
 def whole_metadata() -> sa.MetaData:
     """Return all tables but those of dimension groups."""
-    for element in DimensionUniverse().getStaticElements():
-        for tables in (element_tables, overlap_tables) if element.spatial else (element_tables,):
-            tables[element.name]
+    for tables in (element_tables, overlap_tables):
+        list(tables.values())
     return metadata
 
 

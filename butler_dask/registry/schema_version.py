@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from ..errors import FormatVersionError, RepositoryError
 from ..vocabulary.dimensions import UNIVERSE_VERSION
 from . import schema
+from .bulk_rows import insert_rows
 from .database import Database
 from .definitions import DefinitionCache
 
@@ -26,13 +27,13 @@ def create_tables(database: Database) -> None:
         if sa.inspect(connection).has_table(schema.repository.name):
             raise RepositoryError(f"{database.url.render_as_string()} has a registry already")
         schema.whole_metadata().create_all(connection)
-        database.insert(
+        insert_rows(
             connection,
             schema.repository,
             ("name", "value"),
             [("schema_version", str(schema.SCHEMA_VERSION)), ("universe_version", str(UNIVERSE_VERSION))],
         )
-        database.insert(connection, schema.counter, ("name", "value"), [("definitions", 0), ("dataset", 0)])
+        insert_rows(connection, schema.counter, ("name", "value"), [("definitions", 0), ("dataset", 0)])
 
 
 def read_versions(database: Database) -> dict[str, str]:

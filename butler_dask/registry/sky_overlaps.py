@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import sqlalchemy as sa
 
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
+from .bulk_rows import temporary_rows
 from .database import Database
 from .dimension_records import column_name, key_columns
 from .regions import overlapping, overlapping_pairs
@@ -80,7 +81,7 @@ class OverlapSide:
             statement = statement.distinct()
         if near is not None:
             pixels = self._stack.enter_context(
-                self._database.temporary_rows(self._connection, {"htm7": sa.BigInteger()}, near.pixels())
+                temporary_rows(self._connection, {"htm7": sa.BigInteger()}, near.pixels())
             )
             overlaps = overlap_tables[self._element.name]
             close = (

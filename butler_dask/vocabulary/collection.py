@@ -61,6 +61,20 @@ class CollectionType(enum.IntEnum):
         """
         return frozenset(cls) if names is None else frozenset(map(cls.from_name, names))
 
+    @classmethod
+    def set_of(
+        cls, types: CollectionType | str | Iterable[CollectionType | str]
+    ) -> frozenset[CollectionType]:
+        """Return types given one or several, themselves or by name.
+
+        Raises
+        ------
+        CollectionTypeError
+            If there is no such type; the nearest match is named.
+        """
+        given = [types] if isinstance(types, (CollectionType, str)) else types
+        return frozenset(t if isinstance(t, CollectionType) else cls.from_name(str(t)) for t in given)
+
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DatasetNotFoundError, DatasetTypeError
-from .data_id import DataCoordinate, DataIdTable
+from .data_id import DataCoordinate
+from .data_id_table import DataIdTable
 from .dataset_type import DatasetType
 from .timespan import Timespan
 

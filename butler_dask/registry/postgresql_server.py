@@ -1,0 +1,78 @@
+"""PostgresqlServer: how a PostgreSQL server is connected to."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from .database_errors import delays, is_unavailable
+
+_CONNECTIONS = 16
+"""Connections to a server one program has at most."""
+_IDLE_CONNECTIONS = 4
+"""Of these, how many are kept for later."""
+
+
+class PostgresqlServer:
+    """A server and the connections to it.
+
+    Parameters
+    ----------
+    url : `sqlalchemy.engine.URL`
+        Its database.
+    lock_timeout_s : `float`
+        How long others may be waited for [s].
+    """
+
+    def __init__(self, url: URL, lock_timeout_s: float) -> None:
+        self._url, self._lock_timeout_s = url, lock_timeout_s
+        self.engine = self._engine(_IDLE_CONNECTIONS, _CONNECTIONS - _IDLE_CONNECTIONS - 1)
+        self._apart: sa.Engine | None = None
+
+    def _engine(self, kept: int, further: int) -> sa.Engine:
+        engine = sa.create_engine(
+            self._url,
+            pool_size=kept,
+            max_overflow=further,
+            pool_timeout=self._lock_timeout_s,
+            pool_pre_ping=True,  # the server may have been restarted since the connection was used last
+            enable_from_linting=False,
+        )
+        limit = f"SET lock_timeout = {max(round(1000 * self._lock_timeout_s), 1)}"
+
+        def set_limit(connection: Any, record: object) -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(limit)
+            connection.commit()
+
+        sa.event.listen(engine, "connect", set_limit)
+        return engine
+
+    def connect(self) -> sa.Connection:
+        """Return a connection, waiting while the server takes none."""
+        deadline = time.monotonic() + self._lock_timeout_s
+        for delay in delays():
+            try:
+                return self.engine.connect()
+            except sa.exc.OperationalError as error:
+                if not is_unavailable(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(delay)
+        raise AssertionError("delays never end")
+
+    @property
+    def apart(self) -> sa.Engine:
+        """Gives a connection for what takes effect whatever becomes of the transaction a thread is in."""
+        if self._apart is None:
+            # It is used for nothing else: threads that hold one each never wait for a second.
+            self._apart = self._engine(1, 0)
+        return self._apart
+
+    def close(self, *, connections: bool = True) -> None:
+        """Close all connections, or only leave them alone."""
+        for engine in (self.engine, self._apart):
+            if engine is not None:
+                engine.dispose(close=connections)
