@@ -10,7 +10,7 @@ from typing import Any
 from .dataset_finder import DataIdLike, DatasetFinder
 from .errors import MissingDatasetTypeError
 from .query import Query
-from .registry.query_results import require_order
+from .registry.dataset_results import require_order
 from .registry.registry import Registry
 from .vocabulary.collection import split_names
 from .vocabulary.data_id import DataCoordinate

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import uuid
 import zipfile
 from collections.abc import Sequence
@@ -90,7 +91,9 @@ def write_zip(
             member = member_of(datastore, record, ref)
             source = record.path if member is None else f"{record.path}/{member}"
             if source not in names:
-                names[source] = f"{ref.id.hex[-12:]}-{source.rpartition('/')[2]}"
+                # The reference finds members by a part of a URI, without quoting these signs.
+                name = re.sub("[%#?]", "_", source.rpartition("/")[2])
+                names[source] = f"{ref.id.hex[-12:]}-{name}"
                 uri = datastore.uri(record.path)
                 local = DatasetURI(uri).ospath if uri.startswith("file:") else uri
                 sources[names[source]] = (local, ref.id)
@@ -145,7 +148,8 @@ def _refs_document(tables: Sequence[DatasetTable]) -> dict[str, Any]:
             t.dataset_type.name: {
                 "name": t.dataset_type.name,
                 "storageClass": t.dataset_type.storageClass_name,
-                "dimensions": list(t.dataset_type.dimensions.names),
+                # The reference counts on the required ones where its own universe is another.
+                "dimensions": list(t.dataset_type.dimensions.required),
                 "parentStorageClass": None,
                 "isCalibration": t.dataset_type.isCalibration(),
             }

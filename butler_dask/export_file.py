@@ -147,8 +147,8 @@ def _scalar(value: Any) -> str:
 
 @lru_cache(maxsize=1024)
 def _other_scalar(value: Any) -> str:
-    # Quoted, with breaks of lines escaped and in one line however long: it may stand at any depth.
-    style = '"' if isinstance(value, str) else None
+    # In one line however long, breaks of lines escaped: it may stand at any depth.
+    style = '"' if isinstance(value, str) and not value.isprintable() else None
     text: str = yaml.dump([value], Dumper=_dumper(), allow_unicode=True, width=1 << 30, default_style=style)
     return text.removeprefix("- ").removesuffix("\n")
 

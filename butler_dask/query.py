@@ -11,19 +11,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidQueryError
-from .registry.data_id_query import parse_where
-from .registry.expression_names import NameScope
-from .registry.query_results import (
+from .registry.dataset_results import (
     DataCoordinateQueryResults,
     DatasetRefQueryResults,
-    DimensionRecordQueryResults,
-    GeneralQueryResults,
-    QueryTerms,
-    general_fields,
     require_order,
     with_storage_class,
 )
+from .registry.expression_names import NameScope
+from .registry.query_constraints import parse_where
+from .registry.query_terms import QueryTerms
+from .registry.record_results import DimensionRecordQueryResults
 from .registry.registry import Registry
+from .registry.row_results import GeneralQueryResults, general_fields
 from .vocabulary.data_id import DataCoordinate
 from .vocabulary.data_id_table import DataIdTable
 from .vocabulary.dataset_type import DatasetType, split_component

@@ -1,11 +1,13 @@
 """Parts of repositories on the move: export files, the reference's among them, and direct transfer."""
 
+import io
 import uuid
 
 import pytest
 import yaml
+from registry_fixtures import SERVER, drop, new_url
 from round_trip import make_exposure
-from small_repository import exposure_timespan, make_repository
+from small_repository import exposure_timespan, fill_repository
 
 from butler_dask import (
     Butler,
@@ -16,13 +18,40 @@ from butler_dask import (
     ReadOnlyRepositoryError,
     RepositoryError,
 )
+from butler_dask.export_file import read_export, write_export
 
 ID = {"instrument": "HSC", "visit": 903344, "detector": 5}
 
 
+_SERVERS = [("sqlite", "postgresql"), ("postgresql", "sqlite")] if SERVER else []
+PAIRS = [("sqlite", "sqlite"), *(pytest.param(p, marks=pytest.mark.postgresql) for p in _SERVERS)]
+both_databases = pytest.mark.parametrize("databases", PAIRS, ids="-to-".join)
+
+
 @pytest.fixture
-def source(tmp_path):
-    with Butler(make_repository(tmp_path / "SOURCE"), run="run/1") as butler:
+def databases():
+    """Kinds of database of the repository data come from and of the one they go to."""
+    return ("sqlite", "sqlite")
+
+
+@pytest.fixture
+def places(databases, tmp_path):
+    urls = []
+    for name, kind in zip(("SOURCE", "EMPTY"), databases, strict=True):
+        where = {}
+        if kind != "sqlite":
+            where["registry"] = new_url(kind, tmp_path)
+            urls.append(where["registry"])
+        Butler.makeRepo(tmp_path / name, **where)
+    yield tmp_path / "SOURCE", tmp_path / "EMPTY"
+    for url in urls:
+        drop(url)
+
+
+@pytest.fixture
+def source(places):
+    fill_repository(places[0])
+    with Butler(places[0], run="run/1") as butler:
         refs = [butler.put({"d": d}, "metric", ID, detector=d) for d in (1, 2)]
         butler.put(make_exposure(), "calexp", ID)
         butler.registry.associate("tagged", refs)
@@ -34,9 +63,8 @@ def source(tmp_path):
 
 
 @pytest.fixture
-def empty(tmp_path):
-    Butler.makeRepo(tmp_path / "EMPTY")
-    with Butler(tmp_path / "EMPTY", writeable=True) as butler:
+def empty(places):
+    with Butler(places[1], writeable=True) as butler:
         yield butler
 
 
@@ -47,6 +75,7 @@ def _export(source, **how):
             export.saveCollection(name)
 
 
+@both_databases
 @pytest.mark.parametrize(
     ("out", "into"), [("copy", "copy"), ("copy", "move"), ("symlink", "auto"), (None, "direct")]
 )
@@ -73,6 +102,61 @@ def test_exported_part_is_the_same_in_another_repository(source, empty, tmp_path
     # Once more changes nothing.
     assert empty.import_(directory=place, filename=directory / "export.yaml", transfer="copy") == []
     assert len(empty.query_all_datasets("run/1")) == 4
+
+
+ODD_TEXTS = [
+    "a.json",
+    "a b: c # d.json",
+    'it\'s "quoted".json',
+    "two\n lines\t.json",
+    "ä/é🙂.json",
+    "- x",
+    "2024-01-01",
+    "1e3",
+    "0x1F",
+    "012",
+    "~",
+    "Null",
+    "NO",
+    "y",
+    "=",
+    "<<",
+    "12:30",
+    "file:///a%20b#c.json",
+    "x" * 300 + " " + "y" * 300,
+]
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_texts_that_look_like_something_else_stay_texts(text):
+    ids = [uuid.uuid4(), uuid.uuid4()]
+    data_ids = [{"instrument": text, "visit": 10}, {}]
+    record = {"dataset_id": ids, "data_id": data_ids, "path": text, "formatter": None}
+    entry = {"type": "dataset", "dataset_type": "metric", "run": text, "records": [record, record]}
+    stream = io.StringIO()
+    write_export([entry, {"type": "collection", "name": text}], stream)
+    back = read_export(io.BytesIO(stream.getvalue().encode()), "it")
+    assert back == [entry, {"type": "collection", "name": text}]
+
+
+def test_export_of_nothing_is_read_as_nothing():
+    stream = io.StringIO()
+    write_export([], stream)
+    assert read_export(io.BytesIO(stream.getvalue().encode()), "it") == []
+
+
+def test_anchors_merges_and_tags_of_other_writers_are_understood():
+    text = """
+version: 1.0.2
+universe_version: 7
+data:
+- {type: collection, name: &n r, more: {<<: &m {a: 1, b: 0x10}, c: 012, 3: [*n, *m, ~, yes, 1.5]}}
+- !!map {type: !!str 12, id: !uuid 'c5bf5d0e-3a4a-4d2a-9c53-1b9d6f8d5b11', all: &all [*n, *n], again: *all}
+"""
+    first, second = read_export(io.BytesIO(text.encode()), "it")
+    assert first["more"] == {"a": 1, "b": 16, "c": 10, 3: ["r", {"a": 1, "b": 16}, None, True, 1.5]}
+    assert second["id"] == uuid.UUID("c5bf5d0e-3a4a-4d2a-9c53-1b9d6f8d5b11")
+    assert (second["type"], second["again"]) == ("12", ["r", "r"])
 
 
 def test_export_file_has_the_reference_s_form(source, tmp_path):
@@ -228,6 +312,7 @@ def test_import_that_fails_changes_nothing(source, empty, tmp_path):
     assert not [p for p, _ in empty.datastore.files() if p.startswith("run")]
 
 
+@both_databases
 def test_transfer_from_another_repository_keeps_ids_and_objects(source, empty):
     refs = source.query_all_datasets("run/1")
     assert len(empty.transfer_from(source, refs, dry_run=True)) == 4

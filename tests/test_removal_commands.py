@@ -1,6 +1,7 @@
 """What `butler remove-...` and `prune-...` plan, ask, remove and leave."""
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -15,10 +16,11 @@ from butler_dask.run_journals import journal_directory
 BIAS_RUN, OLD, NEW = "HSC/calib/biases", "u/me/1/old", "u/me/1/new"
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a repository with runs in a chain, tagged and certified datasets, and a file taken in place."""
-    root = make_repository(tmp_path / "DATA")
+    directory = tmp_path_factory.mktemp("original")
+    root = make_repository(directory / "DATA")
     with Butler(root, writeable=True) as butler:
         for run in (OLD, NEW, BIAS_RUN, "elsewhere"):
             butler.collections.register(run)
@@ -33,11 +35,17 @@ def root(tmp_path: Path) -> Path:
         butler.registry.certify("HSC/calib", biases, Timespan(None, None))
         butler.collections.register("u/me/1", CollectionType.CHAINED)
         butler.collections.redefine_chain("u/me/1", [NEW, OLD, "HSC/calib"])
-        mine = tmp_path / "mine.json"
+        mine = directory / "mine.json"
         mine.write_text('{"a": 1}')
         summary = DatasetRef(butler.get_dataset_type("summary"), {"instrument": "HSC"}, "elsewhere")
         butler.ingest(FileDataset(str(mine), [summary]), transfer="direct")
     return root
+
+
+@pytest.fixture
+def root(original: Path, tmp_path: Path) -> Path:
+    """Return a copy of it."""
+    return Path(shutil.copytree(original, tmp_path / "DATA"))
 
 
 def files(root: Path) -> list[str]:
@@ -103,10 +111,10 @@ def test_runs_in_chains_need_force_where_nobody_is_asked(root, butler_command):
         assert butler.collections.get_info("u/me/1").children == (NEW, "HSC/calib")
 
 
-def test_files_taken_in_place_are_never_removed(root, butler_command, tmp_path):
+def test_files_taken_in_place_are_never_removed(root, original, butler_command):
     text = butler_command("remove-runs", root, "elsewhere", "--no-confirm")
     assert "1 file ingested in place, outside the repository, will stay there" in text
-    assert (tmp_path / "mine.json").read_text() == '{"a": 1}'
+    assert (original.parent / "mine.json").read_text() == '{"a": 1}'
 
 
 def test_nothing_that_matches_is_no_failure_but_a_mistyped_name_is(root, butler_command):
@@ -187,11 +195,11 @@ def test_dataset_types_with_datasets_stay_and_so_do_all_others_of_the_command(ro
         assert {"metric", "src"} & {t.name for t in butler.registry.queryDatasetTypes()} == {"metric"}
 
 
-@pytest.mark.parametrize("gone", [1, 200, 550])
+@pytest.mark.parametrize("gone", [1, 250])
 def test_killed_removal_is_finished_by_the_next_command(root, gone, butler_command):
     """Kill -9 after some files are gone; what is recorded stays readable, and nothing stays behind."""
     with Butler(root, writeable=True) as butler, butler.transaction():
-        dimensions = [{"instrument": "HSC", "id": 100 + d, "full_name": f"x{d}"} for d in range(600)]
+        dimensions = [{"instrument": "HSC", "id": 100 + d, "full_name": f"x{d}"} for d in range(300)]
         butler.registry.insertDimensionData("detector", *dimensions)
         butler.collections.register("u/me/many")
         for record in dimensions:
@@ -201,7 +209,7 @@ def test_killed_removal_is_finished_by_the_next_command(root, gone, butler_comma
     deadline = time.monotonic() + 100
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            if len(os.listdir(directory)) <= 600 - gone:
+            if len(os.listdir(directory)) <= 300 - gone:
                 break
         except FileNotFoundError:
             break

@@ -12,6 +12,7 @@ from small_repository import exposure_timespan, make_repository
 from butler_dask import (
     Butler,
     ConflictingDefinitionError,
+    DataIdValueError,
     DatasetFileError,
     DatasetRef,
     DatasetType,
@@ -95,6 +96,43 @@ def test_zip_file_holds_datasets_that_are_read_from_inside_it(source, empty, tmp
     with pytest.raises(ConflictingDefinitionError, match="3 of the 3 datasets"):
         empty.ingest_zip(name)
     assert empty.ingest_zip(name, skip_existing=True) == []
+
+
+def test_zip_file_of_the_reference_is_taken_in(empty, tmp_path):
+    pytest.importorskip("pyarrow")
+    with zipfile.ZipFile(HERE / "data/reference_export.zip") as archive:
+        text = archive.read("export.yaml").decode()
+    # Such a Zip file has no dimension records.
+    (tmp_path / "export.yaml").write_text(text.split("- type: collection")[0])
+    with pytest.raises(DataIdValueError, match="no instrument"):
+        empty.ingest_zip(HERE / "data/reference_datasets.zip", transfer="copy")
+    assert _files(empty) == []
+    empty.import_(directory=tmp_path)
+    refs = empty.ingest_zip(HERE / "data/reference_datasets.zip", transfer="copy")
+    assert len(refs) == 13
+    assert empty.get("notes", collections="runs/ä-1") == {"note": "hello"}
+    got = empty.get("facts", instrument="Cam", visit=3, detector=2, collections="runs/ä-1")
+    assert (got["n"], got["d"], got["umlaut"]) == (3, 2, "ä")
+    got = empty.get("facts", instrument="Cam", visit=1, detector=1, collections="runs/2")
+    assert got == {"again": 1}
+    table = empty.get("catalog", instrument="Cam", visit=1, collections="runs/ä-1")
+    assert str(table["flux"].unit) == "nJy"
+    assert table["name"].tolist() == list("abcdé")
+
+
+def test_zip_file_is_one_that_the_reference_reads(source, tmp_path):
+    # It asks for required dimensions alone, and for members by a quoted part of a URI.
+    source.registry.registerRun("run/ä-1")
+    ref = source.put({"d": 1}, "metric", ID, detector=4, run="run/ä-1")
+    name = source.retrieve_artifacts_zip([ref], tmp_path / "zips").ospath
+    with zipfile.ZipFile(name) as archive:
+        index = json.loads(archive.read("_butler_zip_index.json"))
+        (member,) = index["artifact_map"]
+        assert json.loads(archive.read(member)) == {"d": 1}
+    assert not {*"%#?"} & {*member}
+    required = index["refs"]["dataset_types"]["metric"]["dimensions"]
+    assert sorted(required) == ["detector", "instrument", "visit"]
+    assert index["artifact_map"][member]["info"]["formatter"].startswith("lsst.daf.butler.formatters.")
 
 
 def test_datasets_inside_a_zip_file_move_on_and_go_with_the_last(source, empty, tmp_path):

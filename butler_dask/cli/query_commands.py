@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from ..butler import Butler
     from ..query import Query
-    from ..registry.query_results import DatasetRefQueryResults, QueryResults
+    from ..registry.dataset_results import DatasetRefQueryResults
+    from ..registry.query_results import QueryResults
     from ..vocabulary.dataset import DatasetTable
 
 

@@ -82,7 +82,9 @@ def stage_file(
 
 def _absolute(path: str, storage: StorageRoot) -> str:
     """Return a local file's full name; a relative one is below the root, if it is there, as exports say."""
-    if path.startswith(("/", "file://")):
+    if path.startswith("/"):
+        return os.path.abspath(path)
+    if path.startswith("file://"):
         return os.path.abspath(LocalRoot("/").local(path))
     below = storage.local(path)
     return below if below is not None and os.path.exists(below) else os.path.abspath(path)

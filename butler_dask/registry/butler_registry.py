@@ -32,15 +32,15 @@ from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionU
 from ..vocabulary.search_defaults import RegistryDefaults, SearchDefaults
 from ..vocabulary.storage_class import StorageClassFactory
 from ..vocabulary.timespan import Timespan
-from .query_results import (
+from .dataset_results import (
     DataCoordinateQueryResults,
     DatasetQueryResults,
     DatasetRefQueryResults,
-    DimensionRecordQueryResults,
-    QueryTerms,
     require_order,
     with_storage_class,
 )
+from .query_terms import QueryTerms
+from .record_results import DimensionRecordQueryResults
 from .registry import Registry
 
 DataIdArgument = DataCoordinate | Mapping[str, Any] | None

@@ -18,8 +18,9 @@ from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Expression, text_of
 from . import schema
-from .data_id_query import Constraints, DataIdQuery, DatasetJoin, UnlistableDimensionError
+from .data_id_query import DataIdQuery, UnlistableDimensionError
 from .database import Database
+from .query_constraints import Constraints, DatasetJoin
 from .schema import element_tables
 
 _COUNTED = 10_000

@@ -11,8 +11,9 @@ import numpy as np
 from ..errors import DataIdValueError, DimensionNameError, DimensionValueError, did_you_mean
 from ..vocabulary.data_id import DataCoordinate, dimension_value, is_integer_text
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
-from .data_id_query import Constraints, DataIdQuery, parse_where
+from .data_id_query import DataIdQuery
 from .database import Database
+from .query_constraints import Constraints, parse_where
 
 
 def complete_data_id(

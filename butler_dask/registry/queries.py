@@ -19,13 +19,14 @@ from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Expression, Name
 from ..vocabulary.timespan import Timespan, time_of_tai_nanoseconds
-from .data_id_query import Constraints, DataIdQuery, DatasetJoin, parse_where
+from .data_id_query import DataIdQuery
 from .database import Database
 from .dataset_search import DatasetSearch, candidates_of_rows, first_of_each
 from .definitions import DefinitionCache, Definitions
 from .dimension_records import records_of_rows
 from .empty_answer import EmptyAnswer
 from .query_conditions import QueryConditions, data_id_values
+from .query_constraints import Constraints, DatasetJoin, parse_where
 from .schema import element_tables
 
 OrderBy = Sequence[str | Expression]
