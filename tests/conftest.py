@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from command_line import Commands, Program
 
+# Tests import it, and name it as a plugin: whichever comes first.
+pytest.register_assert_rewrite("registry_fixtures")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a shell, tests and what they start would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
