@@ -102,6 +102,8 @@ class DatasetLookups:
         ref = search.found[0]
         if dimension_records:
             ref = ref.expanded(self._registry.expand_data_id(ref.dataId))
+        else:
+            ref = self._registry.with_implied_values(ref)
         if component is not None:
             ref = ref.makeComponentRef(component)
         wanted = storage_class or override

@@ -177,6 +177,8 @@ def test_components_and_parameters_are_read_alone(butler):
     assert handle.get(component="xy0") == [1000, -20]
     assert handle.dataId["visit"] == 903344
     wcs_ref = butler.find_dataset("calexp.wcs", ID)
+    assert wcs_ref.dataId["band"] == "r"
+    assert butler.registry.findDataset("calexp", ID).dataId["physical_filter"] == "HSC-R"
     assert wcs_ref.datasetType.name == "calexp.wcs"
     assert butler.get(wcs_ref).has_sip
     other = DatasetType("src", ["visit", "detector"], "StructuredDataDict")

@@ -502,6 +502,8 @@ class ButlerRegistry:
         ref = table[int(rows[0])]
         if isinstance(dataId, DataCoordinate) and dataId.hasRecords() and not kwargs:
             ref = ref.expanded(dataId.subset(kind.dimensions))
+        else:
+            ref = self._registry.with_implied_values(ref)
         return ref.makeComponentRef(component) if component else ref
 
     def timespan_of(self, values: Mapping[str, Any]) -> Timespan | None:

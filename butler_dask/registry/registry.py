@@ -539,6 +539,15 @@ class Registry:
         """Return data IDs with columns of all implied dimensions that every row has a value of."""
         return self._records.expand_table(data_ids)
 
+    def with_implied_values(self, ref: DatasetRef) -> DatasetRef:
+        """Return a dataset whose data ID has the values its records imply, where they are known."""
+        if ref.dataId.hasFull():
+            return ref
+        from ..vocabulary.data_id_table import DataIdTable
+
+        table = DataIdTable.from_data_ids(ref.dataId.dimensions, [ref.dataId])
+        return ref.expanded(self.expand_table(table)[0])
+
     def expand_data_ids(self, data_ids: DataIdTable) -> list[DataCoordinate]:
         """Return many data IDs with the records of their elements and the values they imply.
 
