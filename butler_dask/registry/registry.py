@@ -543,10 +543,12 @@ class Registry:
         """Return a dataset whose data ID has the values its records imply, where they are known."""
         if ref.dataId.hasFull():
             return ref
-        from ..vocabulary.data_id_table import DataIdTable
+        full = self.expand_data_id(ref.dataId)
+        if not full.hasFull():
+            return ref
+        from ..vocabulary.data_id import DataCoordinate
 
-        table = DataIdTable.from_data_ids(ref.dataId.dimensions, [ref.dataId])
-        return ref.expanded(self.expand_table(table)[0])
+        return ref.expanded(DataCoordinate.from_full_values(full.dimensions, full.full_values))
 
     def expand_data_ids(self, data_ids: DataIdTable) -> list[DataCoordinate]:
         """Return many data IDs with the records of their elements and the values they imply.
