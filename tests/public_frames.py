@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 
 
-def public_data(name: str) -> Path:
-    """Return a folder of real data, or skip the test."""
+def find_public_data(name: str) -> Path | None:
+    """Return a folder of real data, or None where it is not at hand."""
     given = os.environ.get("BUTLER_DASK_TEST_DATA")
     candidates = [Path(given)] if given else []
     candidates += [parent / "shared" / "data" for parent in Path(__file__).resolve().parents]
-    for candidate in candidates:
-        if (candidate / name).is_dir():
-            return candidate / name
-    pytest.skip(f"the folder {name} of real frames is not here; BUTLER_DASK_TEST_DATA names its parent")
+    return next((c / name for c in candidates if (c / name).is_dir()), None)
+
+
+def public_data(name: str) -> Path:
+    """Return a folder of real data, or skip the test."""
+    found = find_public_data(name)
+    if found is None:
+        pytest.skip(f"the folder {name} of real frames is not here; BUTLER_DASK_TEST_DATA names its parent")
+    return found

@@ -1,7 +1,6 @@
 """Headers of real instruments, from cards to exposure records."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,18 @@ import yaml
 from astropy.io import fits
 from astropy.time import Time
 from command_line import Commands
+from public_frames import find_public_data
 
 from butler_dask import Butler
 from butler_dask.instruments.instrument import Instrument
 from butler_dask.instruments.raw_ingest import ingest_raws
 from butler_dask.instruments.visits import define_visits
 
-HEADERS = Path(os.environ.get("BUTLER_DASK_HEADERS", "/work/shared/data/headers"))
+HEADERS = find_public_data("headers") or Path("headers")
 
-pytestmark = pytest.mark.skipif(not HEADERS.is_dir(), reason=f"no folder {HEADERS} with real headers")
+pytestmark = pytest.mark.skipif(
+    not HEADERS.is_dir(), reason="no folder of real headers; BUTLER_DASK_TEST_DATA names its parent"
+)
 
 # File, translator, detector, filter, kind of exposure, cards of: seconds open, begin, right ascension and
 # declination (sexagesimal unless numbers).
