@@ -46,7 +46,7 @@ class ButlerCollections(Sequence[str]):
             other = other.defaults
         return isinstance(other, (list, tuple)) and self.defaults == tuple(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # equality without hash, as Python spells it
 
     def query(
         self,

@@ -92,7 +92,7 @@ class RemoteRoot:
         return {"url": self.url}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["url"])  # type: ignore[misc]
+        self.__init__(state["url"])  # type: ignore[misc]  # made anew where it is unpickled
 
     def _of(self, path: str) -> tuple[Any, str]:
         if "://" in path:

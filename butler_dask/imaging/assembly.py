@@ -18,7 +18,7 @@ from .detector import Amplifier, Detector, box_slices
 from .mask import Mask
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
 def _assemble_channel(
     raw: Any,
     levels: Any,

@@ -36,7 +36,7 @@ class CosmicRays:
     n_objects: int
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _sharpness(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],
@@ -76,7 +76,7 @@ def _sharpness(
     return False
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _surroundings(
     image: NDArray[np.float32],
     mask: NDArray[np.int32],
@@ -100,7 +100,7 @@ def _surroundings(
     return float(ordered[(n - 1) // 2])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _strike(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],
@@ -164,7 +164,7 @@ def _strike(
     return found[:n]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _group(found: NDArray[np.int64], slot: NDArray[np.int32]) -> tuple[int, NDArray[np.int64]]:
     """Return how many connected groups of struck pixels there are, and the group of each pixel."""
     ny, nx = slot.shape
@@ -194,7 +194,7 @@ def _group(found: NDArray[np.int64], slot: NDArray[np.int32]) -> tuple[int, NDAr
     return count, group
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _fill(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],

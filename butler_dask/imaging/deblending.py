@@ -70,7 +70,7 @@ def sources_from_footprints(
     )
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _fit_peak(
     residual: NDArray[np.float64],
     usable: NDArray[np.bool_],
@@ -131,7 +131,7 @@ def _fit_peak(
     return flux, x + dx, y + dy
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _add_psf(
     image: NDArray[np.float64],
     flux: float,
@@ -154,7 +154,7 @@ def _add_psf(
                 image[b, a] += flux * p[i, j]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _shares(
     image: NDArray[np.float64],
     inside: NDArray[np.bool_],

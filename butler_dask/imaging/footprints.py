@@ -67,7 +67,7 @@ class FootprintSet:
         return int(high.sum()), len(np.unique(self.peak_footprint[high]))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _above(
     significance: NDArray[np.float32], threshold: float, sign: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -91,7 +91,7 @@ def _above(
     return where, height
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _grow(where: NDArray[np.int64], half_widths: NDArray[np.int64], mark: NDArray[np.uint8]) -> None:
     """Mark every pixel within a disc of a detected one; ``mark`` comes zeroed."""
     ny, nx = mark.shape
@@ -118,7 +118,7 @@ def _grow(where: NDArray[np.int64], half_widths: NDArray[np.int64], mark: NDArra
                         mark[i + d, k] = 1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _find(parents: NDArray[np.int32], k: int) -> int:
     while parents[k] != k:
         parents[k] = parents[parents[k]]
@@ -126,7 +126,7 @@ def _find(parents: NDArray[np.int32], k: int) -> int:
     return k
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _merge_tree_peaks(
     where: NDArray[np.int64],
     height: NDArray[np.float32],
@@ -172,7 +172,7 @@ def _merge_tree_peaks(
     return is_peak
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _label(mark: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return boxes and areas of the 8-connected patches of marked pixels, and number them in ``labels``.
 
@@ -238,14 +238,14 @@ def _label(mark: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[NDArray[
     return boxes, areas
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _fill_index(where: NDArray[np.int64], index: NDArray[np.int32]) -> None:
     nx = index.shape[1]
     for k in range(where.size):
         index[where[k] // nx, where[k] % nx] = k + 1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _significance_at(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],

@@ -18,7 +18,7 @@ from .mask import Mask
 _NO_IMAGE = np.zeros((0, 0), dtype=np.float32)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
 def _gain_and_variance(
     image: Any,
     variance: Any,
@@ -101,7 +101,7 @@ def apply_gain_and_variance(
     return variance, n_nan
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
 def _dark_and_flat(
     image: Any,
     variance: Any,
@@ -204,7 +204,7 @@ def merge_calibration_mask(mask: Mask, calibration: Mask) -> None:
     _or_bits(mask.array, calibration.array, bits, mask.bitmask("BAD"))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _or_bits(target: Any, source: Any, bits: int, value: int) -> None:
     height, width = target.shape
     for y in range(height):

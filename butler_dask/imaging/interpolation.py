@@ -21,7 +21,7 @@ _CHUNK = 64
 """Pixels looked at together: most have no bad one, and to ask that of 64 takes eight instructions."""
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _find_bad(mask: Any, bits: int) -> Any:
     height, width = mask.shape
     found = np.empty((1024, 2), np.int32)
@@ -47,7 +47,7 @@ def _find_bad(mask: Any, bits: int) -> Any:
     return found[:n]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
 def _estimate(
     image: Any, variance: Any, mask: Any, bits: int, found: Any, reach: int, fallback: float, noise: float
 ) -> Any:
@@ -103,7 +103,7 @@ def _estimate(
     return values, noises
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _fill(image: Any, variance: Any, mask: Any, found: Any, values: Any, noises: Any, bit: int) -> None:
     for i in range(found.shape[0]):
         y, x = found[i, 0], found[i, 1]

@@ -101,7 +101,7 @@ def _clipped(values: NDArray[np.float32], clip_sigma: float) -> tuple[NDArray[np
     return means, float(sigma)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _row_medians(values: Any, medians: Any, residual: Any) -> None:
     n_rows, n = values.shape
     line = np.empty(n, np.float32)
@@ -121,7 +121,7 @@ def _row_medians(values: Any, medians: Any, residual: Any) -> None:
             residual[y, k] = values[y, k] - medians[y]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
 def _clip_rows(values: Any, residual: Any, limit: float, means: Any) -> Any:
     """Replace each row's median by the mean of what is within the limit of it; return the pixels' sigma."""
     n_rows, n = values.shape

@@ -47,7 +47,7 @@ class PsfFits:
     flux_flag: NDArray[np.bool_]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _fit(
     data: NDArray[np.float32],
     variance: NDArray[np.float32],
@@ -289,7 +289,7 @@ def fit_psfs(
     )
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _quadrant_area(x: float, y: float, r: float) -> float:
     """Area of the disc of radius r within 0..x times 0..y; odd in x and in y."""
     sign = 1.0
@@ -309,7 +309,7 @@ def _quadrant_area(x: float, y: float, r: float) -> float:
     return float(sign * (y * a + upper - lower))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _circle_sums(
     data: NDArray[np.float32],
     variance: NDArray[np.float32],

@@ -44,7 +44,7 @@ def position_terms(psf: Psf, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
     return np.ascontiguousarray(terms.T)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _taps(
     offset: float, n: int, half: int, step: float, kernel_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
@@ -76,7 +76,7 @@ def _taps(
     return first, weights, slopes
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def combine(coefficients: NDArray[np.float64], terms: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the spline coefficients of the kernel at one position.
 
@@ -97,7 +97,7 @@ def combine(coefficients: NDArray[np.float64], terms: NDArray[np.float64]) -> ND
     return kernel
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def render(
     kernel: NDArray[np.float64],
     dx: float,
@@ -176,7 +176,7 @@ def render(
     return image, by_dx, by_dy
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _render_all(
     coefficients: NDArray[np.float64],
     terms: NDArray[np.float64],

@@ -56,7 +56,7 @@ def _weight_table() -> NDArray[np.float32]:
     return result
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _flagged_blocks(mask: NDArray[np.int32], planes: int) -> NDArray[np.bool_]:
     """Return where a kernel footprint may touch a pixel with any of ``planes`` set.
 
@@ -77,7 +77,7 @@ def _flagged_blocks(mask: NDArray[np.int32], planes: int) -> NDArray[np.bool_]:
     return blocks
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _cubic_weights(t: float) -> tuple[float, float, float, float]:
     """Return the four-point Lagrange weights at a fraction t between the two middle points."""
     return (
@@ -88,7 +88,7 @@ def _cubic_weights(t: float) -> tuple[float, float, float, float]:
     )
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]  # numba ships no types
 def _resample(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],

@@ -14,7 +14,7 @@ from .mask import Mask
 _GROWTH = np.array([0, 0, 0, 0, 0, 0, 1, 1, 3, 3, 4], dtype=np.int64)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _widen(mask: Any, bit: int, growth: Any) -> int:
     n_grown = 0
     height, width = mask.shape

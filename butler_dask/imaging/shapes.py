@@ -39,7 +39,7 @@ class Moments:
     flag: NDArray[np.bool_]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _adaptive(
     data: NDArray[np.float32],
     variance: NDArray[np.float32],
@@ -144,7 +144,7 @@ def adaptive_moments(
     return Moments(xx, yy, xy, out[:, 3], out[:, 4], size_err, bad)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _windowed(
     data: NDArray[np.float32],
     good: NDArray[np.uint8],

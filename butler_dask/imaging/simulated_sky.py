@@ -293,7 +293,7 @@ def _tables() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return psf, disc
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _render(
     image: NDArray[np.float32],
     xs: NDArray[np.float64],

@@ -37,7 +37,7 @@ def clipped_median(
     return float(centre), float(sigma)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _clip_sorted(values: Any, clip_sigma: float, iterations: int) -> Any:
     n = values.size
     low, high = 0, n

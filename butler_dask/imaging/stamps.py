@@ -101,7 +101,7 @@ class Stamps:
     center_flags: NDArray[np.int64]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _cut(
     image: NDArray[np.float32],
     mask: NDArray[np.int32],
@@ -218,7 +218,7 @@ def cut_stamps(
     return stamps
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _sky_variances(
     data: NDArray[np.float32], variance: NDArray[np.float32], good: NDArray[np.uint8], slope: float
 ) -> NDArray[np.float64]:

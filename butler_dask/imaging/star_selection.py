@@ -181,7 +181,7 @@ def _surface(
     return surface
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _bright_maxima(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],

@@ -151,7 +151,7 @@ class Pipeline:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pipeline) and self._definition == other._definition
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # equality without hash, as Python spells it
 
     def __str__(self) -> str:
         return yaml.safe_dump(

@@ -170,7 +170,7 @@ class TaskMetadata:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TaskMetadata) and self.to_json_dict() == other.to_json_dict()
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # equality without hash, as Python spells it
 
     def __repr__(self) -> str:
         return f"TaskMetadata.from_dict({self.to_dict()!r})"

@@ -304,7 +304,7 @@ class DatasetInserts:
         if self._database.is_sqlite:
             from sqlalchemy.dialects.sqlite import insert
         else:
-            from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+            from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]  # the other database's statement of the same name
         return insert(table).from_select(list(values), selected)
 
     def _into_datasets(self, kind: DatasetTypeRow, staged: Staged) -> Any:

@@ -6,6 +6,7 @@ looked at, and every method returns another one.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Self, TypeVar
@@ -25,7 +26,7 @@ from .registry import Registry
 T = TypeVar("T")
 
 
-class QueryResults(Generic[T]):
+class QueryResults(ABC, Generic[T]):
     """Lazy results of a query; iterating over them asks the registry.
 
     Parameters
@@ -47,16 +48,18 @@ class QueryResults(Generic[T]):
         """What is asked for."""
         return self._terms
 
+    @abstractmethod
     def _with(self, terms: QueryTerms) -> Self:
-        raise NotImplementedError
+        """Return the results of other terms."""
 
+    @abstractmethod
     def _fetch(self, limit: int | None = None) -> Sequence[T]:
-        raise NotImplementedError
+        """Ask the registry."""
 
     @property
+    @abstractmethod
     def dimensions(self) -> DimensionGroup:
         """Dimensions of the results."""
-        raise NotImplementedError
 
     def _conditions(self) -> QueryConditions:
         return self._terms.conditions(self._defaults)

@@ -151,7 +151,7 @@ file = sa.Table(
 )
 """``shared``: other datasets are in the same file, which goes with the last of them."""
 # Written out, because naming the PostgreSQL dialect would import it, which takes longer than a whole query.
-_index = sa.DDL("CREATE INDEX file_shared_path ON file (path) WHERE shared")  # type: ignore[no-untyped-call]
+_index = sa.DDL("CREATE INDEX file_shared_path ON file (path) WHERE shared")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves DDL untyped
 sa.event.listen(file, "after_create", _index)
 
 pending_deletion = sa.Table(

@@ -89,7 +89,7 @@ class CalibrateConnections(
             del self.icSourceCat
 
 
-class SkySourcesConfig(Config):  # type: ignore[misc]  # pex_config ships no types
+class SkySourcesConfig(Config):
     """Empty places that are measured like sources."""
 
     nSources = RangeField(dtype=int, default=100, min=0, doc="Number wanted")
@@ -97,7 +97,7 @@ class SkySourcesConfig(Config):  # type: ignore[misc]  # pex_config ships no typ
     seed = Field(dtype=int, default=0, doc="Added to the exposure number")
 
 
-class DeblendConfig(Config):  # type: ignore[misc]
+class DeblendConfig(Config):
     """How sources with several peaks are divided."""
 
     maxFootprintArea = RangeField(
@@ -106,7 +106,7 @@ class DeblendConfig(Config):  # type: ignore[misc]
     maxNumberOfPeaks = RangeField(dtype=int, default=200, min=1, doc="Only the highest so many are used")
 
 
-class AstrometryConfig(Config):  # type: ignore[misc]
+class AstrometryConfig(Config):
     """How the world coordinates are found."""
 
     order = RangeField(
@@ -126,7 +126,7 @@ class AstrometryConfig(Config):  # type: ignore[misc]
     nSigmaClip = RangeField(dtype=float, default=3.5, min=1.0, doc="Pairs farther apart are left out [sigma]")
 
 
-class PhotoCalConfig(Config):  # type: ignore[misc]
+class PhotoCalConfig(Config):
     """How the zero point is found."""
 
     fluxField = Field(dtype=str, default="base_PsfFlux", doc="Flux that is calibrated")

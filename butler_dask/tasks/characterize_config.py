@@ -39,7 +39,7 @@ class CharacterizeImageConnections(PipelineTaskConnections, dimensions=("instrum
     )
 
 
-class CosmicRayConfig(Config):  # type: ignore[misc]  # pex_config ships no types
+class CosmicRayConfig(Config):
     """How cosmic rays are found."""
 
     minSigma = RangeField(dtype=float, default=6.0, min=0.0, doc="Least height of a struck pixel [sigma]")
@@ -53,35 +53,35 @@ class CosmicRayConfig(Config):  # type: ignore[misc]  # pex_config ships no type
     )
 
 
-class RepairConfig(Config):  # type: ignore[misc]
+class RepairConfig(Config):
     """What is repaired."""
 
     doCosmicRay = Field(dtype=bool, default=True, doc="Find and replace cosmic rays?")
     cosmicray = ConfigField(dtype=CosmicRayConfig, doc="Cosmic rays")
 
 
-class InstallSimplePsfConfig(Config):  # type: ignore[misc]
+class InstallSimplePsfConfig(Config):
     """The PSF to begin with."""
 
     fwhm = RangeField(dtype=float, default=3.5323, min=0.5, doc="Full width at half maximum [pixels]")
     width = RangeField(dtype=int, default=41, min=5, doc="Size of its image, odd [pixels]")
 
 
-class StarSelectorConfig(Config):  # type: ignore[misc]
+class StarSelectorConfig(Config):
     """Which sources are stars fit for the PSF."""
 
     signalToNoiseMin = RangeField(dtype=float, default=50.0, min=0.0, doc="Least signal to noise")
     maxStars = RangeField(dtype=int, default=300, min=1, doc="The brightest so many are used")
 
 
-class ReserveConfig(Config):  # type: ignore[misc]
+class ReserveConfig(Config):
     """Stars kept out of the PSF fit to test it."""
 
     fraction = RangeField(dtype=float, default=0.2, min=0.0, max=0.9, doc="Fraction of the stars")
     seed = Field(dtype=int, default=1, doc="Added to the exposure number")
 
 
-class PsfDeterminerConfig(Config):  # type: ignore[misc]
+class PsfDeterminerConfig(Config):
     """How the PSF model is fitted."""
 
     spatialOrder = RangeField(
@@ -90,7 +90,7 @@ class PsfDeterminerConfig(Config):  # type: ignore[misc]
     stampSize = RangeField(dtype=int, default=41, min=11, doc="Size of the PSF's image, odd [pixels]")
 
 
-class MeasurePsfConfig(Config):  # type: ignore[misc]
+class MeasurePsfConfig(Config):
     """How the PSF is measured."""
 
     starSelector = ConfigField(dtype=StarSelectorConfig, doc="Stars")
@@ -98,7 +98,7 @@ class MeasurePsfConfig(Config):  # type: ignore[misc]
     psfDeterminer = ConfigField(dtype=PsfDeterminerConfig, doc="Model")
 
 
-class MeasureApCorrConfig(Config):  # type: ignore[misc]
+class MeasureApCorrConfig(Config):
     """How aperture corrections are measured."""
 
     refFluxName = Field(

@@ -12,7 +12,7 @@ from ..pipeline import connectionTypes as cT
 __all__ = ["FringeConfig", "IsrTaskConfig", "IsrTaskConnections", "OverscanConfig"]
 
 
-class OverscanConfig(Config):  # type: ignore[misc]  # pex_config ships no types
+class OverscanConfig(Config):
     """How the overscan level is estimated."""
 
     fitType: Field = ChoiceField(
@@ -52,7 +52,7 @@ class OverscanConfig(Config):  # type: ignore[misc]  # pex_config ships no types
     )
 
 
-class FringeConfig(Config):  # type: ignore[misc]
+class FringeConfig(Config):
     """How fringes are measured."""
 
     filters: Field = ListField(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from butler_dask.imaging.psf import Psf
 
 
-class SubtractBackgroundConfig(Config):  # type: ignore[misc]  # pex_config ships no types
+class SubtractBackgroundConfig(Config):
     """How the sky is fitted."""
 
     binSize = RangeField(dtype=int, default=128, min=4, doc="Size of a bin of the mesh [pixels]")
@@ -27,7 +27,7 @@ class SubtractBackgroundConfig(Config):  # type: ignore[misc]  # pex_config ship
     algorithm = Field(dtype=str, default="spline", doc="Between bins: spline, linear or constant")
 
 
-class SourceDetectionConfig(Config):  # type: ignore[misc]
+class SourceDetectionConfig(Config):
     """How sources are detected."""
 
     thresholdValue = RangeField(
@@ -54,7 +54,7 @@ class SourceDetectionConfig(Config):  # type: ignore[misc]
     background = ConfigField(dtype=SubtractBackgroundConfig, doc="The sky fitted after detection")
 
 
-class SourceMeasurementConfig(Config):  # type: ignore[misc]
+class SourceMeasurementConfig(Config):
     """How sources are measured."""
 
     apertureRadii = ListField(

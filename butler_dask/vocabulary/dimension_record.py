@@ -120,7 +120,7 @@ class DimensionRecord:
         if fields.get("region") is not None:
             fields["region"] = self.region.encode().hex()
         if fields.get("timespan") is not None:
-            fields["timespan"] = self.timespan.to_simple()  # type: ignore[union-attr]
+            fields["timespan"] = self.timespan.to_simple()  # type: ignore[union-attr]  # elements with times have the field
         return {"definition": self.definition.name, "record": fields}
 
     def to_json(self, minimal: bool = False) -> str:

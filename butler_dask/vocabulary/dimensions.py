@@ -33,7 +33,7 @@ class ElementSet(Set[DimensionElement]):
         self._elements = elements
 
     @classmethod
-    def _from_iterable(cls, elements: Iterable[Any]) -> ElementSet:  # type: ignore[override]
+    def _from_iterable(cls, elements: Iterable[Any]) -> ElementSet:  # type: ignore[override]  # sets of elements are made of elements only
         return cls({e.name: e for e in sorted(elements)})
 
     @property

@@ -72,10 +72,10 @@ class ScalarExpressionProxy(ExpressionProxy):
     def _compared(self, operator: str, other: object) -> Expression:
         return Comparison(0, operator, self.node, node_of(other))
 
-    def __eq__(self, other: object) -> Expression:  # type: ignore[override]
+    def __eq__(self, other: object) -> Expression:  # type: ignore[override]  # comparisons build a condition
         return self._compared("=", other)
 
-    def __ne__(self, other: object) -> Expression:  # type: ignore[override]
+    def __ne__(self, other: object) -> Expression:  # type: ignore[override]  # comparisons build a condition
         return self._compared("!=", other)
 
     def __lt__(self, other: object) -> Expression:
@@ -90,7 +90,7 @@ class ScalarExpressionProxy(ExpressionProxy):
     def __ge__(self, other: object) -> Expression:
         return self._compared(">=", other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # equality without hash, as Python spells it
 
     def __neg__(self) -> ScalarExpressionProxy:
         return ScalarExpressionProxy(Sign(0, "-", self.node))
