@@ -4,7 +4,13 @@ from astropy.table import Table
 from matplotlib.image import imread
 
 from butler_dask.imaging.exposure import Exposure
-from butler_dask.imaging.picture import block_reduced, draw_exposure, write_picture, zscale_limits
+from butler_dask.imaging.picture import (
+    PictureStyle,
+    block_reduced,
+    draw_exposure,
+    write_picture,
+    zscale_limits,
+)
 
 
 @pytest.fixture
@@ -86,7 +92,7 @@ def test_sky_sources_are_not_circled_and_the_unit_is_the_exposures(exposure):
 
 
 def test_large_images_are_reduced_by_a_whole_factor():
-    figure = draw_exposure(np.zeros((2000, 900), dtype=np.float32), max_pixels=600)
+    figure = draw_exposure(np.zeros((2000, 900), dtype=np.float32), style=PictureStyle(max_pixels=600))
     assert figure.axes[0].images[0].get_array().shape == (500, 225)
 
 

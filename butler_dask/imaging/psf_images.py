@@ -7,6 +7,8 @@ separable spline one sub-pixel shift costs 4 + 4 products a pixel.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,33 +17,48 @@ from scipy.ndimage import spline_filter1d
 from .psf import Psf, polynomial_terms
 
 
-def spline_coefficients(psf: Psf) -> NDArray[np.float64]:
-    """Return the cubic B-spline coefficients of each polynomial term's kernel.
+class PsfSpline(NamedTuple):
+    """A Psf made ready for compiled loops over n positions.
+
+    Parameters
+    ----------
+    coefficients : `numpy.ndarray`, shape (n_terms, size + 6, size + 6), float64 [1]
+        Cubic B-spline coefficients of each polynomial term's kernel, bordered by three zeros on each side, so
+        that no tap falls outside.
+    terms : `numpy.ndarray`, shape (n, n_terms), float64 [1]
+        Polynomial terms at each position.
+    step : `float`
+        Kernel sampling [pixels].
+    """
+
+    coefficients: NDArray[np.float64]
+    terms: NDArray[np.float64]
+    step: float
+
+
+def psf_spline(psf: Psf, x: ArrayLike, y: ArrayLike) -> PsfSpline:
+    """Prepare a Psf for compiled loops.
 
     Parameters
     ----------
     psf : `Psf`
         The model.
+    x, y : array_like, shape (n,), float64 [pixels]
+        Positions.
 
     Returns
     -------
-    coefficients : `numpy.ndarray`, shape (n_terms, size + 6, size + 6), float64
-        Bordered by three zeros on each side, so that no tap falls outside.
+    spline : `PsfSpline`
     """
     filtered = np.zeros((len(psf.coefficients), psf.coefficients.shape[1] + 6, psf.coefficients.shape[1] + 6))
     for i, kernel in enumerate(psf.coefficients):
         once = spline_filter1d(kernel, order=3, axis=0)
         filtered[i, 3:-3, 3:-3] = spline_filter1d(once, order=3, axis=1)
-    return filtered
-
-
-def position_terms(psf: Psf, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-    """Return the polynomial terms of a Psf at positions [pixels], shape (n, n_terms)."""
     xa, ya = np.atleast_1d(np.asarray(x, np.float64)), np.atleast_1d(np.asarray(y, np.float64))
     terms = polynomial_terms(
         (xa - psf.center[0]) / psf.scale[0], (ya - psf.center[1]) / psf.scale[1], psf.degree
     )
-    return np.ascontiguousarray(terms.T)
+    return PsfSpline(filtered, np.ascontiguousarray(terms.T), float(psf.step))
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
@@ -77,23 +94,28 @@ def _taps(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def combine(coefficients: NDArray[np.float64], terms: NDArray[np.float64]) -> NDArray[np.float64]:
+def kernel_spline(spline: PsfSpline, k: int) -> NDArray[np.float64]:
     """Return the spline coefficients of the kernel at one position.
 
     Parameters
     ----------
-    coefficients : `numpy.ndarray`, shape (n_terms, size + 6, size + 6)
-        Of `spline_coefficients`.
-    terms : `numpy.ndarray`, shape (n_terms,)
-        Of `position_terms`.
+    spline : `PsfSpline`
+        The model.
+    k : `int`
+        Which of its positions.
+
+    Returns
+    -------
+    kernel : `numpy.ndarray`, shape (size + 6, size + 6), float64 [1]
     """
-    size = coefficients.shape[1]
+    size = spline.coefficients.shape[1]
     kernel = np.zeros((size, size))
-    for t in range(terms.size):
-        w = terms[t]
+    for t in range(spline.terms.shape[1]):
+        w = spline.terms[k, t]
+        coefficients = spline.coefficients[t]
         for i in range(size):
             for j in range(size):
-                kernel[i, j] += w * coefficients[t, i, j]
+                kernel[i, j] += w * coefficients[i, j]
     return kernel
 
 
@@ -111,7 +133,7 @@ def render(
     Parameters
     ----------
     kernel : `numpy.ndarray`, shape (size + 6, size + 6)
-        Of `combine`.
+        Of `kernel_spline`.
     dx, dy : `float`
         Displacement from the middle pixel [pixels].
     half : `int`
@@ -178,17 +200,12 @@ def render(
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
 def _render_all(
-    coefficients: NDArray[np.float64],
-    terms: NDArray[np.float64],
-    dx: NDArray[np.float64],
-    dy: NDArray[np.float64],
-    half: int,
-    step: float,
+    spline: PsfSpline, dx: NDArray[np.float64], dy: NDArray[np.float64], half: int
 ) -> NDArray[np.float32]:
     n = 2 * half + 1
     images = np.empty((dx.size, n, n), np.float32)
     for i in range(dx.size):
-        image, _, _ = render(combine(coefficients, terms[i]), dx[i], dy[i], half, step, False)
+        image, _, _ = render(kernel_spline(spline, i), dx[i], dy[i], half, spline.step, False)
         total = image.sum()
         images[i] = image / total if total != 0 else image
     return images
@@ -218,7 +235,5 @@ def psf_images(
     xa, ya = np.atleast_1d(np.asarray(x, np.float64)), np.atleast_1d(np.asarray(y, np.float64))
     dx, dy = (np.zeros_like(xa), np.zeros_like(ya)) if centered else (xa - np.rint(xa), ya - np.rint(ya))
     half = (psf.size if size is None else size) // 2
-    images: NDArray[np.float32] = _render_all(
-        spline_coefficients(psf), position_terms(psf, xa, ya), dx, dy, half, psf.step
-    )
+    images: NDArray[np.float32] = _render_all(psf_spline(psf, xa, ya), dx, dy, half)
     return images

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .detector import Box
-from .exposure import Exposure
+from .exposure import Exposure, Pixels
 from .mask import Mask
 from .photo_calib import PhotoCalib
 from .sky_wcs import SkyWcs
@@ -88,66 +88,84 @@ def _cubic_weights(t: float) -> tuple[float, float, float, float]:
     )
 
 
+class _MaskRules(NamedTuple):
+    """Bits spread over the whole kernel, where they may be met (`_flagged_blocks`); the bit of no data."""
+
+    full_planes: int
+    blocks: NDArray[np.bool_]
+    no_data: int
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]  # numba ships no types
+def _fill_positions(
+    nodes: NDArray[np.float64],
+    row: int,
+    weights: NDArray[np.float64],
+    line: NDArray[np.float64],
+    position: NDArray[np.float64],
+) -> None:
+    """Interpolate the nodes at all pixels of one row of the box, in loops that become vector instructions.
+
+    ``weights``, shape (4, spacing), are the cubic weights along x; ``line``, shape (3, nodes along x), is
+    scratch.
+    """
+    spacing = weights.shape[1]
+    n_x = position.shape[1]
+    cell_y = row // spacing
+    a, b, c, d = _cubic_weights((row - cell_y * spacing) / spacing)
+    for k in range(3):
+        for i in range(line.shape[1]):
+            line[k, i] = (
+                a * nodes[k, cell_y, i]
+                + b * nodes[k, cell_y + 1, i]
+                + c * nodes[k, cell_y + 2, i]
+                + d * nodes[k, cell_y + 3, i]
+            )
+    for cell_x in range((n_x - 1) // spacing + 1):
+        first = cell_x * spacing
+        for k in range(3):
+            n0, n1, n2, n3 = (
+                line[k, cell_x],
+                line[k, cell_x + 1],
+                line[k, cell_x + 2],
+                line[k, cell_x + 3],
+            )
+            for i in range(min(spacing, n_x - first)):
+                position[k, first + i] = (
+                    weights[0, i] * n0 + weights[1, i] * n1 + weights[2, i] * n2 + weights[3, i] * n3
+                )
+
+
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]  # numba ships no types
 def _resample(
-    image: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    mask: NDArray[np.int32],
-    blocks: NDArray[np.bool_],
-    full_planes: int,
-    no_data: int,
+    source: Pixels,
+    rules: _MaskRules,
     nodes: NDArray[np.float64],
-    spacing: int,
     table: NDArray[np.float32],
     scale: float,
-    x_begin: int,
-    y_begin: int,
-    x_end: int,
-    y_end: int,
-    out_image: NDArray[np.float32],
-    out_variance: NDArray[np.float32],
-    out_mask: NDArray[np.int32],
+    box: tuple[int, int, int, int],
+    out: Pixels,
 ) -> int:
     """Fill the output box; return the number of pixels with data.
 
     ``nodes`` has shape (3, ny, nx): source x, source y and source pixels per output pixel; node [1, 1] lies
-    on the output pixel (x_begin, y_begin).
+    on the first pixel of the box.
     """
+    image, mask, variance = source.image, source.mask, source.variance
+    out_image, out_mask, out_variance = out.image, out.mask, out.variance
+    blocks, full_planes, no_data = rules.blocks, rules.full_planes, rules.no_data
+    x_begin, y_begin, x_end, y_end = box
     ny, nx = image.shape
     steps = table.shape[0] - 2
     pixels, variances = image.ravel(), variance.ravel()
-    n_nodes_x = nodes.shape[2]
-    line = np.empty((3, n_nodes_x))
+    line = np.empty((3, nodes.shape[2]))
     position = np.empty((3, x_end - x_begin))
-    weights = np.empty((4, spacing))
-    for i in range(spacing):
-        weights[0, i], weights[1, i], weights[2, i], weights[3, i] = _cubic_weights(i / spacing)
+    weights = np.empty((4, NODE_SPACING_PIXELS))
+    for i in range(NODE_SPACING_PIXELS):
+        weights[0, i], weights[1, i], weights[2, i], weights[3, i] = _cubic_weights(i / NODE_SPACING_PIXELS)
     filled = 0
     for y in range(y_begin, y_end):
-        cell_y = (y - y_begin) // spacing
-        a, b, c, d = _cubic_weights((y - y_begin - cell_y * spacing) / spacing)
-        for k in range(3):
-            for i in range(n_nodes_x):
-                line[k, i] = (
-                    a * nodes[k, cell_y, i]
-                    + b * nodes[k, cell_y + 1, i]
-                    + c * nodes[k, cell_y + 2, i]
-                    + d * nodes[k, cell_y + 3, i]
-                )
-        # Positions of the whole row first, in loops that become vector instructions.
-        for cell_x in range((x_end - x_begin - 1) // spacing + 1):
-            first = cell_x * spacing
-            for k in range(3):
-                n0, n1, n2, n3 = (
-                    line[k, cell_x],
-                    line[k, cell_x + 1],
-                    line[k, cell_x + 2],
-                    line[k, cell_x + 3],
-                )
-                for i in range(min(spacing, x_end - x_begin - first)):
-                    position[k, first + i] = (
-                        weights[0, i] * n0 + weights[1, i] * n1 + weights[2, i] * n2 + weights[3, i] * n3
-                    )
+        _fill_positions(nodes, y - y_begin, weights, line, position)
         for x in range(x_begin, x_end):
             sx, sy = position[0, x - x_begin], position[1, x - x_begin]
             ix, iy = int(np.floor(sx)), int(np.floor(sy))
@@ -411,20 +429,17 @@ def resample_into(
     first = bool(np.all(warp.mask.array[box[1] : box[3], box[0] : box[2]] & no_data))
     out = warp if first else empty_warp(warp.shape, warp.wcs)
     filled: int = _resample(
-        np.ascontiguousarray(source.image[part], dtype=np.float32),
-        np.ascontiguousarray(source.variance[part], dtype=np.float32),
-        target_mask,
-        _flagged_blocks(target_mask, full),
-        full,
-        no_data,
+        Pixels(
+            np.ascontiguousarray(source.image[part], dtype=np.float32),
+            target_mask,
+            np.ascontiguousarray(source.variance[part], dtype=np.float32),
+        ),
+        _MaskRules(full, _flagged_blocks(target_mask, full), no_data),
         nodes,
-        NODE_SPACING_PIXELS,
         _weight_table(),
         float(source.photo_calib.calibration_mean),
-        *box,
-        out.image,
-        out.variance,
-        out.mask.array,
+        box,
+        out.pixels,
     )
     if not first:
         over = (slice(box[1], box[3]), slice(box[0], box[2]))

@@ -334,11 +334,4 @@ def reference_of_truth(sky: SimulatedSky, *, faintest_mag: float = 21.5, seed: i
     return table
 
 
-def patches_of(skymap: SkyMap, region: Any) -> list[int]:
-    """Return the numbers of the patches of tract 0 whose outer regions meet a sky region."""
-    from lsst.sphgeom import DISJOINT
-
-    return [patch.id for patch in skymap[0] if not patch.region.relate(region) & DISJOINT]
-
-
 __all__: Sequence[str] = ("demo_sky", "demo_skymap", "demo_visits", "make_demo", "reference_of_truth")

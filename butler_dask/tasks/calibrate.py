@@ -240,7 +240,7 @@ class CalibrateTask(PipelineTask):
         """Fit the exposure's WCS; return the matched pairs."""
         import numpy as np
 
-        from butler_dask.imaging.astrometry import fit_astrometry
+        from butler_dask.imaging.astrometry import AstrometryOptions, MeasuredStars, fit_astrometry
 
         config = self.config.astrometry
         log = self.log.getChild("astrometry")
@@ -260,17 +260,13 @@ class CalibrateTask(PipelineTask):
         damaged = np.zeros(len(rows), bool)
         for name in _DAMAGED:
             damaged |= np.asarray(catalog[f"base_PixelFlags_flag_{name}"])[rows]
-        fit = fit_astrometry(
-            exposure.wcs,
-            exposure.shape,
+        measured = MeasuredStars(
             np.asarray(catalog["base_SdssCentroid_x"])[rows],
             np.asarray(catalog["base_SdssCentroid_y"])[rows],
             np.where(np.isfinite(error), np.hypot(error, np.where(damaged, 0.3, 0.0)), 0.5),
             np.asarray(catalog["base_PsfFlux_instFlux"])[rows],
-            stars.ra,
-            stars.dec,
-            stars.position_err,
-            stars.flux,
+        )
+        options = AstrometryOptions(
             order=config.order,
             max_offset_arcsec=config.maxOffsetArcsec,
             max_rotation_deg=config.maxRotationDeg,
@@ -278,6 +274,7 @@ class CalibrateTask(PipelineTask):
             n_sigma=config.nSigmaClip,
             min_matches=config.minMatches,
         )
+        fit = fit_astrometry(exposure.wcs, exposure.shape, measured, stars, options)
         if fit is None:
             self._fail(
                 required,
