@@ -96,7 +96,7 @@ class _MaskRules(NamedTuple):
     no_data: int
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, inline="always", fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]  # numba ships no types
 def _fill_positions(
     nodes: NDArray[np.float64],
     row: int,
