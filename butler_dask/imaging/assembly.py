@@ -2,7 +2,7 @@
 
 Overscan, bias, linearity and the saturation masks all belong to single pixels of one channel. They are
 applied in the same pass that moves the pixel to its place, since each further pass over 34 MB of pixels
-costs as much as all this arithmetic.
+costs as much as all this arithmetic. The steps are those of Rubin's ``IsrTask``.
 """
 
 from __future__ import annotations
@@ -106,14 +106,16 @@ def assemble(
 
     Parameters
     ----------
-    raw : `numpy.ndarray`, shape `Detector.raw_shape`
-        Raw pixels [ADU], any number type.
+    raw : `numpy.ndarray`, shape `Detector.raw_shape`, any number type [ADU]
+        Raw pixels.
     detector : `Detector`
         Whose amplifiers say where everything is.
-    row_levels, column_levels : mapping of amplifier name to `numpy.ndarray`, float32, optional
-        Serial and parallel overscan level of every data row and column [ADU], in raw order.
-    bias : `numpy.ndarray`, shape `Detector.shape`, float32, optional
-        Subtracted after the overscan [ADU].
+    row_levels : mapping of `str` to `numpy.ndarray`, shape (data rows,), float32 [ADU], optional
+        Serial overscan level of every data row, by amplifier, in raw order.
+    column_levels : mapping of `str` to `numpy.ndarray`, shape (data columns,), float32 [ADU], optional
+        Parallel overscan level of every data column, by amplifier, in raw order.
+    bias : `numpy.ndarray`, shape `Detector.shape`, float32 [ADU], optional
+        Subtracted after the overscan.
     linearity : mapping of amplifier name to sequence of `float`, optional
         Coefficients c of ``x + sum_k c[k] x**(k + 2)``, applied after the bias.
     mask_saturation : `bool`
@@ -123,8 +125,8 @@ def assemble(
 
     Returns
     -------
-    image : `numpy.ndarray`, shape `Detector.shape`, float32
-        [ADU].
+    image : `numpy.ndarray`, shape `Detector.shape`, float32 [ADU]
+        Assembled pixels.
     mask : `Mask`
         SAT and SUSPECT.
 

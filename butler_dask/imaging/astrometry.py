@@ -2,8 +2,10 @@
 
 On the tangent plane the reference positions are polynomials of the pixel positions, so each fit is linear;
 its constant part moves the tangent point, its linear part is the CD matrix and the rest, seen through the CD
-matrix, the SIP coefficients (Shupe et al. 2005, ASP 347, 491). Higher orders are kept only where they lower
-the Bayesian information criterion: distortion that is not there is not fitted.
+matrix, the SIP coefficients (Shupe et al. 2005, ASP 347, 491). The projection is TAN of Calabretta & Greisen
+(2002, A&A 395, 1077; doi:10.1051/0004-6361:20021327, section 5.1.3). Higher orders are kept only where they
+lower the Bayesian information criterion (Schwarz 1978, Ann. Stat. 6, 461; doi:10.1214/aos/1176344136):
+distortion that is not there is not fitted.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ class AstrometricFit:
     ----------
     wcs : `SkyWcs`
         Fitted.
-    source, reference : `numpy.ndarray`, shape (n,), int64
+    source, reference : `numpy.ndarray`, shape (n,), int64 [1]
         Rows of the matched pairs.
-    used : `numpy.ndarray`, shape (n,), bool
+    used : `numpy.ndarray`, shape (n,), bool [1]
         Pairs the fit rests on.
-    separation_arcsec : `numpy.ndarray`, shape (n,), float64
-        Great-circle separation after the fit [arcsec].
+    separation_arcsec : `numpy.ndarray`, shape (n,), float64 [arcsec]
+        Great-circle separation after the fit.
     n_iterations : `int`
         Rounds of matching and fitting.
     order : `int`
@@ -66,7 +68,20 @@ class AstrometricFit:
 def tangent_plane(
     ra: NDArray[np.float64], dec: NDArray[np.float64], ra0: float, dec0: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Project positions [rad] gnomonically about (ra0, dec0) [rad]; returns xi, eta [rad]."""
+    """Project positions gnomonically (Calabretta & Greisen 2002, section 5.1.3, TAN).
+
+    Parameters
+    ----------
+    ra, dec : `numpy.ndarray`, shape (n,), float64 [rad]
+        Positions, less than 90 deg from the tangent point.
+    ra0, dec0 : `float`
+        Tangent point [rad].
+
+    Returns
+    -------
+    xi, eta : `numpy.ndarray`, shape (n,), float64 [rad]
+        Standard coordinates, towards east and north.
+    """
     cos_c = np.sin(dec0) * np.sin(dec) + np.cos(dec0) * np.cos(dec) * np.cos(ra - ra0)
     xi = np.cos(dec) * np.sin(ra - ra0) / cos_c
     eta = (np.cos(dec0) * np.sin(dec) - np.sin(dec0) * np.cos(dec) * np.cos(ra - ra0)) / cos_c
@@ -74,7 +89,20 @@ def tangent_plane(
 
 
 def from_tangent_plane(xi: float, eta: float, ra0: float, dec0: float) -> tuple[float, float]:
-    """Return the position [rad] of a point of the tangent plane [rad]."""
+    """Return the position of a point of the tangent plane: the inverse of `tangent_plane`.
+
+    Parameters
+    ----------
+    xi, eta : `float`
+        Standard coordinates [rad].
+    ra0, dec0 : `float`
+        Tangent point [rad].
+
+    Returns
+    -------
+    ra, dec : `float`
+        Position [rad].
+    """
     rho = np.hypot(xi, eta)
     if rho == 0.0:
         return ra0, dec0
@@ -87,7 +115,17 @@ def from_tangent_plane(xi: float, eta: float, ra0: float, dec0: float) -> tuple[
 def separation(
     ra1: NDArray[np.float64], dec1: NDArray[np.float64], ra2: NDArray[np.float64], dec2: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return great-circle separations [rad] of positions [rad] (haversine, exact for small ones)."""
+    """Return great-circle separations by the haversine formula, which is exact for small ones.
+
+    Parameters
+    ----------
+    ra1, dec1, ra2, dec2 : `numpy.ndarray`, shape (n,), float64 [rad]
+        Positions.
+
+    Returns
+    -------
+    separation : `numpy.ndarray`, shape (n,), float64 [rad]
+    """
     h = np.sin((dec2 - dec1) / 2) ** 2 + np.cos(dec1) * np.cos(dec2) * np.sin((ra2 - ra1) / 2) ** 2
     result: NDArray[np.float64] = 2 * np.arcsin(np.sqrt(h))
     return result
@@ -108,12 +146,12 @@ def fit_tan_sip(
 
     Parameters
     ----------
-    x, y : `numpy.ndarray`, shape (n,)
-        [pixels].
-    ra, dec : `numpy.ndarray`, shape (n,)
-        [rad].
-    weight : `numpy.ndarray`, shape (n,)
-        Inverse variance of a position along one axis [1 / rad2].
+    x, y : `numpy.ndarray`, shape (n,), float64 [pixels]
+        Positions on the array.
+    ra, dec : `numpy.ndarray`, shape (n,), float64 [rad]
+        Positions on the sky.
+    weight : `numpy.ndarray`, shape (n,), float64 [1 / rad^2]
+        Inverse variance of a position along one axis.
     crpix : `tuple`
         Reference pixel, kept [pixels].
     crval : `tuple`

@@ -2,6 +2,10 @@
 
 The levels are kept, not the picture: a hundred numbers rebuild it. A cubic spline along each axis is two
 small matrix products, so evaluating costs a few hundredths of a second for a detector.
+
+The mesh of clipped levels is that of SExtractor (Bertin & Arnouts 1996, A&AS 117, 393;
+doi:10.1051/aas:1996164) and of Rubin's ``SubtractBackgroundTask``; a clipped mean is taken where SExtractor
+estimates the mode, for sources are masked beforehand.
 """
 
 from __future__ import annotations
@@ -120,10 +124,12 @@ class BackgroundModel:
 
     Parameters
     ----------
-    levels : `numpy.ndarray`, shape (n_y, n_x), float64
-        Level of each bin [unit of the image], without NaN.
-    y_nodes, x_nodes : `numpy.ndarray`, float64
-        Bin centres [pixels].
+    levels : `numpy.ndarray`, shape (n_y, n_x), float64 [unit of the image]
+        Level of each bin, without NaN.
+    y_nodes : `numpy.ndarray`, shape (n_y,), float64 [pixels]
+        Bin centres along y.
+    x_nodes : `numpy.ndarray`, shape (n_x,), float64 [pixels]
+        Bin centres along x.
     shape : `tuple` [`int`, `int`]
         (ny, nx) of the image it describes.
     interpolation : `str`
@@ -146,7 +152,7 @@ class BackgroundModel:
 
         Returns
         -------
-        image : `numpy.ndarray`, shape (ny, nx), float32
+        image : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image]
         """
         ny, nx = self.shape if shape is None else shape
         along_y = _interpolation_matrix(self.y_nodes, ny, self.interpolation)
@@ -190,7 +196,16 @@ class BackgroundList(Sequence[BackgroundModel]):
         return BackgroundList(self._models)
 
     def image(self, shape: tuple[int, int] | None = None) -> NDArray[np.float32]:
-        """Return the sum of all at every pixel, shape (ny, nx), float32.
+        """Return the sum of all at every pixel.
+
+        Parameters
+        ----------
+        shape : `tuple` [`int`, `int`], optional
+            (ny, nx); that of the first model when not given.
+
+        Returns
+        -------
+        image : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image]
 
         Raises
         ------
@@ -209,7 +224,13 @@ class BackgroundList(Sequence[BackgroundModel]):
     getImage = image
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the list as named arrays (a FITS table or an npz), read back by `from_arrays`."""
+        """Return the list as named arrays (a FITS table or an npz), read back by `from_arrays`.
+
+        Returns
+        -------
+        arrays : `dict` of `str` to `numpy.ndarray`, shape (...), any type [units of `BackgroundModel`]
+            The fields of each model with its number, ``version`` and ``n_models``.
+        """
         arrays: dict[str, NDArray[Any]] = {
             "version": np.array([FORMAT_VERSION], np.int64),
             "n_models": np.array([len(self._models)], np.int64),
@@ -225,6 +246,11 @@ class BackgroundList(Sequence[BackgroundModel]):
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> BackgroundList:
         """Rebuild from `to_arrays`.
+
+        Parameters
+        ----------
+        arrays : mapping of `str` to `numpy.ndarray`, shape (...), any type [units of `BackgroundModel`]
+            As `to_arrays` returns.
 
         Raises
         ------

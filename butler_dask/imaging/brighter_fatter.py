@@ -120,15 +120,15 @@ def convolve_kernel(image: NDArray[np.float32], kernel: NDArray[np.floating[Any]
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx), float32
+    image : `numpy.ndarray`, shape (ny, nx), float32 [electrons]
         Pixels.
-    kernel : `numpy.ndarray`, shape (n, n), n odd
-        Kernel; the quick way is taken where it is even in x and y, as physics wants it.
+    kernel : `numpy.ndarray`, shape (n, n), float32 or float64 [1 / electrons]
+        Kernel of odd size; the quick way is taken where it is even in x and y, as physics wants it.
 
     Returns
     -------
-    result : `numpy.ndarray`, shape (ny, nx), float32
-        Same shape.
+    result : `numpy.ndarray`, shape (ny, nx), float32 [1]
+        Kernel times image, summed.
     """
     half = kernel.shape[0] // 2
     out = np.empty_like(image)
@@ -169,11 +169,11 @@ def correct_brighter_fatter(
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx), float32
-        Charge as collected [electrons], sky and dark included, not yet flat-fielded, finite everywhere;
+    image : `numpy.ndarray`, shape (ny, nx), float32 [electrons]
+        Charge as collected, sky and dark included, not yet flat-fielded, finite everywhere;
         defects interpolated. Not changed.
-    kernel : `numpy.ndarray`, shape (n, n), n odd
-        Kernel [1 / electrons].
+    kernel : `numpy.ndarray`, shape (n, n), float32 or float64 [1 / electrons]
+        Kernel of odd size.
     max_iterations : `int`
         Give up after so many.
     threshold : `float`
@@ -181,7 +181,7 @@ def correct_brighter_fatter(
 
     Returns
     -------
-    corrected : `numpy.ndarray`, shape (ny, nx), float32
+    corrected : `numpy.ndarray`, shape (ny, nx), float32 [electrons]
         Charge as it would have been collected.
     n_iterations : `int`
         Iterations done.

@@ -26,7 +26,7 @@ class CosmicRays:
 
     Parameters
     ----------
-    y, x : `numpy.ndarray`, shape (n_pixels,), int64
+    y, x : `numpy.ndarray`, shape (n_pixels,), int64 [pixels]
         Pixels struck.
     n_objects : `int`
         Connected groups of them.

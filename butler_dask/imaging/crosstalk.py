@@ -2,7 +2,8 @@
 
 A crosstalk calibration is ``{"amplifiers": [names], "coefficients": [[...]]}``; row i, column j is the
 fraction of amplifier i's signal that appears in amplifier j, at the pixel read at the same moment (see
-`butler_dask.imaging.detector.readout_view`).
+`butler_dask.imaging.detector.readout_view`). The method is that of Rubin's ``CrosstalkTask`` for one
+detector: the measured signal of the source stands for the true one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def crosstalk_matrix(detector: Detector, crosstalk: Mapping[str, Any] | None = N
 
     Returns
     -------
-    matrix : `numpy.ndarray`, shape (n_amp, n_amp), float64
+    matrix : `numpy.ndarray`, shape (n_amp, n_amp), float64 [1]
         Zero on the diagonal; all zero if nothing is known.
 
     Raises
@@ -138,13 +139,13 @@ def subtract_crosstalk(
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape `Detector.shape`, float32
-        [ADU above bias], changed in place.
+    image : `numpy.ndarray`, shape `Detector.shape`, float32 [ADU above bias]
+        Changed in place.
     mask : `Mask`
         CROSSTALK is set where a source pixel is at or above ``threshold``.
     detector : `Detector`
         Where the amplifiers are.
-    matrix : `numpy.ndarray`, shape (n_amp, n_amp)
+    matrix : `numpy.ndarray`, shape (n_amp, n_amp), float64 [1]
         As `crosstalk_matrix` returns.
     threshold : `float`
         [ADU].
@@ -184,12 +185,17 @@ def add_crosstalk(
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape `Detector.shape`, float32
-        [ADU above bias].
+    image : `numpy.ndarray`, shape `Detector.shape`, float32 [ADU above bias]
+        Pixels without crosstalk.
     detector : `Detector`
         Where the amplifiers are.
-    matrix : `numpy.ndarray`, shape (n_amp, n_amp)
+    matrix : `numpy.ndarray`, shape (n_amp, n_amp), float64 [1]
         As `crosstalk_matrix` returns.
+
+    Returns
+    -------
+    image : `numpy.ndarray`, shape `Detector.shape`, float32 [ADU above bias]
+        Pixels with crosstalk.
     """
     result = image.copy()
     for i, source in enumerate(detector.amplifiers):

@@ -34,7 +34,7 @@ class Deblend:
         The parents, as given, and behind them the children.
     n_deblended : `int`
         Parents that were divided.
-    skipped : `numpy.ndarray`, int64
+    skipped : `numpy.ndarray`, shape (n_skipped,), int64 [1]
         Rows of parents left whole for their size.
     """
 
@@ -52,8 +52,8 @@ def sources_from_footprints(
     ----------
     footprints : `FootprintSet`
         Detected sources.
-    sky_positions : `tuple`, optional
-        x and y of sky sources [pixels].
+    sky_positions : `tuple` of two `numpy.ndarray`, shape (n,), float64 [pixels], optional
+        x and y of sky sources.
     """
     n = len(footprints)
     first = np.searchsorted(footprints.peak_footprint, np.arange(1, n + 1))

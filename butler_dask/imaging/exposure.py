@@ -53,12 +53,12 @@ class Exposure:
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx), float32
-        Pixels [electrons after isr; nJy in a warp].
+    image : `numpy.ndarray`, shape (ny, nx), float32 [electrons after isr, nJy in a warp]
+        Pixels.
     mask : `Mask`, optional
         Same shape; nothing set when not given.
-    variance : `numpy.ndarray`, shape (ny, nx), float32, optional
-        Variance of the image, its unit squared; NaN-free; zeros when not given.
+    variance : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image squared], optional
+        Variance of the image; NaN-free; zeros when not given.
     xy0 : `tuple` [`int`, `int`]
         Position (x0, y0) of array pixel [0, 0] in the parent frame (detector or tract). ``wcs`` and ``psf``
         are in *array* coordinates, not the parent's.

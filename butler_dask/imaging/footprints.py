@@ -2,8 +2,11 @@
 
 A local maximum counts as a peak only if it stands out of the saddle that joins it to a higher one by several
 sigma: otherwise every bright star's wings break up into noise. Peaks come from one pass over the detected
-pixels in descending order with a disjoint-set forest (a merge tree), at n log n for all footprints together;
-footprints themselves are joined from runs of pixels, row by row, so that an empty sky costs one look.
+pixels in descending order with a disjoint-set forest (a merge tree: Najman & Couprie 2006, IEEE Trans. Image
+Process. 15, 3531; doi:10.1109/TIP.2006.877518; how far a peak stands out is its persistence, Edelsbrunner et
+al. 2002, Discrete Comput. Geom. 28, 511; doi:10.1007/s00454-002-2885-2), at n log n for all footprints
+together; footprints themselves are joined from runs of pixels, row by row, so that an empty sky costs one
+look.
 """
 
 from __future__ import annotations
@@ -18,7 +21,20 @@ from .exposure import Exposure
 
 
 def gaussian_kernel(sigma_pixels: float, n_sigma: float = 4.0) -> NDArray[np.float32]:
-    """Return one half (middle first) of a Gaussian sampled by pixels, the whole summing to 1, float32."""
+    """Return one half of a Gaussian sampled by pixels, the whole summing to 1.
+
+    Parameters
+    ----------
+    sigma_pixels : `float`
+        Standard deviation [pixels].
+    n_sigma : `float`
+        How far it reaches.
+
+    Returns
+    -------
+    kernel : `numpy.ndarray`, shape (half + 1,), float32 [1]
+        The middle first.
+    """
     half = max(1, int(np.ceil(n_sigma * sigma_pixels)))
     kernel = np.exp(-0.5 * (np.arange(half + 1) / sigma_pixels) ** 2)
     kernel /= kernel[0] + 2.0 * kernel[1:].sum()
@@ -31,18 +47,18 @@ class FootprintSet:
 
     Parameters
     ----------
-    labels : `numpy.ndarray`, shape (ny, nx), int32
+    labels : `numpy.ndarray`, shape (ny, nx), int32 [1]
         Number of the footprint (from 1) of each pixel, 0 outside.
-    boxes : `numpy.ndarray`, shape (n, 4), int64
-        x0, y0, x1, y1 (exclusive) of each footprint [pixels].
-    areas : `numpy.ndarray`, shape (n,), int64
-        Pixels of each.
-    peak_x, peak_y : `numpy.ndarray`, shape (n_peaks,), int64
+    boxes : `numpy.ndarray`, shape (n, 4), int64 [pixels]
+        x0, y0, x1, y1 (exclusive) of each footprint.
+    areas : `numpy.ndarray`, shape (n,), int64 [pixels]
+        How many pixels each has.
+    peak_x, peak_y : `numpy.ndarray`, shape (n_peaks,), int64 [pixels]
         Pixel of each peak, brightest first in each footprint.
-    peak_footprint : `numpy.ndarray`, shape (n_peaks,), int64
+    peak_footprint : `numpy.ndarray`, shape (n_peaks,), int64 [1]
         Footprint number (from 1), ascending.
-    peak_significance : `numpy.ndarray`, shape (n_peaks,), float64
-        Height in the smoothed image [sigma].
+    peak_significance : `numpy.ndarray`, shape (n_peaks,), float64 [sigma]
+        Height in the smoothed image.
     """
 
     labels: NDArray[np.int32]
@@ -333,8 +349,8 @@ def find_footprints(
 
     Parameters
     ----------
-    significance : `numpy.ndarray`, shape (ny, nx), float32
-        Of `significance_image` [sigma].
+    significance : `numpy.ndarray`, shape (ny, nx), float32 [sigma]
+        Of `significance_image`.
     threshold : `float`
         [sigma].
     sign : `int`

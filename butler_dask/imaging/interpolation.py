@@ -2,8 +2,10 @@
 
 Each bad pixel becomes the mean of two linear interpolations, along its row and along its column, each
 weighted by the inverse of the gap it spans. A bad column is thus filled along rows and a bleed trail across
-itself, without being told which is which. It is a local estimate for display, detection and convolution;
-the pixels stay marked.
+itself, without being told which is which. It is a local estimate for display, detection and convolution; the
+pixels stay marked. It stands where Rubin has ``interpolateOverDefects`` (linear prediction along rows only;
+Bosch et al. 2018, PASJ 70, S5; doi:10.1093/pasj/psx080), and is inverse-distance weighting, which has no
+other source.
 """
 
 from __future__ import annotations
@@ -124,7 +126,7 @@ def find_pixels(mask: Mask, planes: Iterable[str]) -> NDArray[np.int32]:
 
     Returns
     -------
-    pixels : `numpy.ndarray`, shape (n, 2), int32
+    pixels : `numpy.ndarray`, shape (n, 2), int32 [pixels]
         Row and column of each, row by row.
     """
     found: NDArray[np.int32] = _find_bad(mask.array, mask.bitmask(planes))
@@ -145,9 +147,11 @@ def interpolate_pixels(
 
     Parameters
     ----------
-    image, variance : `numpy.ndarray`, shape (ny, nx), float32
-        Changed. The variance becomes that of the neighbours used, not that of their mean: the pixel carries
-        no information, and must not look as if it did.
+    image : `numpy.ndarray`, shape (ny, nx), float32 [any unit]
+        Changed.
+    variance : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image squared]
+        Changed. It becomes that of the neighbours used, not that of their mean: the pixel carries no
+        information, and must not look as if it did.
     mask : `Mask`
         INTRP is set on the pixels changed.
     planes : `tuple` [`str`, ...]
@@ -156,7 +160,7 @@ def interpolate_pixels(
         How far neighbours are looked for [pixels].
     fallback : `float`, optional
         Value of pixels with no neighbour in reach; the median of the good pixels (sampled) when not given.
-    pixels : `numpy.ndarray`, shape (n, 2), int32, optional
+    pixels : `numpy.ndarray`, shape (n, 2), int32 [pixels], optional
         What `find_pixels` returned for ``planes``, where it is known already.
 
     Returns
@@ -206,8 +210,10 @@ def estimate_pixels(
 
     Parameters
     ----------
-    image, variance : `numpy.ndarray`, shape (ny, nx), float32
+    image : `numpy.ndarray`, shape (ny, nx), float32 [any unit]
         Pixels.
+    variance : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image squared]
+        Their variance.
     mask : `Mask`
         Which pixels are masked.
     planes : `tuple` [`str`, ...]
@@ -217,9 +223,9 @@ def estimate_pixels(
 
     Returns
     -------
-    pixels : `numpy.ndarray`, shape (n, 2), int32
+    pixels : `numpy.ndarray`, shape (n, 2), int32 [pixels]
         As `find_pixels` returns.
-    values : `numpy.ndarray`, shape (n,), float32
+    values : `numpy.ndarray`, shape (n,), float32 [unit of the image]
         Estimates.
     """
     found = find_pixels(mask, planes)
@@ -240,7 +246,7 @@ def fill_pixels(
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx), float32
+    image : `numpy.ndarray`, shape (ny, nx), float32 [any unit]
         Changed.
     mask : `Mask`
         Which pixels.
@@ -248,7 +254,7 @@ def fill_pixels(
         By which planes.
     value : `float`
         New value.
-    pixels : `numpy.ndarray`, shape (n, 2), int32, optional
+    pixels : `numpy.ndarray`, shape (n, 2), int32 [pixels], optional
         What `find_pixels` returned for these planes, among others maybe.
     """
     if pixels is None:

@@ -1,7 +1,7 @@
 """Linearity: the detector's response to light, straightened channel by channel.
 
 A linearizer is a dictionary ``{"amplifiers": {name: [c2, c3, ...]}}``: corrected = x + c2 x^2 + c3 x^3 + ...,
-x in ADU above bias.
+x in ADU above bias, as in Rubin's ``LinearizePolynomial``.
 """
 
 from __future__ import annotations

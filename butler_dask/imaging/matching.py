@@ -3,6 +3,8 @@
 Every pair of a bright source and a bright reference object votes for the offset between them: true pairs
 agree on one offset, false ones spread evenly, so the peak of the histogram is the pointing error. A small
 rotation is tried in steps. From the peak an affine transformation is refined with a shrinking search radius.
+It is a generalised Hough transform (Ballard 1981, Pattern Recognit. 13, 111;
+doi:10.1016/0031-3203(81)90009-1) over offset and rotation.
 """
 
 from __future__ import annotations
@@ -48,11 +50,11 @@ class PointSet:
         return self.rows(np.argsort(-self.brightness, kind="stable")[:n])
 
     def holds(self, others: PointSet, margin: float) -> NDArray[np.bool_]:
-        """Return which of other points lie in the box of these, widened by a margin [pixels].
+        """Return which of m other points lie in the box of these, widened by a margin [pixels].
 
         Returns
         -------
-        inside : `numpy.ndarray`, shape (len(others),), bool [1]
+        inside : `numpy.ndarray`, shape (m,), bool [1]
         """
         inside: NDArray[np.bool_] = (
             (others.x > self.x.min() - margin)
@@ -69,12 +71,12 @@ class Match:
 
     Parameters
     ----------
-    source, reference : `numpy.ndarray`, shape (n,), int64
+    source, reference : `numpy.ndarray`, shape (n,), int64 [1]
         Rows of each pair; each row at most once.
-    distance : `numpy.ndarray`, shape (n,), float64
-        Separation after the transformation [pixels].
-    affine : `numpy.ndarray`, shape (2, 3), float64
-        Predicted reference position (x, y, 1) to observed position [pixels].
+    distance : `numpy.ndarray`, shape (n,), float64 [pixels]
+        Separation after the transformation.
+    affine : `numpy.ndarray`, shape (2, 3), float64 [1, the last column pixels]
+        Predicted reference position (x, y, 1) to observed position.
     votes, expected_votes : `float`
         Pairs in the winning bin of offsets, and by chance.
     """
@@ -98,17 +100,19 @@ def match_nearest(
 
     Parameters
     ----------
-    x, y, reference_x, reference_y : `numpy.ndarray`
-        Positions [pixels].
+    x, y : `numpy.ndarray`, shape (n,), float64 [pixels]
+        Positions.
+    reference_x, reference_y : `numpy.ndarray`, shape (m,), float64 [pixels]
+        Positions they are paired with.
     radius : `float`
-        [pixels].
+        Largest distance of a pair [pixels].
 
     Returns
     -------
-    source, reference : `numpy.ndarray`, int64
+    source, reference : `numpy.ndarray`, shape (n_pairs,), int64 [1]
         Rows.
-    distance : `numpy.ndarray`, float64
-        [pixels].
+    distance : `numpy.ndarray`, shape (n_pairs,), float64 [pixels]
+        How far apart they are.
     """
     from scipy.spatial import cKDTree
 

@@ -2,7 +2,7 @@
 
 The variance plane holds the source's own photons; weights made from it would favour pixels that fluctuated
 low. So measurements weigh by the variance of the sky under a source plus a constant times the *modelled*
-light.
+light, as optimal extraction does (Horne 1986, PASP 98, 609; doi:10.1086/131801).
 """
 
 from __future__ import annotations

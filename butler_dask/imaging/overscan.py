@@ -8,6 +8,10 @@ pixels adds 3 % to the read noise, that of 6 adds 8 %. Where the level changes s
 default (``ROBUST_PER_ROW``) averages over neighbouring rows and adds only as much of a row's own deviation
 as is real, judged by how much larger deviations are than pixel noise explains. What is given up: in a
 detector with true row-to-row jumps of the size of that error, half of each jump stays.
+
+Sources: the other fit types are those of Rubin's ``OverscanCorrectionTask``; ``ROBUST_PER_ROW`` is a filter
+of Savitzky & Golay (1964, Anal. Chem. 36, 1627; doi:10.1021/ac60214a047) with the shrinkage of James & Stein
+(1961, Proc. 4th Berkeley Symp. Math. Stat. Prob. 1, 361).
 """
 
 from __future__ import annotations
@@ -44,8 +48,8 @@ def row_levels(
 
     Parameters
     ----------
-    overscan : `numpy.ndarray`, shape (n_rows, n_columns)
-        Overscan pixels [ADU].
+    overscan : `numpy.ndarray`, shape (n_rows, n_columns), any number type [ADU]
+        Overscan pixels.
     fit_type : `str`
         One of `FIT_TYPES`.
     order : `int`
@@ -55,8 +59,8 @@ def row_levels(
 
     Returns
     -------
-    levels : `numpy.ndarray`, shape (n_rows,), float32
-        Level of each row [ADU].
+    levels : `numpy.ndarray`, shape (n_rows,), float32 [ADU]
+        Level of each row.
 
     Raises
     ------
@@ -214,8 +218,8 @@ def serial_levels(
 
     Parameters
     ----------
-    raw : `numpy.ndarray`, shape (ny, nx)
-        Raw array [ADU].
+    raw : `numpy.ndarray`, shape (ny, nx), any number type [ADU]
+        Raw array.
     amplifier : `Amplifier`
         Whose boxes.
     fit_type, order, clip_sigma
@@ -225,8 +229,8 @@ def serial_levels(
 
     Returns
     -------
-    levels : `numpy.ndarray`, shape (data rows,), float32
-        Level [ADU]; zero where the amplifier has no overscan.
+    levels : `numpy.ndarray`, shape (data rows,), float32 [ADU]
+        Level; zero where the amplifier has no overscan.
 
     Raises
     ------
@@ -260,8 +264,8 @@ def parallel_levels(
 
     Parameters
     ----------
-    raw : `numpy.ndarray`, shape (ny, nx)
-        Raw array [ADU].
+    raw : `numpy.ndarray`, shape (ny, nx), any number type [ADU]
+        Raw array.
     amplifier : `Amplifier`
         Whose boxes.
     serial_level : `float`
@@ -271,8 +275,8 @@ def parallel_levels(
 
     Returns
     -------
-    levels : `numpy.ndarray`, shape (data columns,), float32
-        Level [ADU]; zero where the amplifier has no such overscan.
+    levels : `numpy.ndarray`, shape (data columns,), float32 [ADU]
+        Level; zero where the amplifier has no such overscan.
     """
     box = amplifier.raw_parallel_overscan_box
     n_columns = amplifier.raw_data_box[2]

@@ -1,4 +1,8 @@
-"""Photometric zero point: the magnitude of one unit of flux, from stars of known brightness."""
+"""Photometric zero point: the magnitude of one unit of flux, from stars of known brightness.
+
+A weighted mean with clipping, the task of Rubin's ``PhotoCalTask``. What stars scatter beyond their errors is
+estimated from the better half of them and added to every weight.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ class ZeroPoint:
     Parameters
     ----------
     zero_point_mag : `float`
-        AB magnitude of one unit of instrumental flux.
+        AB magnitude of one unit of instrumental flux [mag].
     error_mag : `float`
-        Standard error.
+        Standard error [mag].
     scatter_mag : `float`
-        Robust scatter of the stars used.
-    used : `numpy.ndarray`, shape (n,), bool
+        Robust scatter of the stars used [mag].
+    used : `numpy.ndarray`, shape (n,), bool [1]
         Stars it rests on.
     """
 
@@ -52,10 +56,10 @@ def fit_zero_point(
 
     Parameters
     ----------
-    flux, flux_err : `numpy.ndarray`, shape (n,)
+    flux, flux_err : `numpy.ndarray`, shape (n,), float64 [electrons of the whole exposure]
         Instrumental fluxes.
-    reference_flux, reference_flux_err : `numpy.ndarray`, shape (n,)
-        True fluxes [nJy].
+    reference_flux, reference_flux_err : `numpy.ndarray`, shape (n,), float64 [nJy]
+        True fluxes.
     floor_mag : `float`
         Scatter of real stars beyond their errors [mag].
     n_sigma, n_iterations : `float`, `int`

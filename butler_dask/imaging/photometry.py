@@ -3,6 +3,10 @@
 The position minimises chi2 over (flux, x, y) with Gauss-Newton steps; its noise is the Cramer-Rao bound if
 the PSF is right. Weights come from a smooth model of the variance (sky plus the fitted source), never from
 the pixel's own photons, which would bias faint fluxes low. Circles cut pixels exactly.
+
+Fitting flux and position of a PSF by iterated linear least squares is DAOPHOT's way (Stetson 1987, PASP 99,
+191; doi:10.1086/131977); weights from the model's variance are those of optimal extraction
+(Horne 1986, PASP 98, 609; doi:10.1086/131801). Apertures agree with those of ``sep`` (``subpix=0``).
 """
 
 from __future__ import annotations
@@ -26,15 +30,15 @@ class PsfFits:
 
     Parameters
     ----------
-    dx, dy, dx_err, dy_err : `numpy.ndarray`, shape (n,), float64
-        Position from the stamp's middle pixel, and its error [pixels].
-    flux, flux_err : `numpy.ndarray`, shape (n,), float64
-        [unit of the image].
-    chi2 : `numpy.ndarray`, shape (n,), float64
+    dx, dy, dx_err, dy_err : `numpy.ndarray`, shape (n,), float64 [pixels]
+        Position from the stamp's middle pixel, and its error.
+    flux, flux_err : `numpy.ndarray`, shape (n,), float64 [unit of the image]
+        Flux and its error.
+    chi2 : `numpy.ndarray`, shape (n,), float64 [1]
         Reduced, over the fitted pixels.
-    models : `numpy.ndarray`, shape (n, size, size), float32
+    models : `numpy.ndarray`, shape (n, size, size), float32 [1]
         Unit PSF at the position found.
-    centroid_flag, flux_flag : `numpy.ndarray`, shape (n,), bool
+    centroid_flag, flux_flag : `numpy.ndarray`, shape (n,), bool [1]
         The position was not found (it stays where it was); the flux rests on too few pixels.
     """
 
@@ -423,16 +427,18 @@ def circular_aperture_fluxes(
 
     Parameters
     ----------
-    data, variance : `numpy.ndarray`, shape (n, size, size), float32
+    data : `numpy.ndarray`, shape (n, size, size), float32 [unit of the image]
         Cut-outs without holes.
-    dx, dy : `numpy.ndarray`, shape (n,)
-        Centre from the middle pixel [pixels].
-    radii : `numpy.ndarray`, shape (n_radii,)
-        [pixels]. What a circle has beyond the stamp counts as nothing.
+    variance : `numpy.ndarray`, shape (n, size, size), float32 [unit of the image squared]
+        Their variance.
+    dx, dy : `numpy.ndarray`, shape (n,), float64 [pixels]
+        Centre from the middle pixel.
+    radii : `numpy.ndarray`, shape (n_radii,), float64 [pixels]
+        What a circle has beyond the stamp counts as nothing.
 
     Returns
     -------
-    flux, flux_err : `numpy.ndarray`, shape (n, n_radii), float64
+    flux, flux_err : `numpy.ndarray`, shape (n, n_radii), float64 [unit of the image]
     """
     out = np.zeros((len(data), len(radii), 2))
     _circle_sums(data, variance, dx, dy, np.asarray(radii, np.float64), out)

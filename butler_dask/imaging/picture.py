@@ -3,7 +3,8 @@
 A picture is a matplotlib figure made without pyplot, so it needs no display and may be drawn in any thread. A
 detector has more pixels than a screen: image and mask are reduced by whole factors first, the image by block
 averages (so noise falls and the stretch shows faint things), the mask by the OR of a block (so no flagged
-pixel vanishes).
+pixel vanishes). Limits are those of IRAF's and DS9's zscale, as astropy has it; the asinh stretch is that of
+Lupton et al. (2004, PASP 116, 133; doi:10.1086/382245).
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def zscale_limits(image: NDArray[Any], contrast: float = 0.25) -> tuple[float, f
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx)
+    image : `numpy.ndarray`, shape (ny, nx), any number type [any unit]
         Pixels that are not finite are left out.
     contrast : `float`
         Smaller is wider.
@@ -75,10 +76,15 @@ def block_reduced(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx)
+    image : `numpy.ndarray`, shape (ny, nx), any number type [any unit]
         Pixels.
     factor : `int`
         Block size; rows and columns beyond the last whole block are dropped.
+
+    Returns
+    -------
+    reduced : `numpy.ndarray`, shape (ny // factor, nx // factor), float32 [unit of the image]
+        NaN where a block has no finite pixel.
     """
     if factor == 1:
         return np.asarray(image, dtype=np.float32)

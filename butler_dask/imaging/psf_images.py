@@ -2,7 +2,8 @@
 
 `Psf.image_at` serves one position with scipy; measuring a thousand sources asks for compiled loops. Both
 evaluate the same cubic spline through the kernel samples, so what is fitted is what is measured with. With a
-separable spline one sub-pixel shift costs 4 + 4 products a pixel.
+separable spline one sub-pixel shift costs 4 + 4 products a pixel. Coefficients and weights are those of the
+cubic B-spline (Unser 1999, IEEE Signal Process. Mag. 16(6), 22; doi:10.1109/79.799930).
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ def render(
 
     Parameters
     ----------
-    kernel : `numpy.ndarray`, shape (size + 6, size + 6)
+    kernel : `numpy.ndarray`, shape (size + 6, size + 6), float64 [1]
         Of `kernel_spline`.
     dx, dy : `float`
         Displacement from the middle pixel [pixels].
@@ -145,8 +146,10 @@ def render(
 
     Returns
     -------
-    image, by_dx, by_dy : `numpy.ndarray`, shape (2 half + 1, 2 half + 1)
+    image : `numpy.ndarray`, shape (2 half + 1, 2 half + 1), float64 [1]
         Not normalised.
+    by_dx, by_dy : `numpy.ndarray`, shape (2 half + 1, 2 half + 1), float64 [1 / pixel]
+        Its derivatives; of shape (0, 2 half + 1) if not asked for.
     """
     size = kernel.shape[0]
     n = 2 * half + 1
@@ -220,8 +223,8 @@ def psf_images(
     ----------
     psf : `Psf`
         The model.
-    x, y : array_like, shape (n,)
-        Positions [pixels].
+    x, y : array_like, shape (n,), float64 [pixels]
+        Positions.
     centered : `bool`
         Centre each on its middle pixel (True), or leave it at its offset from the nearest pixel (False).
     size : `int`, optional
@@ -229,7 +232,7 @@ def psf_images(
 
     Returns
     -------
-    images : `numpy.ndarray`, shape (n, size, size), float32
+    images : `numpy.ndarray`, shape (n, size, size), float32 [1]
         The same values as `Psf.image_at` to float32 precision, but for the outermost pixel.
     """
     xa, ya = np.atleast_1d(np.asarray(x, np.float64)), np.atleast_1d(np.asarray(y, np.float64))

@@ -3,7 +3,8 @@
 The matching kernel is the ratio of the two PSFs' Fourier transforms, damped where the exposure's own has no
 power. It varies over the image as the PSF does: kernels are solved at a grid of positions and fitted by a
 polynomial, so that a handful of convolutions with constant kernels, weighted by the polynomial's terms, does
-for the whole image.
+for the whole image, as in image subtraction with a space-varying kernel (Alard 2000, A&AS 144, 363;
+doi:10.1051/aas:2000214).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def matching_kernel(
 
     Parameters
     ----------
-    source, target : `numpy.ndarray`, odd square shapes, float64
-        Centred images of the PSFs.
+    source, target : `numpy.ndarray`, shape (n, n), float64 [1]
+        Centred images of the PSFs, each of its own odd size.
     size : `int`
         Odd size of the kernel [pixels].
     damping : `float`
@@ -39,7 +40,7 @@ def matching_kernel(
 
     Returns
     -------
-    kernel : `numpy.ndarray`, shape (size, size), float64
+    kernel : `numpy.ndarray`, shape (size, size), float64 [1]
         Summing to 1.
 
     Notes

@@ -1,11 +1,12 @@
 """PSF model: kernel pixels that are polynomials in position, fitted to star images.
 
-Each star's residual from the present model is carried to the model's grid by the same spline that renders
-the model, and every kernel pixel is refitted as a polynomial over the stars; a few rounds give the least-
-squares model *of that rendering*, so that interpolation errors are fitted away rather than left in the
-photometry. Compared with solving for all pixels at once (PSFEx; Bertin 2011, ASP 442, 435) the matrices
-stay at the size of the polynomial. Where stars say little, kernel pixels are drawn to the radial profile
-and their changes with position to zero.
+Each star's residual from the present model is carried to the model's grid by the same spline that renders the
+model, and every kernel pixel is refitted as a polynomial over the stars; a few rounds give the least-squares
+model *of that rendering*, so that interpolation errors are fitted away rather than left in the photometry. It
+is the effective PSF of Anderson & King (2000, PASP 112, 1360; doi:10.1086/316632) with kernel pixels that
+vary with position. Compared with solving for all pixels at once (PSFEx; Bertin 2011, ASP 442, 435) the
+matrices stay at the size of the polynomial. Where stars say little, kernel pixels are drawn to the radial
+profile and their changes with position to zero.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ class PsfFit:
     ----------
     psf : `Psf`
         The model.
-    used : `numpy.ndarray`, shape (n,), bool
+    used : `numpy.ndarray`, shape (n,), bool [1]
         Stars that were not thrown out.
-    chi2 : `numpy.ndarray`, shape (n,), float64
+    chi2 : `numpy.ndarray`, shape (n,), float64 [1]
         Reduced chi2 of each star against the model.
     """
 
@@ -65,10 +66,15 @@ def shifted(
 
     Parameters
     ----------
-    images : `numpy.ndarray`, shape (n, size, size)
+    images : `numpy.ndarray`, shape (n, size, size), float64 [any unit]
         Odd size.
-    dx, dy : `numpy.ndarray`, shape (n,)
-        Displacements [pixels].
+    dx, dy : `numpy.ndarray`, shape (n,), float64 [pixels]
+        Displacements.
+
+    Returns
+    -------
+    images : `numpy.ndarray`, shape (n, size, size), float64 [unit of the images]
+        What lies outside counts as 0.
     """
     n, size, _ = images.shape
     bordered = np.zeros((n, size + 6, size + 6))
@@ -102,12 +108,12 @@ def refined(kernels: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    kernels : `numpy.ndarray`, shape (n, size, size)
+    kernels : `numpy.ndarray`, shape (n, size, size), float64 [1]
         Odd size.
 
     Returns
     -------
-    kernels : `numpy.ndarray`, shape (n, 2 size - 1, 2 size - 1)
+    kernels : `numpy.ndarray`, shape (n, 2 size - 1, 2 size - 1), float64 [1]
     """
     size = kernels.shape[1]
     t = np.pi * (np.arange(2 * size - 1)[:, np.newaxis] / 2 - np.arange(size)[np.newaxis, :])
@@ -143,7 +149,7 @@ def fit_psf_model(
     ----------
     exposure : `Exposure`
         Background subtracted.
-    labels : `numpy.ndarray`, shape (ny, nx), int32
+    labels : `numpy.ndarray`, shape (ny, nx), int32 [1]
         Footprints, deep enough to mark the neighbours of stars.
     stars : `SourceList`
         The stars to fit.

@@ -1,4 +1,8 @@
-"""Reference catalogues: what is known of stars beforehand, brought to one exposure's epoch and filter."""
+"""Reference catalogues: what is known of stars beforehand, brought to one exposure's epoch and filter.
+
+Columns and units are those of Rubin's ``LoadReferenceObjectsTask``; proper motions move stars linearly,
+without parallax, which for any star but the nearest few is less than the errors of a ground-based fit.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +26,13 @@ class ReferenceStars:
 
     Parameters
     ----------
-    id : `numpy.ndarray`, shape (n,), int64
+    id : `numpy.ndarray`, shape (n,), int64 [1]
         Their identifiers (row numbers if the catalogue has none).
-    ra, dec, position_err : `numpy.ndarray`, shape (n,), float64
-        Position at the exposure's epoch, and its error along one axis [rad].
-    flux, flux_err : `numpy.ndarray`, shape (n,), float64
-        In the exposure's filter [nJy]; NaN where unknown.
-    point_like : `numpy.ndarray`, shape (n,), bool
+    ra, dec, position_err : `numpy.ndarray`, shape (n,), float64 [rad]
+        Position at the exposure's epoch, and its error along one axis.
+    flux, flux_err : `numpy.ndarray`, shape (n,), float64 [nJy]
+        In the exposure's filter; NaN where unknown.
+    point_like : `numpy.ndarray`, shape (n,), bool [1]
         Not known to be resolved or variable.
     flux_column : `str`
         Where the flux came from; empty if there was no flux.

@@ -238,8 +238,8 @@ def map_nodes(
 
     Returns
     -------
-    nodes : `numpy.ndarray`, shape (3, n_nodes_y, n_nodes_x), float64
-        Source x, source y [pixels] and the area of an output pixel in source pixels, every
+    nodes : `numpy.ndarray`, shape (3, n_nodes_y, n_nodes_x), float64 [pixels, the last square pixels]
+        Source x, source y and the area of an output pixel in source pixels, every
         `NODE_SPACING_PIXELS` from one spacing before the box's first pixel to two after its last.
     """
     h = NODE_SPACING_PIXELS
@@ -303,7 +303,7 @@ class SourceWindow(NamedTuple):
         (x_begin, y_begin, x_end, y_end) of the output, half-open [pixels].
     source_box : `tuple`
         (x0, y0, width, height) of the source that is needed for it, kernel included [pixels].
-    nodes : `numpy.ndarray`
+    nodes : `numpy.ndarray`, shape (3, n_nodes_y, n_nodes_x), float64 [pixels, the last square pixels]
         From `map_nodes`, for the target box.
     """
 
@@ -397,9 +397,10 @@ def resample_into(
 
     Notes
     -----
-    Value of an output pixel: sum of Lanczos-3 weights (Duchon 1979, J. Appl. Meteor. 18, 1016) times source
-    pixels, times the photometric calibration [nJy per unit], times the output pixel's area in source pixels,
-    so that the sum over a star is its flux in nJy. Variance: the same with squared weights and factors.
+    Value of an output pixel: sum of Lanczos-3 weights (Duchon 1979, J. Appl. Meteor. 18, 1016;
+    doi:10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2) times source pixels, times the photometric
+    calibration [nJy per unit], times the output pixel's area in source pixels, so that the sum over a star is
+    its flux in nJy. Variance: the same with squared weights and factors.
     """
     if source.wcs is None or source.photo_calib is None or warp.wcs is None:
         missing = [

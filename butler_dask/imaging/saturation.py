@@ -1,4 +1,7 @@
-"""Saturation: bleed trails are wider than the pixels above the limit."""
+"""Saturation: bleed trails are wider than the pixels above the limit.
+
+Growth of trails by their width follows Rubin's ``IsrTask`` (``widenSaturationTrails``).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 from .mask import Mask
 
 # Growth to each side of a run of n saturated pixels along a row: narrow runs are cosmic rays or star cores
-# and stay; wide ones are bleed trails whose charge spills sideways. Widths from the reference's isr.
+# and stay; wide ones are bleed trails whose charge spills sideways.
 _GROWTH = np.array([0, 0, 0, 0, 0, 0, 1, 1, 3, 3, 4], dtype=np.int64)
 
 

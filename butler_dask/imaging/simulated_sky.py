@@ -3,7 +3,8 @@
 Everything is drawn from one seed, so a test makes the truth anew instead of storing it. Every profile, of the
 PSF as of the galaxies, is a sum of Gaussians: a convolution is then an addition of covariances, exact and
 without Fourier transforms, and a Gaussian costs two multiplications a pixel by recurrence. What is given up
-is the true power-law wing of a PSF beyond ten times its width.
+is the true power-law wing of a PSF beyond ten times its width. The mixtures for galaxies are those of Hogg &
+Lang (2013, PASP 125, 719).
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class PsfField:
     ----------
     fwhm_arcsec : `float`
         Full width at half maximum in the middle.
-    waves : `numpy.ndarray`, shape (3, 4), float64
-        For size, e1 and e2: amplitude, wave numbers along x and y [radians / mm], phase.
+    waves : `numpy.ndarray`, shape (3, 4), float64 [1, radians / mm, radians / mm, radians]
+        For size, e1 and e2: amplitude, wave numbers along x and y, phase.
     mean_ellipticity : `tuple` [`float`, `float`]
         e1, e2 common to the whole field, in the detector's axes.
     """
@@ -75,7 +76,20 @@ class PsfField:
         return cls(fwhm_arcsec, waves, (float(e1), float(e2)))
 
     def covariance(self, x_mm: ArrayLike, y_mm: ArrayLike, pixel_scale_arcsec: float) -> NDArray[np.float64]:
-        """Return (xx, yy, xy) of the narrowest Gaussian at focal-plane positions, (n, 3) [pixels**2]."""
+        """Return the covariance of the narrowest Gaussian at focal-plane positions.
+
+        Parameters
+        ----------
+        x_mm, y_mm : array_like, shape (n,), float64 [mm]
+            Positions.
+        pixel_scale_arcsec : `float`
+            Pixel scale [arcsec].
+
+        Returns
+        -------
+        covariance : `numpy.ndarray`, shape (n, 3), float64 [pixels^2]
+            xx, yy and xy.
+        """
         x, y = np.asarray(x_mm, dtype=np.float64), np.asarray(y_mm, dtype=np.float64)
         size, e1, e2 = (w[0] * np.sin(w[1] * x + w[2] * y + w[3]) for w in self.waves)
         sigma = self.fwhm_arcsec / mixture_fwhm() / pixel_scale_arcsec * (1.0 + size)
@@ -85,7 +99,22 @@ class PsfField:
     def image(
         self, x_mm: float, y_mm: float, pixel_scale_arcsec: float, size: int = 41
     ) -> NDArray[np.float64]:
-        """Return the true PSF at a focal-plane position, centred, shape (size, size), of total flux 1."""
+        """Return the true PSF at a focal-plane position.
+
+        Parameters
+        ----------
+        x_mm, y_mm : `float`
+            Position [mm].
+        pixel_scale_arcsec : `float`
+            Pixel scale [arcsec].
+        size : `int`
+            Odd size [pixels].
+
+        Returns
+        -------
+        image : `numpy.ndarray`, shape (size, size), float64 [1]
+            Centred, of total flux 1.
+        """
         image = np.zeros((size, size))
         middle = np.array([float(size // 2)])
         cov = self.covariance(np.array([x_mm]), np.array([y_mm]), pixel_scale_arcsec)
@@ -244,7 +273,7 @@ def render_objects(
         (ny, nx).
     objects : `astropy.table.Table`
         x, y [pixels], flux [electrons], is_star, half_light_arcsec, e1, e2.
-    psf_covariance : `numpy.ndarray`, shape (n, 3), float64
+    psf_covariance : `numpy.ndarray`, shape (n, 3), float64 [pixels^2]
         As `PsfField.covariance` gives at the objects.
     pixel_scale_arcsec : `float`
         Pixel scale [arcsec].
@@ -275,7 +304,21 @@ def render_objects(
 
 
 def electrons(mag: ArrayLike, band: str, exposure_time_s: float) -> NDArray[np.float64]:
-    """Return the electrons that an AB magnitude gives in an exposure."""
+    """Return the electrons that an AB magnitude gives in an exposure.
+
+    Parameters
+    ----------
+    mag : array_like, shape (...), float64 [mag]
+        AB magnitudes.
+    band : `str`
+        One of `BANDS`.
+    exposure_time_s : `float`
+        Exposure time [s].
+
+    Returns
+    -------
+    electrons : `numpy.ndarray`, shape (...), float64 [electrons]
+    """
     m = np.asarray(mag, dtype=np.float64)
     return exposure_time_s * 10.0 ** (-0.4 * (m - ZERO_POINT_MAG[band]))
 

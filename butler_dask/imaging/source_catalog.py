@@ -77,11 +77,11 @@ def measure_sources(
         Background subtracted.
     psf : `Psf`
         The model.
-    labels : `numpy.ndarray`, shape (ny, nx), int32
+    labels : `numpy.ndarray`, shape (ny, nx), int32 [1]
         Footprint numbers.
     sources : `SourceList`
         What to measure, parents and children.
-    ids : `numpy.ndarray`, shape (n,), int64
+    ids : `numpy.ndarray`, shape (n,), int64 [1]
         Identifier of each.
     radii : sequence of `float`
         Circular apertures [pixels].

@@ -30,23 +30,23 @@ class SourceList:
 
     Parameters
     ----------
-    x, y : `numpy.ndarray`, shape (n,), float64
-        First positions [pixels].
-    footprint : `numpy.ndarray`, shape (n,), int64
+    x, y : `numpy.ndarray`, shape (n,), float64 [pixels]
+        First positions.
+    footprint : `numpy.ndarray`, shape (n,), int64 [1]
         Footprint number in the label image, 0 for none.
-    boxes : `numpy.ndarray`, shape (n, 4), int64
+    boxes : `numpy.ndarray`, shape (n, 4), int64 [pixels]
         x0, y0, x1, y1 (exclusive) of the footprint.
-    parent_index : `numpy.ndarray`, shape (n,), int64
+    parent_index : `numpy.ndarray`, shape (n,), int64 [1]
         Row of the parent, -1 for a source that is nobody's child.
-    n_child : `numpy.ndarray`, shape (n,), int64
+    n_child : `numpy.ndarray`, shape (n,), int64 [1]
         Children of each.
-    fixed : `numpy.ndarray`, shape (n,), bool
+    fixed : `numpy.ndarray`, shape (n,), bool [1]
         Measured where it is said to be (a sky source), not where light is found.
-    significance : `numpy.ndarray`, shape (n,), float64
-        Height of the peak [sigma].
-    share_offset : `numpy.ndarray`, shape (n,), int64
+    significance : `numpy.ndarray`, shape (n,), float64 [sigma]
+        Height of the peak.
+    share_offset : `numpy.ndarray`, shape (n,), int64 [1]
         Where a child's shares begin in ``shares`` (its box, row by row); -1: it owns its pixels.
-    shares : `numpy.ndarray`, float32
+    shares : `numpy.ndarray`, shape (n_shares,), float32 [1]
         Fraction of each pixel of the box that is this child's.
     """
 
@@ -65,7 +65,13 @@ class SourceList:
         return len(self.x)
 
     def subset(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> SourceList:
-        """Return some of the sources; their parents are no longer known."""
+        """Return some of the sources; their parents are no longer known.
+
+        Parameters
+        ----------
+        rows : `numpy.ndarray`, shape (m,), int64 or bool [1]
+            Their row numbers, or of each source whether it is taken.
+        """
         columns = {
             f.name: getattr(self, f.name)[rows].copy() for f in fields(self) if f.name not in ("shares",)
         }
@@ -78,17 +84,17 @@ class Stamps(NamedTuple):
 
     Parameters
     ----------
-    x0, y0 : `numpy.ndarray`, shape (n,), int64
+    x0, y0 : `numpy.ndarray`, shape (n,), int64 [pixels]
         Image pixel of each stamp's middle.
-    data : `numpy.ndarray`, shape (n, size, size), float32
+    data : `numpy.ndarray`, shape (n, size, size), float32 [unit of the image]
         The source's light; where ``good`` is 0 the value means nothing.
-    variance : `numpy.ndarray`, shape (n, size, size), float32
+    variance : `numpy.ndarray`, shape (n, size, size), float32 [unit of the image squared]
         Variance plane.
-    good : `numpy.ndarray`, shape (n, size, size), uint8
+    good : `numpy.ndarray`, shape (n, size, size), uint8 [1]
         1 where the pixel can be used.
-    flags : `numpy.ndarray`, shape (n,), int64
+    flags : `numpy.ndarray`, shape (n,), int64 [bits]
         Mask bits of all pixels of the source's footprint, or'ed.
-    center_flags : `numpy.ndarray`, shape (n,), int64
+    center_flags : `numpy.ndarray`, shape (n,), int64 [bits]
         Mask bits of the middle 3 x 3 pixels.
     """
 
@@ -171,7 +177,7 @@ def cut_stamps(
     ----------
     exposure : `Exposure`
         Background subtracted.
-    labels : `numpy.ndarray`, shape (ny, nx), int32
+    labels : `numpy.ndarray`, shape (ny, nx), int32 [1]
         Footprint numbers.
     sources : `SourceList`
         Stamps are centred on the pixels nearest to their positions.

@@ -1,7 +1,8 @@
 """Star selection: point sources by the clump they form in size.
 
 Bright stars share one size, galaxies do not; so the stars are the peak of the distribution of sizes, refined
-by a polynomial in position because the PSF's size varies over a detector.
+by a polynomial in position because the PSF's size varies over a detector. This is the idea of Rubin's
+``ObjectSizeStarSelectorTask``, with a kernel density for its clustering.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class StarSelection:
 
     Parameters
     ----------
-    selected : `numpy.ndarray`, shape (n,), bool
+    selected : `numpy.ndarray`, shape (n,), bool [1]
         Rows that are stars.
     sigma_pixels : `float`
         Their median size, NaN if there are none [pixels].
@@ -74,7 +75,7 @@ def select_stars(
         Half width of the clump looked at first, in ln(sigma).
     n_sigma, min_half_width : `float`
         The clump's final half width: so many robust deviations, but not less than this in ln(sigma).
-    isolated : `numpy.ndarray`, shape (n,), bool, optional
+    isolated : `numpy.ndarray`, shape (n,), bool [1], optional
         Rows that have no close neighbour.
 
     Returns
@@ -128,7 +129,7 @@ def reserve_stars(selected: NDArray[np.bool_], fraction: float, seed: int) -> ND
 
     Parameters
     ----------
-    selected : `numpy.ndarray`, shape (n,), bool
+    selected : `numpy.ndarray`, shape (n,), bool [1]
         Stars.
     fraction : `float`
         Fraction of them that is reserved.
@@ -137,7 +138,7 @@ def reserve_stars(selected: NDArray[np.bool_], fraction: float, seed: int) -> ND
 
     Returns
     -------
-    reserved : `numpy.ndarray`, shape (n,), bool
+    reserved : `numpy.ndarray`, shape (n,), bool [1]
     """
     rows = np.flatnonzero(selected)
     reserved = np.zeros(len(selected), bool)
