@@ -9,15 +9,13 @@ from star_field import true_wcs
 from butler_dask.imaging.astrometry import (
     MeasuredStars,
     fit_astrometry,
-    fit_tan_sip,
-    from_tangent_plane,
-    tangent_plane,
 )
 from butler_dask.imaging.matching import PointSet, match_nearest, match_pattern
 from butler_dask.imaging.photo_calib import PhotoCalib
 from butler_dask.imaging.photometric_zero_point import fit_zero_point
 from butler_dask.imaging.reference_catalog import ReferenceStars, flux_column, load_reference_stars
 from butler_dask.imaging.sky_wcs import SkyWcs
+from butler_dask.imaging.tan_sip import fit_tan_sip, from_tangent_plane, tangent_plane
 
 SHAPE = (4176, 2048)
 MAS = np.pi / 180 / 3600e3

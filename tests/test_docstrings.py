@@ -136,11 +136,20 @@ def test_every_array_tells_its_shape_type_and_unit(package):
     assert not problems, "\n" + "\n".join(problems)
 
 
-VALUES = ("__init__", "detector", "exposure", "mask", "simulated_exposure", "stamps", "visit_info")
+VALUES = (
+    "__init__",
+    "detector",
+    "detector_document",
+    "exposure",
+    "mask",
+    "simulated_exposure",
+    "stamps",
+    "visit_info",
+)
 """Modules of imaging that hold values, or put together what others do."""
 
 SOURCE = re.compile(
-    r"doi:10\.|FITS standard|Rubin's ``[\w.]+``"  # a paper, a standard, a peer
+    r"doi:10\.|FITS standard|Rubin's ``[\w.]+``|``(?:sep|lsst\.[\w.]+)``"  # a paper, a standard, a peer
     r"|[A-Z]\w+(?: (?:&|et|al\.|[A-Z]\w+))* \(?\d{4}\b"  # Lupton 2005, Gordon et al. (2008, ...
 )
 

@@ -40,7 +40,7 @@ class ApertureCorrection:
     n_used: int
 
 
-def _scaled(
+def _scaled_positions(
     x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     ny, nx = shape
@@ -71,7 +71,7 @@ def evaluate_correction(
     """
     values = np.atleast_1d(np.asarray(coefficients, np.float64))
     degree = round((float(np.sqrt(8 * len(values) + 1)) - 3) / 2)
-    u, v = _scaled(x, y, shape)
+    u, v = _scaled_positions(x, y, shape)
     result: NDArray[np.float64] = values @ polynomial_terms(u, v, degree)
     return result
 
@@ -120,7 +120,7 @@ def fit_aperture_correction(
         good &= np.isfinite(ratio) & np.isfinite(noise) & (flux > 0) & (target > 0)
     if good.sum() < 2:
         return None
-    u, v = _scaled(
+    u, v = _scaled_positions(
         np.asarray(catalog["base_SdssCentroid_x"]), np.asarray(catalog["base_SdssCentroid_y"]), shape
     )
     middle = np.median(ratio[good])

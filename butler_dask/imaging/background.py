@@ -90,7 +90,7 @@ def _clipped_means(
     return levels, scatters
 
 
-def _kept_variance(n_sigma: float) -> float:
+def _variance_left_by_clipping(n_sigma: float) -> float:
     """Variance of a unit Gaussian cut at +-n_sigma, in units of the whole."""
     inside = math.erf(n_sigma / math.sqrt(2.0))
     return 1.0 - 2.0 * n_sigma * math.exp(-0.5 * n_sigma * n_sigma) / math.sqrt(2.0 * math.pi) / inside
@@ -326,7 +326,7 @@ def fit_background(
         n_sigma,
         n_iterations,
         min_good_fraction,
-        _kept_variance(n_sigma),
+        _variance_left_by_clipping(n_sigma),
     )
     good = np.isfinite(levels)
     if not good.any():
@@ -336,7 +336,7 @@ def fit_background(
         )
     y_nodes, x_nodes = _centers(y_edges), _centers(x_edges)
     if not good.all():
-        levels = _filled(levels, good)
+        levels = _with_gaps_filled(levels, good)
     return BackgroundModel(levels, y_nodes, x_nodes, (ny, nx), interpolation)
 
 
@@ -353,7 +353,7 @@ def _centers(edges: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(0.5 * (edges[1:] + edges[:-1] - 1), np.float64)
 
 
-def _filled(levels: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _with_gaps_filled(levels: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Fill bins without a level by a Gaussian-weighted mean of the others, nearest ones counting most."""
     result = levels.copy()
     yy, xx = np.nonzero(good)

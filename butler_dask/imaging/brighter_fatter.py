@@ -69,7 +69,7 @@ def _convolve_even(image: Any, kernel: Any, out: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})  # type: ignore[untyped-decorator]  # numba ships no types
-def _update(measured: Any, current: Any, potential: Any, following: Any) -> Any:
+def _iterate_once(measured: Any, current: Any, potential: Any, following: Any) -> Any:
     """One iteration: following = measured + correction(current); return sum |following - current|.
 
     The divergence is a sum over the pixel's four faces, on which the charge is the mean of the two pixels':
@@ -216,6 +216,6 @@ def correct_brighter_fatter(
         n_iterations += 1
         _repeat_edges(frames[0], half)
         _convolve_padded(frames[0], kernel, potential)
-        change = float(_update(image, frames[0][inner], potential, frames[1][inner]))
+        change = float(_iterate_once(image, frames[0][inner], potential, frames[1][inner]))
         frames.reverse()
     return np.ascontiguousarray(frames[0][inner]), n_iterations, change

@@ -82,7 +82,7 @@ def _is_sharp(pixels: Pixels, blocked_bits: int, i: int, j: int, limits: _Limits
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _surroundings(pixels: Pixels, blocked_bits: int, struck: NDArray[np.uint8], i: int, j: int) -> float:
+def _median_around(pixels: Pixels, blocked_bits: int, struck: NDArray[np.uint8], i: int, j: int) -> float:
     """Lower median of the unstruck pixels in a 5 x 5 box; 0 if there are fewer than three."""
     image, mask = pixels.image, pixels.mask
     ny, nx = image.shape
@@ -100,7 +100,7 @@ def _surroundings(pixels: Pixels, blocked_bits: int, struck: NDArray[np.uint8], 
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _strike(
+def _find_struck(
     pixels: Pixels, blocked_bits: int, limits: _Limits, struck: NDArray[np.uint8]
 ) -> NDArray[np.int64]:
     """Return the flat indices of struck pixels, and mark them in ``struck``, which comes zeroed."""
@@ -138,7 +138,7 @@ def _strike(
                     v = image[a, b]
                     if v <= 0 or v * v <= grow_sigma * grow_sigma * variance[a, b]:
                         continue
-                    level = _surroundings(pixels, blocked_bits, struck, a, b)
+                    level = _median_around(pixels, blocked_bits, struck, a, b)
                     excess = v - max(level, 0.0) / limits.grow_fall
                     if excess <= grow_sigma * np.sqrt(variance[a, b]):
                         continue
@@ -156,7 +156,7 @@ def _strike(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _group(found: NDArray[np.int64], slot: NDArray[np.int32]) -> tuple[int, NDArray[np.int64]]:
+def _connected_groups(found: NDArray[np.int64], slot: NDArray[np.int32]) -> tuple[int, NDArray[np.int64]]:
     """Return how many connected groups of struck pixels there are, and the group of each pixel."""
     ny, nx = slot.shape
     group = np.full(found.size, -1, np.int64)
@@ -186,7 +186,7 @@ def _group(found: NDArray[np.int64], slot: NDArray[np.int32]) -> tuple[int, NDAr
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _fill(
+def _replace_pixels(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],
     bad: NDArray[np.uint8],
@@ -278,9 +278,9 @@ def find_cosmic_rays(
         float(noise_factor),
         int(n_rounds),
     )
-    found = _strike(exposure.pixels, blocked, limits, np.zeros(exposure.shape, np.uint8))
+    found = _find_struck(exposure.pixels, blocked, limits, np.zeros(exposure.shape, np.uint8))
     nx = exposure.shape[1]
-    count, group = _group(found, np.zeros(exposure.shape, np.int32))
+    count, group = _connected_groups(found, np.zeros(exposure.shape, np.int32))
     charge = np.bincount(group, exposure.image.ravel()[found], minlength=count)
     kept = charge >= min_electrons
     found = found[kept[group]] if count else found
@@ -292,5 +292,5 @@ def repair_cosmic_rays(exposure: Exposure, cosmic_rays: CosmicRays) -> None:
     planes = [p for p in ("BAD", "SAT", "NO_DATA") if p in exposure.mask.planes]
     bad = exposure.mask.is_set(planes).astype(np.uint8)
     bad[cosmic_rays.y, cosmic_rays.x] = 1
-    _fill(exposure.image, exposure.variance, bad, cosmic_rays.y, cosmic_rays.x)
+    _replace_pixels(exposure.image, exposure.variance, bad, cosmic_rays.y, cosmic_rays.x)
     exposure.mask.array[cosmic_rays.y, cosmic_rays.x] |= np.int32(exposure.mask.bitmask(("CR", "INTRP")))

@@ -112,7 +112,7 @@ def _subtract_rows(
                                 mask[y, x0 + dx * k] |= bit
 
 
-def _geometry(image: NDArray[Any], detector: Detector) -> NDArray[np.int64]:
+def _readout_steps(image: NDArray[Any], detector: Detector) -> NDArray[np.int64]:
     """First column, column step, first row, row step of each channel in reading order."""
     result = np.empty((len(detector.amplifiers), 4), dtype=np.int64)
     for n, amplifier in enumerate(detector.amplifiers):
@@ -169,7 +169,7 @@ def subtract_crosstalk(
     _subtract_rows(
         image,
         mask.array,
-        _geometry(image, detector),
+        _readout_steps(image, detector),
         width,
         height,
         matrix.astype(np.float32),

@@ -185,7 +185,7 @@ def _fit_jointly(blend: _Blend, peaks: _Peaks, radius: float, n_rounds: int) -> 
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _explained(
+def _psf_explains(
     residual: NDArray[np.float64], blend: _Blend, peaks: _Peaks, radius: float, model_error: float
 ) -> NDArray[np.bool_]:
     """Say which peaks the PSF explains, to within the noise and its own error."""
@@ -291,7 +291,7 @@ def _shares(
     peaks = _Peaks(x, y, np.zeros(n), kernels, spline.step, half)
     radius = 2.0 * sigma
     residual = _fit_jointly(blend, peaks, radius, n_rounds)
-    point = _explained(residual, blend, peaks, radius, model_error)
+    point = _psf_explains(residual, blend, peaks, radius, model_error)
     templates: NDArray[np.float32] = _templates(blend, peaks, point)
     _divide(templates, blend, peaks)
     return templates

@@ -84,7 +84,7 @@ class FootprintSet:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _above(
+def _pixels_beyond(
     significance: NDArray[np.float32], threshold: float, sign: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Flat indices and heights of the pixels beyond the threshold."""
@@ -108,7 +108,7 @@ def _above(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _grow(where: NDArray[np.int64], half_widths: NDArray[np.int64], mark: NDArray[np.uint8]) -> None:
+def _mark_discs(where: NDArray[np.int64], half_widths: NDArray[np.int64], mark: NDArray[np.uint8]) -> None:
     """Mark every pixel within a disc of a detected one; ``mark`` comes zeroed."""
     ny, nx = mark.shape
     radius = half_widths.size // 2
@@ -135,7 +135,7 @@ def _grow(where: NDArray[np.int64], half_widths: NDArray[np.int64], mark: NDArra
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _find(parents: NDArray[np.int32], k: int) -> int:
+def _root_of(parents: NDArray[np.int32], k: int) -> int:
     while parents[k] != k:
         parents[k] = parents[parents[k]]
         k = parents[k]
@@ -171,7 +171,7 @@ def _merge_tree_peaks(
                 m = index[a, b] - 1
                 if m < 0 or m == k or parents[m] < 0:
                     continue
-                other = _find(parents, m)
+                other = _root_of(parents, m)
                 if root < 0:
                     root = other
                 elif other != root:
@@ -189,7 +189,9 @@ def _merge_tree_peaks(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _label(mark: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _label_patches(
+    mark: NDArray[np.uint8], labels: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return boxes and areas of the 8-connected patches of marked pixels, and number them in ``labels``.
 
     ``labels`` comes zeroed. Runs of marked pixels along a row are joined with those they touch in the row
@@ -225,7 +227,7 @@ def _label(mark: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[NDArray[
                 above += 1
             k = above
             while k < last and runs[k, 1] <= j:
-                a, b = _find(parents, k), _find(parents, n)
+                a, b = _root_of(parents, k), _root_of(parents, n)
                 if a < b:
                     parents[b] = a
                 elif b < a:
@@ -243,7 +245,7 @@ def _label(mark: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[NDArray[
     boxes[:, 2], boxes[:, 3] = 0, 0
     areas = np.zeros(count, np.int64)
     for k in range(n):
-        label = number[_find(parents, k)]
+        label = number[_root_of(parents, k)]
         i, start, end = runs[k, 0], runs[k, 1], runs[k, 2]
         for j in range(start, end):
             labels[i, j] = label
@@ -255,7 +257,7 @@ def _label(mark: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[NDArray[
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _fill_index(where: NDArray[np.int64], index: NDArray[np.int32]) -> None:
+def _number_pixels(where: NDArray[np.int64], index: NDArray[np.int32]) -> None:
     nx = index.shape[1]
     for k in range(where.size):
         index[where[k] // nx, where[k] % nx] = k + 1
@@ -371,14 +373,14 @@ def find_footprints(
     footprints : `FootprintSet`
     """
     shape = (significance.shape[0], significance.shape[1])
-    where, height = _above(significance, float(threshold), float(sign))
+    where, height = _pixels_beyond(significance, float(threshold), float(sign))
     # Zeroed by numpy: pages that are never touched cost nothing.
     labels = np.zeros(shape, np.int32)
     if len(where) == 0:
         none = np.zeros(0, np.int64)
         return FootprintSet(labels, np.zeros((0, 4), np.int64), none, none, none, none, np.zeros(0))
     # The label image first serves to find each detected pixel's number.
-    _fill_index(where, labels)
+    _number_pixels(where, labels)
     order = np.argsort(-height, kind="stable")
     is_peak = _merge_tree_peaks(where, height, order, labels, min_prominence, min_contrast)
     if fine is not None:
@@ -390,8 +392,8 @@ def find_footprints(
     offsets = np.arange(-radius, radius + 1)
     half_widths = np.floor(np.sqrt(np.maximum(grow_pixels**2 - offsets**2, 0.0))).astype(np.int64)
     mark = np.zeros(shape, np.uint8)
-    _grow(where, half_widths, mark)
-    boxes, areas = _label(mark, labels)
+    _mark_discs(where, half_widths, mark)
+    boxes, areas = _label_patches(mark, labels)
     of_pixel = labels.ravel()[where]
     if min_pixels > 1:
         kept = np.bincount(of_pixel, minlength=len(areas) + 1) >= min_pixels

@@ -208,11 +208,11 @@ def merge_calibration_mask(mask: Mask, calibration: Mask) -> None:
     """
     names = [n for n in ("BAD", "NO_DATA", "UNMASKEDNAN") if n in calibration.planes]
     bits = calibration.bitmask(names)
-    _or_bits(mask.array, calibration.array, bits, mask.bitmask("BAD"))
+    _set_where_any_bit(mask.array, calibration.array, bits, mask.bitmask("BAD"))
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _or_bits(target: Any, source: Any, bits: int, value: int) -> None:
+def _set_where_any_bit(target: Any, source: Any, bits: int, value: int) -> None:
     height, width = target.shape
     for y in range(height):
         row = source[y]

@@ -24,7 +24,7 @@ _CHUNK = 64
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _find_bad(mask: Any, bits: int) -> Any:
+def _pixels_with_bits(mask: Any, bits: int) -> Any:
     height, width = mask.shape
     found = np.empty((1024, 2), np.int32)
     n = 0
@@ -50,7 +50,7 @@ def _find_bad(mask: Any, bits: int) -> Any:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
-def _estimate(
+def _interpolate_each(
     image: Any, variance: Any, mask: Any, bits: int, found: Any, reach: int, fallback: float, noise: float
 ) -> Any:
     height, width = mask.shape
@@ -106,7 +106,9 @@ def _estimate(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _fill(image: Any, variance: Any, mask: Any, found: Any, values: Any, noises: Any, bit: int) -> None:
+def _write_pixels(
+    image: Any, variance: Any, mask: Any, found: Any, values: Any, noises: Any, bit: int
+) -> None:
     for i in range(found.shape[0]):
         y, x = found[i, 0], found[i, 1]
         image[y, x] = values[i]
@@ -129,7 +131,7 @@ def find_pixels(mask: Mask, planes: Iterable[str]) -> NDArray[np.int32]:
     pixels : `numpy.ndarray`, shape (n, 2), int32 [pixels]
         Row and column of each, row by row.
     """
-    found: NDArray[np.int32] = _find_bad(mask.array, mask.bitmask(planes))
+    found: NDArray[np.int32] = _pixels_with_bits(mask.array, mask.bitmask(planes))
     return found
 
 
@@ -171,12 +173,12 @@ def interpolate_pixels(
     found = find_pixels(mask, planes) if pixels is None else pixels
     if len(found) == 0:
         return 0
-    values, noises = _estimates(image, variance, mask, planes, found, reach, fallback)
-    _fill(image, variance, mask.array, found, values, noises, mask.bitmask("INTRP"))
+    values, noises = _estimates_or_fallback(image, variance, mask, planes, found, reach, fallback)
+    _write_pixels(image, variance, mask.array, found, values, noises, mask.bitmask("INTRP"))
     return len(found)
 
 
-def _estimates(
+def _estimates_or_fallback(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],
     mask: Mask,
@@ -194,7 +196,7 @@ def _estimates(
         noise = float(np.median(variance[::step, ::step][good])) if good.any() else 0.0
     values: NDArray[np.float32]
     noises: NDArray[np.float32]
-    values, noises = _estimate(image, variance, mask.array, bits, found, reach, fallback, noise)
+    values, noises = _interpolate_each(image, variance, mask.array, bits, found, reach, fallback, noise)
     return values, noises
 
 
@@ -231,7 +233,7 @@ def estimate_pixels(
     found = find_pixels(mask, planes)
     if len(found) == 0:
         return found, np.zeros(0, dtype=np.float32)
-    return found, _estimates(image, variance, mask, planes, found, reach, None)[0]
+    return found, _estimates_or_fallback(image, variance, mask, planes, found, reach, None)[0]
 
 
 def fill_pixels(

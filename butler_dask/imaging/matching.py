@@ -128,7 +128,7 @@ def match_nearest(
     return rows.astype(np.int64), nearest[rows], distance[rows]
 
 
-def _vote(
+def _most_frequent_offset(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     rx: NDArray[np.float64],
@@ -206,17 +206,17 @@ def match_pattern(
     candidates = candidates.brightest(int(n_bright * min(ratio, 4.0)))
     vote = _vote_with_rotations(observed, top, candidates, max_offset, max_rotation_deg, bin_size)
     # Near the middle of the histogram chance pairs are up to twice as frequent as on average.
-    likely = _chance(vote.votes, 2.0 * vote.expected) * vote.n_trials <= 1e-2
+    likely = _poisson_tail(vote.votes, 2.0 * vote.expected) * vote.n_trials <= 1e-2
     if not likely and vote.votes < 0.7 * min(len(top), len(candidates)):
         return None
     affine = vote.affine
     for radius in (1.5 * bin_size, bin_size, max(final_radius, 0.5 * bin_size), final_radius, final_radius):
-        tx, ty = _apply(affine, predicted.x, predicted.y)
+        tx, ty = _transformed(affine, predicted.x, predicted.y)
         rows, references, _ = match_nearest(top.x, top.y, tx, ty, radius)
         if len(rows) < min_matches:
             return None
         affine = _fit_affine(predicted.rows(references), top.rows(rows), affine)
-    tx, ty = _apply(affine, predicted.x, predicted.y)
+    tx, ty = _transformed(affine, predicted.x, predicted.y)
     rows, references, distance = match_nearest(observed.x, observed.y, tx, ty, final_radius)
     if len(rows) < min_matches:
         return None
@@ -224,7 +224,7 @@ def match_pattern(
     n_predicted = int(observed.holds(PointSet(tx, ty, predicted.brightness), 0.0).sum())
     density = n_predicted / max(float(width * height), 1.0)
     by_chance = len(observed) * density * np.pi * final_radius**2
-    likely = _chance(len(rows), by_chance) * vote.n_trials <= 1e-3
+    likely = _poisson_tail(len(rows), by_chance) * vote.n_trials <= 1e-3
     if not likely and len(rows) < 0.5 * min(len(observed), n_predicted):
         return None
     return Match(rows, references, distance, affine, vote.votes, vote.expected)
@@ -259,7 +259,7 @@ def _vote_with_rotations(
         angle = np.radians(k * rotation_step)
         c, s = np.cos(angle), np.sin(angle)
         rx, ry = cx + c * u - s * v, cy + s * u + c * v
-        dx, dy, votes, expected = _vote(top.x, top.y, rx, ry, max_offset, bin_size)
+        dx, dy, votes, expected = _most_frequent_offset(top.x, top.y, rx, ry, max_offset, bin_size)
         score = (votes - expected) / np.sqrt(expected + 1.0)
         if score > best[4]:
             best = (c, s, dx, dy, score, votes, expected)
@@ -269,14 +269,14 @@ def _vote_with_rotations(
     return _Vote(affine, votes, expected, n_trials)
 
 
-def _chance(count: float, expected: float) -> float:
+def _poisson_tail(count: float, expected: float) -> float:
     """Return the probability of at least so many Poisson events."""
     from scipy.special import gammainc
 
     return float(gammainc(max(count, 1e-9), expected)) if expected > 0 else 0.0
 
 
-def _apply(
+def _transformed(
     affine: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return (
@@ -287,7 +287,7 @@ def _apply(
 
 def _fit_affine(predicted: PointSet, observed: PointSet, start: NDArray[np.float64]) -> NDArray[np.float64]:
     """Least squares with one round of clipping; only an offset if there are few pairs."""
-    tx, ty = _apply(start, predicted.x, predicted.y)
+    tx, ty = _transformed(start, predicted.x, predicted.y)
     ex, ey = observed.x - tx, observed.y - ty
     middle = np.median(ex), np.median(ey)
     away = np.hypot(ex - middle[0], ey - middle[1])

@@ -79,19 +79,19 @@ def row_levels(
         elif fit_type == "MEAN":
             level = float(values.mean(dtype=np.float64))
         else:
-            level = float(_clipped(values.ravel()[None, :], clip_sigma)[0][0])
+            level = float(_clipped_row_means(values.ravel()[None, :], clip_sigma)[0][0])
         return np.full(n_rows, level, dtype=np.float32)
     if fit_type == "MEDIAN_PER_ROW":
         return np.median(values, axis=1).astype(np.float32)
-    rows, sigma = _clipped(values, clip_sigma)
+    rows, sigma = _clipped_row_means(values, clip_sigma)
     if fit_type == "MEAN_PER_ROW":
         return rows
     if fit_type == "ROBUST_PER_ROW":
-        return _shrunk(rows, sigma**2 / values.shape[1])
-    return _smooth(rows, fit_type, order, clip_sigma)
+        return _shrunk_to_smooth_level(rows, sigma**2 / values.shape[1])
+    return _fitted_along_rows(rows, fit_type, order, clip_sigma)
 
 
-def _clipped(values: NDArray[np.float32], clip_sigma: float) -> tuple[NDArray[np.float32], float]:
+def _clipped_row_means(values: NDArray[np.float32], clip_sigma: float) -> tuple[NDArray[np.float32], float]:
     """Mean of each row without what lies beyond ``clip_sigma`` of its median, and the pixels' sigma."""
     means = np.empty(len(values), dtype=np.float32)
     residual = np.empty_like(values)
@@ -147,7 +147,9 @@ def _clip_rows(values: Any, residual: Any, limit: float, means: Any) -> Any:
     return np.sqrt(square / max(freedom, 1))
 
 
-def _shrunk(rows: NDArray[np.float32], noise_variance: float, half_window: int = 25) -> NDArray[np.float32]:
+def _shrunk_to_smooth_level(
+    rows: NDArray[np.float32], noise_variance: float, half_window: int = 25
+) -> NDArray[np.float32]:
     """Smooth row levels, keeping the part of each row's deviation that noise does not explain.
 
     The smooth level is a Savitzky-Golay filter of second order (follows curvature, leaves a part ``own`` of
@@ -176,7 +178,9 @@ def _shrunk(rows: NDArray[np.float32], noise_variance: float, half_window: int =
     return result
 
 
-def _smooth(rows: NDArray[np.float32], fit_type: str, order: int, clip_sigma: float) -> NDArray[np.float32]:
+def _fitted_along_rows(
+    rows: NDArray[np.float32], fit_type: str, order: int, clip_sigma: float
+) -> NDArray[np.float32]:
     x = np.linspace(-1.0, 1.0, len(rows))
     if fit_type in ("POLY", "CHEB", "LEG"):
         kind: Any = {

@@ -83,7 +83,7 @@ def fit_zero_point(
     center = float(np.median(offset[used]))
     scatter = max(1.4826 * float(np.median(np.abs(offset[used] - center))), floor_mag)
     for _ in range(n_iterations):
-        total = np.hypot(error, max(floor_mag, _excess(offset[used] - center, error[used])))
+        total = np.hypot(error, max(floor_mag, _scatter_beyond_errors(offset[used] - center, error[used])))
         new = good & (np.abs(offset - center) < n_sigma * np.maximum(total, 0.5 * scatter))
         if new.sum() < max(min_stars, 1):
             break
@@ -94,11 +94,13 @@ def fit_zero_point(
         scatter = max(1.4826 * float(np.median(np.abs(offset[used] - center))), 1e-6)
         if done:
             break
-    weight = 1.0 / (error[used] ** 2 + max(floor_mag, _excess(offset[used] - center, error[used])) ** 2)
+    weight = 1.0 / (
+        error[used] ** 2 + max(floor_mag, _scatter_beyond_errors(offset[used] - center, error[used])) ** 2
+    )
     return ZeroPoint(center, float(1.0 / np.sqrt(weight.sum())), scatter, used)
 
 
-def _excess(residual: NDArray[np.float64], error: NDArray[np.float64]) -> float:
+def _scatter_beyond_errors(residual: NDArray[np.float64], error: NDArray[np.float64]) -> float:
     """Scatter beyond the errors, robustly, from the better half of the stars."""
     best = error <= np.median(error)
     spread = 1.4826 * np.median(np.abs(residual[best]))

@@ -98,7 +98,7 @@ def block_reduced(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
         return np.asarray(np.where(count > 0, total / count, np.nan), dtype=np.float32)
 
 
-def _block_or(mask: NDArray[np.int32], factor: int) -> NDArray[np.int32]:
+def _block_reduced_mask(mask: NDArray[np.int32], factor: int) -> NDArray[np.int32]:
     if factor == 1:
         return mask
     ny, nx = mask.shape[0] // factor, mask.shape[1] // factor
@@ -276,13 +276,13 @@ def _draw_mask(
     from matplotlib.patches import Patch
 
     legend = []
-    bits = _block_or(mask.array, factor)
+    bits = _block_reduced_mask(mask.array, factor)
     for plane in planes:
         where = (bits & mask.bitmask(plane)) != 0
         color = MASK_COLORS.get(plane, "#ffffff")
         fraction = float(np.count_nonzero(mask.array & mask.bitmask(plane))) / mask.array.size
         if where.any():
-            layer = _overlay(where, color, opacity)
+            layer = _colour_layer(where, color, opacity)
             axes.imshow(layer, origin="lower", extent=extent, interpolation="nearest")
         legend.append(Patch(facecolor=color, label=f"{plane}  {_percentage(fraction)}"))
     return legend
@@ -384,7 +384,7 @@ def _planes_to_draw(mask: Mask, wanted: Sequence[str] | None) -> list[str]:
     return list(wanted)
 
 
-def _overlay(where: NDArray[np.bool_], color: str, opacity: float) -> NDArray[np.float32]:
+def _colour_layer(where: NDArray[np.bool_], color: str, opacity: float) -> NDArray[np.float32]:
     from matplotlib.colors import to_rgb
 
     layer = np.zeros((*where.shape, 4), dtype=np.float32)

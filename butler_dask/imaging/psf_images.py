@@ -63,7 +63,7 @@ def psf_spline(psf: Psf, x: ArrayLike, y: ArrayLike) -> PsfSpline:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _taps(
+def _spline_weights(
     offset: float, n: int, half: int, step: float, kernel_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """First spline coefficient, weights and weight derivatives of each output row or column."""
@@ -153,8 +153,8 @@ def render(
     """
     size = kernel.shape[0]
     n = 2 * half + 1
-    jx, wx, sx = _taps(dx, n, half, step, size - 6)
-    iy, wy, sy = _taps(dy, n, half, step, size - 6)
+    jx, wx, sx = _spline_weights(dx, n, half, step, size - 6)
+    iy, wy, sy = _spline_weights(dy, n, half, step, size - 6)
     rows = np.empty((size, n))
     rows_slope = np.empty((size if gradient else 0, n))
     for i in range(iy.min(), min(iy.max() + 4, size)):

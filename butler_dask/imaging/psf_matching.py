@@ -49,7 +49,7 @@ def matching_kernel(
     ratio-of-Fourier-transforms method, Gordon et al. 2008, ApJ 682, 336, section 4.2).
     """
     padded = 2 * max(source.shape[0], target.shape[0], size) + 1
-    s, t = (np.fft.rfft2(_centred(p, padded)) for p in (source, target))
+    s, t = (np.fft.rfft2(_with_middle_at_origin(p, padded)) for p in (source, target))
     power = np.abs(s) ** 2
     ratio = t * np.conj(s) / (power + damping * power.max())
     kernel = np.roll(np.fft.irfft2(ratio, (padded, padded)), (size // 2, size // 2), axis=(0, 1))[
@@ -63,7 +63,7 @@ def matching_kernel(
     return result
 
 
-def _centred(image: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+def _with_middle_at_origin(image: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     """Pad an image with zeros and roll its middle to [0, 0]."""
     padded = np.zeros((size, size))
     padded[: image.shape[0], : image.shape[1]] = image
@@ -130,7 +130,7 @@ def match_psf(
     u_row = ((np.arange(nx) - 0.5 * (nx - 1)) / max(0.5 * (nx - 1), 1.0)).astype(np.float32)
     v_row = ((np.arange(ny) - 0.5 * (ny - 1)) / max(0.5 * (ny - 1), 1.0)).astype(np.float32)
     result = np.zeros_like(image)
-    for (i, j), kernel in zip(_powers(degree), coefficients, strict=True):
+    for (i, j), kernel in zip(_powers_of_terms(degree), coefficients, strict=True):
         part = oaconvolve(image, kernel.astype(np.float32), mode="same")
         part *= u_row[np.newaxis, :] ** i * v_row[:, np.newaxis] ** j
         result += part
@@ -149,7 +149,7 @@ def match_psf(
     return matched
 
 
-def _powers(degree: int) -> list[tuple[int, int]]:
+def _powers_of_terms(degree: int) -> list[tuple[int, int]]:
     """Return the powers of x and y of the terms, in the order of `polynomial_terms`."""
     return [(d - j, j) for d in range(degree + 1) for j in range(d + 1)]
 

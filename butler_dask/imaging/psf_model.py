@@ -20,9 +20,9 @@ from scipy.ndimage import spline_filter1d
 
 from .exposure import Exposure
 from .noise_model import NoiseModel, model_noise
-from .photometry import PsfFitOptions, PsfFits, fit_psfs
 from .psf import Psf, polynomial_terms
 from .psf_images import kernel_spline, psf_images, psf_spline, render
+from .psf_photometry import PsfFitOptions, PsfFits, fit_psfs
 from .shapes import windowed_centroids
 from .stamps import SourceList, Stamps, cut_stamps
 
@@ -196,16 +196,16 @@ def fit_psf_model(
         used &= np.isfinite(fits.flux) & (fits.flux > 0) & ~fits.flux_flag
         if not used.any():
             raise ValueError(f"No flux could be fitted to any of {n} PSF stars")
-        dx, dy = _anchored(fits, windowed, used, grid.terms(stars.x, stars.y, this_degree))
-        drawn = _draw(psf, stamps, noise, np.where(used, fits.flux, 1.0), dx, dy)
+        dx, dy = _tied_to_light(fits, windowed, used, grid.terms(stars.x, stars.y, this_degree))
+        drawn = _draw_stars(psf, stamps, noise, np.where(used, fits.flux, 1.0), dx, dy)
         if round_number >= 2:
             allowed = n_sigma_pixel * np.sqrt(drawn.variance + (0.03 * drawn.light) ** 2)
             keep_pixel = np.abs(drawn.difference) < allowed
             keep_pixel[:, half - 1 : half + 2, half - 1 : half + 2] = True
             chi2 = _core_chi2(drawn, good)
-            used = used & _agreeing(chi2, used, n_sigma_star)
+            used = used & _like_most_used(chi2, used, n_sigma_star)
         taken = (stamps.good > 0) & keep_pixel
-        kernels = _refitted(kernels, psf.degree, drawn, taken, used, noise, grid, this_degree)
+        kernels = _refitted_kernels(kernels, psf.degree, drawn, taken, used, noise, grid, this_degree)
         kernels = kernels / kernels[0].sum()
         psf = grid.psf(kernels, this_degree)
     return PsfFit(psf, used, chi2)
@@ -255,7 +255,7 @@ class _DrawnStars:
     variance: NDArray[np.float64]
 
 
-def _draw(
+def _draw_stars(
     psf: Psf,
     stamps: Stamps,
     noise: NoiseModel,
@@ -277,7 +277,7 @@ def _draw(
     return _DrawnStars(x, y, dx, dy, flux, light, stamps.data - light, variance)
 
 
-def _anchored(
+def _tied_to_light(
     fits: PsfFits,
     windowed: tuple[NDArray[np.float64], NDArray[np.float64]],
     used: NDArray[np.bool_],
@@ -312,7 +312,7 @@ def _core_chi2(drawn: _DrawnStars, good: NDArray[np.bool_]) -> NDArray[np.float6
     return chi2
 
 
-def _agreeing(chi2: NDArray[np.float64], used: NDArray[np.bool_], n_sigma: float) -> NDArray[np.bool_]:
+def _like_most_used(chi2: NDArray[np.float64], used: NDArray[np.bool_], n_sigma: float) -> NDArray[np.bool_]:
     """Return the stars that agree with the model about as well as most of those used do."""
     values = np.log(chi2[used] + 1e-9)
     middle = np.median(values)
@@ -321,7 +321,7 @@ def _agreeing(chi2: NDArray[np.float64], used: NDArray[np.bool_], n_sigma: float
     return agrees
 
 
-def _refitted(
+def _refitted_kernels(
     kernels: NDArray[np.float64],
     old_degree: int,
     drawn: _DrawnStars,

@@ -41,7 +41,7 @@ class Moments:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _adaptive(
+def _measure_moments(
     data: NDArray[np.float32],
     variance: NDArray[np.float32],
     dx: NDArray[np.float64],
@@ -138,7 +138,7 @@ def adaptive_moments(
     n = len(data)
     out = np.full((n, 6), np.nan)
     start = np.broadcast_to(np.asarray(start_sigma, np.float64) ** 2, (n,)).copy()
-    _adaptive(data, variance, np.asarray(dx), np.asarray(dy), start, n_iterations, out)
+    _measure_moments(data, variance, np.asarray(dx), np.asarray(dy), start, n_iterations, out)
     bad = out[:, 5] != 1.0
     xx, yy, xy = (np.where(bad, np.nan, out[:, k]) for k in range(3))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -148,7 +148,7 @@ def adaptive_moments(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _windowed(
+def _move_to_centroids(
     data: NDArray[np.float32],
     good: NDArray[np.uint8],
     x: NDArray[np.float64],
@@ -215,5 +215,5 @@ def windowed_centroids(
         Centroids; where none is found within two widths, the first positions.
     """
     x, y = np.array(dx, np.float64), np.array(dy, np.float64)
-    _windowed(data, good, x, y, float(sigma_pixels), n_iterations)
+    _move_to_centroids(data, good, x, y, float(sigma_pixels), n_iterations)
     return x, y

@@ -118,8 +118,16 @@ class PsfField:
         image = np.zeros((size, size))
         middle = np.array([float(size // 2)])
         cov = self.covariance(np.array([x_mm]), np.array([y_mm]), pixel_scale_arcsec)
-        _render(
-            image, middle, middle, np.ones(1), cov, np.zeros((1, 3)), np.zeros(1, bool), *_tables(), 1e-12
+        _render_gaussians(
+            image,
+            middle,
+            middle,
+            np.ones(1),
+            cov,
+            np.zeros((1, 3)),
+            np.zeros(1, bool),
+            *_gaussian_mixtures(),
+            1e-12,
         )
         return image
 
@@ -197,7 +205,7 @@ class SimulatedSky:
             # Uniform in the circle, then onto the sphere.
             r, phi = self.radius_deg * np.sqrt(rng.random(count)), rng.uniform(0, 2 * np.pi, count)
             u, v = np.radians(r * np.cos(phi)), np.radians(r * np.sin(phi))
-            ra, dec = _unproject(u, v, self.ra_deg, self.dec_deg)
+            ra, dec = _at_offsets(u, v, self.ra_deg, self.dec_deg)
             size = np.zeros(count)
             e1, e2 = np.zeros(count), np.zeros(count)
             if not is_star:
@@ -289,7 +297,7 @@ def render_objects(
     e1, e2 = np.asarray(objects["e1"]), np.asarray(objects["e2"])
     galaxy = half_light[:, np.newaxis] ** 2 * np.stack([1 + e1, 1 - e1, e2], axis=-1)
     image = np.zeros(shape, dtype=np.float32)
-    _render(
+    _render_gaussians(
         image,
         np.asarray(objects["x"], dtype=np.float64),
         np.asarray(objects["y"], dtype=np.float64),
@@ -297,7 +305,7 @@ def render_objects(
         np.ascontiguousarray(psf_covariance),
         np.ascontiguousarray(galaxy),
         ~np.asarray(objects["is_star"], dtype=bool),
-        *_tables(),
+        *_gaussian_mixtures(),
         threshold_electrons,
     )
     return image
@@ -328,7 +336,7 @@ def sky_electrons(band: str, exposure_time_s: float, pixel_scale_arcsec: float) 
     return float(electrons(SKY_MAG_ARCSEC2[band], band, exposure_time_s)) * pixel_scale_arcsec**2
 
 
-def _tables() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _gaussian_mixtures() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (weight, variance) of the PSF's and the exponential disc's Gaussians."""
     psf = np.array([(w, s**2) for w, s in PSF_MIXTURE])
     disc = np.array(_EXPONENTIAL)
@@ -337,7 +345,7 @@ def _tables() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _render(
+def _render_gaussians(
     image: NDArray[np.float32],
     xs: NDArray[np.float64],
     ys: NDArray[np.float64],
@@ -384,7 +392,7 @@ def _render(
                         ratio *= step
 
 
-def _unproject(
+def _at_offsets(
     u: NDArray[np.float64], v: NDArray[np.float64], ra_deg: float, dec_deg: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return positions [deg] at offsets [radians] east and north along great circles of a centre."""

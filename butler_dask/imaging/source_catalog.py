@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .aperture_photometry import circular_aperture_fluxes
 from .exposure import Exposure
 from .noise_model import NoiseModel, model_noise
-from .photometry import PsfFitOptions, PsfFits, circular_aperture_fluxes, fit_psfs
 from .psf import Psf
 from .psf_images import psf_images
+from .psf_photometry import PsfFitOptions, PsfFits, fit_psfs
 from .shapes import Moments, adaptive_moments
 from .stamps import SourceList, Stamps, cut_stamps
 

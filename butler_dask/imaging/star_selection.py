@@ -103,13 +103,13 @@ def select_stars(
     if len(bright) == 0:
         return none
     log_sigma = 0.5 * np.log(size)
-    center = _mode(log_sigma[bright])
+    center = _densest_place(log_sigma[bright])
     x, y = np.asarray(catalog["base_SdssCentroid_x"]), np.asarray(catalog["base_SdssCentroid_y"])
     near = bright[np.abs(log_sigma[bright] - center) < window]
     expected = np.full(n, center)
     half_width = window
     for degree in (0, 1, 2, 2):
-        expected = _surface(x, y, log_sigma, near, degree)
+        expected = _fitted_surface(x, y, log_sigma, near, degree)
         residual = log_sigma[near] - expected[near]
         # Galaxies only lie on the large side: the small side tells the stars' spread.
         below = -residual[residual <= 0]
@@ -147,7 +147,7 @@ def reserve_stars(selected: NDArray[np.bool_], fraction: float, seed: int) -> ND
     return reserved
 
 
-def _mode(values: NDArray[np.float64]) -> float:
+def _densest_place(values: NDArray[np.float64]) -> float:
     """Return the densest place of a set, by a Gaussian kernel; the smaller one of nearly equal peaks."""
     if len(values) < 4:
         return float(np.median(values))
@@ -162,7 +162,7 @@ def _mode(values: NDArray[np.float64]) -> float:
     return float(grid[high[0]])
 
 
-def _surface(
+def _fitted_surface(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     values: NDArray[np.float64],
@@ -257,7 +257,7 @@ def estimate_seeing(
     round_ones = ~moments.flag & np.isfinite(log_sigma) & (ellipticity < 0.25) & (size > 0.3)
     if round_ones.sum() < min_count:
         return float("nan")
-    center = _mode(log_sigma[round_ones])
+    center = _densest_place(log_sigma[round_ones])
     if (np.abs(log_sigma[round_ones] - center) < 0.1).sum() < min_count:
         return float("nan")
     return float(np.exp(center))

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from .psf import Psf, polynomial_terms
-from .resampling import overlap_box
 from .sky_wcs import SkyWcs
+from .source_window import overlap_box
 
 
 def local_affine(source: SkyWcs, target: SkyWcs, x: float, y: float) -> NDArray[np.float64]:

@@ -9,8 +9,10 @@ from lsst.pex.config import Field, FieldValidationError, ListField
 
 from ..imaging.exposure import Exposure
 from ..imaging.psf_matching import gaussian_psf, match_psf
-from ..imaging.resampling import FULL_FOOTPRINT_PLANES, empty_warp, resample_into, source_window
-from ..imaging.skymap import PatchInfo, SkyMap
+from ..imaging.resampling import FULL_FOOTPRINT_PLANES, empty_warp, resample_into
+from ..imaging.skymap import SkyMap
+from ..imaging.source_window import source_window
+from ..imaging.tract import PatchInfo
 from ..imaging.warped_psf import PsfSource, warped_psf
 from ..pipeline import NoWorkFound, PipelineTask, PipelineTaskConfig, PipelineTaskConnections, Struct
 from ..pipeline import connectionTypes as cT
