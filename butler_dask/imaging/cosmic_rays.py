@@ -37,7 +37,6 @@ class CosmicRays:
     n_objects: int
 
 
-# The judgement of one pixel is inlined: a call for each would cost 5 %.
 class _Limits(NamedTuple):
     """What a pixel must exceed to be struck, see `find_cosmic_rays`; ``fall`` is that of four directions."""
 
@@ -49,6 +48,7 @@ class _Limits(NamedTuple):
     n_rounds: int
 
 
+# The judgement of one pixel is inlined: a call for each would cost 5 %.
 @numba.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]  # numba ships no types
 def _is_sharp(pixels: Pixels, blocked_bits: int, i: int, j: int, limits: _Limits) -> bool:
     """Whether the pixel stands above the pair of neighbours in some direction by more than the PSF allows."""

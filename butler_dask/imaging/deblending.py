@@ -72,7 +72,6 @@ def sources_from_footprints(
     )
 
 
-# The parts of one loop are inlined: compiled each by itself they would cost a second more at the first run.
 class _Blend(NamedTuple):
     """A footprint with several peaks: arrays of its box, shape (height, width)."""
 
@@ -164,6 +163,7 @@ def _add_psf(image: NDArray[np.float64], peaks: _Peaks, k: int, flux: float) -> 
                 image[b, a] += flux * p[i, j]
 
 
+# The parts of one loop are inlined: compiled each by itself they would cost a second more at the first run.
 @numba.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]  # numba ships no types
 def _fit_jointly(blend: _Blend, peaks: _Peaks, radius: float, n_rounds: int) -> NDArray[np.float64]:
     """Move the peaks to where the light is, set their fluxes, and return what they leave of the image."""

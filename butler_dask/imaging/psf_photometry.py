@@ -79,7 +79,6 @@ class PsfFitOptions(NamedTuple):
     n_iterations: int = 25
 
 
-# The parts of one loop are inlined: compiled each by itself they would cost a second more at the first run.
 class _Stamp(NamedTuple):
     """One stamp and its noise: arrays of shape (size, size); the fields are those of the two classes."""
 
@@ -98,6 +97,7 @@ class _Start(NamedTuple):
     fixed: NDArray[np.bool_]
 
 
+# The parts of one loop are inlined: compiled each by itself they would cost a second more at the first run.
 @numba.njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]  # numba ships no types
 def _first_flux(stamp: _Stamp, p: NDArray[np.float64]) -> float:
     """Flux of a PSF image about the stamp's middle by evenly weighted least squares; 0 without pixels."""
