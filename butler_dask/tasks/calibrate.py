@@ -84,7 +84,7 @@ class CalibrateTask(PipelineTask):
         CalibrationError
             If a required calibration fails.
         """
-        # Importing the steps takes half a second for numba and scipy; a graph is built without them.
+        # Importing the steps takes 0.6 s for numba and scipy; a graph is built without them.
         from . import calibrate_steps, reference_steps
 
         background = calibrate_steps.copy_background(background)

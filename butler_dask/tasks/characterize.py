@@ -67,7 +67,7 @@ class CharacterizeImageTask(PipelineTask):
         NoWorkFound
             If no pixel of the exposure is usable.
         """
-        # Importing the steps takes half a second for numba and scipy; a graph is built without them.
+        # Importing the steps takes 0.6 s for numba and scipy; a graph is built without them.
         from . import characterize_steps as steps
 
         steps.require_pixels(exposure)

@@ -74,7 +74,7 @@ class IsrTask(PipelineTask):
         ValueError
             If a calibration the configuration asks for is not given, or has another shape.
         """
-        # Importing the steps takes 0.2 s for numba and scipy; a graph is built without them.
+        # Importing the steps takes 0.35 s for numba and scipy; a graph is built without them.
         from . import isr_assembly, isr_steps
 
         config = self.config
