@@ -166,7 +166,8 @@ def ingest_raws(
     """
     from ..butler import Butler
     from ..instruments.instrument import Instrument
-    from ..instruments.raw_ingest import find_raw_files, ingest_raws
+    from ..instruments.raw_files import find_raw_files
+    from ..instruments.raw_ingest import ingest_raws
 
     for text in split_names(config):
         key, equals, value = text.partition("=")
@@ -178,11 +179,10 @@ def ingest_raws(
             raise click.BadParameter(
                 f"{text!r} is neither failFast=true|false nor transfer=MODE", param_hint="--config"
             )
-    problems: list[str] = []
     with Butler(repo, writeable=True) as butler:
         files = find_raw_files(locations, regex)
         with busy(f"Ingesting {len(files)} raws"):
-            refs = ingest_raws(
+            ingested = ingest_raws(
                 butler,
                 files,
                 run=output_run,
@@ -193,12 +193,11 @@ def ingest_raws(
                 skip_existing=skip_existing,
                 update_exposure_records=update_records,
                 record_validation_info=track_file_attrs,
-                problems=problems,
             )
-    runs = ", ".join(sorted({r.run for r in refs}))
-    click.echo(f"Ingested {len(refs)} raws" + (f" into {runs}" if runs else ""))
-    if problems:
-        click.echo(f"{len(problems)} of {len(files)} raw files could not be ingested.", err=True)
+    runs = ", ".join(sorted({r.run for r in ingested.refs}))
+    click.echo(f"Ingested {len(ingested.refs)} raws" + (f" into {runs}" if runs else ""))
+    if ingested.problems:
+        click.echo(f"{len(ingested.problems)} of {len(files)} raw files could not be ingested.", err=True)
         raise SystemExit(1)
 
 

@@ -33,7 +33,8 @@ def register_instrument(repo: str, instrument: tuple[str, ...], update: bool) ->
 def write_curated_calibrations(repo: str, instrument: str) -> None:
     """Write what the camera file of INSTRUMENT carries (camera, defects ...) and certify it."""
     from ..butler import Butler
-    from ..instruments.instrument import Instrument, write_curated_calibrations
+    from ..instruments.curated_calibrations import write_curated_calibrations
+    from ..instruments.instrument import Instrument
 
     with Butler(repo, writeable=True) as butler:
         refs = write_curated_calibrations(butler, Instrument.from_repository(butler.root, instrument))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.time import Time
 
 from ..imaging.defects import defects_table, mask_defects
 from ..imaging.detector import box_slices
@@ -115,8 +116,6 @@ def put_unbounded_calibrations(
 
 def put_defects(butler: Butler, instrument: Instrument, sensors: dict[int, SimulatedDetector]) -> None:
     """Put the lists of defects, one run a date, each valid until the next."""
-    from astropy.time import Time
-
     for date, until in zip(CURATED_DATES, (*CURATED_DATES[1:], None), strict=True):
         validity = Timespan(
             Time(date, scale="tai", format="isot"),
@@ -141,8 +140,6 @@ def put_combined_frames(
     seed: int,
 ) -> None:
     """Put one kind of combined frame for all detectors: the sensors' truth with the noise of a stack."""
-    from astropy.time import Time
-
     run = instrument.makeCalibrationCollectionName("gen2", frame.date)
     validity = Timespan(Time(frame.begin, scale="tai"), Time(frame.end, scale="tai"))
     number = int(frame.date.replace("-", ""))

@@ -23,7 +23,7 @@ from ..imaging.camera import Camera
 from ..imaging.detector import Detector, box_slices
 from ..imaging.exposure import Exposure, FilterLabel
 from ..imaging.mask import Mask
-from .instrument import repository_camera
+from .camera_files import repository_camera
 from .raw_headers import RawFacts, translate_header
 
 _COMMENTARY = ("COMMENT", "HISTORY", "")

@@ -45,7 +45,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RawIngestError
+from ..errors import RawIngestError, did_you_mean
 from ..imaging.camera import Camera
 from ..imaging.visit_info import VisitInfo
 
@@ -232,8 +232,6 @@ def _translator_class(camera: Camera) -> Any:
     name = camera.raw["translator"]
     known = MetadataTranslator.translators
     if name not in known:
-        from ..errors import did_you_mean
-
         raise RawIngestError(
             f"The camera file of {camera.name!r} asks for translator {name!r}, which "
             f"astro_metadata_translator does not have.{did_you_mean(str(name), known)}"
