@@ -10,10 +10,10 @@ from butler_dask.butler import Butler
 from butler_dask.errors import DatasetFileError, RawIngestError
 from butler_dask.instruments.curated_calibrations import write_curated_calibrations
 from butler_dask.instruments.instrument import Instrument
+from butler_dask.instruments.raw_dataset import raw_dataset_type
 from butler_dask.instruments.raw_ingest import ingest_raws
 from butler_dask.instruments.visits import define_visits
 from butler_dask.vocabulary.collection import CollectionType
-from butler_dask.vocabulary.dataset_type import DatasetType
 
 EXPOSURES = {903342: "13:20:00.000", 903344: "13:32:51.100"}
 
@@ -125,7 +125,7 @@ def test_an_ingest_reads_only_the_raws_it_may_repeat(butler, raws):
     registry.insertDimensionData("day_obs", {"instrument": "HSC", "id": 20130617})
     registry.insertDimensionData("group", {"instrument": "HSC", "name": "g"})
     registry.insertDimensionData("exposure", *(common | {"id": n, "obs_id": str(n)} for n in others))
-    raw = DatasetType("raw", ("instrument", "exposure", "detector"), "Exposure", universe=butler.dimensions)
+    raw = raw_dataset_type(butler.dimensions)
     registry.registerDatasetType(raw)
     butler.collections.register("HSC/raw/all")
     registry.insertDatasets(

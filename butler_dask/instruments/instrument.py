@@ -16,8 +16,6 @@ from typing import Any
 
 from ..errors import InstrumentNotFoundError, did_you_mean
 from ..imaging.camera import Camera, FilterDefinition, read_camera
-from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimensions import DimensionUniverse
 from .camera_files import builtin_cameras, camera_file, repository_camera, stored_camera_uri
 
 
@@ -278,8 +276,3 @@ class Instrument:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.getName()!r})"
-
-
-def raw_dataset_type(universe: DimensionUniverse) -> DatasetType:
-    """Return the definition of the ``raw`` dataset type, which is the same for all instruments."""
-    return DatasetType("raw", ("instrument", "exposure", "detector"), "Exposure", universe=universe)

@@ -207,7 +207,7 @@ def _read_compressed(
     stream: BinaryIO, number: int, header: dict[str, Any], *, pixels: bool
 ) -> tuple[dict[str, Any], NDArray[Any] | None]:
     """Read a tile-compressed image (FITS standard 4.0, section 10), which astropy unpacks."""
-    from astropy.io import fits
+    from astropy.io import fits  # seldom needed: most raws are not compressed by tiles
 
     stream.seek(0)
     with fits.open(stream) as hdus:

@@ -19,13 +19,13 @@ from ..errors import (
     RawIngestError,
 )
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dataset import DatasetRef, dataset_id_of_data_id
+from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileDataset
 from .exposure_records import insert_exposures
-from .instrument import Instrument, raw_dataset_type
+from .instrument import Instrument
+from .raw_dataset import raw_dataset_type, raw_ref
 from .raw_files import RawFile, contradictions, find_raw_files, read_raw_facts, repetitions
 
 log = logging.getLogger("butler.ingest_raws")
@@ -114,27 +114,25 @@ def ingest_raws(
             for r in old
             if r.path not in bad
         }
-    if bad:
-        report = _report(bad, len(paths))
-        if fail_fast or len(bad) == len(paths):
-            raise RawIngestError(report)
-        log.warning(report)
+    _report(bad, len(paths), fail_fast=fail_fast)
     if old:
         log.info("%d of %d raw files were ingested before.", len(old), len(paths))
     left_out = {*bad, *(r.path for r in old)}
-    raws = [r for r in raws if r.path not in left_out]
     refs: list[DatasetRef] = []
     butler.registry.registerDatasetType(raw_type)
     with butler.transaction():
         for name, found in by_name.items():
-            mine = [r for r in raws if r.facts.instrument == name]
+            mine = [r for r in raws if r.facts.instrument == name and r.path not in left_out]
             if not mine:
                 continue
             butler.collections.register(runs[name], CollectionType.RUN)
             insert_exposures(
                 butler, found.getCamera(), [r.facts for r in mine], replace=update_exposure_records
             )
-            datasets = [_dataset(raw, raw_type, runs[name], found.getRawFormatter()) for raw in mine]
+            formatter = found.getRawFormatter()
+            datasets = [
+                FileDataset(r.path, [raw_ref(raw_type, r.data_id, runs[name])], formatter) for r in mine
+            ]
             butler.ingest(*datasets, transfer=transfer, record_validation_info=record_validation_info)
             log.info("Ingested %d raw files of %s into %s.", len(datasets), name, runs[name])
             refs += [ref for dataset in datasets for ref in dataset.refs]
@@ -181,21 +179,17 @@ def _ingested_before(
     return [r for r in raws if r.path in found]
 
 
-def _report(problems: Mapping[str, str], n_files: int) -> str:
+def _report(problems: Mapping[str, str], n_files: int, *, fail_fast: bool) -> None:
+    """Log what is wrong, or raise it where all files are bad or one is enough."""
+    if not problems:
+        return
     lines = [f"{len(problems)} of {n_files} raw files cannot be ingested:"]
     lines += [f"  {text}" for text in list(problems.values())[:_MOST_PROBLEMS_NAMED]]
     if len(problems) > _MOST_PROBLEMS_NAMED:
         lines.append(f"  ... and {len(problems) - _MOST_PROBLEMS_NAMED} more")
-    return "\n".join(lines)
-
-
-def _dataset(raw: RawFile, raw_type: DatasetType, run: str, formatter: Any) -> FileDataset:
-    """Return what is ingested for a file; its identity follows from the data ID, as in every repository."""
-    data_id = DataCoordinate.standardize(raw.data_id, dimensions=raw_type.dimensions)
-    identity = dataset_id_of_data_id("raw", raw.data_id, run)
-    return FileDataset(
-        path=raw.path, refs=[DatasetRef(raw_type, data_id, run, id=identity)], formatter=formatter
-    )
+    if fail_fast or len(problems) == n_files:
+        raise RawIngestError("\n".join(lines))
+    log.warning("\n".join(lines))
 
 
 def registered_instruments(butler: Any) -> list[Instrument]:

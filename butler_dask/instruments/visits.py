@@ -16,7 +16,8 @@ from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
 from ..errors import RawIngestError
 from ..imaging.camera import Camera
-from .instrument import Instrument, raw_dataset_type
+from .instrument import Instrument
+from .raw_dataset import raw_dataset_type
 
 log = logging.getLogger("butler.define_visits")
 
