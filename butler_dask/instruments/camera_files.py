@@ -44,7 +44,15 @@ def camera_file(name: str) -> str | None:
 
 
 def stored_camera_uri(root: str, name: str) -> str:
-    """Return where a repository keeps the camera file of an instrument."""
+    """Return where a repository keeps the camera file of an instrument.
+
+    Parameters
+    ----------
+    root : `str`
+        Root directory or URL of the repository.
+    name : `str`
+        Instrument name.
+    """
     return f"{root.rstrip('/')}/instruments/{name}.yaml"
 
 

@@ -103,7 +103,17 @@ def _calibration_type(name: str, storage_class: str, *further: str) -> DatasetTy
 def put_unbounded_calibrations(
     butler: Butler, instrument: Instrument, sensors: dict[int, SimulatedDetector]
 ) -> None:
-    """Put linearizer and brighter-fatter kernel of the simulated sensors, valid at all times."""
+    """Put linearizer and brighter-fatter kernel of the simulated sensors, valid at all times.
+
+    Parameters
+    ----------
+    butler : `Butler`
+        Opened for writing.
+    instrument : `Instrument`
+        With the detectors.
+    sensors : `dict` of `int` to `SimulatedDetector`
+        Truth by detector number.
+    """
     run = instrument.makeUnboundedCalibrationRunName()
     always = Timespan(None, None)
     linearizers = [({"detector": d}, s.linearizer()) for d, s in sensors.items()]
@@ -115,7 +125,17 @@ def put_unbounded_calibrations(
 
 
 def put_defects(butler: Butler, instrument: Instrument, sensors: dict[int, SimulatedDetector]) -> None:
-    """Put the lists of defects, one run a date, each valid until the next."""
+    """Put the lists of defects, one run a date, each valid until the next.
+
+    Parameters
+    ----------
+    butler : `Butler`
+        Opened for writing.
+    instrument : `Instrument`
+        With the detectors.
+    sensors : `dict` of `int` to `SimulatedDetector`
+        Truth by detector number.
+    """
     for date, until in zip(CURATED_DATES, (*CURATED_DATES[1:], None), strict=True):
         validity = Timespan(
             Time(date, scale="tai", format="isot"),
@@ -139,7 +159,21 @@ def put_combined_frames(
     frame: CombinedFrame,
     seed: int,
 ) -> None:
-    """Put one kind of combined frame for all detectors: the sensors' truth with the noise of a stack."""
+    """Put one kind of combined frame for all detectors: the sensors' truth with the noise of a stack.
+
+    Parameters
+    ----------
+    butler : `Butler`
+        Opened for writing.
+    instrument : `Instrument`
+        With the detectors.
+    sensors : `dict` of `int` to `SimulatedDetector`
+        Truth by detector number.
+    frame : `CombinedFrame`
+        Which kind, and when it holds.
+    seed : `int`
+        Of the noise.
+    """
     run = instrument.makeCalibrationCollectionName("gen2", frame.date)
     validity = Timespan(Time(frame.begin, scale="tai"), Time(frame.end, scale="tai"))
     number = int(frame.date.replace("-", ""))

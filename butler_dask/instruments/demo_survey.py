@@ -247,7 +247,19 @@ def make_demo(
 def put_bright_object_masks(
     butler: Butler, instrument: Instrument, sky: SimulatedSky, skymap: SkyMap
 ) -> None:
-    """Put, for each patch and band, circles around the stars brighter than magnitude 17.5."""
+    """Put, for each patch and band, circles around the stars brighter than magnitude 17.5.
+
+    Parameters
+    ----------
+    butler : `Butler`
+        Opened for writing.
+    instrument : `Instrument`
+        Names the run.
+    sky : `SimulatedSky`
+        Its stars.
+    skymap : `SkyMap`
+        Its first tract.
+    """
     run = instrument.makeCollectionName("masks")
     kind = DatasetType("brightObjectMask", ("skymap", "tract", "patch", "band"), "Catalog")
     butler.registry.registerDatasetType(kind)

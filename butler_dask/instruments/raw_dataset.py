@@ -12,7 +12,13 @@ from ..vocabulary.dimensions import DimensionUniverse
 
 
 def raw_dataset_type(universe: DimensionUniverse) -> DatasetType:
-    """Return the definition of the ``raw`` dataset type."""
+    """Return the definition of the ``raw`` dataset type.
+
+    Parameters
+    ----------
+    universe : `DimensionUniverse`
+        The repository's.
+    """
     return DatasetType("raw", ("instrument", "exposure", "detector"), "Exposure", universe=universe)
 
 

@@ -72,7 +72,7 @@ class RawFormatter:
         """
         camera = repository_camera(root, str((data_id or {})["instrument"]))
         if component in (None, "image", "mask", "variance"):
-            exposure = _cut(read_raw(path, camera), (parameters or {}).get("bbox"))
+            exposure = _section(read_raw(path, camera), (parameters or {}).get("bbox"))
             return exposure if component is None else getattr(exposure, component)
         header = read_raw_header(path, camera)
         facts = translate_header(header, camera, path=path)
@@ -170,7 +170,7 @@ def _read_hdu(
 ) -> tuple[dict[str, Any], NDArray[Any] | None]:
     number = int(camera.raw.get("hdu", 0)) if camera is not None else 0
     try:
-        with _open(path) as stream:
+        with _open_unpacked(path) as stream:
             units = scan_units(stream)
             unit = _image_unit(units, number)
             header = units[0].values | unit.values
@@ -192,7 +192,7 @@ def _image_unit(units: Sequence[HeaderDataUnit], number: int) -> HeaderDataUnit:
     return unit
 
 
-def _open(path: str) -> BinaryIO:
+def _open_unpacked(path: str) -> BinaryIO:
     """Open a file or URL, unpacked in memory if it is gzipped."""
     stream = open_stream(path)
     if stream.read(2) != b"\x1f\x8b":
@@ -232,7 +232,7 @@ def _detector_of(facts: RawFacts, header: Any, camera: Camera) -> Detector:
     return replace(detector, amplifiers=amplifiers)
 
 
-def _cut(exposure: Exposure, box: Any) -> Exposure:
+def _section(exposure: Exposure, box: Any) -> Exposure:
     if box is None:
         return exposure
     section = box_slices((int(box[0]), int(box[1]), int(box[2]), int(box[3])))

@@ -193,7 +193,13 @@ def _report(problems: Mapping[str, str], n_files: int, *, fail_fast: bool) -> No
 
 
 def registered_instruments(butler: Any) -> list[Instrument]:
-    """Return the instruments of a repository whose camera is known."""
+    """Return the instruments of a repository whose camera is known.
+
+    Parameters
+    ----------
+    butler : `Butler`
+        Of the repository.
+    """
     found = []
     for record in butler.registry.queryDimensionRecords("instrument"):
         try:

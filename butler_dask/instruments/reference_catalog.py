@@ -82,7 +82,19 @@ def reference_of_sources(sources: Table, band: str, zero_point_njy: float = 1.0)
 
 
 def htm7_of(ra_rad: NDArray[np.float64], dec_rad: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the htm7 trixel of each position [rad], shape (n,), int64."""
+    """Return the trixel each position is in.
+
+    Parameters
+    ----------
+    ra_rad, dec_rad : `numpy.ndarray`, shape (n,), float64
+        ICRS [rad].
+
+    Returns
+    -------
+    trixels : `numpy.ndarray`, shape (n,), int64
+        Index at level 7 of the Hierarchical Triangular Mesh (Kunszt, Szalay & Thakar 2001,
+        doi:10.1007/10849171_83).
+    """
     pixelization = DimensionUniverse().commonSkyPix.pixelization
     return np.array(
         [

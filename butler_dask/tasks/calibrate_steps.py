@@ -39,7 +39,13 @@ _SKY_FIELD = "base_CircularApertureFlux_9_0_instFlux"
 
 
 def copy_background(background: BackgroundList | None) -> BackgroundList:
-    """Return a list to which this task's sky models are added, without changing the one given."""
+    """Return a list to which this task's sky models are added, without changing the one given.
+
+    Parameters
+    ----------
+    background : `BackgroundList`, optional
+        Sky models subtracted so far.
+    """
     return background.copy() if background is not None else BackgroundList()
 
 
@@ -166,7 +172,15 @@ def copy_psf_flags(bright: Table, catalog: Table) -> None:
 
 
 def set_rough_zero_point(task: PipelineTask, exposure: Exposure) -> None:
-    """Set the configured zero point of the filter, or 1 nJy an electron, where no calibration is to stay."""
+    """Set the configured zero point of the filter, or 1 nJy an electron, where no calibration is to stay.
+
+    Parameters
+    ----------
+    task : `PipelineTask`
+        A calibrate; its ``roughZeroPoint`` says magnitudes by filter.
+    exposure : `Exposure`
+        Gets the calibration.
+    """
     if task.config.doPhotoCal is False and exposure.photo_calib is not None:
         return
     rough = task.config.roughZeroPoint

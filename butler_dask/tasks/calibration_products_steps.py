@@ -224,7 +224,17 @@ class ScaledFrames:
     first: Exposure | None = None
 
     def add(self, frame: Exposure, info: VisitInfo, scale: float) -> None:
-        """Divide a frame by its scale, in place, and take it."""
+        """Divide a frame by its scale, in place, and take it.
+
+        Parameters
+        ----------
+        frame : `Exposure`
+            Processed raw; its planes are changed and kept.
+        info : `VisitInfo`
+            Of the raw.
+        scale : `float`
+            What it is divided by.
+        """
         image, variance = frame.image, frame.variance
         image /= np.float32(scale)
         image[frame.mask.is_set(_BAD_PLANES)] = np.nan

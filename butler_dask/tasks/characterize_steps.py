@@ -45,6 +45,11 @@ _FEWEST_BRIGHT_STARS = 5
 def require_pixels(exposure: Exposure) -> None:
     """Refuse an exposure that is all bad.
 
+    Parameters
+    ----------
+    exposure : `Exposure`
+        Its mask and image say which pixels are usable.
+
     Raises
     ------
     NoWorkFound
@@ -61,7 +66,15 @@ def require_pixels(exposure: Exposure) -> None:
 
 
 def subtract_first_sky(task: PipelineTask, exposure: Exposure) -> BackgroundList:
-    """Subtract the sky as it is before anything is detected; return the list it is in."""
+    """Subtract the sky as it is before anything is detected; return the list it is in.
+
+    Parameters
+    ----------
+    task : `PipelineTask`
+        A characterizeImage.
+    exposure : `Exposure`
+        In electrons; changed.
+    """
     background = BackgroundList()
     subtract_sky(exposure, task.config.background, background)
     return background
@@ -72,6 +85,13 @@ def install_first_psf(task: PipelineTask, exposure: Exposure) -> None:
 
     It is as wide as configured, or less where stars are sharper: a guess wider than the stars would take them
     for cosmic rays; one that is narrower does no harm.
+
+    Parameters
+    ----------
+    task : `PipelineTask`
+        A characterizeImage.
+    exposure : `Exposure`
+        Background subtracted; gets the PSF.
     """
     if exposure.psf is not None and not task.config.doMeasurePsf:
         return
@@ -106,7 +126,13 @@ class RemovedCosmicRays:
     mask: NDArray[np.int32]
 
     def put_back(self, exposure: Exposure) -> None:
-        """Undo the removal, so that a better PSF can judge them anew."""
+        """Undo the removal, so that a better PSF can judge them anew.
+
+        Parameters
+        ----------
+        exposure : `Exposure`
+            The one they were removed from; changed.
+        """
         where = (self.y, self.x)
         planes = exposure.mask.bitmask(("CR", "INTRP"))
         # The sky may have been refitted since: only the difference is put back.
@@ -294,7 +320,17 @@ def correct_apertures(task: PipelineTask, exposure: Exposure, catalog: Table) ->
 
 
 def record_results(task: PipelineTask, exposure: Exposure, catalog: Table) -> None:
-    """Fill in the sources' coordinates, and note in summary statistics and metadata what was measured."""
+    """Fill in the sources' coordinates, and note in summary statistics and metadata what was measured.
+
+    Parameters
+    ----------
+    task : `PipelineTask`
+        A characterizeImage.
+    exposure : `Exposure`
+        With its PSF; gets psfSigma [pixels] and nPsfStar.
+    catalog : `astropy.table.Table`
+        Bright sources; get their coordinates.
+    """
     fill_coordinates(catalog, exposure)
     psf = psf_of(exposure)
     exposure.summary_stats["psfSigma"] = psf.sigma_at(*psf.center)

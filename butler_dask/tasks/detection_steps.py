@@ -41,7 +41,15 @@ class SourceNumbering:
 
     @classmethod
     def of(cls, exposure: Exposure, exposure_id: int | None, detector: int | None) -> SourceNumbering:
-        """Take the numbers given, and the exposure's own where None is."""
+        """Take the numbers given, and the exposure's own where None is.
+
+        Parameters
+        ----------
+        exposure : `Exposure`
+            Whose sources are numbered.
+        exposure_id, detector : `int` or None
+            Numbers given.
+        """
         if exposure_id is None:
             exposure_id = exposure.visit_info.exposure_id if exposure.visit_info is not None else 0
         if detector is None:
@@ -49,12 +57,24 @@ class SourceNumbering:
         return cls(exposure_id, detector)
 
     def ids(self, n: int) -> NDArray[np.int64]:
-        """Return the identifiers of the first sources, shape (n,), int64."""
+        """Return the identifiers of the first sources, shape (n,), int64.
+
+        Parameters
+        ----------
+        n : `int`
+            How many.
+        """
         return source_ids(self.exposure_id, self.detector, n)
 
 
 def psf_of(exposure: Exposure) -> Psf:
-    """Return the PSF of an exposure that has been given one."""
+    """Return the PSF of an exposure that has been given one.
+
+    Parameters
+    ----------
+    exposure : `Exposure`
+        With a PSF.
+    """
     assert exposure.psf is not None
     return exposure.psf
 
@@ -83,7 +103,13 @@ def subtract_sky(exposure: Exposure, config: SubtractBackgroundConfig, backgroun
 
 
 def sky_level(background: BackgroundList) -> float:
-    """Return the sum of the median levels of all sky models subtracted, in the image's unit."""
+    """Return the sum of the median levels of all sky models subtracted, in the image's unit.
+
+    Parameters
+    ----------
+    background : `BackgroundList`
+        Sky models.
+    """
     return sum((float(np.median(model.levels)) for model in background), 0.0)
 
 
@@ -180,7 +206,13 @@ def measure(
 
 
 def pixel_positions(catalog: Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the centroids x, y of a catalogue, each shape (n,), float64 [pixels]."""
+    """Return the centroids x, y of a catalogue, each shape (n,), float64 [pixels].
+
+    Parameters
+    ----------
+    catalog : `astropy.table.Table`
+        Source catalogue.
+    """
     return np.asarray(catalog["base_SdssCentroid_x"]), np.asarray(catalog["base_SdssCentroid_y"])
 
 

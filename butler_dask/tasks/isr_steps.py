@@ -158,7 +158,17 @@ def correct_dark_and_flat(
 
 
 def dark_scale(task: PipelineTask, exposure: Exposure, dark: Exposure) -> float:
-    """Return the dark time of an exposure in units of the dark frame's; 1 with a warning if not known."""
+    """Return the dark time of an exposure in units of the dark frame's; 1 with a warning if not known.
+
+    Parameters
+    ----------
+    task : `PipelineTask`
+        An isr.
+    exposure : `Exposure`
+        Whose visit info says its dark time.
+    dark : `Exposure`
+        Combined dark; its visit info likewise.
+    """
     ours = exposure.visit_info.dark_time_s if exposure.visit_info is not None else float("nan")
     theirs = dark.visit_info.dark_time_s if dark.visit_info is not None else float("nan")
     if not theirs > 0:
@@ -233,7 +243,15 @@ def remove_fringes(task: PipelineTask, exposure: Exposure, fringe: Exposure | No
 
 
 def replace_masked(task: PipelineTask, exposure: Exposure) -> None:
-    """Set BAD pixels to the image's median and interpolate over masked ones, as configured."""
+    """Set BAD pixels to the image's median and interpolate over masked ones, as configured.
+
+    Parameters
+    ----------
+    task : `PipelineTask`
+        An isr.
+    exposure : `Exposure`
+        Its image and variance are changed, and INTRP is set.
+    """
     config = task.config
     image, mask = exposure.image, exposure.mask
     planes = tuple(config.maskListToInterpolate)
@@ -250,7 +268,15 @@ def replace_masked(task: PipelineTask, exposure: Exposure) -> None:
 
 
 def set_zero_point(task: PipelineTask, exposure: Exposure) -> None:
-    """Give a science exposure the rough photometric calibration of its filter."""
+    """Give a science exposure the rough photometric calibration of its filter.
+
+    Parameters
+    ----------
+    task : `PipelineTask`
+        An isr.
+    exposure : `Exposure`
+        Its filter and exposure time say the zero point; gets the calibration.
+    """
     info = exposure.visit_info
     if info is not None and info.observation_type not in ("science", ""):
         return
@@ -265,7 +291,15 @@ def set_zero_point(task: PipelineTask, exposure: Exposure) -> None:
 
 
 def record_sky_level(task: PipelineTask, exposure: Exposure) -> None:
-    """Measure the sky's level and flatness; log them, and note them in summary statistics and metadata."""
+    """Measure the sky's level and flatness; log them, and note them in summary statistics and metadata.
+
+    Parameters
+    ----------
+    task : `PipelineTask`
+        An isr.
+    exposure : `Exposure`
+        Its summary statistics get skyLevel and skySigma, in the image's unit.
+    """
     config = task.config
     if not (config.doMeasureBackground or config.doMeasureSky):
         return

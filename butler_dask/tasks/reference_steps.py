@@ -79,6 +79,15 @@ def load_references(
 def go_on_without(task: PipelineTask, option: str, message: str) -> None:
     """Warn of a calibration that failed, or raise where the configuration requires it.
 
+    Parameters
+    ----------
+    task : `PipelineTask`
+        A calibrate.
+    option : `str`
+        Field of its configuration that says whether this calibration is required.
+    message : `str`
+        What failed.
+
     Raises
     ------
     CalibrationError

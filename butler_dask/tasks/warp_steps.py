@@ -102,6 +102,13 @@ def read_needed_part(handle: Any, patch: PatchInfo) -> Exposure | None:
     """Read the part of an exposure that the patch needs, or nothing where they do not meet.
 
     A patch is a quarter of a large detector: reading all of it would be most of the time of a warp.
+
+    Parameters
+    ----------
+    handle : `Exposure` or deferred handle
+        Calibrated exposure.
+    patch : `PatchInfo`
+        What it is resampled onto.
     """
     if isinstance(handle, Exposure):
         return handle
