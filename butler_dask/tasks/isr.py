@@ -90,10 +90,10 @@ class IsrTask(PipelineTask):
             crosstalk=crosstalk,
             bfKernel=bfKernel,
         )
-        exposure = isr_assembly.assemble_raw(self, ccdExposure, detector, calibrations)
+        image, mask = isr_assembly.assemble_raw(self, ccdExposure, detector, calibrations)
         if config.doCrosstalk:
-            isr_assembly.remove_crosstalk(self, exposure, detector, calibrations)
-        isr_steps.apply_gains(self, exposure, detector, calibrations)
+            isr_assembly.remove_crosstalk(self, image, mask, detector, calibrations.crosstalk)
+        exposure = isr_steps.apply_gains(self, ccdExposure, image, mask, detector, calibrations)
         if config.doBrighterFatter:
             isr_steps.remove_brighter_fatter(self, exposure, calibrations.bfKernel)
         isr_steps.correct_dark_and_flat(self, exposure, detector, calibrations)

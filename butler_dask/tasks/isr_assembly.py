@@ -5,6 +5,7 @@ Apart from the task class, and imported when it runs, for the same reason as `bu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..imaging.crosstalk import crosstalk_matrix, subtract_crosstalk
 from ..imaging.detector import Detector
 from ..imaging.exposure import Exposure
 from ..imaging.linearity import linearity_coefficients
+from ..imaging.mask import Mask
 from ..imaging.overscan import parallel_levels, serial_levels
 from ..pipeline import PipelineTask
 from .isr_calibrations import IsrCalibrations
@@ -45,7 +47,7 @@ def detector_of(raw: Exposure, camera: Any) -> Detector:
 
 def assemble_raw(
     task: PipelineTask, raw: Exposure, detector: Detector, calibrations: IsrCalibrations
-) -> Exposure:
+) -> tuple[NDArray[np.float32], Mask]:
     """Subtract overscan and bias, linearize, and join the amplifiers.
 
     Parameters
@@ -61,8 +63,10 @@ def assemble_raw(
 
     Returns
     -------
-    exposure : `Exposure`
-        Shape `Detector.shape` [ADU above bias], saturated and suspect pixels masked, without variance yet.
+    image : `numpy.ndarray`, shape `Detector.shape`, float32
+        [ADU above bias].
+    mask : `Mask`
+        Saturated and suspect pixels.
     """
     config = task.config
     task.log.info("Converting exposure to floating point values.")
@@ -73,7 +77,7 @@ def assemble_raw(
     coefficients = linearity_coefficients(detector, calibrations.linearizer) if config.doLinearize else {}
     if config.doLinearize:
         task.log.info("Applying linearizer.")
-    image, mask = assemble(
+    return assemble(
         raw.image,
         detector,
         row_levels,
@@ -84,15 +88,6 @@ def assemble_raw(
         suspect_levels={a.name: a.saturation * config.suspectFraction for a in detector.amplifiers}
         if config.doSuspect
         else None,
-    )
-    return Exposure(
-        image,
-        mask,
-        wcs=raw.wcs,
-        detector=detector,
-        visit_info=raw.visit_info,
-        filter=raw.filter,
-        metadata=dict(raw.metadata),
     )
 
 
@@ -149,7 +144,11 @@ def overscan_levels(
 
 
 def remove_crosstalk(
-    task: PipelineTask, exposure: Exposure, detector: Detector, calibrations: IsrCalibrations
+    task: PipelineTask,
+    image: NDArray[np.float32],
+    mask: Mask,
+    detector: Detector,
+    coefficients: Mapping[str, Any] | None,
 ) -> None:
     """Subtract what the amplifiers of a detector copy from one another, where there is any.
 
@@ -157,17 +156,17 @@ def remove_crosstalk(
     ----------
     task : `PipelineTask`
         An isr.
-    exposure : `Exposure`
-        Assembled [ADU]; changed.
+    image : `numpy.ndarray`, shape `Detector.shape`, float32
+        Assembled [ADU above bias]; changed.
+    mask : `Mask`
+        CROSSTALK is set where the source is bright.
     detector : `Detector`
-        Its amplifiers, and their coefficients where the calibrations have none.
-    calibrations : `IsrCalibrations`
-        Of these, crosstalk.
+        Its amplifiers.
+    coefficients : mapping, optional
+        The ``crosstalk`` calibration; the detector's own where not given.
     """
     task.log.info("Applying crosstalk correction.")
-    matrix = crosstalk_matrix(detector, calibrations.crosstalk)
+    matrix = crosstalk_matrix(detector, coefficients)
     if np.any(matrix):
         task.log.getChild("crosstalk").info("Applying crosstalk correction.")
-        subtract_crosstalk(
-            exposure.image, exposure.mask, detector, matrix, threshold=task.config.crosstalkMinPixelToMask
-        )
+        subtract_crosstalk(image, mask, detector, matrix, threshold=task.config.crosstalkMinPixelToMask)

@@ -19,6 +19,7 @@ from ..imaging.exposure import Exposure
 from ..imaging.frame_correction import apply_dark_and_flat, apply_gain_and_variance, merge_calibration_mask
 from ..imaging.fringe import fringe_amplitude, subtract_fringe
 from ..imaging.interpolation import estimate_pixels, fill_pixels, find_pixels, interpolate_pixels
+from ..imaging.mask import Mask
 from ..imaging.photo_calib import PhotoCalib
 from ..imaging.saturation import grow_mask, mask_edges, widen_saturation_trails
 from ..imaging.sky_level import measure_sky, sample_median
@@ -27,32 +28,44 @@ from .isr_calibrations import IsrCalibrations, noise_of
 
 
 def apply_gains(
-    task: PipelineTask, exposure: Exposure, detector: Detector, calibrations: IsrCalibrations
-) -> None:
+    task: PipelineTask,
+    raw: Exposure,
+    image: NDArray[np.float32],
+    mask: Mask,
+    detector: Detector,
+    calibrations: IsrCalibrations,
+) -> Exposure:
     """Mask what is no signal, convert to electrons, and make the variance plane.
 
     Parameters
     ----------
     task : `PipelineTask`
-        An isr.
-    exposure : `Exposure`
-        Assembled [ADU]; in electrons afterwards unless the configuration leaves it in ADU. Its mask gets
-        defects, edges and pixels that are not finite, and those of the combined frames.
+        An isr; its configuration may leave the image in ADU.
+    raw : `Exposure`
+        Whose components the result takes over.
+    image : `numpy.ndarray`, shape `Detector.shape`, float32
+        Assembled [ADU above bias]; becomes that of the result.
+    mask : `Mask`
+        Its mask. Gets defects, edges and pixels that are not finite, and those of the combined frames.
     detector : `Detector`
         Gains and read noises.
     calibrations : `IsrCalibrations`
         Of these, defects, bias, dark and flat.
+
+    Returns
+    -------
+    exposure : `Exposure`
+        With variance.
     """
     config = task.config
-    mask = exposure.mask
     if config.doDefect:
         task.log.info("Masking defects.")
         mask_defects(mask, calibrations.defects)
     if config.numEdgeSuspect:
         mask_edges(mask, config.numEdgeSuspect)
     task.log.info("Masking NAN value pixels.")
-    exposure.variance, n_nan = apply_gain_and_variance(
-        exposure.image,
+    variance, n_nan = apply_gain_and_variance(
+        image,
         mask,
         detector,
         apply_gains=config.doApplyGains,
@@ -65,6 +78,16 @@ def apply_gains(
         widen_saturation_trails(mask)
     for frame in calibrations.frames:
         merge_calibration_mask(mask, frame.mask)
+    return Exposure(
+        image,
+        mask,
+        variance,
+        wcs=raw.wcs,
+        detector=detector,
+        visit_info=raw.visit_info,
+        filter=raw.filter,
+        metadata=raw.metadata | {"BUNIT": "electron" if config.doApplyGains else "adu"},
+    )
 
 
 def remove_brighter_fatter(
@@ -127,7 +150,7 @@ def correct_dark_and_flat(
     task : `PipelineTask`
         An isr.
     exposure : `Exposure`
-        In electrons or ADU; changed, and its BUNIT written.
+        In electrons or ADU; changed.
     detector : `Detector`
         Gains, for darks in the other unit.
     calibrations : `IsrCalibrations`
@@ -154,7 +177,6 @@ def correct_dark_and_flat(
     )
     if not config.doVariance:
         exposure.variance[:] = 0.0
-    exposure.metadata["BUNIT"] = "electron" if config.doApplyGains else "adu"
 
 
 def dark_scale(task: PipelineTask, exposure: Exposure, dark: Exposure) -> float:
