@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.graph.graph_builder import build_quantum_graph
 from butler_dask.graph.graph_file import read_graph, write_graph
 from butler_dask.pipeline import (

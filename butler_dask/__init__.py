@@ -33,11 +33,20 @@ if TYPE_CHECKING:
         RangeField as RangeField,
     )
 
-    from .butler import (
+    from .butler.butler import (
         Butler as Butler,
     )
-    from .collection_access import (
+    from .butler.butler_collections import (
         ButlerCollections as ButlerCollections,
+    )
+    from .butler.query import (
+        Query as Query,
+    )
+    from .butler.registry_names import (
+        ButlerRegistry as ButlerRegistry,
+    )
+    from .butler.repository import (
+        Repository as Repository,
     )
     from .datastore.deferred_dataset import (
         DeferredDatasetHandle as DeferredDatasetHandle,
@@ -47,6 +56,9 @@ if TYPE_CHECKING:
     )
     from .datastore.formatter import (
         Formatter as Formatter,
+    )
+    from .engine.quantum_butler import (
+        QuantumButler as QuantumButler,
     )
     from .engine.simple_pipeline_executor import (
         SimplePipelineExecutor as SimplePipelineExecutor,
@@ -247,18 +259,6 @@ if TYPE_CHECKING:
     from .pipeline.task_metadata import (
         TaskMetadata as TaskMetadata,
     )
-    from .quantum_butler import (
-        QuantumButler as QuantumButler,
-    )
-    from .query import (
-        Query as Query,
-    )
-    from .registry.butler_registry import (
-        ButlerRegistry as ButlerRegistry,
-    )
-    from .repository import (
-        Repository as Repository,
-    )
     from .vocabulary.collection import (
         CollectionInfo as CollectionInfo,
     )
@@ -331,8 +331,8 @@ if TYPE_CHECKING:
 
 _NAMES_OF_MODULES = {
     "lsst.pex.config": "ChoiceField Config ConfigField Field FieldValidationError ListField RangeField",
-    "butler_dask.butler": "Butler",
-    "butler_dask.collection_access": "ButlerCollections",
+    "butler_dask.butler.butler": "Butler",
+    "butler_dask.butler.butler_collections": "ButlerCollections",
     "butler_dask.datastore.deferred_dataset": "DeferredDatasetHandle",
     "butler_dask.datastore.file_datastore": "FileDatastore",
     "butler_dask.datastore.formatter": "Formatter",
@@ -365,10 +365,10 @@ _NAMES_OF_MODULES = {
     "butler_dask.pipeline.struct": "Struct",
     "butler_dask.pipeline.task_config": "PipelineTaskConfig",
     "butler_dask.pipeline.task_metadata": "TaskMetadata",
-    "butler_dask.quantum_butler": "QuantumButler",
-    "butler_dask.query": "Query",
-    "butler_dask.registry.butler_registry": "ButlerRegistry",
-    "butler_dask.repository": "Repository",
+    "butler_dask.engine.quantum_butler": "QuantumButler",
+    "butler_dask.butler.query": "Query",
+    "butler_dask.butler.registry_names": "ButlerRegistry",
+    "butler_dask.butler.repository": "Repository",
     "butler_dask.vocabulary.collection": "CollectionInfo CollectionType",
     "butler_dask.vocabulary.collection_summary": "CollectionSummary",
     "butler_dask.vocabulary.data_id": "DataCoordinate DataId DataIdKey DataIdValue",

@@ -9,9 +9,9 @@ import signal
 import time
 from pathlib import Path
 
+from graph_draft import GraphDraft
 from lsst.pex.config import Field
 
-from butler_dask.graph.graph_draft import GraphDraft
 from butler_dask.graph.quantum_graph import QuantumGraph
 from butler_dask.pipeline import (
     NoWorkFound,

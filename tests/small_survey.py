@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.pipeline import PipelineGraph
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.data_id_table import DataIdTable

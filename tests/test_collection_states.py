@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 )
 from registry_fixtures import SERVER, drop, new_url
 
+from butler_dask.butler.registry_names import ButlerRegistry
 from butler_dask.errors import (
     CalibrationLookupError,
     CollectionCycleError,
@@ -36,7 +37,6 @@ from butler_dask.errors import (
     MissingCollectionError,
     OrphanedRecordError,
 )
-from butler_dask.registry.butler_registry import ButlerRegistry
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.dataset import DatasetRef

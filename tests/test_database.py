@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from registry_records import BIAS, insert_records, put
 
 from butler_dask import Butler
+from butler_dask.butler.repository import Repository
 from butler_dask.errors import MissingCollectionError, RepositoryBusyError, RepositoryError
 from butler_dask.registry.registry import Registry
-from butler_dask.repository import Repository
 from butler_dask.vocabulary.dataset import DatasetTable
 
 pytest_plugins = ("registry_fixtures",)

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import noop_tasks
 import pytest
+from graph_draft import GraphDraft
 from noop_tasks import MISCHIEF, add_raws, draft_graph
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
+from butler_dask.butler.run_journals import journal_directory
 from butler_dask.engine.cluster import local_cluster
 from butler_dask.engine.execution import run_graph
 from butler_dask.engine.init_outputs import write_init_outputs
@@ -26,10 +28,8 @@ from butler_dask.engine.quantum_report import QuantumReport
 from butler_dask.engine.recovery import recover_run
 from butler_dask.engine.run_settings import RunSettings
 from butler_dask.errors import ButlerUserError, QuantumExecutionError
-from butler_dask.graph.graph_draft import GraphDraft
 from butler_dask.graph.graph_file import write_graph
 from butler_dask.pipeline import TaskMetadata
-from butler_dask.run_journals import journal_directory
 from butler_dask.vocabulary.dataset import DatasetRef
 
 RUN = "u/me/run"
@@ -373,7 +373,7 @@ def test_recovery_records_what_is_there_and_nothing_else(butler, mischief):
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.engine.execution import run_graph
 from butler_dask.graph.graph_file import read_graph
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_survey import DAY, INPUTS, WHERE, add_datasets, detector_region, make_survey, small_graph
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.errors import (
     CalibrationLookupError,
     EmptyQuantumGraphError,

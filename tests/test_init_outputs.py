@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from noop_tasks import add_raws, draft_graph
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.engine.init_outputs import package_versions, write_init_outputs
 from butler_dask.errors import MissingCollectionError, RunConfigMismatchError
 from butler_dask.graph.quantum_graph import QuantumGraph

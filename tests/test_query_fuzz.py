@@ -12,8 +12,8 @@ from lsst.sphgeom import LonLat
 from registry_fixtures import SERVER, drop, new_url
 from registry_records import BIAS, CALEXP, RAW, insert_records, put
 
+from butler_dask.butler.registry_names import ButlerRegistry
 from butler_dask.errors import ButlerDaskError
-from butler_dask.registry.butler_registry import ButlerRegistry
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.dimensions import DimensionUniverse

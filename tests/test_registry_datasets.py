@@ -25,6 +25,7 @@ from registry_records import (
     put,
 )
 
+from butler_dask.butler.registry_names import ButlerRegistry
 from butler_dask.errors import (
     CalibrationLookupError,
     CollectionTypeError,
@@ -35,7 +36,6 @@ from butler_dask.errors import (
     MissingCollectionError,
     OrphanedRecordError,
 )
-from butler_dask.registry.butler_registry import ButlerRegistry
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.data_id_table import DataIdTable

@@ -3,6 +3,7 @@
 import pytest
 from registry_records import BIAS, CALEXP, DAY, FLAT, RAW, REFERENCES, VISITS, coordinate, put, universe
 
+from butler_dask.butler.registry_names import ButlerRegistry
 from butler_dask.errors import (
     CalibrationLookupError,
     CollectionError,
@@ -13,7 +14,6 @@ from butler_dask.errors import (
     MissingCollectionError,
     MissingDatasetTypeError,
 )
-from butler_dask.registry.butler_registry import ButlerRegistry
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.dataset import DatasetRef
 from butler_dask.vocabulary.dataset_type import DatasetType

@@ -11,7 +11,7 @@ from command_line import Commands
 from small_repository import VISITS, make_repository
 
 from butler_dask import Butler, CollectionType, DatasetRef, FileDataset, Timespan
-from butler_dask.run_journals import journal_directory
+from butler_dask.butler.run_journals import journal_directory
 
 BIAS_RUN, OLD, NEW = "HSC/calib/biases", "u/me/1/old", "u/me/1/new"
 

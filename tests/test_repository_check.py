@@ -7,7 +7,7 @@ import pytest
 from small_repository import make_repository
 
 from butler_dask import Butler, FileDataset
-from butler_dask.repository_check import check_repository, repair_repository
+from butler_dask.butler.repository_check import check_repository, repair_repository
 
 ID = {"instrument": "HSC", "visit": 903344}
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+from graph_draft import GraphDraft
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.errors import (
     CollectionError,
     CollectionTypeError,
     MissingCollectionError,
     OrphanedRecordError,
 )
-from butler_dask.graph.graph_draft import GraphDraft
 from butler_dask.graph.run_collections import RunCollections, plan_run_collections
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType

@@ -15,7 +15,7 @@ from dask.task_spec import Task
 from distributed import Client, LocalCluster, SchedulerPlugin, wait
 from noop_tasks import add_raws, draft_graph
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.engine.cluster import existing_cluster, quiet_distributed
 from butler_dask.engine.distributed_private import (
     add_to_task_metadata,

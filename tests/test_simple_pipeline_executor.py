@@ -8,7 +8,7 @@ import noop_tasks
 import pytest
 from noop_tasks import MISCHIEF, add_raws
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.engine.simple_pipeline_executor import SimplePipelineExecutor
 from butler_dask.errors import CollectionError
 

@@ -31,9 +31,9 @@ def check(repo: str, checksums: bool, repair: bool, older_than: float) -> None:
 
     The registry's tables are compared with what its schema version says, too.
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
+    from ..butler.repository_check import check_repository, repair_repository
     from ..engine.recovery import recover_run
-    from ..repository_check import check_repository, repair_repository
 
     with Butler(repo, writeable=repair) as butler:
         if repair:

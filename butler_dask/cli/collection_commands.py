@@ -71,7 +71,7 @@ def collection_chain(
 
     CHILDREN are collection names or globs, also comma-separated. --history and --undo take none.
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
     if (history or undo is not None) and children:
         raise click.UsageError("--history and --undo take no CHILDREN")
@@ -152,7 +152,7 @@ def associate(
 
     Example: butler associate DATA u/me/best -d calexp --collections u/me/1 --find-first
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from .query_commands import dataset_query, dataset_types_in, searched_collections
 
     left = row_limit(abs(limit))
@@ -206,7 +206,7 @@ def certify_calibrations(
 
     Example: butler certify-calibrations DATA u/me/flats HSC/calib flat --begin-date 2013-06-17T00:00:00
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..errors import DatasetNotFoundError
     from ..vocabulary.timespan import Timespan
 

@@ -75,7 +75,7 @@ def query_collections(
     Example: butler query-collections DATA --chains tree u/me/1 -t
     """
     # Not a Butler: this command is typed so often that it should not wait for the imports of datastores.
-    from ..repository import Repository
+    from ..butler.repository import Repository
 
     wanted = {CollectionType.from_name(t) for t in split_names(types)} or None
     inverse = chains is not None and chains.startswith("inverse")

@@ -55,8 +55,8 @@ def create(
 
     Example: butler create DATA --registry postgresql+psycopg://me@db.host/survey --datastore s3://survey/data
     """
-    from ..butler import Butler
-    from ..repository import read_settings
+    from ..butler.butler import Butler
+    from ..butler.repository import read_settings
     from ..vocabulary.dimensions import UNIVERSE_VERSION
 
     if dimension_config is not None:
@@ -80,7 +80,7 @@ def create(
 
 def _document(repo: str) -> dict[str, Any]:
     """Return all settings of a repository, defaults included; the password of a database is hidden."""
-    from ..repository import CONFIG_VERSION, Repository
+    from ..butler.repository import CONFIG_VERSION, Repository
 
     found = Repository.find(repo)
     return {
@@ -154,7 +154,7 @@ def config_validate(repo: str, quiet: bool, types: tuple[str, ...], ignored: tup
 
     Exit status 1 if one has not.
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
     left_out = [glob_regex(g) for g in split_names(ignored)]
     with Butler(repo, writeable=False) as butler:

@@ -37,7 +37,7 @@ def display(
 
     Example: butler display DATA calexp visit=903344 detector=5 --collections u/me/1 -o calexp.png
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..imaging.picture import draw_exposure, write_picture
 
     keys = data_id_of(data_id)

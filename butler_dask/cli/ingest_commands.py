@@ -52,9 +52,9 @@ def ingest_files(
 
     Example: butler ingest-files DATA bias HSC/biases biases.ecsv --data-id instrument=HSC --transfer copy
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..datastore.formatter import load_formatter
-    from ..ingest_table import files_of_table, read_table
+    from .ingest_table import files_of_table, read_table
 
     if formatter is not None:
         load_formatter(formatter)
@@ -95,7 +95,7 @@ def ingest_zip(
 
     Runs and dataset types are made as needed.
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
     with Butler(repo, writeable=True) as butler, busy("Ingesting"):
         refs = butler.ingest_zip(
@@ -164,7 +164,7 @@ def ingest_raws(
 
     Example: butler ingest-raws DATA raws/ --transfer link
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..instruments.instrument import Instrument
     from ..instruments.raw_ingest import find_raw_files, ingest_raws
 
@@ -218,7 +218,7 @@ def define_visits(
     repo: str, instrument: str, collections: list[str], where: str, update_records: bool, incremental: bool
 ) -> None:
     """Define a visit for each on-sky exposure of INSTRUMENT, with the regions its detectors cover."""
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..instruments.instrument import Instrument
     from ..instruments.visits import define_visits
 

@@ -17,9 +17,9 @@ def migrate(repo: str, dry_run: bool) -> None:
 
     The file of a SQLite registry is copied beside itself first. Nobody else should use REPO meanwhile.
     """
+    from ..butler.repository import Repository
     from ..registry.migration import migrate as migrate_registry
     from ..registry.migration import plan_migration
-    from ..repository import Repository
 
     url = Repository.find(repo).registry_url
     plan = plan_migration(url) if dry_run else migrate_registry(url)

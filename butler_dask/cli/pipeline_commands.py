@@ -21,7 +21,7 @@ from .pipeline_options import (
 )
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..engine.dask_graph import Clustering
     from ..engine.execution import Executor
     from ..engine.run_summary import RunSummary
@@ -228,7 +228,7 @@ def prepare_graph(
 @click.pass_context
 def qgraph(ctx: click.Context, /, pipeline: str | None, **values: Any) -> None:
     """Build a quantum graph; show it (--show graph) or save it (-q FILE)."""
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..graph.graph_file import write_graph
 
     options = GraphOptions(**values)
@@ -306,7 +306,7 @@ def run_pipeline(
     QuantumExecutionError
         If quanta failed.
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..engine.execution import run_graph
     from ..engine.init_outputs import write_init_outputs
     from ..engine.run_settings import RunSettings

@@ -30,16 +30,16 @@ from .tables import format_option, print_json, print_rows, print_table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..butler import Butler
-    from ..query import Query
-    from ..registry.dataset_results import DatasetRefQueryResults
-    from ..registry.query_results import QueryResults
+    from ..butler.butler import Butler
+    from ..butler.dataset_results import DatasetRefQueryResults
+    from ..butler.query import Query
+    from ..butler.query_results import QueryResults
     from ..vocabulary.dataset import DatasetTable
 
 
 @contextmanager
 def _opened(repo: str, explain: bool) -> Iterator[Butler]:
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
     with Butler(repo, writeable=False) as butler, explained(butler.registry_tables, explain):
         yield butler

@@ -16,14 +16,14 @@ from .query_commands import dataset_query, dataset_types_in, searched_collection
 from .removal_plan import census_lines, confirmed, counted
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..vocabulary.dataset import DatasetTable
 
 
 @contextmanager
 def _opened(repo: str, dry_run: bool) -> Iterator[Butler]:
     """Open a repository; what an interrupted removal left to do is done first."""
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
     with Butler(repo, writeable=not dry_run) as butler:
         if not dry_run:

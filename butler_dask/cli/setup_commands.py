@@ -16,7 +16,7 @@ from .options import collections_option, data_id_of, repo_argument, where_option
 @log_options
 def register_instrument(repo: str, instrument: tuple[str, ...], update: bool) -> None:
     """Register INSTRUMENT: a name known here (HSC, EFOSC2), a camera YAML file, or a class."""
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..instruments.instrument import Instrument
 
     with Butler(repo, writeable=True) as butler:
@@ -32,7 +32,7 @@ def register_instrument(repo: str, instrument: tuple[str, ...], update: bool) ->
 @log_options
 def write_curated_calibrations(repo: str, instrument: str) -> None:
     """Write what the camera file of INSTRUMENT carries (camera, defects ...) and certify it."""
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..instruments.instrument import Instrument, write_curated_calibrations
 
     with Butler(repo, writeable=True) as butler:
@@ -48,7 +48,7 @@ def register_skymap(repo: str, skymap_file: str) -> None:
     """Register the sky map described by the YAML file SKYMAP_FILE."""
     import yaml
 
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..errors import DescriptionError
     from ..imaging.skymap import SkyMap
     from ..instruments.skymap_registration import register_skymap
@@ -87,7 +87,7 @@ def make_discrete_skymap(
     patch_border: int,
 ) -> None:
     """Define the sky map NAME: one tract around the visits there are."""
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..instruments.discrete_skymap import make_discrete_skymap
 
     with Butler(repo, writeable=True) as butler:
@@ -126,7 +126,7 @@ def ingest_reference_catalog(
     CATALOG is a table file (FITS, ECSV ...) with id, coord_ra, coord_dec and <band>_flux columns, or a source
     catalogue; or, with KEY=VALUE and --collections, a dataset type such as src.
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..instruments.reference_catalog import ingest_reference_catalog, read_catalog
 
     with Butler(repo, writeable=True) as butler:
@@ -147,7 +147,7 @@ def register_dataset_type(
     repo: str, name: str, storage_class: str, dimensions: tuple[str, ...], is_calibration: bool
 ) -> None:
     """Register the dataset type NAME."""
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..vocabulary.dataset_type import DatasetType
     from ..vocabulary.storage_class import find_storage_class
 
@@ -166,7 +166,7 @@ def register_dataset_type(
 @log_options
 def define_defaults(repo: str, instrument: str, add: tuple[str, ...]) -> None:
     """Make the chain INSTRUMENT/defaults of raws, calibrations, masks, refcats and skymaps there are."""
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
     with Butler(repo, writeable=True) as butler:
         usual = [f"{instrument}/raw/all", f"{instrument}/calib", f"{instrument}/masks", "refcats", "skymaps"]

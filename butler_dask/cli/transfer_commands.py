@@ -24,7 +24,7 @@ from .query_commands import dataset_query, dataset_types_in, searched_collection
 from .tables import format_option, print_rows
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..vocabulary.dataset import DatasetRef
 
 dataset_type_option = click.option(
@@ -114,7 +114,7 @@ def export(
     Example: butler export DATA /tmp/out 'calexp*' --collections u/me/1
     --where "instrument='HSC' AND visit=903344"
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
     with Butler(repo, writeable=False) as butler:
         refs = found_datasets(butler, split_names(glob), collections, where, find_first)
@@ -172,7 +172,7 @@ def export_calibs(
 
     Example: butler export-calibs DATA /tmp/calibs HSC/calib --dataset-type bias,dark
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..errors import RepositoryError
 
     with Butler(repo, writeable=False) as butler:
@@ -234,7 +234,7 @@ def import_(
 
     Example: butler import DATA /tmp/out --transfer copy
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
     with _repository_for(repo), Butler(repo, writeable=True) as butler, busy("Importing"):
         refs = butler.import_(
@@ -253,8 +253,8 @@ def _repository_for(repo: str) -> Iterator[None]:
     import os
     import shutil
 
-    from ..butler import Butler
-    from ..repository import known_repositories
+    from ..butler.butler import Butler
+    from ..butler.repository import known_repositories
 
     if os.path.lexists(repo) or "://" in repo or repo in known_repositories():
         yield
@@ -309,7 +309,7 @@ def transfer_datasets(
 
     Example: butler transfer-datasets DATA OTHER 'calexp*' --collections u/me/1 --register-dataset-types
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
     with Butler(source, writeable=False) as theirs, Butler(dest, writeable=True) as ours:
         globs = split_names((*glob, *dataset_type))
@@ -368,7 +368,7 @@ def retrieve_artifacts(
     Example: butler retrieve-artifacts DATA out -d calexp --collections u/me/1
     --where "instrument='HSC' AND visit=903344"
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
     made: list[str] = []
     with Butler(repo, writeable=False) as butler:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dask.task_spec import Task
     from distributed import Client, Future
 
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
 _LOG = logging.getLogger("butler_dask.execution")
 

@@ -17,7 +17,7 @@ from ..graph.graph_columns import LOG_CONNECTION, METADATA_CONNECTION
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..graph.quantum_graph import QuantumGraph
     from ..vocabulary.dataset import DatasetTable
 

@@ -26,7 +26,7 @@ from .run_summary import RunSummary
 if TYPE_CHECKING:
     from distributed import Client
 
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..graph.quantum_graph import QuantumGraph
     from .recorder import ProgressCallback
 

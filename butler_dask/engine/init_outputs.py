@@ -20,7 +20,7 @@ from ..vocabulary.file_record import FileRecord, FileTable
 from .quantum_runner import find_task_class, task_config
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..graph.graph_columns import InitDataset, TaskColumns
     from ..graph.quantum_graph import QuantumGraph
     from ..graph.run_collections import RunCollections

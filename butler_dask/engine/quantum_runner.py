@@ -27,11 +27,11 @@ from ..graph.quantum import Quantum
 from ..pipeline.pipeline_task import ExecutionResources, PipelineTask, QuantumContext
 from ..pipeline.quantum_outcome import AnnotatedPartialOutputsError, NoWorkFound, RepeatableQuantumError
 from ..pipeline.task_metadata import TaskMetadata
-from ..quantum_butler import QuantumButler
 from ..vocabulary.file_record import FileRecord
 from .commit_marker import describe_files, find_finished, number
 from .hand_over import HandOver
 from .log_capture import LogCapture, LogRecords
+from .quantum_butler import QuantumButler
 from .quantum_report import QuantumReport, QuantumStatus
 from .resource_usage import PeakRss, note_resources
 from .time_limit import time_limit

@@ -11,16 +11,16 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..butler.run_journals import journal_directory, remove_empty_directories
 from ..errors import FormatVersionError
 from ..graph.graph_columns import METADATA_CONNECTION
 from ..graph.graph_file import read_graph
-from ..run_journals import journal_directory, remove_empty_directories
 from .journal import Journal, plan_path
 from .quantum_report import QuantumReport
 from .recorder import BATCH_QUANTA, write_reports
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..graph.quantum_graph import QuantumGraph
 
 _LOG = logging.getLogger("butler_dask.recovery")

@@ -62,7 +62,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         self.recorder = await asyncio.to_thread(self._open)
 
     def _open(self) -> Recorder:
-        from ..butler import Butler
+        from ..butler.butler import Butler
         from ..graph.graph_file import read_graph
 
         graph = read_graph(self.location.path)

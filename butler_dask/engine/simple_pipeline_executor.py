@@ -20,7 +20,7 @@ from .init_outputs import write_init_outputs
 from .run_settings import RunSettings
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..graph.quantum import Quantum
     from ..graph.quantum_graph import QuantumGraph
     from ..pipeline.pipeline_graph import PipelineGraph
@@ -76,7 +76,7 @@ class SimplePipelineExecutor:
         MissingCollectionError
             If an input does not exist.
         """
-        from ..butler import Butler
+        from ..butler.butler import Butler
 
         run = output_run or f"{output}/{run_timestamp()}"
         with Butler(root, writeable=True) as butler:

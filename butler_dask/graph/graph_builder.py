@@ -32,17 +32,17 @@ from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from .common_data_ids import Projection
 from .dataset_pool import DatasetPool
 from .dataset_query_constraint import ALL, DatasetQueryConstraint
-from .dataset_search import DatasetSearch, check_prerequisites
 from .graph_assembly import DraftEdges, DraftTask, assemble
 from .graph_columns import GraphConnection
 from .init_datasets import find_init_datasets
+from .input_search import DatasetSearch, check_prerequisites
 from .pipeline_parts import GraphQuestion, PipelinePart, common_data_id
 from .quantum_adjustment import adjust_quanta, adjusts_quanta
 from .quantum_graph import QuantumGraph
 from .record_cache import RecordCache
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
 _EXAMPLES = 3
 """Data IDs shown of many."""

@@ -11,8 +11,8 @@ from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionUniverse
-from .dataset_search import DatasetSearch
 from .graph_columns import InitDataset
+from .input_search import DatasetSearch
 
 
 def find_init_datasets(

@@ -18,10 +18,10 @@ from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from .common_data_ids import CommonDataIds
 from .dataset_query_constraint import DatasetQueryConstraint
-from .dataset_search import DatasetSearch
+from .input_search import DatasetSearch
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..registry.registry import Registry
 
 

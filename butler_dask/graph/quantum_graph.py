@@ -68,8 +68,7 @@ class QuantumGraph:
 
     Notes
     -----
-    Equality is identity. `graph_file.write_graph` and `read_graph` save and open one;
-    `graph_draft.GraphDraft` makes one by hand.
+    Equality is identity. `graph_file.write_graph` and `read_graph` save and open one.
     """
 
     run: str

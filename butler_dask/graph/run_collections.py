@@ -28,7 +28,7 @@ from ..vocabulary.collection import (
 from .quantum_graph import QuantumGraph
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..registry.registry import Registry
 
 Prune = Literal["unstore", "purge"]

@@ -43,7 +43,7 @@ from .visits import define_visits, detector_region
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
 log = logging.getLogger("butler.demo")
 
@@ -204,7 +204,7 @@ def make_demo(
     registry : `str`, optional
         URL of its database; SQLite inside ``root`` by default.
     """
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
     plan = SMALL if small else FULL
     root = os.fspath(root)

@@ -19,7 +19,7 @@ from ..vocabulary.dimensions import DimensionUniverse
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
 
 def read_catalog(path: str) -> Table:

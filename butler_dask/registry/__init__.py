@@ -27,7 +27,7 @@ _MODULES = {
     "..vocabulary.collection_summary": ("CollectionSummary",),
     "..vocabulary.dataset": ("DatasetIdGenEnum",),
     "..vocabulary.search_defaults": ("RegistryDefaults",),
-    ".butler_registry": ("ButlerRegistry",),
+    "..butler.registry_names": ("ButlerRegistry",),
 }
 _MODULE_OF_NAME = {name: module for module, names in _MODULES.items() for name in names}
 

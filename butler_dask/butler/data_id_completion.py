@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import DimensionNameError, InconsistentDataIdError, did_you_mean
-from .registry.registry import Registry
-from .vocabulary.data_id import DataCoordinate, DataIdValue, dimension_value, is_integer_text
-from .vocabulary.data_id_table import DataIdTable
-from .vocabulary.dimensions import DimensionGroup, DimensionUniverse
-from .vocabulary.search_defaults import SearchDefaults
-from .vocabulary.timespan import Timespan
+from ..errors import DimensionNameError, InconsistentDataIdError, did_you_mean
+from ..registry.registry import Registry
+from ..vocabulary.data_id import DataCoordinate, DataIdValue, dimension_value, is_integer_text
+from ..vocabulary.data_id_table import DataIdTable
+from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from ..vocabulary.search_defaults import SearchDefaults
+from ..vocabulary.timespan import Timespan
 
 _TIMED = ("exposure", "visit")
 """Dimensions whose timespan says for when a calibration is wanted; the first one known counts."""

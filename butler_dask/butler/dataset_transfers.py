@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 
+from ..datastore.datastore import Datastore
+from ..datastore.storage_root import is_absolute
+from ..errors import ConflictingDefinitionError, RepositoryError, reading_description
+from ..vocabulary.collection import CollectionType
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.file_record import FileDataset
 from .dataset_files import DatasetURI, ingest, known_ids, retrieve, tables_of_refs
 from .dataset_removal import DatasetRemoval
 from .dataset_zip import ZipContent, write_zip
-from .datastore.datastore import Datastore
-from .datastore.storage_root import is_absolute
 from .dimension_transfers import data_id_tables, insert_records, records_of_data_ids
-from .errors import ConflictingDefinitionError, RepositoryError, reading_description
 from .repository_export import ExportContent, RepositoryExport, associate_content, register_content
-from .vocabulary.collection import CollectionType
-from .vocabulary.data_id import DataCoordinate
-from .vocabulary.dataset import DatasetRef
-from .vocabulary.file_record import FileDataset
 
 
 class DatasetTransfers(DatasetRemoval):
@@ -78,7 +78,7 @@ class DatasetTransfers(DatasetRemoval):
         preserve_path: bool = True,
         overwrite: bool = False,
     ) -> list[DatasetURI]:
-        """Copy (or link) the files of datasets to a directory; see `butler_dask.dataset_files.retrieve`."""
+        """Copy (or link) the files of datasets to a directory; see `dataset_files.retrieve`."""
         return retrieve(
             self._registry, self._datastore, list(refs), destination, transfer, preserve_path, overwrite
         )
@@ -86,7 +86,7 @@ class DatasetTransfers(DatasetRemoval):
     def retrieve_artifacts_zip(
         self, refs: Iterable[DatasetRef], destination: str | PathLike[str], overwrite: bool = True
     ) -> DatasetURI:
-        """Put the files of datasets into one Zip file; see `butler_dask.dataset_zip.write_zip`."""
+        """Put the files of datasets into one Zip file; see `butler_dask.butler.dataset_zip.write_zip`."""
         return write_zip(self._registry, self._datastore, list(refs), destination, overwrite)
 
     def ingest_zip(

@@ -7,23 +7,23 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from .dataset_files import DatasetURI
-from .dataset_finder import DataIdLike, DatasetFinder, stored
-from .datastore.datastore import Datastore
-from .errors import (
+from ..datastore.datastore import Datastore
+from ..errors import (
     DatasetNotFoundError,
     DatasetTypeError,
     MissingDatasetFileError,
     MissingDatasetTypeError,
     RepositoryError,
 )
-from .registry.registry import Registry
+from ..registry.registry import Registry
+from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.dataset_existence import DatasetExistence
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.storage_class import StorageClass
+from ..vocabulary.timespan import Timespan
+from .dataset_files import DatasetURI
+from .dataset_finder import DataIdLike, DatasetFinder, stored
 from .repository import Repository
-from .vocabulary.dataset import DatasetRef
-from .vocabulary.dataset_existence import DatasetExistence
-from .vocabulary.dataset_type import DatasetType
-from .vocabulary.storage_class import StorageClass
-from .vocabulary.timespan import Timespan
 
 _LOG = logging.getLogger("butler_dask.butler")
 

@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .datastore.datastore import Datastore, StagedDataset
-from .errors import ButlerUserError
-from .registry.registry import Registry
+from ..datastore.datastore import Datastore, StagedDataset
+from ..errors import ButlerUserError
+from ..registry.registry import Registry
 
 _LOG = logging.getLogger("butler_dask.butler")
 _BATCH = 20_000

@@ -9,6 +9,7 @@ from ..errors import (
     InvalidQueryError,
     did_you_mean,
 )
+from ..registry.registry import Registry
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef
@@ -17,7 +18,6 @@ from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import SearchDefaults
 from .query_results import QueryResults
 from .query_terms import QueryTerms
-from .registry import Registry
 
 DATASET_REF_FIELDS = ("dataset_id", "run")
 """Fields of a dataset that its reference needs."""

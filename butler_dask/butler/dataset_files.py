@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
-from .datastore.datastore import Datastore, StagedDataset
-from .datastore.storage_root import LocalRoot, copy_chunks, link_or_move, open_stream
-from .datastore.zip_archive import EXTENSION, members_of, unpacked
-from .errors import DatasetFileError, DatasetTypeError, MissingDatasetFileError
+from ..datastore.datastore import Datastore, StagedDataset
+from ..datastore.storage_root import LocalRoot, copy_chunks, link_or_move, open_stream
+from ..datastore.zip_archive import EXTENSION, members_of, unpacked
+from ..errors import DatasetFileError, DatasetTypeError, MissingDatasetFileError
+from ..registry.registry import Registry
+from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.file_record import FileDataset, FileRecord, FileTable
 from .file_transaction import FileTransactions
-from .registry.registry import Registry
-from .vocabulary.dataset import DatasetRef, DatasetTable
-from .vocabulary.file_record import FileDataset, FileRecord, FileTable
 
 _FILE_SYSTEM = LocalRoot("/")
 

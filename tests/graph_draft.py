@@ -1,6 +1,6 @@
 """GraphDraft: a QuantumGraph written down by hand, quantum by quantum.
 
-For tests, examples and small programs; `graph_builder` makes big ones from a pipeline and a repository.
+For tests; `graph_builder` makes big ones from a pipeline and a repository.
 
 >>> draft = GraphDraft("u/me/run")
 >>> draft.add_dataset_type("raw", ("instrument", "exposure", "detector"), "StructuredDataDict")
@@ -21,13 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..vocabulary.data_id import DataCoordinate
-from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dataset import DatasetRef, DatasetTable, new_dataset_ids
-from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
-from ..vocabulary.file_record import FileRecord, FileTable
-from .graph_columns import (
+from butler_dask.graph.graph_columns import (
     LOG_CONNECTION,
     METADATA_CONNECTION,
     DatasetColumns,
@@ -36,8 +30,14 @@ from .graph_columns import (
     TaskColumns,
     edges_of_lists,
 )
-from .quantum_graph import QuantumGraph
-from .quantum_id import quantum_ids
+from butler_dask.graph.quantum_graph import QuantumGraph
+from butler_dask.graph.quantum_id import quantum_ids
+from butler_dask.vocabulary.data_id import DataCoordinate
+from butler_dask.vocabulary.data_id_table import DataIdTable
+from butler_dask.vocabulary.dataset import DatasetRef, DatasetTable, new_dataset_ids
+from butler_dask.vocabulary.dataset_type import DatasetType
+from butler_dask.vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from butler_dask.vocabulary.file_record import FileRecord, FileTable
 
 Datasets = Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]]
 """By connection name, the (dataset type name, data ID) of each dataset."""

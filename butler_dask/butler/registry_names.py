@@ -21,6 +21,7 @@ from ..errors import (
     DatasetTypeError,
     NoDefaultCollectionError,
 )
+from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionType, NamesExpression, split_names, split_patterns
 from ..vocabulary.collection_summary import CollectionSummary, DatasetTypeSet
 from ..vocabulary.data_id import DataCoordinate
@@ -41,7 +42,6 @@ from .dataset_results import (
 )
 from .query_terms import QueryTerms
 from .record_results import DimensionRecordQueryResults
-from .registry import Registry
 
 DataIdArgument = DataCoordinate | Mapping[str, Any] | None
 CollectionArgument = NamesExpression | None

@@ -11,18 +11,28 @@ from typing import Any
 
 import numpy as np
 
-from .dataset_files import DatasetURI, member_of, retrieve, tables_of_refs
-from .datastore.datastore import Datastore
-from .datastore.formatter import formatter_name, load_formatter
-from .datastore.storage_root import LocalRoot, is_absolute, open_stream
-from .dimension_transfers import data_id_tables, records_of_data_ids
-from .errors import (
+from ..datastore.datastore import Datastore
+from ..datastore.formatter import formatter_name, load_formatter
+from ..datastore.storage_root import LocalRoot, is_absolute, open_stream
+from ..errors import (
     DataIdValueError,
     DatasetFileError,
     DatasetNotFoundError,
     DatasetTypeError,
     RepositoryError,
 )
+from ..registry.registry import Registry
+from ..vocabulary.collection import CollectionInfo, CollectionType
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id_table import DataIdTable
+from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.dimension_record import DimensionRecord
+from ..vocabulary.dimensions import DimensionUniverse
+from ..vocabulary.file_record import FileDataset, FileTable
+from ..vocabulary.timespan import Timespan
+from .dataset_files import DatasetURI, member_of, retrieve, tables_of_refs
+from .dimension_transfers import data_id_tables, records_of_data_ids
 from .export_file import (
     dimension_entries,
     formatter_read,
@@ -31,16 +41,6 @@ from .export_file import (
     record_fields,
     write_export,
 )
-from .registry.registry import Registry
-from .vocabulary.collection import CollectionInfo, CollectionType
-from .vocabulary.data_id import DataCoordinate
-from .vocabulary.data_id_table import DataIdTable
-from .vocabulary.dataset import DatasetRef, DatasetTable
-from .vocabulary.dataset_type import DatasetType
-from .vocabulary.dimension_record import DimensionRecord
-from .vocabulary.dimensions import DimensionUniverse
-from .vocabulary.file_record import FileDataset, FileTable
-from .vocabulary.timespan import Timespan
 
 
 class RepositoryExport:

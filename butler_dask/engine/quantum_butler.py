@@ -11,14 +11,14 @@ from collections.abc import Container, Mapping, MutableMapping
 from typing import Any
 from uuid import UUID
 
-from .datastore.datastore import Datastore
-from .datastore.deferred_dataset import DeferredDatasetHandle
-from .datastore.formatter import converted
-from .datastore.snapshot import component_of, snapshot
-from .errors import DatasetNotFoundError, DatasetTypeError
-from .vocabulary.dataset import DatasetRef
-from .vocabulary.file_record import FileRecord
-from .vocabulary.storage_class import StorageClass
+from ..datastore.datastore import Datastore
+from ..datastore.deferred_dataset import DeferredDatasetHandle
+from ..datastore.formatter import converted
+from ..datastore.snapshot import component_of, snapshot
+from ..errors import DatasetNotFoundError, DatasetTypeError
+from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.file_record import FileRecord
+from ..vocabulary.storage_class import StorageClass
 
 
 class QuantumButler:

@@ -15,13 +15,13 @@ from ..errors import (
     EmptyQueryResultError,
     InvalidQueryError,
 )
+from ..registry.query_conditions import QueryConditions
+from ..registry.registry import Registry
 from ..vocabulary.dimensions import DimensionGroup
 from ..vocabulary.expression import Expression
 from ..vocabulary.expression_factory import ExpressionProxy
 from ..vocabulary.search_defaults import SearchDefaults
-from .query_conditions import QueryConditions
 from .query_terms import QueryTerms
-from .registry import Registry
 
 T = TypeVar("T")
 

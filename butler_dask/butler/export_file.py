@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, TextIO
 
 import yaml
 
-from .errors import FormatVersionError, RepositoryError
-from .vocabulary.dimension_record import DimensionRecord
-from .vocabulary.dimensions import UNIVERSE_VERSION, DimensionUniverse
-from .vocabulary.timespan import Timespan
+from ..errors import FormatVersionError, RepositoryError
+from ..vocabulary.dimension_record import DimensionRecord
+from ..vocabulary.dimensions import UNIVERSE_VERSION, DimensionUniverse
+from ..vocabulary.timespan import Timespan
 
 EXPORT_VERSION = (1, 0, 2)
 """Version of the format; a file of another first number, or a larger second one, is not read."""

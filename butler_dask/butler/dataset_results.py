@@ -12,6 +12,8 @@ from ..errors import (
     DimensionNameError,
     InvalidQueryError,
 )
+from ..registry.query_conditions import QueryConditions
+from ..registry.registry import Registry
 from ..vocabulary.collection import is_glob
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
@@ -19,10 +21,8 @@ from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import SearchDefaults
-from .query_conditions import QueryConditions
 from .query_results import QueryResults
 from .query_terms import QueryTerms
-from .registry import Registry
 
 
 class DataCoordinateQueryResults(QueryResults[DataCoordinate]):

@@ -10,26 +10,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .errors import InvalidQueryError
-from .registry.dataset_results import (
+from ..errors import InvalidQueryError
+from ..registry.expression_names import NameScope
+from ..registry.query_constraints import parse_where
+from ..registry.registry import Registry
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id_table import DataIdTable
+from ..vocabulary.dataset_type import DatasetType, split_component
+from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from ..vocabulary.expression import Expression, Name
+from ..vocabulary.expression_factory import ExpressionFactory
+from ..vocabulary.search_defaults import SearchDefaults
+from .dataset_results import (
     DataCoordinateQueryResults,
     DatasetRefQueryResults,
     require_order,
     with_storage_class,
 )
-from .registry.expression_names import NameScope
-from .registry.query_constraints import parse_where
-from .registry.query_terms import QueryTerms
-from .registry.record_results import DimensionRecordQueryResults
-from .registry.registry import Registry
-from .registry.row_results import GeneralQueryResults, general_fields
-from .vocabulary.data_id import DataCoordinate
-from .vocabulary.data_id_table import DataIdTable
-from .vocabulary.dataset_type import DatasetType, split_component
-from .vocabulary.dimensions import DimensionGroup, DimensionUniverse
-from .vocabulary.expression import Expression, Name
-from .vocabulary.expression_factory import ExpressionFactory
-from .vocabulary.search_defaults import SearchDefaults
+from .query_terms import QueryTerms
+from .record_results import DimensionRecordQueryResults
+from .row_results import GeneralQueryResults, general_fields
 
 if TYPE_CHECKING:
     from astropy.table import Table

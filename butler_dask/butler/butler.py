@@ -13,29 +13,29 @@ from os import PathLike
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Self
 
-from .collection_access import ButlerCollections
+from ..datastore.deferred_dataset import DeferredDatasetHandle
+from ..errors import MissingRepositoryLabelError, RepositoryError, did_you_mean
+from ..vocabulary.collection import CollectionType, split_names
+from ..vocabulary.data_id import DataIdValue
+from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.dimensions import DimensionUniverse
+from ..vocabulary.file_record import FileTable
+from ..vocabulary.search_defaults import SearchDefaults
+from ..vocabulary.storage_class import StorageClass
+from ..vocabulary.timespan import Timespan
+from .butler_collections import ButlerCollections
 from .dataset_finder import DataIdLike, DatasetFinder, stored
 from .dataset_lookups import DatasetLookups
 from .dataset_queries import DatasetQueries
 from .dataset_transfers import DatasetTransfers
-from .datastore.deferred_dataset import DeferredDatasetHandle
-from .errors import MissingRepositoryLabelError, RepositoryError, did_you_mean
 from .file_transaction import FileTransactions
 from .repository import Repository, known_repositories, read_settings
-from .vocabulary.collection import CollectionType, split_names
-from .vocabulary.data_id import DataIdValue
-from .vocabulary.dataset import DatasetRef, DatasetTable
-from .vocabulary.dataset_type import DatasetType
-from .vocabulary.dimensions import DimensionUniverse
-from .vocabulary.file_record import FileTable
-from .vocabulary.search_defaults import SearchDefaults
-from .vocabulary.storage_class import StorageClass
-from .vocabulary.timespan import Timespan
 
 if TYPE_CHECKING:
-    from .datastore.datastore import Datastore
-    from .registry.butler_registry import ButlerRegistry
-    from .registry.registry import Registry
+    from ..datastore.datastore import Datastore
+    from ..registry.registry import Registry
+    from .registry_names import ButlerRegistry
 
 
 class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
@@ -158,7 +158,7 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
 
     @staticmethod
     def get_known_repos() -> set[str]:
-        """Return the labels of repositories (see `butler_dask.repository.known_repositories`)."""
+        """Return the labels of repositories (see `butler_dask.butler.repository.known_repositories`)."""
         return set(known_repositories())
 
     @staticmethod
@@ -283,7 +283,7 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
     @cached_property
     def registry(self) -> ButlerRegistry:
         """The reference's registry interface."""
-        from .registry.butler_registry import ButlerRegistry
+        from .registry_names import ButlerRegistry
 
         return ButlerRegistry(self._registry, self._defaults)
 

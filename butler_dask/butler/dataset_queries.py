@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ..errors import MissingDatasetTypeError
+from ..registry.registry import Registry
+from ..vocabulary.collection import split_names
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.dimension_record import DimensionRecord
+from ..vocabulary.dimensions import DimensionGroup
+from ..vocabulary.search_defaults import SearchDefaults
 from .dataset_finder import DataIdLike, DatasetFinder
-from .errors import MissingDatasetTypeError
+from .dataset_results import require_order
 from .query import Query
-from .registry.dataset_results import require_order
-from .registry.registry import Registry
-from .vocabulary.collection import split_names
-from .vocabulary.data_id import DataCoordinate
-from .vocabulary.dataset import DatasetRef
-from .vocabulary.dataset_type import DatasetType
-from .vocabulary.dimension_record import DimensionRecord
-from .vocabulary.dimensions import DimensionGroup
-from .vocabulary.search_defaults import SearchDefaults
 
 _LOG = logging.getLogger("butler_dask.butler")
 

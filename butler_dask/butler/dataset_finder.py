@@ -8,24 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from .data_id_completion import CompletedDataId, DataIdCompletion
-from .datastore.datastore import Datastore
-from .errors import (
+from ..datastore.datastore import Datastore
+from ..errors import (
     DataIdValueError,
     DatasetNotFoundError,
     DatasetTypeError,
     MissingDatasetFileError,
     NoDefaultCollectionError,
 )
-from .registry.registry import Registry
-from .vocabulary.collection import CollectionType, is_glob
-from .vocabulary.data_id import DataCoordinate
-from .vocabulary.data_id_table import DataIdTable
-from .vocabulary.dataset import DatasetRef, DatasetTable
-from .vocabulary.dataset_type import DatasetType, split_component
-from .vocabulary.file_record import FileRecord
-from .vocabulary.search_defaults import SearchDefaults
-from .vocabulary.timespan import Timespan
+from ..registry.registry import Registry
+from ..vocabulary.collection import CollectionType, is_glob
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id_table import DataIdTable
+from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset_type import DatasetType, split_component
+from ..vocabulary.file_record import FileRecord
+from ..vocabulary.search_defaults import SearchDefaults
+from ..vocabulary.timespan import Timespan
+from .data_id_completion import CompletedDataId, DataIdCompletion
 
 DataIdLike = Mapping[str, Any] | DataCoordinate | None
 

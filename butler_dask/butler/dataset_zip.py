@@ -17,12 +17,19 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from ..datastore.datastore import Datastore
+from ..datastore.storage_root import LocalRoot, copy_chunks, open_stream
+from ..datastore.zip_archive import INDEX, read_index, unpacked
+from ..errors import DatasetFileError, MissingDatasetFileError
+from ..registry.registry import Registry
+from ..vocabulary.collection import CollectionType
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.dimensions import UNIVERSE_VERSION
+from ..vocabulary.file_record import FileRecord, FileTable
 from .dataset_files import DatasetURI, member_of, tables_of_refs
-from .datastore.datastore import Datastore
-from .datastore.storage_root import LocalRoot, copy_chunks, open_stream
-from .datastore.zip_archive import INDEX, read_index, unpacked
 from .dimension_transfers import records_of_data_ids
-from .errors import DatasetFileError, MissingDatasetFileError
 from .export_file import (
     dimension_entries,
     formatter_read,
@@ -32,13 +39,6 @@ from .export_file import (
     write_export,
 )
 from .file_transaction import FileTransactions
-from .registry.registry import Registry
-from .vocabulary.collection import CollectionType
-from .vocabulary.data_id import DataCoordinate
-from .vocabulary.dataset import DatasetRef, DatasetTable
-from .vocabulary.dataset_type import DatasetType
-from .vocabulary.dimensions import UNIVERSE_VERSION
-from .vocabulary.file_record import FileRecord, FileTable
 
 _RECORDS = "_butler_dimension_records.yaml"
 _NAMESPACE = uuid.UUID("840b31d9-05cd-5161-b2c8-00d32b280d0f")

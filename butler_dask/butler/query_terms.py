@@ -10,6 +10,7 @@ from ..errors import (
     DimensionNameError,
     InvalidQueryError,
 )
+from ..registry.query_conditions import QueryConditions
 from ..vocabulary.collection import split_names
 from ..vocabulary.data_id import DataCoordinate, DataIdValue, dimension_value
 from ..vocabulary.data_id_table import DataIdTable
@@ -17,7 +18,6 @@ from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Expression, parse_expression
 from ..vocabulary.expression_factory import ExpressionProxy
 from ..vocabulary.search_defaults import SearchDefaults
-from .query_conditions import QueryConditions
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .datastore.datastore import Datastore
-from .datastore.file_datastore import is_temporary
-from .datastore.path_template import quoted_run
-from .errors import DatasetFileError
+from ..datastore.datastore import Datastore
+from ..datastore.file_datastore import is_temporary
+from ..datastore.path_template import quoted_run
+from ..errors import DatasetFileError
+from ..registry.registry import Registry
+from ..vocabulary.collection import CollectionType
+from ..vocabulary.dataset import DatasetRef, DatasetTable
 from .file_transaction import FileTransactions
-from .registry.registry import Registry
-from .vocabulary.collection import CollectionType
-from .vocabulary.dataset import DatasetRef, DatasetTable
 
 
 @dataclass(frozen=True, slots=True)

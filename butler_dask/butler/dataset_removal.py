@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..errors import ReadOnlyRepositoryError
+from ..registry.registry import Registry
+from ..vocabulary.collection import split_names
+from ..vocabulary.dataset import DatasetRef, DatasetTable
 from .dataset_files import tables_of_refs
-from .errors import ReadOnlyRepositoryError
 from .file_transaction import FileTransactions
-from .registry.registry import Registry
 from .repository import Repository
 from .run_journals import remove_journals
-from .vocabulary.collection import split_names
-from .vocabulary.dataset import DatasetRef, DatasetTable
 
 
 class DatasetRemoval:

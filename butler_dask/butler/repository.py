@@ -11,7 +11,7 @@ The file is small and meant to be edited by hand::
 
 ``datastore`` may have ``type: memory`` or ``type: chained`` too, and files a ``cache``
 (`butler_dask.datastore.datastore_settings`), and ``base: {repository: PLACE}`` lays the repository upon a
-shared one (`butler_dask.overlay`). The root of files may be a URL (``s3://bucket/prefix``); the file
+shared one (`butler_dask.butler.overlay`). The root of files may be a URL (``s3://bucket/prefix``); the file
 itself and, unless it says otherwise, the SQLite registry stay on a local disk. ``lock_timeout_s`` of the
 registry is how long a program waits for others that use it before it gives up.
 """
@@ -26,20 +26,20 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .datastore.storage_root import open_stream
-from .errors import (
+from ..datastore.storage_root import open_stream
+from ..errors import (
     FormatVersionError,
     ReadOnlyRepositoryError,
     RepositoryError,
     RepositoryExistsError,
     did_you_mean,
 )
-from .registry.database import LOCK_TIMEOUT_S
-from .registry.registry import Registry
+from ..registry.database import LOCK_TIMEOUT_S
+from ..registry.registry import Registry
 
 if TYPE_CHECKING:
-    from .datastore.datastore import Datastore
-    from .registry.overlay_registry import OverlayRegistry
+    from ..datastore.datastore import Datastore
+    from ..registry.overlay_registry import OverlayRegistry
 
 _LOG = logging.getLogger("butler_dask.butler")
 
@@ -67,8 +67,8 @@ class Repository:
     lock_timeout_s : `float`
         How long to wait for other programs that use the registry [s].
     base : mapping
-        The shared repository this one lies upon (see `butler_dask.overlay`), if any: its place or label as
-        ``repository``, and a list of names and globs as ``collections``, all when not given.
+        The shared repository this one lies upon (see `butler_dask.butler.overlay`), if any: its place or
+        label as ``repository``, and a list of names and globs as ``collections``, all when not given.
     """
 
     root: str
@@ -105,7 +105,7 @@ class Repository:
         datastore : `str` or mapping, optional
             Directory or URL of the files, or settings of the datastore; the root when not given.
         overlay : `str` or path, optional
-            Shared repository it is to lie upon, which is only read (see `butler_dask.overlay`).
+            Shared repository it is to lie upon, which is only read (see `butler_dask.butler.overlay`).
         durability, checksum : `str`
             See `FileDatastore`.
         settings : mapping, optional
@@ -237,7 +237,7 @@ class Repository:
         return own
 
     def _open_overlay(self, *, writeable: bool) -> OverlayRegistry:
-        from .registry.overlay_registry import OverlayRegistry
+        from ..registry.overlay_registry import OverlayRegistry
 
         return OverlayRegistry.open(
             self.registry_url, writeable=writeable, lock_timeout_s=self.lock_timeout_s
@@ -272,8 +272,8 @@ class Repository:
     def open_datastore(self) -> Datastore:
         """Open its datastore."""
         # Not at the top: who asks for collections only should not wait for these.
-        from .datastore.dataset_layout import DatasetLayout
-        from .datastore.datastore_settings import open_datastore
+        from ..datastore.dataset_layout import DatasetLayout
+        from ..datastore.datastore_settings import open_datastore
 
         kinds = self.storage_classes
         if self.base:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .registry.registry import Registry
-from .vocabulary.chain_change import ChainChange
-from .vocabulary.collection import CollectionInfo, CollectionType, NamesExpression, split_names
-from .vocabulary.dataset_type import DatasetType
-from .vocabulary.search_defaults import SearchDefaults
+from ..registry.registry import Registry
+from ..vocabulary.chain_change import ChainChange
+from ..vocabulary.collection import CollectionInfo, CollectionType, NamesExpression, split_names
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.search_defaults import SearchDefaults
 
 
 class ButlerCollections(Sequence[str]):

@@ -23,14 +23,14 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from .datastore.datastore import Datastore
-from .datastore.storage_root import is_absolute
-from .registry.overlay_registry import OverlayRegistry, change_mark
-from .registry.registry import Registry
-from .vocabulary.collection import CollectionInfo, CollectionType
-from .vocabulary.dataset import DatasetAssociation, DatasetTable
-from .vocabulary.file_record import FileTable
-from .vocabulary.timespan import Timespan
+from ..datastore.datastore import Datastore
+from ..datastore.storage_root import is_absolute
+from ..registry.overlay_registry import OverlayRegistry, change_mark
+from ..registry.registry import Registry
+from ..vocabulary.collection import CollectionInfo, CollectionType
+from ..vocabulary.dataset import DatasetAssociation, DatasetTable
+from ..vocabulary.file_record import FileTable
+from ..vocabulary.timespan import Timespan
 
 _LOG = logging.getLogger("butler_dask.butler")
 _MARK = "overlay_mark"

@@ -23,7 +23,7 @@ from .record_cache import RecordCache
 if TYPE_CHECKING:
     from lsst.sphgeom import Region
 
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
 Timespans = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Begin and end of many times [TAI ns]."""

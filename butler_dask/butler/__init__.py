@@ -1,0 +1,1 @@
+"""Butler: datasets of a repository, by name: registry and datastore together."""
