@@ -133,7 +133,7 @@ def test_single_datasets_are_found(names):
 
 
 def test_calibrations_are_found_at_the_time_of_the_exposure(names, registry):
-    registry.register_collection("calib", CollectionType.CALIBRATION)
+    registry.collections.register("calib", CollectionType.CALIBRATION)
     for k in range(2):
         data_ids = [{"detector": 0, "physical_filter": f} for f in ("HSC-R", "HSC-I")]
         refs = list(put(registry, FLAT, f"flats/{k}", *data_ids))

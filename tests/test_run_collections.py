@@ -31,21 +31,21 @@ INPUTS = ("HSC/raw/all", "HSC/calib", "refcats", "skymaps")
 def registry(tmp_path: Path) -> Registry:
     registry = Registry.create(f"sqlite:///{tmp_path}/registry.sqlite3")
     for name in ("HSC/raw/all", "refcats", "skymaps", "HSC/masks"):
-        registry.register_collection(name)
-    registry.register_collection("HSC/calib", CollectionType.CALIBRATION)
-    registry.register_collection("HSC/others", CollectionType.CHAINED)
-    registry.set_chain("HSC/others", ["refcats", "skymaps"])
-    registry.register_collection("HSC/defaults", CollectionType.CHAINED)
-    registry.set_chain("HSC/defaults", ["HSC/raw/all", "HSC/calib", "HSC/others"])
+        registry.collections.register(name)
+    registry.collections.register("HSC/calib", CollectionType.CALIBRATION)
+    registry.collections.register("HSC/others", CollectionType.CHAINED)
+    registry.collections.set_chain("HSC/others", ["refcats", "skymaps"])
+    registry.collections.register("HSC/defaults", CollectionType.CHAINED)
+    registry.collections.set_chain("HSC/defaults", ["HSC/raw/all", "HSC/calib", "HSC/others"])
     return registry
 
 
 def begin(registry: Registry, plan: RunCollections) -> RunCollections:
     """Do what a run does with collections, without its datasets."""
-    registry.register_collection(plan.output_run)
+    registry.collections.register(plan.output_run)
     if plan.output is not None:
-        registry.register_collection(plan.output, CollectionType.CHAINED)
-        registry.set_chain(plan.output, plan.chain)
+        registry.collections.register(plan.output, CollectionType.CHAINED)
+        registry.collections.set_chain(plan.output, plan.chain)
     return plan
 
 
@@ -63,9 +63,9 @@ def test_a_new_output_is_a_chain_of_a_stamped_run_and_the_flattened_inputs(regis
 
 
 def test_planning_writes_nothing(registry: Registry) -> None:
-    before = registry.query_collections()
+    before = registry.collections.query()
     plan_run_collections(registry, inputs="HSC/defaults", output="u/me/1", now=NOW)
-    assert registry.query_collections() == before
+    assert registry.collections.query() == before
 
 
 def test_runs_of_one_second_get_different_names(registry: Registry) -> None:
@@ -229,10 +229,10 @@ def butler(tmp_path: Path) -> Iterator[Butler]:
     """A repository with an input, and a finished first run of ``u/me/1`` that wrote one file."""
     Butler.makeRepo(tmp_path / "repo")
     with Butler(tmp_path / "repo", writeable=True) as butler:
-        butler.registry_tables.register_collection("HSC/raw/all")
+        butler.registry_tables.collections.register("HSC/raw/all")
         plan = plan_run_collections(butler.registry_tables, inputs="HSC/raw/all", output="u/me/1", now=NOW)
         plan.apply(butler)
-        butler.registry_tables.register_dataset_type(DatasetType("result", (), "StructuredDataDict"))
+        butler.registry_tables.dataset_types.register([DatasetType("result", (), "StructuredDataDict")])
         butler.put({"answer": 42}, "result", run=plan.output_run)
         yield butler
 
@@ -243,12 +243,12 @@ def files_below(butler: Butler) -> list[str]:
 
 
 def names(butler: Butler, expression: str) -> list[str]:
-    return [c.name for c in butler.registry_tables.query_collections(expression)]
+    return [c.name for c in butler.registry_tables.collections.query(expression)]
 
 
 def test_apply_creates_the_run_before_its_chain(butler: Butler) -> None:
     assert names(butler, "u/*") == [FIRST, "u/me/1"]
-    assert butler.registry_tables.get_collection("u/me/1").children == (FIRST, "HSC/raw/all")
+    assert butler.registry_tables.collections.get("u/me/1").children == (FIRST, "HSC/raw/all")
 
 
 def test_apply_takes_another_name_if_the_planned_one_was_taken_meanwhile(butler: Butler) -> None:
@@ -262,7 +262,7 @@ def test_apply_takes_another_name_if_the_planned_one_was_taken_meanwhile(butler:
     assert graph is not None
     assert graph.run == SECOND + "_2"
     assert {i.ref.run for i in graph.init_outputs} == {SECOND + "_2"}
-    assert registry.get_collection("u/me/1").children == (SECOND + "_2", SECOND, FIRST, "HSC/raw/all")
+    assert registry.collections.get("u/me/1").children == (SECOND + "_2", SECOND, FIRST, "HSC/raw/all")
 
 
 def test_runs_begun_at_the_same_moment_are_all_in_the_chain(butler: Butler, tmp_path: Path) -> None:
@@ -276,11 +276,11 @@ def test_runs_begun_at_the_same_moment_are_all_in_the_chain(butler: Butler, tmp_
 
     with ThreadPoolExecutor(4) as pool:
         runs = list(pool.map(run, ["u/me/1", "u/me/1", "u/me/new", "u/me/new"]))
-    children = butler.registry_tables.get_collection("u/me/1").children
+    children = butler.registry_tables.collections.get("u/me/1").children
     assert len(set(runs[:2])) == 2
     assert set(children[:2]) == set(runs[:2])
     assert children[2:] == (FIRST, "HSC/raw/all")
-    children = butler.registry_tables.get_collection("u/me/new").children
+    children = butler.registry_tables.collections.get("u/me/new").children
     assert len(set(runs[2:])) == 2
     assert set(children[:2]) == set(runs[2:])
     assert children[2:] == ("HSC/raw/all",)
@@ -289,11 +289,11 @@ def test_runs_begun_at_the_same_moment_are_all_in_the_chain(butler: Butler, tmp_
 def test_changes_of_the_chain_while_the_graph_is_built_are_kept(butler: Butler) -> None:
     registry = butler.registry_tables
     for name in ("front", "back"):
-        registry.register_collection(name)
+        registry.collections.register(name)
     plan = plan_run_collections(registry, output="u/me/1", now=LATER)
-    registry.set_chain("u/me/1", ["front", "HSC/raw/all", "back"])
+    registry.collections.set_chain("u/me/1", ["front", "HSC/raw/all", "back"])
     plan.apply(butler)
-    assert registry.get_collection("u/me/1").children == (SECOND, "front", "HSC/raw/all", "back")
+    assert registry.collections.get("u/me/1").children == (SECOND, "front", "HSC/raw/all", "back")
 
 
 def test_runs_that_replace_the_same_run_at_once_are_both_in_the_chain(butler: Butler) -> None:
@@ -301,12 +301,12 @@ def test_runs_that_replace_the_same_run_at_once_are_both_in_the_chain(butler: Bu
     plans = [plan_run_collections(registry, output="u/me/1", replace_run=True, now=LATER) for _ in range(2)]
     for plan in plans:
         plan.apply(butler)
-    assert registry.get_collection("u/me/1").children == (SECOND + "_2", SECOND, "HSC/raw/all")
+    assert registry.collections.get("u/me/1").children == (SECOND + "_2", SECOND, "HSC/raw/all")
 
 
 def test_a_chain_begun_meanwhile_with_other_inputs_is_left_as_it_is(butler: Butler) -> None:
     registry = butler.registry_tables
-    registry.register_collection("refcats")
+    registry.collections.register("refcats")
     one, other = (
         plan_run_collections(registry, inputs=i, output="u/me/new", now=LATER)
         for i in ("HSC/raw/all", "refcats")
@@ -317,13 +317,13 @@ def test_a_chain_begun_meanwhile_with_other_inputs_is_left_as_it_is(butler: Butl
         CollectionError, match=r"Another run began 'u/me/new' meanwhile.*choose a new --output"
     ):
         other.apply(butler)
-    assert registry.get_collection("u/me/new").children == (one.output_run, "HSC/raw/all")
+    assert registry.collections.get("u/me/new").children == (one.output_run, "HSC/raw/all")
     assert names(butler, "*") == before
 
 
 def test_a_replaced_run_stays_outside_the_chain(butler: Butler) -> None:
     plan_run_collections(butler.registry_tables, output="u/me/1", replace_run=True, now=LATER).apply(butler)
-    assert butler.registry_tables.get_collection("u/me/1").children == (SECOND, "HSC/raw/all")
+    assert butler.registry_tables.collections.get("u/me/1").children == (SECOND, "HSC/raw/all")
     assert names(butler, "u/me/1/*") == [FIRST, SECOND]
     assert butler.get("result", collections=FIRST) == {"answer": 42}
 
@@ -348,15 +348,15 @@ def test_unstoring_keeps_what_is_known_of_the_replaced_run(butler: Butler) -> No
 
 def test_a_run_in_another_chain_is_not_purged_and_nothing_changes(butler: Butler) -> None:
     registry = butler.registry_tables
-    registry.register_collection("shared", CollectionType.CHAINED)
-    registry.set_chain("shared", [FIRST])
+    registry.collections.register("shared", CollectionType.CHAINED)
+    registry.collections.set_chain("shared", [FIRST])
     plan = plan_run_collections(
         registry, output="u/me/1", replace_run=True, prune_replaced="purge", now=LATER
     )
     with pytest.raises(OrphanedRecordError, match=r"is also in 'shared'.*cannot be purged"):
         plan.apply(butler)
     assert names(butler, "u/*") == [FIRST, "u/me/1"]
-    assert registry.get_collection("u/me/1").children == (FIRST, "HSC/raw/all")
+    assert registry.collections.get("u/me/1").children == (FIRST, "HSC/raw/all")
 
 
 def test_an_earlier_run_as_input_of_another_output(registry: Registry) -> None:

@@ -162,4 +162,4 @@ def test_run_on_a_scheduler_of_its_own_named_by_its_file(butler, tmp_path):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-    assert len(butler.registry_tables.existing_in_run(RUN)["warp"]) == 2
+    assert len(butler.registry_tables.datasets.existing_in_run(RUN)["warp"]) == 2

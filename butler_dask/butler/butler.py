@@ -97,10 +97,10 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
         self._given = None if collections is None else split_names(collections)
         self._infer, self._data_id = infer, dict(data_id)
         if run is not None and self._registry.writeable:
-            self._registry.register_collection(run, CollectionType.RUN)
+            self._registry.collections.register(run, CollectionType.RUN)
         names = ([run] if run else []) if self._given is None else self._given
         for name in names:
-            self._registry.get_collection(name)
+            self._registry.collections.get(name)
         inferred = self._inferred_data_id if infer and names else None
         self._defaults = SearchDefaults(names, run, self._data_id, inferred)
         self._finder = DatasetFinder(self._registry, self._defaults)
@@ -197,7 +197,7 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
         return True
 
     def _inferred_data_id(self) -> dict[str, DataIdValue]:
-        values = self._registry.governor_values(self._defaults.collections)
+        values = self._registry.collections.governor_values(self._defaults.collections)
         return {name: next(iter(found)) for name, found in values.items() if len(found) == 1}
 
     def clone(
@@ -421,9 +421,9 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
                 table = DatasetTable.from_refs(ref.datasetType, [ref])
                 files = FileTable.from_records([staged.record])
                 if isinstance(datasetRefOrType, DatasetRef) and self._lacks_file(ref):
-                    self._registry.add_files(table, files)
+                    self._registry.inserts.add_files(table, files)
                 else:
-                    self._registry.insert_datasets(table, files)
+                    self._registry.inserts.insert(table, files)
                 self._files.publish(staged)
         except BaseException:
             staged.discard()
@@ -432,9 +432,9 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
 
     def _lacks_file(self, ref: DatasetRef) -> bool:
         """Return whether a dataset is recorded, but its file was removed."""
-        if self._registry.files_of_ids([ref.id])[0] is not None:
+        if self._registry.datasets.files_of_ids([ref.id])[0] is not None:
             return False
-        known = self._registry.get_dataset(ref.id)
+        known = self._registry.datasets.find(ref.id)
         return known is not None and (known.dataId, known.run) == (ref.dataId, ref.run)
 
 

@@ -94,7 +94,7 @@ class ButlerCollections(Sequence[str]):
         MissingCollectionError
             If a plain name names no collection; the nearest match is named.
         """
-        infos = self._registry.query_collections(
+        infos = self._registry.collections.query(
             expression,
             types=None if collection_types is None else CollectionType.set_of(collection_types),
             flatten_chains=flatten_chains,
@@ -120,7 +120,7 @@ class ButlerCollections(Sequence[str]):
         MissingCollectionError
             If there is none; the nearest match is named.
         """
-        return self._registry.get_collection(
+        return self._registry.collections.get(
             name, include_parents=include_parents, include_summary=include_summary
         )
 
@@ -132,7 +132,7 @@ class ButlerCollections(Sequence[str]):
         ConflictingDefinitionError
             If it exists with another type.
         """
-        return self._registry.register_collection(name, type, doc or "")
+        return self._registry.collections.register(name, type, doc or "")
 
     def redefine_chain(
         self, parent_collection_name: str, child_collection_names: str | Iterable[str]
@@ -146,21 +146,23 @@ class ButlerCollections(Sequence[str]):
         CollectionTypeError
             If it is no chain.
         """
-        self._registry.set_chain(parent_collection_name, split_names(child_collection_names))
+        self._registry.collections.set_chain(parent_collection_name, split_names(child_collection_names))
 
     def extend_chain(self, parent_collection_name: str, child_collection_names: str | Iterable[str]) -> None:
         """Put collections at the end of a chain; those in it already move there."""
-        self._registry.extend_chain(parent_collection_name, split_names(child_collection_names))
+        self._registry.collections.extend_chain(parent_collection_name, split_names(child_collection_names))
 
     def prepend_chain(self, parent_collection_name: str, child_collection_names: str | Iterable[str]) -> None:
         """Put collections at the front of a chain; those in it already move there."""
-        self._registry.prepend_chain(parent_collection_name, split_names(child_collection_names))
+        self._registry.collections.prepend_chain(parent_collection_name, split_names(child_collection_names))
 
     def remove_from_chain(
         self, parent_collection_name: str, child_collection_names: str | Iterable[str]
     ) -> None:
         """Take collections out of a chain."""
-        self._registry.remove_from_chain(parent_collection_name, split_names(child_collection_names))
+        self._registry.collections.remove_from_chain(
+            parent_collection_name, split_names(child_collection_names)
+        )
 
     def chain_history(self, name: str) -> list[ChainChange]:
         """Return every change of a chain, oldest first: when, who, by which command, what it held.
@@ -170,7 +172,7 @@ class ButlerCollections(Sequence[str]):
         MissingCollectionError
             If there never was such a chain.
         """
-        return self._registry.chain_history(name)
+        return self._registry.collections.chain_history(name)
 
     def undo(self, name: str, steps: int = 1) -> tuple[str, ...]:
         """Give a chain the members it had before its last changes, and return them.
@@ -189,7 +191,7 @@ class ButlerCollections(Sequence[str]):
         CollectionError
             If it has not changed so often.
         """
-        return self._registry.undo_chain(name, steps)
+        return self._registry.collections.undo_chain(name, steps)
 
     def x_remove(self, name: str) -> None:
         """Remove a collection; a RUN goes with its datasets, which may not have files.
@@ -201,7 +203,7 @@ class ButlerCollections(Sequence[str]):
         OrphanedRecordError
             If it is in a chain, or a RUN with stored files; ``butler.removeRuns`` removes it with them.
         """
-        self._registry.remove_collection(name)
+        self._registry.removal.remove(name)
 
     def __repr__(self) -> str:
         return f"ButlerCollections(defaults={self.defaults!r})"

@@ -103,13 +103,13 @@ class DataIdCompletion:
         group = dimensions
         if timed and len(plain) < len(given):
             group = self._with_observation(dimensions, given)
-        found = self._registry.complete_data_id(given, group)
+        found = self._registry.queries.complete(given, group)
         known = {k: dimension_value(k, v) for k, v in plain.items()} | dict(found.mapping)
         return CompletedDataId(found if group == dimensions else found.subset(dimensions), known)
 
     def _check_implied(self, data_id: DataCoordinate, known: Mapping[str, DataIdValue]) -> None:
         """Raise if a value given beside the required ones is not what the records say."""
-        records = self._registry.expand_data_id(data_id)
+        records = self._registry.records.expand(data_id)
         for name in data_id.dimensions.implied:
             if name in known and records.get(name) not in (None, known[name]):
                 raise InconsistentDataIdError(
@@ -158,7 +158,7 @@ class DataIdCompletion:
             if all(n in known for n in element.required):
                 columns = {n: [known[n]] for n in element.required}
                 table = DataIdTable.from_values(element.dimensions, columns, n_rows=1)
-                record = self._registry.fetch_records(name, table)[0]
+                record = self._registry.records.fetch(name, table)[0]
                 if record is not None and record.timespan is not None:
                     return record.timespan
         return None

@@ -111,7 +111,7 @@ def ingest(
         with files.begin():
             for refs, records in groups.values():
                 table = DatasetTable.from_refs(refs[0].datasetType, refs)
-                registry.insert_datasets(table, FileTable.from_records(records))
+                registry.inserts.insert(table, FileTable.from_records(records))
             for one in staged:
                 files.publish(one)
         stack.pop_all()
@@ -133,7 +133,7 @@ def _new_datasets(
 
 def known_ids(registry: Registry, refs: Iterable[DatasetRef]) -> set[uuid.UUID]:
     """Return the ids of those of some datasets that the registry has."""
-    return {ref.id for ref in registry.get_datasets([r.id for r in refs]) if ref is not None}
+    return {ref.id for ref in registry.datasets.find_many([r.id for r in refs]) if ref is not None}
 
 
 def retrieve(
@@ -179,7 +179,7 @@ def retrieve(
     if transfer not in ("auto", "copy", "link", "hardlink", "symlink", "relsymlink"):
         raise DatasetFileError(f"Files are retrieved by copy or a kind of link, not {transfer!r}")
     place = os.path.abspath(os.fspath(destination))
-    records = registry.files_of_ids([ref.id for ref in refs])
+    records = registry.datasets.files_of_ids([ref.id for ref in refs])
     targets: dict[str, str] = {}
     packed: dict[str, uuid.UUID] = {}
     for ref, record in zip(refs, records, strict=True):

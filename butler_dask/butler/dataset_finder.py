@@ -68,7 +68,7 @@ class DatasetFinder:
         """
         name = dataset_type if isinstance(dataset_type, str) else dataset_type.name
         parent, component = split_component(name)
-        registered = self._registry.get_dataset_type(parent)
+        registered = self._registry.dataset_types.get(parent)
         whole = registered if component is None else registered.makeComponentDatasetType(component)
         if isinstance(dataset_type, str):
             return registered, component, None
@@ -84,7 +84,7 @@ class DatasetFinder:
         """Return the names to search; globs become the names that match."""
         names = self._defaults.searched(collections)
         if any(map(is_glob, names)):
-            return [info.name for info in self._registry.query_collections(names)]
+            return [info.name for info in self._registry.collections.query(names)]
         return names
 
     def search(
@@ -105,7 +105,7 @@ class DatasetFinder:
         begin = None if timespan is None else np.array([timespan.begin_ns], dtype=np.int64)
         end = None if timespan is None else np.array([timespan.end_ns], dtype=np.int64)
         table = DataIdTable.from_data_ids(group, (completed.data_id,))
-        found, _ = self._registry.find_datasets(dataset_type, table, searched, begin_ns=begin, end_ns=end)
+        found, _ = self._registry.search.find(dataset_type, table, searched, begin_ns=begin, end_ns=end)
         return DatasetSearch(dataset_type, found, completed, searched, timespan)
 
     def located(
@@ -126,8 +126,8 @@ class DatasetFinder:
         if isinstance(ref_or_type, DatasetRef):
             if data_id is not None or kwargs:
                 raise DatasetTypeError("A data ID cannot be given beside a DatasetRef, which has one")
-            file = self._registry.files_of_ids([ref_or_type.id])[0]
-            if file is None and self._registry.get_dataset(ref_or_type.id) is None:
+            file = self._registry.datasets.files_of_ids([ref_or_type.id])[0]
+            if file is None and self._registry.datasets.find(ref_or_type.id) is None:
                 raise DatasetNotFoundError(f"There is no dataset {ref_or_type} in this repository.")
             return ref_or_type, file, None
         with self._registry.snapshot():  # one state of the database for all of it, and one connection
@@ -136,7 +136,7 @@ class DatasetFinder:
             if not len(search.found):
                 raise self.not_found(search)
             ref = search.found[0]
-            file = self._registry.files_of_ids([ref.id])[0]
+            file = self._registry.datasets.files_of_ids([ref.id])[0]
         return (ref.makeComponentRef(component) if component else ref), file, override
 
     def target(
@@ -169,19 +169,19 @@ class DatasetFinder:
         """Return a dataset with the values its path in a datastore is made of."""
         if not datastore.layout.needs_records(ref.datasetType):
             return ref
-        return ref.expanded(self._registry.expand_data_id(ref.dataId))
+        return ref.expanded(self._registry.records.expand(ref.dataId))
 
     def not_found(self, search: DatasetSearch) -> DatasetNotFoundError:
         """Return the error that says what was looked for and where, and what may help."""
         kind, data_id, when = search.dataset_type, search.completed.data_id, search.timespan
         time = "" if when is None or when.begin is None else f" valid at {when.begin.isot} TAI"
-        leaves = [info.name for info in self._registry.flatten(search.collections)]
+        leaves = [info.name for info in self._registry.collections.flatten(search.collections)]
         lines = [
             f"No {kind.name!r} for {data_id}{time}.",
             f"  Searched, in order: {', '.join(map(repr, leaves)) or 'no collection'}.",
         ]
         try:
-            self._registry.expand_data_id(data_id)
+            self._registry.records.expand(data_id)
         except DataIdValueError as error:
             lines.append(f"  {error}")
         else:
@@ -193,9 +193,9 @@ class DatasetFinder:
 
     def _elsewhere(self, dataset_type: DatasetType, data_id: DataCoordinate) -> str:
         """Say which RUN has the dataset looked for, if any."""
-        runs = [i.name for i in self._registry.query_collections("*", types={CollectionType.RUN})]
+        runs = [i.name for i in self._registry.collections.query("*", types={CollectionType.RUN})]
         table = DataIdTable.from_data_ids(dataset_type.dimensions, (data_id,))
-        found, _ = self._registry.find_datasets(dataset_type, table, runs)
+        found, _ = self._registry.search.find(dataset_type, table, runs)
         return f"There is one in {found.run(0)!r}." if len(found) else "No other collection has one."
 
 

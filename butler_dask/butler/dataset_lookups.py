@@ -51,7 +51,7 @@ class DatasetLookups:
         MissingDatasetTypeError
             If there is none; the nearest match is named.
         """
-        return self._registry.get_dataset_type(name)
+        return self._registry.dataset_types.get(name)
 
     def find_dataset(
         self,
@@ -101,9 +101,9 @@ class DatasetLookups:
             return None
         ref = search.found[0]
         if dimension_records:
-            ref = ref.expanded(self._registry.expand_data_id(ref.dataId))
+            ref = ref.expanded(self._registry.records.expand(ref.dataId))
         else:
-            ref = self._registry.with_implied_values(ref)
+            ref = self._registry.records.with_implied_values(ref)
         if component is not None:
             ref = ref.makeComponentRef(component)
         wanted = storage_class or override
@@ -135,16 +135,16 @@ class DatasetLookups:
         DatasetTypeError
             If the text is no UUID.
         """
-        ref = self._registry.get_dataset(_uuid(id))
+        ref = self._registry.datasets.find(_uuid(id))
         if ref is None:
             return None
         if dimension_records:
-            ref = ref.expanded(self._registry.expand_data_id(ref.dataId))
+            ref = ref.expanded(self._registry.records.expand(ref.dataId))
         return ref if storage_class is None else ref.overrideStorageClass(storage_class)
 
     def get_many_datasets(self, ids: Iterable[UUID | str]) -> list[DatasetRef]:
         """Return the datasets of ids, each once; unknown ones are left out."""
-        found = self._registry.get_datasets(list(dict.fromkeys(map(_uuid, ids))))
+        found = self._registry.datasets.find_many(list(dict.fromkeys(map(_uuid, ids))))
         return [ref for ref in found if ref is not None]
 
     def exists(
@@ -191,8 +191,8 @@ class DatasetLookups:
         """
         wanted = list(refs)
         with self._registry.snapshot():
-            files = list(self._registry.files_of_ids([ref.id for ref in wanted]))
-            recorded = self._registry.get_datasets([ref.id for ref in wanted])
+            files = list(self._registry.datasets.files_of_ids([ref.id for ref in wanted]))
+            recorded = self._registry.datasets.find_many([ref.id for ref in wanted])
         there: dict[str, bool] = {}
         if full_check:
             paths = list(dict.fromkeys(file.path for file in files if file is not None))
@@ -297,7 +297,9 @@ class DatasetLookups:
         """
         wanted = list(refs)
         out: dict[DatasetRef, DatasetRefURIs] = {}
-        for ref, file in zip(wanted, self._registry.files_of_ids([r.id for r in wanted]), strict=True):
+        for ref, file in zip(
+            wanted, self._registry.datasets.files_of_ids([r.id for r in wanted]), strict=True
+        ):
             if file is not None:
                 path = file.path
             elif predict:
@@ -327,7 +329,7 @@ class DatasetLookups:
         """
         left_out = set(ignore or ())
         expression: Any = ... if datasetTypeNames is None else list(datasetTypeNames)
-        found = self._registry.query_dataset_types(expression)
+        found = self._registry.dataset_types.query(expression)
         kinds = [kind for kind in found if kind.name not in left_out]
         return self._datastore.layout.problems(kinds, left_out if datasetTypeNames is None else None)
 

@@ -179,11 +179,11 @@ class DatasetQueries:
             require_order(collections)
         query = self._query(data_id, where, bind, kwargs)
         searched = self._finder.searched(collections)
-        infos = self._registry.query_collections(searched, flatten_chains=True, include_summary=True)
+        infos = self._registry.collections.query(searched, flatten_chains=True, include_summary=True)
         held = {n for info in infos for n in info.dataset_types or ()}
         out: list[DatasetRef] = []
         most = None if limit is None else abs(limit) + (limit < 0)
-        kinds = self._registry.query_dataset_types(name)
+        kinds = self._registry.dataset_types.query(name)
         if not kinds and name != "*":
             raise MissingDatasetTypeError(f"No dataset type matches {name!r}.")
         for kind in kinds:

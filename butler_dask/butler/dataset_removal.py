@@ -75,18 +75,18 @@ class DatasetRemoval:
         tables = [t for t in given if isinstance(t, DatasetTable)]
         single = [r for r in given if isinstance(r, DatasetRef)]
         if purge:  # those that are gone already are no fault
-            known = self._registry.get_datasets([ref.id for ref in single])
+            known = self._registry.datasets.find_many([ref.id for ref in single])
             single = [ref for ref, there in zip(single, known, strict=True) if there is not None]
         tables += tables_of_refs(single)
         with self._files.begin():
             if purge:
-                self._registry.remove_datasets(tables)
+                self._registry.datasets.remove(tables)
             else:
                 for table in tables:
                     for tag in tags if disassociate else ():
-                        self._registry.disassociate(tag, table)
+                        self._registry.associations.disassociate(tag, table)
                     if unstore:
-                        self._registry.forget_files(table)
+                        self._registry.datasets.forget_files(table)
             if unstore:
                 self._files.delete_pending()
 
@@ -116,7 +116,7 @@ class DatasetRemoval:
         self._require_writeable("remove runs")
         runs = split_names(names)
         with self._files.begin():
-            self._registry.remove_runs(runs, unlink_from_chains=unlink_from_chains)
+            self._registry.removal.remove_runs(runs, unlink_from_chains=unlink_from_chains)
             # Before the end of the transaction: a journal without its run would be told to a later one.
             for run in runs:
                 remove_journals(self.repository.root, run)

@@ -51,7 +51,7 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
 
     def table(self, limit: int | None = None) -> DataIdTable:
         """Return the data IDs as columns."""
-        return self._registry.query_data_ids(
+        return self._registry.queries.data_ids(
             self._group,
             order_by=self._terms.order_by,
             limit=self._most(limit),
@@ -61,13 +61,13 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
 
     def _fetch(self, limit: int | None = None) -> Sequence[DataCoordinate]:
         table = self.table(limit)
-        return self._registry.expand_data_ids(table) if self.has_dimension_records else list(table)
+        return self._registry.records.expand_all(table) if self.has_dimension_records else list(table)
 
     def count(self, *, exact: bool = True, discard: bool = False) -> int:
         """Return the number of data IDs, counted by the database."""
         if self._found is not None or self._terms.limit is not None or self._terms.offset:
             return len(self)
-        return self._registry.count_data_ids(self._group, **self._conditions())
+        return self._registry.queries.count(self._group, **self._conditions())
 
     def with_dimension_records(self) -> DataCoordinateQueryResults:
         """Return results whose data IDs carry their records."""
@@ -143,7 +143,7 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
         DatasetTypeError
             If the type has dimensions beyond these.
         """
-        kind = self._registry.get_dataset_type(
+        kind = self._registry.dataset_types.get(
             datasetType if isinstance(datasetType, str) else datasetType.name
         )
         kind = with_storage_class(kind, datasetType)
@@ -175,7 +175,7 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
         dimensions : iterable of `str`, optional
             Dimensions of the data IDs yielded; those of these results by default.
         """
-        kind = self._registry.get_dataset_type(
+        kind = self._registry.dataset_types.get(
             datasetType if isinstance(datasetType, str) else datasetType.name
         )
         own = self._group if dimensions is None else DimensionUniverse().conform(dimensions)
@@ -267,7 +267,7 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
     @property
     def parentDatasetType(self) -> DatasetType:
         """Type of the datasets, of which they may be components."""
-        return self._registry.get_dataset_type(self._name) if self._type.isComponent() else self._type
+        return self._registry.dataset_types.get(self._name) if self._type.isComponent() else self._type
 
     dataIds = data_ids
 
@@ -277,7 +277,7 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
 
     def table(self, limit: int | None = None) -> DatasetTable:
         """Return the datasets as columns."""
-        return self._registry.query_datasets(
+        return self._registry.queries.datasets(
             self._name,
             list(self._collections),
             find_first=self._find_first,
@@ -296,9 +296,9 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
         ):
             refs = [ref.overrideStorageClass(self._type.storageClass_name) for ref in refs]
         if self.has_dimension_records:
-            data_ids: Iterable[DataCoordinate] = self._registry.expand_data_ids(table.data_ids)
+            data_ids: Iterable[DataCoordinate] = self._registry.records.expand_all(table.data_ids)
         elif self.dimensions.implied:
-            data_ids = self._registry.expand_table(table.data_ids)
+            data_ids = self._registry.records.expand_table(table.data_ids)
         else:
             data_ids = ()
         for i, data_id in enumerate(data_ids):

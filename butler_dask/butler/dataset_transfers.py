@@ -216,7 +216,7 @@ class DatasetTransfers(DatasetRemoval):
         files: dict[tuple[str, str, str], tuple[FileDataset, str | None]] = {}
         there: dict[str, bool] = {}
         unstored: list[DatasetRef] = []
-        for ref, file in zip(refs, registry.files_of_ids([r.id for r in refs]), strict=True):
+        for ref, file in zip(refs, registry.datasets.files_of_ids([r.id for r in refs]), strict=True):
             if file is not None and file.path not in there:
                 there[file.path] = datastore.exists(file.path)
             if file is None or not there[file.path]:
@@ -236,14 +236,16 @@ class DatasetTransfers(DatasetRemoval):
         tables = tables_of_refs(taken)
         with self._files.begin():
             if register_dataset_types:
-                self._registry.register_dataset_types([t.dataset_type for t in tables])
+                self._registry.dataset_types.register([t.dataset_type for t in tables])
             if transfer_dimensions:
                 records = records_of_data_ids(registry, [t.data_ids for t in tables])
                 insert_records(self._registry, records)
             for run in dict.fromkeys(ref.run for ref in taken):
-                self._registry.register_collection(run, CollectionType.RUN, registry.get_collection(run).doc)
+                self._registry.collections.register(
+                    run, CollectionType.RUN, registry.collections.get(run).doc
+                )
             for table in tables_of_refs(unstored):
-                self._registry.insert_datasets(table)
+                self._registry.inserts.insert(table)
             ingest(self._registry, self._datastore, self._files, list(files.values()), transfer, False)
         return taken
 
@@ -358,7 +360,7 @@ class DatasetTransfers(DatasetRemoval):
                 known = known_ids(self._registry, refs)
                 refs = [ref for ref in refs if ref.id not in known]
                 for table in tables_of_refs(refs):
-                    self._registry.insert_datasets(table)
+                    self._registry.inserts.insert(table)
             else:
                 with reading_description(f"Export file {name!r}"):
                     files = [(dataset, None) for dataset in content.files(self._registry, place)]

@@ -83,7 +83,7 @@ def write_zip(
     sources: dict[str, tuple[str, uuid.UUID]] = {}
     names: dict[str, str] = {}
     for table in tables:
-        for ref, record in zip(table, registry.files_of(table), strict=True):
+        for ref, record in zip(table, registry.datasets.files_of(table), strict=True):
             if record is None:
                 raise MissingDatasetFileError(
                     f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r} has no file"
@@ -223,9 +223,9 @@ class ZipContent:
         """Take it in; see `Butler.ingest_zip`. To be called inside a transaction."""
         if transfer_dimensions:
             self._insert_records(registry)
-        registry.register_dataset_types(list(self._types.values()))
+        registry.dataset_types.register(list(self._types.values()))
         for run in dict.fromkeys(ref.run for ref in self.refs):
-            registry.register_collection(run, CollectionType.RUN)
+            registry.collections.register(run, CollectionType.RUN)
         first = self.refs[0]
         staged = datastore.stage_ingest(self._path, first, transfer)
         try:
@@ -240,7 +240,7 @@ class ZipContent:
                             storage_class=info["storage_class"],
                         )
                     )
-                registry.insert_datasets(table, FileTable.from_records(rows))
+                registry.inserts.insert(table, FileTable.from_records(rows))
             files.publish(staged)
         except BaseException:
             staged.discard()
@@ -254,6 +254,6 @@ class ZipContent:
         for entry in read_export(io.BytesIO(text), f"{self._path}:{_RECORDS}"):
             name = str(entry["element"])
             records = [record_fields(name, fields) for fields in entry["records"]]
-            registry.insert_dimension_records(name, records, skip_existing=True)
+            registry.records.insert(name, records, skip_existing=True)
         bands = {str(r.dataId["band"]) for r in self.refs if "band" in r.dataId}
-        registry.insert_dimension_records("band", [{"name": b} for b in sorted(bands)], skip_existing=True)
+        registry.records.insert("band", [{"name": b} for b in sorted(bands)], skip_existing=True)

@@ -85,7 +85,7 @@ def _fetched(registry: Registry, name: str, keys: list[Key]) -> list[DimensionRe
     group = universe.conform(universe[name].required)
     columns = dict(zip(universe[name].required, zip(*keys, strict=True), strict=True))
     table = DataIdTable.from_values(group, columns, len(keys))
-    return [r for r in registry.fetch_records(name, table) if r is not None]
+    return [r for r in registry.records.fetch(name, table) if r is not None]
 
 
 def _of_visits(registry: Registry, name: str, visits: Iterable[Key]) -> list[DimensionRecord]:
@@ -98,7 +98,7 @@ def _of_visits(registry: Registry, name: str, visits: Iterable[Key]) -> list[Dim
         few: Mapping[str, Any] = {}
         if len(wanted) <= _FEW:
             few = {"where": "visit IN (these_visits)", "bind": {"these_visits": sorted(wanted)}}
-        records = registry.query_dimension_records(name, data_id={"instrument": instrument}, **few)
+        records = registry.queries.records(name, data_id={"instrument": instrument}, **few)
         out += [r for r in records if r.get("visit") in wanted]
     return out
 
@@ -122,4 +122,4 @@ def insert_records(registry: Registry, records: Mapping[str, Iterable[DimensionR
         By element, parents first.
     """
     for name, rows in records.items():
-        registry.insert_dimension_records(name, list(rows), skip_existing=True)
+        registry.records.insert(name, list(rows), skip_existing=True)

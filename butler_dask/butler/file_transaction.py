@@ -99,9 +99,9 @@ class FileTransactions:
             # Taken off the journal, then deleted, all under the write lock: a dataset put anew under the same
             # path takes it off the journal too, and thus comes wholly before or wholly after.
             with self._registry.transaction():
-                paths = self._registry.pending_deletions(_BATCH)
+                paths = self._registry.datasets.pending_deletions(_BATCH)
                 if not paths:
                     return deleted
-                self._registry.forget_deletions(paths)
+                self._registry.datasets.forget_deletions(paths)
                 self._datastore.remove(paths)
                 deleted += len(paths)

@@ -66,16 +66,16 @@ def adopt(
     with shared.snapshot():
         wanted, memberships = _wanted(shared, collections)
         before = own.shared_collections
-        mine = {info.name for info in own.query_collections("*")} - before
+        mine = {info.name for info in own.collections.query("*")} - before
         for name in sorted(mine & set(wanted)):
             _LOG.warning("Collection %r is in both repositories: the shared one's is not seen.", name)
             del wanted[name]
         with own.adopting(wanted):
             _forget(own, before - set(wanted))
-            own.register_dataset_types(shared.query_dataset_types())
+            own.dataset_types.register(shared.dataset_types.query())
             own.copy_dimension_records(shared)
             for info in wanted.values():
-                own.register_collection(info.name, info.type, info.doc)
+                own.collections.register(info.name, info.type, info.doc)
             for info in wanted.values():
                 if info.type is CollectionType.RUN:
                     _adopt_run(own, shared, datastore, info.name)
@@ -85,8 +85,8 @@ def adopt(
             for info in wanted.values():
                 if info.type is CollectionType.CHAINED:
                     children = tuple(c for c in info.children if c in wanted or c in mine)
-                    if own.get_collection(info.name).children != children:
-                        own.set_chain(info.name, children)
+                    if own.collections.get(info.name).children != children:
+                        own.collections.set_chain(info.name, children)
             own.write_note(_MARK, mark)
 
 
@@ -108,59 +108,59 @@ def _wanted(shared: Registry, collections: Sequence[str]) -> tuple[dict[str, Col
     """Return the collections to take over, and the members of the tagged and calibration ones by type."""
     wanted: dict[str, CollectionInfo] = {}
     memberships: _Memberships = {}
-    names = [info.name for info in shared.query_collections(collections, include_chains=True)]
+    names = [info.name for info in shared.collections.query(collections, include_chains=True)]
     while names:
         name = names.pop()
         if name in wanted:
             continue
-        info = wanted[name] = shared.get_collection(name, include_summary=True)
+        info = wanted[name] = shared.collections.get(name, include_summary=True)
         names += info.children
         if info.type in (CollectionType.TAGGED, CollectionType.CALIBRATION):
             members = memberships[name] = {
-                kind: shared.query_associations(kind, [name]) for kind in sorted(info.dataset_types or ())
+                kind: shared.associations.query(kind, [name]) for kind in sorted(info.dataset_types or ())
             }
             names += {found.ref.run for kind in members.values() for found in kind}
-    order = [info.name for info in shared.query_collections("*", include_chains=True)]
+    order = [info.name for info in shared.collections.query("*", include_chains=True)]
     return {name: wanted[name] for name in order if name in wanted}, memberships
 
 
 def _forget(own: OverlayRegistry, names: Iterable[str]) -> None:
     """Remove shared collections that are gone, out of personal chains too."""
-    gone = [own.get_collection(name, include_parents=True) for name in sorted(names)]
+    gone = [own.collections.get(name, include_parents=True) for name in sorted(names)]
     for info in gone:
         if info.type is CollectionType.CHAINED:
-            own.set_chain(info.name, ())
+            own.collections.set_chain(info.name, ())
         for parent in info.parents or ():
-            own.remove_from_chain(parent, [info.name])
+            own.collections.remove_from_chain(parent, [info.name])
     for info in gone:
         if info.type is not CollectionType.RUN:
-            own.remove_collection(info.name)
-    own.remove_runs([info.name for info in gone if info.type is CollectionType.RUN])
+            own.removal.remove(info.name)
+    own.removal.remove_runs([info.name for info in gone if info.type is CollectionType.RUN])
 
 
 def _adopt_run(own: OverlayRegistry, shared: Registry, datastore: Datastore, run: str) -> None:
-    theirs, mine = shared.existing_in_run(run), own.existing_in_run(run)
+    theirs, mine = shared.datasets.existing_in_run(run), own.datasets.existing_in_run(run)
     empty = np.zeros(0, dtype="V16")
     gone = []
     for name, table in mine.items():
         there = _keys(theirs[name]) if name in theirs else empty
         gone.append(table.take(~np.isin(_keys(table), there)))
-    own.remove_datasets([table for table in gone if len(table)])
+    own.datasets.remove([table for table in gone if len(table)])
     for name, table in theirs.items():
         known = np.isin(_keys(table), _keys(mine[name]) if name in mine else empty)
-        files = _absolute(shared.files_of(table), datastore)
+        files = _absolute(shared.datasets.files_of(table), datastore)
         new = _without_rows(table.take(~known))
         if len(new):
-            own.insert_datasets(new, _rows(files, ~known))
+            own.inserts.insert(new, _rows(files, ~known))
         if known.any():
             old = _without_rows(table.take(known))
-            had, has = own.files_of(old), _rows(files, known)
+            had, has = own.datasets.files_of(old), _rows(files, known)
             changed = _differ(had, has)
             stored = np.array([bool(path) for path in has.paths], dtype=bool)
             if (changed & stored).any():
-                own.add_files(old.take(changed & stored), _rows(has, changed & stored))
+                own.inserts.add_files(old.take(changed & stored), _rows(has, changed & stored))
             if (changed & ~stored).any():
-                own.forget_files(old.take(changed & ~stored))
+                own.datasets.forget_files(old.take(changed & ~stored))
 
 
 def _keys(table: DatasetTable) -> NDArray[np.void]:
@@ -220,25 +220,27 @@ def _rows(files: FileTable, chosen: NDArray[np.bool_]) -> FileTable:
 def _adopt_members(
     own: OverlayRegistry, info: CollectionInfo, memberships: dict[str, list[DatasetAssociation]]
 ) -> None:
-    known = own.get_collection(info.name, include_summary=True).dataset_types or ()
+    known = own.collections.get(info.name, include_summary=True).dataset_types or ()
     for kind in sorted({*memberships, *known}):
-        theirs, mine = memberships.get(kind, []), own.query_associations(kind, [info.name])
+        theirs, mine = memberships.get(kind, []), own.associations.query(kind, [info.name])
         has, had = {_membership(a) for a in theirs}, {_membership(a) for a in mine}
         if has == had:
             continue
-        definition = own.get_dataset_type(kind)
+        definition = own.dataset_types.get(kind)
         if info.type is CollectionType.TAGGED:
             gone = [a.ref for a in mine if _membership(a) not in has]
             new = [a.ref for a in theirs if _membership(a) not in had]
-            own.disassociate(info.name, DatasetTable.from_refs(definition, gone))
-            own.associate(info.name, DatasetTable.from_refs(definition, new))
+            own.associations.disassociate(info.name, DatasetTable.from_refs(definition, gone))
+            own.associations.associate(info.name, DatasetTable.from_refs(definition, new))
             continue
-        own.decertify(info.name, kind, Timespan(None, None))
+        own.associations.decertify(info.name, kind, Timespan(None, None))
         ranges: dict[Timespan, list[DatasetAssociation]] = {}
         for found in theirs:
             ranges.setdefault(found.timespan or Timespan(None, None), []).append(found)
         for timespan, members in ranges.items():
-            own.certify(info.name, DatasetTable.from_refs(definition, [m.ref for m in members]), timespan)
+            own.associations.certify(
+                info.name, DatasetTable.from_refs(definition, [m.ref for m in members]), timespan
+            )
 
 
 def _membership(found: DatasetAssociation) -> tuple[UUID, Timespan | None]:

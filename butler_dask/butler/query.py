@@ -76,7 +76,7 @@ class Query:
     @property
     def constraint_dimensions(self) -> DimensionGroup:
         """Dimensions of everything joined and of all conditions."""
-        groups = [self._registry.get_dataset_type(n).dimensions for n, _ in self._terms.datasets]
+        groups = [self._registry.dataset_types.get(n).dimensions for n, _ in self._terms.datasets]
         groups += [t.dimensions for t in self._terms.among]
         groups.append(DimensionUniverse().conform(self._terms.data_id))
         group = self._terms.joined.union(*groups)
@@ -121,7 +121,7 @@ class Query:
             If it is joined already with other collections.
         """
         name = _name(dataset_type)
-        self._registry.get_dataset_type(name)
+        self._registry.dataset_types.get(name)
         searched = self._searched(name, collections)
         if name in self.constraint_dataset_types:
             return self
@@ -211,7 +211,7 @@ class Query:
             raise InvalidQueryError(f"Dataset types {absent} are not joined into the query.")
         results = self.data_ids(dimensions)
         for name in kept:
-            if not self._registry.get_dataset_type(name).dimensions <= results.dimensions:
+            if not self._registry.dataset_types.get(name).dimensions <= results.dimensions:
                 raise InvalidQueryError(
                     f"Dataset type {name!r} has dimensions beyond {results.dimensions}; keep those too, "
                     "or leave the type out."
@@ -255,7 +255,7 @@ class Query:
         """
         if find_first:
             require_order(collections)
-        found = self._registry.get_dataset_type(_name(dataset_type))
+        found = self._registry.dataset_types.get(_name(dataset_type))
         found = with_storage_class(found, dataset_type)
         searched = self._searched(split_component(found.name)[0], collections)
         return DatasetRefQueryResults(
@@ -306,7 +306,7 @@ class Query:
                 group = group.union(universe[head].dimensions)
             elif head in self.constraint_dataset_types:
                 kinds.append(head)
-                group = group.union(self._registry.get_dataset_type(head).dimensions)
+                group = group.union(self._registry.dataset_types.get(head).dimensions)
         kinds = list(dict.fromkeys(kinds))
         if find_first is None and kinds:
             raise InvalidQueryError("Give find_first=True or False: there are fields of datasets.")

@@ -128,7 +128,7 @@ class QueryResults(ABC, Generic[T]):
 
     def explain_no_results(self, execute: bool = True) -> list[str]:
         """Return why there is no result, a sentence a reason; none if there is one."""
-        return self._registry.explain_data_ids(self.dimensions, execute=execute, **self._conditions())
+        return self._registry.queries.explain(self.dimensions, execute=execute, **self._conditions())
 
     def all_or_explained(self, what: str, *, explain: bool, limit: int | None) -> tuple[list[T], bool]:
         """Return the results as a list, and whether a limit that was to be warned of cut it.

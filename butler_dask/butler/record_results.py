@@ -33,7 +33,7 @@ class DimensionRecordQueryResults(QueryResults[DimensionRecord]):
         return self._element
 
     def _fetch(self, limit: int | None = None) -> Sequence[DimensionRecord]:
-        return self._registry.query_dimension_records(
+        return self._registry.queries.records(
             self._element.name,
             order_by=self._terms.order_by,
             limit=self._most(limit),

@@ -70,14 +70,14 @@ class ButlerRegistry:
     @defaults.setter
     def defaults(self, value: SearchDefaults) -> None:
         for name in value.collections:
-            self._registry.get_collection(name)
+            self._registry.collections.get(name)
         if isinstance(value, RegistryDefaults) and value.infers and value.collections:
             names = value.collections
             value = SearchDefaults(names, value.run, value.data_id, lambda: self._only_governors(names))
         self._defaults.assign(value)
 
     def _only_governors(self, collections: tuple[str, ...]) -> dict[str, str]:
-        values = self._registry.governor_values(collections)
+        values = self._registry.collections.governor_values(collections)
         return {name: next(iter(found)) for name, found in values.items() if len(found) == 1}
 
     @property
@@ -126,37 +126,37 @@ class ButlerRegistry:
 
     def registerRun(self, name: str, doc: str | None = None) -> bool:
         """Make a RUN collection unless it exists; return whether it is new."""
-        return self._registry.register_collection(name, CollectionType.RUN, doc or "")
+        return self._registry.collections.register(name, CollectionType.RUN, doc or "")
 
     def registerCollection(
         self, name: str, type: CollectionType = CollectionType.TAGGED, doc: str | None = None
     ) -> bool:
         """Make a collection unless it exists; return whether it is new."""
-        return self._registry.register_collection(name, type, doc or "")
+        return self._registry.collections.register(name, type, doc or "")
 
     def getCollectionType(self, name: str) -> CollectionType:
         """Return the type of a collection."""
-        return self._registry.get_collection(name).type
+        return self._registry.collections.get(name).type
 
     def getCollectionDocumentation(self, collection: str) -> str | None:
         """Return the documentation of a collection, `None` if it has none."""
-        return self._registry.get_collection(collection).doc or None
+        return self._registry.collections.get(collection).doc or None
 
     def setCollectionDocumentation(self, collection: str, doc: str | None) -> None:
         """Replace the documentation of a collection; `None` removes it."""
-        self._registry.set_collection_doc(collection, doc or "")
+        self._registry.collections.set_doc(collection, doc or "")
 
     def getCollectionSummary(self, collection: str) -> CollectionSummary:
         """Return the dataset types, instruments and skymaps of a collection's datasets."""
-        names = self._registry.get_collection(collection, include_summary=True).dataset_types or ()
+        names = self._registry.collections.get(collection, include_summary=True).dataset_types or ()
         return CollectionSummary(
-            DatasetTypeSet(self._registry.query_dataset_types(names)),
-            self._registry.governor_values([collection]),
+            DatasetTypeSet(self._registry.dataset_types.query(names)),
+            self._registry.collections.governor_values([collection]),
         )
 
     def getCollectionParentChains(self, collection: str) -> set[str]:
         """Return the chains a collection is in."""
-        return set(self._registry.get_collection(collection, include_parents=True).parents or ())
+        return set(self._registry.collections.get(collection, include_parents=True).parents or ())
 
     def getCollectionChain(self, parent: str) -> tuple[str, ...]:
         """Return the members of a chain, in search order.
@@ -166,7 +166,7 @@ class ButlerRegistry:
         CollectionTypeError
             If it is not CHAINED.
         """
-        info = self._registry.get_collection(parent)
+        info = self._registry.collections.get(parent)
         if info.type is not CollectionType.CHAINED:
             raise CollectionTypeError(f"Collection {parent!r} is {info.type.name}, not CHAINED")
         return info.children
@@ -177,12 +177,12 @@ class ButlerRegistry:
         """Define the members of a chain; ``flatten`` replaces chains among them by their members."""
         names = split_names(children)
         if flatten:
-            names = [c.name for c in self._registry.flatten(names)]
-        self._registry.set_chain(parent, names)
+            names = [c.name for c in self._registry.collections.flatten(names)]
+        self._registry.collections.set_chain(parent, names)
 
     def removeCollection(self, name: str) -> None:
-        """Remove a collection; see `Registry.remove_collection`."""
-        self._registry.remove_collection(name)
+        """Remove a collection; see `CollectionRemoval.remove`."""
+        self._registry.removal.remove(name)
 
     def queryCollections(
         self,
@@ -214,7 +214,7 @@ class ButlerRegistry:
         CollectionExpressionError
             If the expression is of another kind.
         """
-        infos = self._registry.query_collections(
+        infos = self._registry.collections.query(
             expression,
             types=_types(collectionTypes),
             flatten_chains=flattenChains,
@@ -230,7 +230,7 @@ class ButlerRegistry:
 
     def registerDatasetType(self, datasetType: DatasetType) -> bool:
         """Register a dataset type unless it is; return whether it is new."""
-        return self._registry.register_dataset_type(datasetType)
+        return self._registry.dataset_types.register([datasetType])[0]
 
     def removeDatasetType(self, name: str | Iterable[str]) -> None:
         """Remove dataset types without datasets, by name or glob; names of no type are passed over.
@@ -241,12 +241,12 @@ class ButlerRegistry:
             If there are datasets of one; nothing is removed then.
         """
         with self._registry.transaction():
-            for dataset_type in self._registry.query_dataset_types(name, []):
-                self._registry.remove_dataset_type(dataset_type.name)
+            for dataset_type in self._registry.dataset_types.query(name, []):
+                self._registry.dataset_types.remove(dataset_type.name)
 
     def getDatasetType(self, name: str) -> DatasetType:
         """Return a dataset type."""
-        return self._registry.get_dataset_type(name)
+        return self._registry.dataset_types.get(name)
 
     def queryDatasetTypes(
         self,
@@ -255,7 +255,7 @@ class ButlerRegistry:
         missing: list[str] | None = None,
     ) -> list[DatasetType]:
         """Return dataset types that names and globs match, by name; unknown names go to ``missing``."""
-        return self._registry.query_dataset_types(expression, [] if missing is None else missing)
+        return self._registry.dataset_types.query(expression, [] if missing is None else missing)
 
     # Dimension records
 
@@ -267,10 +267,8 @@ class ButlerRegistry:
         replace: bool = False,
         skip_existing: bool = False,
     ) -> None:
-        """Insert records of a dimension; see `Registry.insert_dimension_records`."""
-        self._registry.insert_dimension_records(
-            str(element), data, replace=replace, skip_existing=skip_existing
-        )
+        """Insert records of a dimension; see `DimensionRecords.insert`."""
+        self._registry.records.insert(str(element), data, replace=replace, skip_existing=skip_existing)
 
     def syncDimensionData(
         self,
@@ -279,10 +277,10 @@ class ButlerRegistry:
         conform: bool = True,
         update: bool = False,
     ) -> bool | dict[str, Any]:
-        """Insert a record unless it exists; see `Registry.sync_dimension_record`."""
+        """Insert a record unless it exists; see `DimensionRecords.sync`."""
         if not isinstance(row, DimensionRecord):
             row = self.dimensions.element(str(element)).RecordClass(**row)
-        return self._registry.sync_dimension_record(row, update=update)
+        return self._registry.records.sync(row, update=update)
 
     def queryDimensionRecords(
         self,
@@ -335,7 +333,7 @@ class ButlerRegistry:
             If values contradict one another.
         """
         if isinstance(dataId, DataCoordinate) and dimensions is None and not kwargs:
-            return self._registry.expand_data_id(dataId)
+            return self._registry.records.expand(dataId)
         given = (
             {} if dataId is None else dict(dataId.mapping if isinstance(dataId, DataCoordinate) else dataId)
         )
@@ -348,7 +346,7 @@ class ButlerRegistry:
         data_id = self.standardized(given, group, withDefaults)
         if records is not None:
             data_id = DataCoordinate(data_id.dimensions, data_id.required_values, dict(records))
-        return self._registry.expand_data_id(data_id)
+        return self._registry.records.expand(data_id)
 
     def standardized(
         self, given: Mapping[str, Any], dimensions: DimensionGroup, with_defaults: bool = True
@@ -364,7 +362,7 @@ class ButlerRegistry:
             for name, value in self.defaults.data_id.items():
                 if name in group or (len(named) < len(given) and self.dimensions[name].governor):
                     values.setdefault(name, value)
-        return self._registry.complete_data_id(values, dimensions)
+        return self._registry.queries.complete(values, dimensions)
 
     def queryDataIds(
         self,
@@ -415,11 +413,11 @@ class ButlerRegistry:
                 )
             return list(self.defaults.collections)
         if isinstance(collections, EllipsisType):
-            return [c.name for c in self._registry.query_collections("*", include_chains=False)]
+            return [c.name for c in self._registry.collections.query("*", include_chains=False)]
         names = split_patterns(collections)
         if all(isinstance(n, str) for n in names):
             return [n for n in names if isinstance(n, str)]
-        return [c.name for c in self._registry.query_collections(names)]
+        return [c.name for c in self._registry.collections.query(names)]
 
     # Datasets
 
@@ -437,10 +435,10 @@ class ButlerRegistry:
     ) -> DatasetQueryResults | DatasetRefQueryResults:
         """Return datasets of types given by name, glob or list; all or the first of each data ID."""
         if isinstance(datasetType, (str, EllipsisType)):
-            kinds = self._registry.query_dataset_types(datasetType)
+            kinds = self._registry.dataset_types.query(datasetType)
         else:
             named = [datasetType] if isinstance(datasetType, DatasetType) else list(datasetType)
-            kinds = self._registry.query_dataset_types([_name(k) for k in named])
+            kinds = self._registry.dataset_types.query([_name(k) for k in named])
         terms = self._terms(dataId, where, bind, kwargs)
         if dimensions is not None:
             terms = replace(terms, joined=self.dimensions.conform(dimensions))
@@ -475,7 +473,7 @@ class ButlerRegistry:
             If a CALIBRATION collection has several.
         """
         name, component = split_component(_name(datasetType))
-        kind = self._registry.get_dataset_type(name)
+        kind = self._registry.dataset_types.get(name)
         given = dict(dataId.mapping if isinstance(dataId, DataCoordinate) else dataId or {})
         given.update(kwargs)
         data_id = self.standardized(given, kind.dimensions)
@@ -485,12 +483,12 @@ class ButlerRegistry:
         begin = end = None
         if timespan is None and kind.isCalibration():
             # Nothing says which range is meant.
-            leaves = self._registry.flatten(names)
+            leaves = self._registry.collections.flatten(names)
             names = [c.name for c in leaves if c.type is not CollectionType.CALIBRATION]
         if timespan is not None:
             begin = np.array([timespan.begin_ns], dtype=np.int64)
             end = np.array([timespan.end_ns], dtype=np.int64)
-        table, rows = self._registry.find_datasets(
+        table, rows = self._registry.search.find(
             kind,
             DataIdTable.from_data_ids(kind.dimensions, [data_id]),
             names,
@@ -503,7 +501,7 @@ class ButlerRegistry:
         if isinstance(dataId, DataCoordinate) and dataId.hasRecords() and not kwargs:
             ref = ref.expanded(dataId.subset(kind.dimensions))
         else:
-            ref = self._registry.with_implied_values(ref)
+            ref = self._registry.records.with_implied_values(ref)
         return ref.makeComponentRef(component) if component else ref
 
     def timespan_of(self, values: Mapping[str, Any]) -> Timespan | None:
@@ -511,14 +509,14 @@ class ButlerRegistry:
         for name in ("exposure", "visit", "day_obs"):
             if values.get(name) is not None:
                 known = {k: v for k, v in values.items() if k in ("instrument", name)}
-                data_id = self._registry.complete_data_id(known, self.dimensions.conform([name]))
-                record = self._registry.expand_data_id(data_id).records[name]
+                data_id = self._registry.queries.complete(known, self.dimensions.conform([name]))
+                record = self._registry.records.expand(data_id).records[name]
                 return None if record is None else record.timespan
         return None
 
     def getDataset(self, id: UUID) -> DatasetRef | None:
         """Return the dataset of a UUID, or `None`."""
-        return self._registry.get_dataset(id)
+        return self._registry.datasets.find(id)
 
     def insertDatasets(
         self,
@@ -550,16 +548,16 @@ class ButlerRegistry:
         ConflictingDefinitionError
             If the RUN has a dataset of the type and a data ID; nothing is inserted then.
         """
-        kind = self._registry.get_dataset_type(_name(datasetType))
+        kind = self._registry.dataset_types.get(_name(datasetType))
         run = run or self.defaults.run
         if run is None:
             raise NoDefaultCollectionError("No RUN to insert into: give run=, or open the butler with one.")
         table = DatasetTable.new(kind, self._data_id_table(dataIds, kind.dimensions), run, idGenerationMode)
         with self._registry.transaction():
-            self._registry.insert_datasets(table)
+            self._registry.inserts.insert(table)
             if not expand:
                 return list(table)
-            data_ids = self._registry.expand_data_ids(table.data_ids)
+            data_ids = self._registry.records.expand_all(table.data_ids)
         return [ref.expanded(data_id) for ref, data_id in zip(table, data_ids, strict=True)]
 
     def _data_id_table(self, data_ids: Iterable[DataIdArgument], dimensions: DimensionGroup) -> DataIdTable:
@@ -593,7 +591,9 @@ class ButlerRegistry:
         """
         refs = list(datasets)
         with self._registry.transaction():
-            known = [None] * len(refs) if assume_new else self._registry.get_datasets([r.id for r in refs])
+            known = (
+                [None] * len(refs) if assume_new else self._registry.datasets.find_many([r.id for r in refs])
+            )
             for ref, there in zip(refs, known, strict=True):
                 if there is not None and (there.run != ref.run or there != ref):
                     raise ConflictingDefinitionError(
@@ -601,23 +601,23 @@ class ButlerRegistry:
                     )
             new = [ref for ref, there in zip(refs, known, strict=True) if there is None]
             for table in tables_of_refs(new):
-                self._registry.insert_datasets(table)
+                self._registry.inserts.insert(table)
         if not expand:
             return refs
         expanded: dict[UUID, DataCoordinate] = {}
         for table in tables_of_refs(refs):
             ids = [table.id(i) for i in range(len(table))]
-            expanded.update(zip(ids, self._registry.expand_data_ids(table.data_ids), strict=True))
+            expanded.update(zip(ids, self._registry.records.expand_all(table.data_ids), strict=True))
         return [ref.expanded(expanded[ref.id]) for ref in refs]
 
     def getDatasetLocations(self, ref: DatasetRef) -> list[str]:
         """Return where the files of a dataset are, as the datastore knows it; empty without files."""
-        files = self._registry.files_of_ids([ref.id])
+        files = self._registry.datasets.files_of_ids([ref.id])
         return [path for path in files.paths if path]
 
     def removeDatasets(self, refs: Iterable[DatasetRef]) -> None:
         """Remove datasets from the registry; their files wait for deletion by the datastore."""
-        self._registry.remove_datasets(tables_of_refs(refs))
+        self._registry.datasets.remove(tables_of_refs(refs))
 
     # Memberships
 
@@ -625,19 +625,19 @@ class ButlerRegistry:
         """Put datasets into a TAGGED collection, all or none."""
         with self._registry.transaction():
             for table in tables_of_refs(refs):
-                self._registry.associate(collection, table)
+                self._registry.associations.associate(collection, table)
 
     def disassociate(self, collection: str, refs: Iterable[DatasetRef]) -> None:
         """Take datasets out of a TAGGED collection."""
         with self._registry.transaction():
             for table in tables_of_refs(refs):
-                self._registry.disassociate(collection, table)
+                self._registry.associations.disassociate(collection, table)
 
     def certify(self, collection: str, refs: Iterable[DatasetRef], timespan: Timespan) -> None:
         """Give datasets a validity range in a CALIBRATION collection, all or none."""
         with self._registry.transaction():
             for table in tables_of_refs(refs):
-                self._registry.certify(collection, table, timespan)
+                self._registry.associations.certify(collection, table, timespan)
 
     def decertify(
         self,
@@ -648,11 +648,11 @@ class ButlerRegistry:
         dataIds: Iterable[DataIdArgument] | None = None,
     ) -> None:
         """Cut a time range out of validity ranges in a CALIBRATION collection."""
-        kind = self._registry.get_dataset_type(_name(datasetType))
+        kind = self._registry.dataset_types.get(_name(datasetType))
         table = None
         if dataIds is not None:
             table = self._data_id_table(dataIds, kind.dimensions)
-        self._registry.decertify(collection, kind, timespan, table)
+        self._registry.associations.decertify(collection, kind, timespan, table)
 
     def queryDatasetAssociations(
         self,
@@ -668,7 +668,7 @@ class ButlerRegistry:
         """
         names: NamesExpression = self.defaults.collections if collections is None else collections
         return iter(
-            self._registry.query_associations(_name(datasetType), names, types=_types(collectionTypes))
+            self._registry.associations.query(_name(datasetType), names, types=_types(collectionTypes))
         )
 
 

@@ -102,14 +102,14 @@ def check_repository(registry: Registry, datastore: Datastore, *, checksums: boo
     checksums : `bool`
         Read all files and compare checksums (else existence and size only).
     """
-    out = RepositoryCheck(registry.schema_differences(), pending=registry.pending_deletions())
+    out = RepositoryCheck(registry.schema_differences(), pending=registry.datasets.pending_deletions())
     recorded = set(out.pending)
-    runs = [i.name for i in registry.query_collections("*", types={CollectionType.RUN})]
+    runs = [i.name for i in registry.collections.query("*", types={CollectionType.RUN})]
     # Listed before the records are read: a file put meanwhile is recorded and not listed, never the reverse.
     listed = [path for path, _ in datastore.files()]
     for run in runs:
-        for table in registry.existing_in_run(run).values():
-            for row, file in enumerate(registry.files_of(table)):
+        for table in registry.datasets.existing_in_run(run).values():
+            for row, file in enumerate(registry.datasets.files_of(table)):
                 if file is None or file.path in recorded:
                     continue
                 recorded.add(file.path)
@@ -118,7 +118,7 @@ def check_repository(registry: Registry, datastore: Datastore, *, checksums: boo
                 if what is not None:
                     out.faults.append(FileFault(table[row], file.path, what))
     prefixes = tuple(f"{quoted_run(run)}/" for run in runs)
-    types = tuple(f"{t.name}_" for t in registry.query_dataset_types())
+    types = tuple(f"{t.name}_" for t in registry.dataset_types.query())
     for path in listed:
         if path in recorded or path.startswith("."):
             continue
@@ -162,7 +162,7 @@ def repair_repository(
     for fault in found.faults:
         tables.setdefault(fault.ref.datasetType.name, []).append(fault.ref)
     if tables:
-        registry.remove_datasets(
+        registry.datasets.remove(
             [DatasetTable.from_refs(refs[0].datasetType, refs) for refs in tables.values()]
         )
     now = time.time()

@@ -117,7 +117,7 @@ class RepositoryExport:
         MissingCollectionError
             If there is none.
         """
-        self._registry.get_collection(name)
+        self._registry.collections.get(name)
         self._collections[name] = None
 
     def saveDatasets(
@@ -151,14 +151,14 @@ class RepositoryExport:
         """
         new = {r.id: r for r in refs if r.id not in self._ids}
         parts = [id_ for id_, ref in new.items() if ref.isComponent()]
-        for id_, whole in zip(parts, self._registry.get_datasets(parts), strict=True):
+        for id_, whole in zip(parts, self._registry.datasets.find_many(parts), strict=True):
             if whole is None:
                 raise DatasetNotFoundError(f"{new[id_]} is not in this repository")
             new[id_] = whole
         tables = tables_of_refs(new.values())
         for table in tables:
             self._types.setdefault(table.dataset_type.name, table.dataset_type)
-            files = self._transferred(list(table), self._registry.files_of(table))
+            files = self._transferred(list(table), self._registry.datasets.files_of(table))
             for file in sorted(files, key=_path_of):
                 said = rewrite(file) if rewrite is not None else file
                 self._files[table.dataset_type.name, said.refs[0].run].append(said)
@@ -203,7 +203,7 @@ class RepositoryExport:
     def entries(self) -> list[dict[str, Any]]:
         """Return the entries of the export file."""
         out = dimension_entries({k: list(v.values()) for k, v in self._records.items()})
-        infos = _children_first([self._registry.get_collection(name) for name in self._collections])
+        infos = _children_first([self._registry.collections.get(name) for name in self._collections])
         for info in infos:
             entry: dict[str, Any] = {
                 "type": "collection",
@@ -238,7 +238,7 @@ class RepositoryExport:
     def _associations(self, name: str, kind: CollectionType) -> list[dict[str, Any]]:
         ranges: dict[Timespan | None, list[uuid.UUID]] = defaultdict(list)
         for dataset_type in sorted(self._types):
-            for association in self._registry.query_associations(dataset_type, [name]):
+            for association in self._registry.associations.query(dataset_type, [name]):
                 if association.ref.id in self._ids:
                     ranges[association.timespan].append(association.ref.id)
         if not ranges:
@@ -389,7 +389,7 @@ class ExportContent:
 
     def _type_of(self, registry: Registry, entry: Mapping[str, Any]) -> DatasetType:
         kind = self.dataset_types.get(entry["dataset_type"])
-        return registry.get_dataset_type(entry["dataset_type"]) if kind is None else kind
+        return registry.dataset_types.get(entry["dataset_type"]) if kind is None else kind
 
     def files(self, registry: Registry, directory: str) -> list[FileDataset]:
         """Return the files with the datasets in them.
@@ -478,36 +478,36 @@ def register_content(registry: Registry, content: ExportContent, skip_dimensions
     skipped = {str(n) for n in skip_dimensions}
     for name in DimensionUniverse().sorted(content.records):
         if name not in skipped:
-            registry.insert_dimension_records(name, content.records[name], skip_existing=True)
+            registry.records.insert(name, content.records[name], skip_existing=True)
     bands = [{"name": band} for band in sorted(content.bands())]
-    registry.insert_dimension_records("band", bands, skip_existing=True)
-    registry.register_dataset_types(list(content.dataset_types.values()))
+    registry.records.insert("band", bands, skip_existing=True)
+    registry.dataset_types.register(list(content.dataset_types.values()))
     for name, kind, doc in content.collections:
-        registry.register_collection(name, kind, doc)
+        registry.collections.register(name, kind, doc)
     for name, children in content.chains.items():
-        registry.set_chain(name, children)
+        registry.collections.set_chain(name, children)
 
 
 def associate_content(registry: Registry, content: ExportContent) -> None:
     """Put the datasets of an export file, which are in the registry, into its collections."""
     for name, ids in content.tags.items():
         for table in _tables_of_ids(registry, ids):
-            registry.associate(name, table)
+            registry.associations.associate(name, table)
     held: dict[tuple[str, str], set[tuple[uuid.UUID, Timespan | None]]] = {}
     for name, timespan, ids in content.certifications:
         for table in _tables_of_ids(registry, ids):
             kind = table.dataset_type.name
             known = held.get((name, kind))
             if known is None:
-                found = registry.query_associations(kind, [name])
+                found = registry.associations.query(kind, [name])
                 known = held[name, kind] = {(a.ref.id, a.timespan) for a in found}
             new = [row for row in range(len(table)) if (table.id(row), timespan) not in known]
             if new:
-                registry.certify(name, table.take(np.array(new)), timespan)
+                registry.associations.certify(name, table.take(np.array(new)), timespan)
 
 
 def _tables_of_ids(registry: Registry, ids: list[uuid.UUID]) -> list[DatasetTable]:
-    refs = registry.get_datasets(ids)
+    refs = registry.datasets.find_many(ids)
     missing = [str(i) for i, ref in zip(ids, refs, strict=True) if ref is None]
     if missing:
         raise DatasetNotFoundError(

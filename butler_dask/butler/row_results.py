@@ -90,7 +90,7 @@ class GeneralQueryResults(QueryResults[dict[str, Any]]):
         return [f for f in dict.fromkeys(out) if f not in own]
 
     def _fetch(self, limit: int | None = None) -> Sequence[dict[str, Any]]:
-        return self._registry.query_rows(
+        return self._registry.queries.rows(
             self._group,
             list(dict.fromkeys([*self._fields, *self._record_fields()])),
             find_first=self._find_first,
@@ -119,7 +119,7 @@ class GeneralQueryResults(QueryResults[dict[str, Any]]):
         rows = list(self)
         keys = self._group.data_coordinate_keys
         table = DataIdTable.from_values(self._group, {k: [r[k] for r in rows] for k in keys}, len(rows))
-        data_ids = self._registry.expand_data_ids(table) if self.has_dimension_records else list(table)
+        data_ids = self._registry.records.expand_all(table) if self.has_dimension_records else list(table)
         for row, data_id in zip(rows, data_ids, strict=True):
             refs = [
                 DatasetRef(

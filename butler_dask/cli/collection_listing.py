@@ -82,7 +82,7 @@ def query_collections(
     registry = Repository.find(repo).open_registry(writeable=False)
     try:
         with explained(registry, explain_query):
-            found = registry.query_collections(
+            found = registry.collections.query(
                 split_names(glob) or "*",
                 types=wanted,
                 flatten_chains=flatten_chains or chains == "flatten",
@@ -91,7 +91,7 @@ def query_collections(
             )
             infos = {i.name: i for i in found}
             if chains in ("tree", "table", "inverse-tree"):
-                others = registry.query_collections(
+                others = registry.collections.query(
                     "*", include_parents=inverse, include_summary=show_dataset_types
                 )
                 infos = {i.name: i for i in others}

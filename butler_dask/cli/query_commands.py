@@ -214,7 +214,7 @@ def _dataset_columns(
     ]
     headers = ["type", "run", "id", *required]
     if show_uri:
-        files = butler.registry_tables.files_of(table)
+        files = butler.registry_tables.datasets.files_of(table)
         uri = butler.datastore.uri
         columns.append([uri(path) if path else None for path in files.paths])
         headers.append("URI")

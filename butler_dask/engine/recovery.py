@@ -104,7 +104,7 @@ def _journals(root: str, run: str, plan_id: str) -> list[Path]:
 def _recorded_metadata(butler: Butler, graph: QuantumGraph) -> set[bytes]:
     """Return the ids of the metadata datasets recorded in the run: one a finished quantum."""
     names = [c.dataset_type.name for t in graph.tasks for c in t.connections if c.name == METADATA_CONNECTION]
-    tables = butler.registry_tables.existing_in_run(graph.run, names)
+    tables = butler.registry_tables.datasets.existing_in_run(graph.run, names)
     return {row.tobytes() for table in tables.values() for row in table.ids}
 
 

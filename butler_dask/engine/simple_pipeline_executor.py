@@ -82,9 +82,9 @@ class SimplePipelineExecutor:
         with Butler(root, writeable=True) as butler:
             registry = butler.registry_tables
             with registry.transaction():
-                registry.register_collection(run, CollectionType.RUN)
-                registry.register_collection(output, CollectionType.CHAINED)
-                registry.set_chain(output, [run, *split_names(inputs)])
+                registry.collections.register(run, CollectionType.RUN)
+                registry.collections.register(output, CollectionType.CHAINED)
+                registry.collections.set_chain(output, [run, *split_names(inputs)])
         return Butler(root, collections=[output], run=run, writeable=True)
 
     @classmethod

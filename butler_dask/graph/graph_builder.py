@@ -116,7 +116,7 @@ def build_quantum_graph(
     """
     # What others write meanwhile must not give quanta whose inputs were counted but not found.
     with butler.registry_tables.snapshot():
-        inputs = tuple(c.name for c in butler.registry_tables.flatten(list(input_collections)))
+        inputs = tuple(c.name for c in butler.registry_tables.collections.flatten(list(input_collections)))
         pipeline = pipeline_graph.copy()
         pipeline.resolve(butler.registry)
         build = _Build(
@@ -191,7 +191,7 @@ class _Build:
         self._available: dict[str, NDArray[np.int8]] = {}
         self._overall: dict[str, NDArray[np.int64]] = {}
         try:
-            self.butler.registry_tables.get_collection(self.run)
+            self.butler.registry_tables.collections.get(self.run)
             self.run_exists = True
         except MissingCollectionError:
             self.run_exists = False

@@ -86,7 +86,7 @@ class DatasetSearch:
         """Return whether the repository knows a dataset type."""
         if name not in self._registered:
             try:
-                self._registry.get_dataset_type(name)
+                self._registry.dataset_types.get(name)
                 self._registered[name] = True
             except MissingDatasetTypeError:
                 self._registered[name] = False
@@ -116,12 +116,12 @@ class DatasetSearch:
         if not len(data_ids) or not collections or not self.is_registered(dataset_type.name):
             return None
         begin, end = (None, None) if timespans is None else timespans
-        table, rows = self._registry.find_datasets(
+        table, rows = self._registry.search.find(
             dataset_type, data_ids, collections, begin_ns=begin, end_ns=end
         )
         if not len(table):
             return None
-        return Found(table, self._registry.files_of(table), rows)
+        return Found(table, self._registry.datasets.files_of(table), rows)
 
     def prerequisites(
         self,
@@ -244,7 +244,7 @@ class DatasetSearch:
         if not self.is_registered(dataset_type.name) or not self._collections:
             return _no_pairs()
         group = quanta.dimensions.union(dataset_type.dimensions)
-        joined = self._registry.query_data_ids(group, datasets=[(dataset_type.name, self._collections)])
+        joined = self._registry.queries.data_ids(group, datasets=[(dataset_type.name, self._collections)])
         rows = joined.match(quanta)
         joined, rows = joined.take(rows >= 0), rows[rows >= 0]
         found = self.find(dataset_type, joined, timespans=self._spans(dataset_type, joined))
@@ -275,7 +275,7 @@ class DatasetSearch:
         # What the function gives may be typed as the connection sees it.
         stored = [DatasetRef(dataset_type, r.dataId, r.run, id=r.id) for r in refs]
         table = DatasetTable.from_refs(dataset_type, stored)
-        rows = pool.add(table, self._registry.files_of(table))
+        rows = pool.add(table, self._registry.datasets.files_of(table))
         return np.array(quantum_rows, dtype=np.int32), rows
 
 

@@ -104,7 +104,7 @@ class GraphQuestion:
     def _data_ids(
         self, registry: Registry, group: DimensionGroup, datasets: Sequence[tuple[str, tuple[str, ...]]]
     ) -> DataIdTable:
-        table: DataIdTable = registry.query_data_ids(
+        table: DataIdTable = registry.queries.data_ids(
             group, where=self.where, bind=self.bind, data_id=self.data_id, datasets=datasets
         )
         for given in self.tables:
@@ -118,7 +118,7 @@ class GraphQuestion:
     ) -> list[str]:
         """Say why a part has no data ID; arguments are those of `parts`."""
         where = ", ".join(map(repr, inputs)) or "no collection (name some with --input)"
-        known = [t.name for t in registry.query_dataset_types()]
+        known = [t.name for t in registry.dataset_types.query()]
         labels = ", ".join(map(repr, part.labels))
         unknown = [
             f"Dataset type {name!r} is not registered in this repository: no run has made any. Needed for "
@@ -132,9 +132,9 @@ class GraphQuestion:
             names = ", ".join(repr(name) for name, _ in part.datasets)
             return [f"No input collections are given to search for {names}: name them with --input (-i)."]
         terms: dict[str, Any] = {"where": self.where, "bind": self.bind, "data_id": self.data_id}
-        reasons: list[str] = registry.explain_data_ids(part.dimensions, **terms, datasets=part.datasets)
+        reasons: list[str] = registry.queries.explain(part.dimensions, **terms, datasets=part.datasets)
         for name, collections in part.datasets:
-            if not len(registry.query_datasets(name, collections, find_first=False, **terms, limit=1)):
+            if not len(registry.queries.datasets(name, collections, find_first=False, **terms, limit=1)):
                 what = f"fulfils {self.where!r}" if self.where else "is there"
                 reasons.insert(0, f"No {name!r} in {where} {what}. It is an input of {labels}.")
         if not reasons:
@@ -148,7 +148,7 @@ def common_data_id(
 ) -> dict[str, Any]:
     """Return the data ID that holds for everything: what is given, and the lone instrument or sky map."""
     values: dict[str, Any] = {}
-    for name, found in butler.registry_tables.governor_values(inputs).items():
+    for name, found in butler.registry_tables.collections.governor_values(inputs).items():
         if len(found) == 1 and not re.search(rf"\b{name}\b", where):
             values[name] = next(iter(found))
     return {**values, **(data_id or {})}

@@ -64,7 +64,7 @@ class RecordCache:
         keys: list[Key] = list(zip(*(unique.values(n).tolist() for n in element.required), strict=True))
         missing = np.array([i for i, k in enumerate(keys) if k not in known], dtype=np.int64)
         if len(missing):
-            fetched = self._registry.fetch_records(element_name, unique.take(missing))
+            fetched = self._registry.records.fetch(element_name, unique.take(missing))
             known.update(
                 (keys[i], r) for i, r in zip(missing.tolist(), fetched, strict=True) if r is not None
             )

@@ -102,8 +102,8 @@ class RunCollections:
         with registry.transaction():
             plan = self._claimed(registry)
             if plan.output is not None:
-                registry.register_collection(plan.output, CollectionType.CHAINED)
-                registry.edit_chain(plan.output, plan._with_changes)
+                registry.collections.register(plan.output, CollectionType.CHAINED)
+                registry.collections.edit_chain(plan.output, plan._with_changes)
         if plan.replaced is not None and plan.prune_replaced == "purge":
             butler.removeRuns([plan.replaced])
         elif plan.replaced is not None and plan.prune_replaced == "unstore":
@@ -117,7 +117,7 @@ class RunCollections:
         if self.extend:
             return self
         name, count = self.output_run, 1
-        while not registry.register_collection(name, CollectionType.RUN):
+        while not registry.collections.register(name, CollectionType.RUN):
             count += 1
             name = f"{self.output_run}_{count}"
         chain = tuple(name if c == self.output_run else c for c in self.chain)
@@ -141,7 +141,7 @@ class RunCollections:
 
     def _check_only_ours(self, registry: Registry) -> None:
         assert self.replaced is not None
-        (info,) = registry.query_collections([self.replaced], include_parents=True)
+        (info,) = registry.collections.query([self.replaced], include_parents=True)
         others = sorted((info.parents or frozenset()) - {self.output})
         if others:
             raise OrphanedRecordError(
@@ -216,7 +216,7 @@ def plan_run_collections(
         if name is not None:
             check_collection_name(name)
 
-    flat = [c.name for c in registry.flatten(given)] if given else []
+    flat = [c.name for c in registry.collections.flatten(given)] if given else []
     chain_info = _find(registry, output)
     if chain_info is not None and chain_info.type is not CollectionType.CHAINED:
         raise CollectionTypeError(
@@ -290,7 +290,11 @@ def plan_run_collections(
     older = [c for c in runs if c != run]
     chain = (run, *older, *(c for c in tail if c != run))
     searched = chain if run_info is not None else chain[1:]
-    skip = [c.name for c in registry.flatten(split_names(skip_existing_in))] if skip_existing_in else []
+    skip = (
+        [c.name for c in registry.collections.flatten(split_names(skip_existing_in))]
+        if skip_existing_in
+        else []
+    )
     if extend_run:
         skip.insert(0, run)
     elif skip_existing:
@@ -312,7 +316,7 @@ def _find(registry: Registry, name: str | None) -> CollectionInfo | None:
     if name is None:
         return None
     try:
-        return registry.get_collection(name)
+        return registry.collections.get(name)
     except MissingCollectionError:
         return None
 
@@ -334,7 +338,7 @@ def _own_runs(registry: Registry, output: str, members: Sequence[str]) -> list[s
     """
     if not members:
         return []
-    infos = registry.query_collections(list(members), include_summary=True, include_parents=True)
+    infos = registry.collections.query(list(members), include_summary=True, include_parents=True)
     found = {i.name: i for i in infos}
     own = []
     for name in members:
@@ -387,8 +391,8 @@ def _shown(names: Sequence[str]) -> str:
 def _unstore(butler: Butler, run: str) -> None:
     """Delete the files of a run and keep what is known about its datasets."""
     registry = butler.registry_tables
-    for table in registry.existing_in_run(run).values():
+    for table in registry.datasets.existing_in_run(run).values():
         # The record goes first: what is recorded as stored is readable at every instant.
-        paths = [file.path for file in registry.forget_files(table)]
+        paths = [file.path for file in registry.datasets.forget_files(table)]
         butler.datastore.remove(paths)
-        registry.forget_deletions(paths)
+        registry.datasets.forget_deletions(paths)

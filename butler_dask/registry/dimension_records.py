@@ -1,4 +1,4 @@
-"""DimensionRecordTable: insert records of dimensions, look them up by key, expand data IDs with them."""
+"""DimensionRecords: insert records of dimensions, look them up by key, expand data IDs with them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable, first_rows
+from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionUniverse
 from ..vocabulary.timespan import Timespan
@@ -24,7 +25,7 @@ _FEW = 40
 RecordKey = tuple[int | str, ...]
 
 
-class DimensionRecordTable:
+class DimensionRecords:
     """Records of the dimension elements of a registry.
 
     Parameters
@@ -41,12 +42,36 @@ class DimensionRecordTable:
     def insert(
         self,
         element_name: str,
-        records: Sequence[DimensionRecord | Mapping[str, Any]],
+        records: Iterable[DimensionRecord | Mapping[str, Any]],
         *,
-        replace: bool,
-        skip_existing: bool,
+        replace: bool = False,
+        skip_existing: bool = False,
     ) -> int:
-        """Insert records; see `Registry.insert_dimension_records`; return how many are new or replaced."""
+        """Insert records of one element, all or none.
+
+        Parameters
+        ----------
+        element_name : `str`
+            Dimension or relation.
+        records : iterable of `DimensionRecord` or mapping
+            Records, or their fields. The band of a physical filter is made when needed.
+        replace : `bool`
+            Replace records that exist.
+        skip_existing : `bool`
+            Leave records that exist as they are.
+
+        Returns
+        -------
+        changed : `int`
+            How many are new or replaced.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If a record exists and neither option is given.
+        DataIdValueError
+            If a record refers to a dimension value without record.
+        """
         element = DimensionUniverse().element(element_name)
         if not element.has_own_table:
             raise DataIdValueError(f"Dimension {element_name!r} has no records: its values are computed")
@@ -151,8 +176,19 @@ class DimensionRecordTable:
         )
 
     @repeated
-    def sync(self, record: DimensionRecord, *, update: bool) -> bool | dict[str, Any]:
-        """Insert a record, or compare it with the one there is; see `Registry.sync_dimension_record`."""
+    def sync(self, record: DimensionRecord, *, update: bool = False) -> bool | dict[str, Any]:
+        """Insert a record unless it exists.
+
+        Returns
+        -------
+        result : `bool` or `dict`
+            `True` if it is new, `False` if it was there alike, or the old values of the fields updated.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If it exists and differs, and ``update`` is not set.
+        """
         element = record.definition
         with self._database.write() as connection:
             present = self._fetch_keys(connection, element, [key_of_record(record)])
@@ -210,7 +246,7 @@ class DimensionRecordTable:
         return {key_of_record(r): r for r in records_of_rows(element, rows)}
 
     def fetch(self, element_name: str, data_ids: DataIdTable) -> list[DimensionRecord | None]:
-        """Return the record of each data ID, `None` where there is none."""
+        """Return the record of an element for each data ID, `None` where there is none."""
         element = DimensionUniverse().element(element_name)
         required = element.required
         inverse = data_ids.codes(required)
@@ -222,7 +258,15 @@ class DimensionRecordTable:
         return [found.get(keys[i]) for i in inverse.tolist()]
 
     def expand(self, data_id: DataCoordinate) -> DataCoordinate:
-        """Return a data ID with the records of all its elements; see `Registry.expand_data_id`."""
+        """Return a data ID with the records of its elements and the values they imply.
+
+        Raises
+        ------
+        DataIdValueError
+            If the repository has no such dimension value.
+        InconsistentDataIdError
+            If its values contradict one another.
+        """
         group = data_id.dimensions
         values: dict[str, Any] = dict(data_id.mapping)
         known = data_id.records if data_id.hasRecords() else {}
@@ -269,8 +313,17 @@ class DimensionRecordTable:
                 f"Data ID {data_id} joins {shown!r}, but the repository has no such {element.name}."
             )
 
+    def with_implied_values(self, ref: DatasetRef) -> DatasetRef:
+        """Return a dataset whose data ID has the values its records imply, where they are known."""
+        if ref.dataId.hasFull():
+            return ref
+        full = self.expand(ref.dataId)
+        if not full.hasFull():
+            return ref
+        return ref.expanded(DataCoordinate.from_full_values(full.dimensions, full.full_values))
+
     def expand_table(self, data_ids: DataIdTable) -> DataIdTable:
-        """Return the data IDs with columns of all implied dimensions that every row has a value of."""
+        """Return data IDs with columns of all implied dimensions that every row has a value of."""
         group = data_ids.dimensions
         if all(n in data_ids.columns for n in group.names):
             return data_ids
@@ -307,7 +360,15 @@ class DimensionRecordTable:
         return DataIdTable(group, columns, categories, len(data_ids))
 
     def expand_all(self, data_ids: DataIdTable) -> list[DataCoordinate]:
-        """Return data IDs with records and implied values; see `Registry.expand_data_ids`."""
+        """Return many data IDs with the records of their elements and the values they imply.
+
+        Records are fetched at once for each element, and rows that have one in common share it.
+
+        Raises
+        ------
+        DataIdValueError
+            If the repository has no record that a value is implied by.
+        """
         if not len(data_ids):
             return []
         with self._database.read():
