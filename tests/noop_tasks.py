@@ -20,8 +20,8 @@ from butler_dask.pipeline import (
     PipelineTaskConnections,
     Struct,
     TaskMetadata,
+    connectionTypes as cT,
 )
-from butler_dask.pipeline import connectionTypes as cT
 from butler_dask.vocabulary.dataset import DatasetRef
 from butler_dask.vocabulary.dataset_type import DatasetType
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from round_trip import make_exposure, make_ref
 
 from butler_dask.datastore.dataset_layout import DatasetLayout

@@ -28,8 +28,8 @@ from butler_dask.pipeline import (
     PipelineTask,
     PipelineTaskConfig,
     PipelineTaskConnections,
+    connectionTypes as cT,
 )
-from butler_dask.pipeline import connectionTypes as cT
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.file_record import FileRecord, FileTable

@@ -25,9 +25,9 @@ from butler_dask.pipeline import (
     PipelineTask,
     PipelineTaskConfig,
     PipelineTaskConnections,
+    connectionTypes as cT,
     pipeline_text,
 )
-from butler_dask.pipeline import connectionTypes as cT
 from butler_dask.vocabulary.dataset_type import DatasetType
 
 FRAME = ("instrument", "exposure", "detector")

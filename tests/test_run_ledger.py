@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from butler_dask.engine.quantum_report import QuantumReport
 from butler_dask.engine.run_ledger import (

@@ -5,8 +5,7 @@ import uuid
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from butler_dask.errors import DataIdValueError, DimensionNameError, DimensionValueError
 from butler_dask.vocabulary.data_id import DataCoordinate

@@ -17,8 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from lsst.pex.config import ConfigField, Field, RangeField
 
-from ..pipeline import NoWorkFound, PipelineTask, PipelineTaskConfig, PipelineTaskConnections, Struct
-from ..pipeline import connectionTypes as cT
+from ..pipeline import (
+    NoWorkFound,
+    PipelineTask,
+    PipelineTaskConfig,
+    PipelineTaskConnections,
+    Struct,
+    connectionTypes as cT,
+)
 from .isr import IsrTask, IsrTaskConfig
 
 if TYPE_CHECKING:

@@ -12,8 +12,14 @@ from ..imaging.psf_matching import gaussian_psf, match_psf
 from ..imaging.resampling import FULL_FOOTPRINT_PLANES, empty_warp, resample_into, source_window
 from ..imaging.skymap import PatchInfo, SkyMap
 from ..imaging.warped_psf import PsfSource, warped_psf
-from ..pipeline import NoWorkFound, PipelineTask, PipelineTaskConfig, PipelineTaskConnections, Struct
-from ..pipeline import connectionTypes as cT
+from ..pipeline import (
+    NoWorkFound,
+    PipelineTask,
+    PipelineTaskConfig,
+    PipelineTaskConnections,
+    Struct,
+    connectionTypes as cT,
+)
 
 
 class MakeWarpConnections(

@@ -8,11 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import DimensionNameError, did_you_mean
-from .dimension_element import Dimension as Dimension
-from .dimension_element import DimensionElement as DimensionElement
-from .dimension_element import Names
-from .dimension_table import ELEMENTS, ID, SKYPIX_MAX_LEVEL
-from .dimension_table import UNIVERSE_VERSION as UNIVERSE_VERSION
+from .dimension_element import Dimension as Dimension, DimensionElement as DimensionElement, Names
+from .dimension_table import ELEMENTS, ID, SKYPIX_MAX_LEVEL, UNIVERSE_VERSION as UNIVERSE_VERSION
 
 UNIVERSE_NAMESPACE = "daf_butler"
 """Name of the reference's default universe."""
