@@ -115,7 +115,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-PACKAGES = "butler datastore engine graph imaging instruments pipeline registry vocabulary".split()
+PACKAGES = ["butler", "datastore", "engine", "graph", "imaging", "instruments", "pipeline", "registry", "vocabulary"]
 
 
 @pytest.mark.parametrize("package", ["", *PACKAGES])
