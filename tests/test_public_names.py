@@ -115,7 +115,17 @@ def test_importing_the_package_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-PACKAGES = ["butler", "datastore", "engine", "graph", "imaging", "instruments", "pipeline", "registry", "vocabulary"]
+PACKAGES = [
+    "butler",
+    "datastore",
+    "engine",
+    "graph",
+    "imaging",
+    "instruments",
+    "pipeline",
+    "registry",
+    "vocabulary",
+]
 
 
 @pytest.mark.parametrize("package", ["", *PACKAGES])
