@@ -18,7 +18,7 @@ from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from .common_data_ids import CommonDataIds
 from .dataset_query_constraint import DatasetQueryConstraint
-from .input_search import DatasetSearch
+from .input_search import InputSearch
 
 if TYPE_CHECKING:
     from ..butler.butler import Butler
@@ -72,7 +72,7 @@ class GraphQuestion:
     constraint: DatasetQueryConstraint
 
     def parts(
-        self, pipeline: PipelineGraph, search: DatasetSearch, inputs: tuple[str, ...], registry: Registry
+        self, pipeline: PipelineGraph, search: InputSearch, inputs: tuple[str, ...], registry: Registry
     ) -> list[PipelinePart]:
         """Ask one query for each connected part of the pipeline.
 
@@ -80,7 +80,7 @@ class GraphQuestion:
         ----------
         pipeline : `PipelineGraph`
             The tasks, resolved.
-        search : `DatasetSearch`
+        search : `InputSearch`
             Knows which dataset types are registered.
         inputs : `tuple` [`str`]
             Collections searched for overall inputs, in order.
@@ -114,7 +114,7 @@ class GraphQuestion:
         return table
 
     def reasons_for_nothing(
-        self, part: PipelinePart, search: DatasetSearch, inputs: Sequence[str], registry: Registry
+        self, part: PipelinePart, search: InputSearch, inputs: Sequence[str], registry: Registry
     ) -> list[str]:
         """Say why a part has no data ID; arguments are those of `parts`."""
         where = ", ".join(map(repr, inputs)) or "no collection (name some with --input)"

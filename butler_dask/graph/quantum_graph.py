@@ -129,36 +129,6 @@ class QuantumGraph:
 
     # -- edges --------------------------------------------------------------------------------------------
 
-    @property
-    def input_indptr(self) -> NDArray[np.int64]:
-        """``inputs_of.indptr``."""
-        return self.inputs_of.indptr
-
-    @property
-    def input_indices(self) -> NDArray[np.int32]:
-        """``inputs_of.indices``."""
-        return self.inputs_of.indices
-
-    @property
-    def input_connections(self) -> NDArray[np.int16]:
-        """``inputs_of.connections``."""
-        return self.inputs_of.connections
-
-    @property
-    def output_indptr(self) -> NDArray[np.int64]:
-        """``outputs_of.indptr``."""
-        return self.outputs_of.indptr
-
-    @property
-    def output_indices(self) -> NDArray[np.int32]:
-        """``outputs_of.indices``."""
-        return self.outputs_of.indices
-
-    @property
-    def output_connections(self) -> NDArray[np.int16]:
-        """``outputs_of.connections``."""
-        return self.outputs_of.connections
-
     @cached_property
     def producer(self) -> NDArray[np.int32]:
         """Row of the quantum that writes each dataset, -1 for those only read; shape (n_datasets,)."""
