@@ -174,15 +174,18 @@ def prepare_graph(
     saved = bd.graph.read_graph(options.quantum_graph) if options.quantum_graph else None
     plan = bd.graph.plan_run_collections(
         butler.registry_tables,
-        inputs=options.inputs or (saved.inputs if saved is not None and not options.extend_run else ()),
-        output=options.output or (saved.output if saved is not None else None),
-        output_run=options.output_run or (saved.run if saved is not None and not options.output else None),
-        extend_run=options.extend_run,
-        replace_run=options.replace_run,
-        prune_replaced=cast("Prune | None", options.prune_replaced),
-        rebase=options.rebase,
-        skip_existing=options.skip_existing,
-        skip_existing_in=options.skip_existing_in,
+        bd.graph.RunOptions(
+            inputs=options.inputs or (saved.inputs if saved is not None and not options.extend_run else ()),
+            output=options.output or (saved.output if saved is not None else None),
+            output_run=options.output_run
+            or (saved.run if saved is not None and not options.output else None),
+            extend_run=options.extend_run,
+            replace_run=options.replace_run,
+            prune_replaced=cast("Prune | None", options.prune_replaced),
+            rebase=options.rebase,
+            skip_existing=options.skip_existing,
+            skip_existing_in=options.skip_existing_in,
+        ),
     )
     if plan.extend and recover:
         bd.engine.recover_run(butler, plan.output_run)

@@ -407,8 +407,8 @@ class _Build:
             )
             more = ", ..." if len(short) > _EXAMPLES else ""
             self.notes.append(
-                f"{len(short)} of {np.count_nonzero(own.alive)} quanta of {own.task.label!r} are left out: they "
-                f"have fewer than {edge.minimum} {edge.dataset_type_name!r}: {examples}{more}."
+                f"{len(short)} of {np.count_nonzero(own.alive)} quanta of {own.task.label!r} are left out: "
+                f"they have fewer than {edge.minimum} {edge.dataset_type_name!r}: {examples}{more}."
             )
         return enough
 
