@@ -238,7 +238,8 @@ def plan_run_collections(registry: Registry, options: RunOptions) -> RunCollecti
     _check_chain(options, given, chain_info)
     members = [] if chain_info is None else list(chain_info.children)
     if chain_info is None:
-        runs, tail = [], flat
+        runs: list[str] = []
+        tail = flat
     else:
         runs, tail = _runs_and_inputs(registry, options, members, flat if given else None)
     tail = [c for c in tail if c not in runs]
