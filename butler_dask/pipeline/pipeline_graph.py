@@ -21,7 +21,8 @@ from butler_dask.errors import (
 from butler_dask.pipeline.dataset_type_agreement import agreed_node, check_definable, with_skypix
 from butler_dask.pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode, conform
 from butler_dask.pipeline.task_class import import_task_class
-from butler_dask.pipeline.task_order import ordered
+from butler_dask.pipeline.task_order import ordered, tasks_read_by
+from butler_dask.pipeline.task_selection import select_tasks
 from butler_dask.pipeline.task_subsets import StepDefinitions, TaskSubset
 from butler_dask.vocabulary.data_id import DataCoordinate
 from butler_dask.vocabulary.dataset_type import DatasetType
@@ -189,13 +190,7 @@ class PipelineGraph:
 
     def upstream(self) -> dict[str, set[str]]:
         """Return for each task the tasks it reads from directly."""
-        writers = {n: node.producer for n, node in self.iter_outputs()}
-        result: dict[str, set[str]] = {}
-        for task in self._tasks.values():
-            read = {*task.init_inputs.values(), *task.iter_all_inputs()}
-            found = {writers.get(edge.parent_dataset_type_name) for edge in read}
-            result[task.label] = {label for label in found if label is not None}
-        return result
+        return tasks_read_by(self._tasks.values())
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -282,9 +277,7 @@ class PipelineGraph:
 
     def select_tasks(self, expression: str) -> set[str]:
         """Return the labels an expression selects; see `select`."""
-        from butler_dask.pipeline.task_selection import select_tasks
-
-        return select_tasks(self, expression)
+        return select_tasks(expression, self._tasks, self._subsets, self._dataset_types)
 
     def _with_tasks(self, tasks: Mapping[str, TaskNode]) -> PipelineGraph:
         result = PipelineGraph.__new__(PipelineGraph)
