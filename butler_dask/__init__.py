@@ -280,6 +280,9 @@ if TYPE_CHECKING:
     from .vocabulary.data_id import (
         DataIdValue as DataIdValue,
     )
+    from .vocabulary.data_id import (
+        DimensionRecord as DimensionRecord,
+    )
     from .vocabulary.dataset import (
         DatasetAssociation as DatasetAssociation,
     )
@@ -297,9 +300,6 @@ if TYPE_CHECKING:
     )
     from .vocabulary.dataset_type import (
         DatasetType as DatasetType,
-    )
-    from .vocabulary.dimension_record import (
-        DimensionRecord as DimensionRecord,
     )
     from .vocabulary.dimensions import (
         Dimension as Dimension,
@@ -371,11 +371,10 @@ _NAMES_OF_MODULES = {
     "butler_dask.repository": "Repository",
     "butler_dask.vocabulary.collection": "CollectionInfo CollectionType",
     "butler_dask.vocabulary.collection_summary": "CollectionSummary",
-    "butler_dask.vocabulary.data_id": "DataCoordinate DataId DataIdKey DataIdValue",
+    "butler_dask.vocabulary.data_id": "DataCoordinate DataId DataIdKey DataIdValue DimensionRecord",
     "butler_dask.vocabulary.dataset": "DatasetAssociation DatasetId DatasetIdGenEnum DatasetRef",
     "butler_dask.vocabulary.dataset_existence": "DatasetExistence",
     "butler_dask.vocabulary.dataset_type": "DatasetType",
-    "butler_dask.vocabulary.dimension_record": "DimensionRecord",
     "butler_dask.vocabulary.dimensions": "Dimension DimensionElement DimensionGroup DimensionUniverse",
     "butler_dask.vocabulary.file_record": "FileDataset",
     "butler_dask.vocabulary.search_defaults": "RegistryDefaults",

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from .registry.registry import Registry
-from .vocabulary.data_id import DataCoordinate
+from .vocabulary.data_id import DataCoordinate, DimensionRecord
 from .vocabulary.data_id_table import DataIdTable
-from .vocabulary.dimension_record import DimensionRecord
 from .vocabulary.dimensions import DimensionUniverse
 
 _OF_A_VISIT = ("visit_definition", "visit_detector_region", "visit_system_membership")

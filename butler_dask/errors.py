@@ -28,7 +28,6 @@ collection or file, and what to do next; `did_you_mean` names the nearest match 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -43,6 +42,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known : iterable of `str`
         What there is.
     """
+    import difflib
+
     candidates = [str(k) for k in known]
     near = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
     if not near:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TextIO
 import yaml
 
 from .errors import FormatVersionError, RepositoryError
-from .vocabulary.dimension_record import DimensionRecord
+from .vocabulary.data_id import DimensionRecord
 from .vocabulary.dimensions import UNIVERSE_VERSION, DimensionUniverse
 from .vocabulary.timespan import Timespan
 

@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ButlerUserError, did_you_mean
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup
 from ..vocabulary.file_record import FileRecord
 from .graph_columns import (

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.timespan import MAX_NS, MIN_NS
 

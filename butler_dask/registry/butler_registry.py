@@ -23,11 +23,10 @@ from ..errors import (
 )
 from ..vocabulary.collection import CollectionType, NamesExpression, split_names, split_patterns
 from ..vocabulary.collection_summary import CollectionSummary, DatasetTypeSet
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetAssociation, DatasetIdGenEnum, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType, split_component
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import RegistryDefaults, SearchDefaults
 from ..vocabulary.storage_class import StorageClassFactory
@@ -280,9 +279,12 @@ class ButlerRegistry:
         update: bool = False,
     ) -> bool | dict[str, Any]:
         """Insert a record unless it exists; see `Registry.sync_dimension_record`."""
-        if not isinstance(row, DimensionRecord):
-            row = self.dimensions.element(str(element)).RecordClass(**row)
-        return self._registry.sync_dimension_record(row, update=update)
+        record: DimensionRecord
+        if isinstance(row, DimensionRecord):
+            record = row
+        else:
+            record = self.dimensions.element(str(element)).RecordClass(**row)
+        return self._registry.sync_dimension_record(record, update=update)
 
     def queryDimensionRecords(
         self,

@@ -9,9 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable, first_rows
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionUniverse
 from ..vocabulary.timespan import Timespan
 from .bulk_rows import insert_rows, temporary_rows
@@ -403,7 +402,8 @@ def conformed(element: DimensionElement, record: DimensionRecord | Mapping[str, 
                 f"A record of {record.definition.name!r} was given as one of {element.name!r}"
             )
         return record
-    return element.RecordClass(**record)
+    made: DimensionRecord = element.RecordClass(**record)
+    return made
 
 
 def row_of_record(record: DimensionRecord) -> tuple[Any, ...]:

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from ..errors import CalibrationLookupError
 from ..vocabulary.collection import CollectionType
+from ..vocabulary.data_id import DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetTable
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Expression, Name
 from ..vocabulary.timespan import Timespan, time_of_tai_nanoseconds

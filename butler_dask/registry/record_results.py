@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..vocabulary.dimension_record import DimensionRecord
+from ..vocabulary.data_id import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import SearchDefaults
 from .query_results import QueryResults

@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..vocabulary.chain_change import ChainChange
-    from ..vocabulary.data_id import DataCoordinate
+    from ..vocabulary.data_id import DataCoordinate, DimensionRecord
     from ..vocabulary.data_id_table import DataIdTable
     from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
     from ..vocabulary.dataset_type import DatasetType
-    from ..vocabulary.dimension_record import DimensionRecord
     from ..vocabulary.file_record import FileRecord, FileTable
     from ..vocabulary.quantum_record import QuantumTable
     from ..vocabulary.timespan import Timespan

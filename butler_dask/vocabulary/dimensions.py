@@ -1,21 +1,108 @@
-"""DimensionUniverse and DimensionGroup: the keys of data IDs and how they depend on one another."""
+"""The keys of data IDs and how they depend on one another.
+
+DimensionElement, DimensionUniverse and DimensionGroup are in one file because each gives the others: an
+element its group and universe, these their elements.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import DimensionNameError, did_you_mean
-from .dimension_element import Dimension as Dimension
-from .dimension_element import DimensionElement as DimensionElement
-from .dimension_element import Names
-from .dimension_table import ELEMENTS, ID, SKYPIX_MAX_LEVEL
-from .dimension_table import UNIVERSE_VERSION as UNIVERSE_VERSION
+from .dimension_definitions import ELEMENTS, ID, SKYPIX_MAX_LEVEL
+from .dimension_definitions import UNIVERSE_VERSION as UNIVERSE_VERSION
+from .dimension_element import ElementDefinition, ElementSchema, FieldSpec, Names
 
 UNIVERSE_NAMESPACE = "daf_butler"
 """Name of the reference's default universe."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DimensionElement(ElementDefinition):
+    """A dimension, or a relation between dimensions with records of its own, beside the others.
+
+    Parameters
+    ----------
+    universe : `DimensionUniverse`
+        All of them; further parameters are those of `ElementDefinition`.
+    """
+
+    universe: DimensionUniverse = field(kw_only=True)
+    record_base: ClassVar[type[Any]]
+    """`DimensionRecord`, which holds data IDs and so is built on this module: `data_id` sets it."""
+
+    @cached_property
+    def dimensions(self) -> DimensionGroup:
+        """Dimensions that identify a record, with all they imply."""
+        own = (self.name,) if self.is_dimension else ()
+        return self.universe.conform((*self.requires, *own))
+
+    @property
+    def minimal_group(self) -> DimensionGroup:
+        """Same as `dimensions`, by the reference's other name."""
+        return self.dimensions
+
+    @property
+    def populated_by(self) -> DimensionElement:
+        """Dimension whose records bring this element's records along when they move between repositories."""
+        return self.universe["visit"] if self._of_visit else self
+
+    @cached_property
+    def fields(self) -> tuple[FieldSpec, ...]:
+        """Scalar columns of a record: required keys, implied keys, alternate keys, metadata."""
+        out: list[FieldSpec] = []
+        for name in self.requires:
+            key = self.universe[name].key
+            assert key is not None
+            out.append(FieldSpec(name, key.type, nullable=False))
+        if self.key is not None:
+            out.append(FieldSpec(self.key.name, self.key.type, nullable=False))
+        for name in self.implies:
+            key = self.universe[name].key
+            assert key is not None
+            out.append(FieldSpec(name, key.type))
+        out.extend(self.alternate_keys)
+        out.extend(self.metadata)
+        return tuple(out)
+
+    @cached_property
+    def schema(self) -> ElementSchema:
+        """Fields of the records, printable."""
+        return ElementSchema(self, self.fields)
+
+    @cached_property
+    def RecordClass(self) -> type[Any]:
+        """Class of this element's records, a `DimensionRecord`: ``RecordClass(**fields)``."""
+        name = "".join(part.capitalize() for part in self.name.split("_")) + "Record"
+        base = self.record_base
+        contents = {
+            "definition": self,
+            "__slots__": (),
+            "__doc__": base.__doc__,
+            "__module__": base.__module__,
+        }
+        return type(name, (base,), contents)
+
+    def __repr__(self) -> str:
+        return f"DimensionElement({self.name})"
+
+    def __lt__(self, other: DimensionElement) -> bool:
+        return self.universe.order(self.name) < self.universe.order(other.name)
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return _element_by_name, (self.name,)
+
+
+def _element_by_name(name: str) -> DimensionElement:
+    return DimensionUniverse().element(name)
+
+
+Dimension = DimensionElement
+"""A dimension is an element that has a key."""
 
 
 class ElementSet(Set[DimensionElement]):

@@ -1,6 +1,6 @@
-"""The dimensions and relations of the universe, as a table.
+"""The dimensions and relations of the universe, defined.
 
-The universe is the reference's default one. It is a table in this module rather than a configuration file:
+The universe is the reference's default one. It is written in this module rather than a configuration file:
 every repository has the same, and code that joins dimensions may rely on it. Skypix dimensions (``htm7``,
 ``healpix9``) are made by name.
 """
@@ -8,30 +8,12 @@ every repository has the same, and code that joins dimensions may rely on it. Sk
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from .dimension_element import FieldSpec
 
 UNIVERSE_VERSION = 7
 """Version of the reference's default universe this one equals."""
-
-
-@dataclass(frozen=True, slots=True)
-class FieldSpec:
-    """One column of an element's records.
-
-    Parameters
-    ----------
-    name : `str`
-        Column name.
-    type : `type`
-        `int`, `float`, `str` or `bool`.
-    nullable : `bool`
-        Whether it may be missing.
-    """
-
-    name: str
-    type: type
-    nullable: bool = True
 
 
 def _f(name: str, kind: type = str, nullable: bool = True) -> FieldSpec:
