@@ -6,7 +6,7 @@ An element by itself; `dimensions` has it beside the others of its universe.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -216,7 +216,6 @@ class ElementDefinition:
         return hash(self.name)
 
 
-@dataclass(frozen=True)
 class ElementSchema:
     """Fields of the records of an element, printable.
 
@@ -228,8 +227,8 @@ class ElementSchema:
         Scalar fields in order: required keys, implied keys, alternate keys, metadata.
     """
 
-    element: ElementDefinition = field(repr=False)
-    all: tuple[FieldSpec, ...]
+    def __init__(self, element: ElementDefinition, all: tuple[FieldSpec, ...]) -> None:
+        self.element, self.all = element, all
 
     @property
     def names(self) -> list[str]:

@@ -7,7 +7,6 @@ element its group and universe, these their elements.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -21,19 +20,24 @@ UNIVERSE_NAMESPACE = "daf_butler"
 """Name of the reference's default universe."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class DimensionElement(ElementDefinition):
     """A dimension, or a relation between dimensions with records of its own, beside the others.
 
     Parameters
     ----------
     universe : `DimensionUniverse`
-        All of them; further parameters are those of `ElementDefinition`.
+        All of them.
+    **definition
+        Parameters of `ElementDefinition`.
     """
 
-    universe: DimensionUniverse = field(kw_only=True)
     record_base: ClassVar[type[Any]]
     """`DimensionRecord`, which holds data IDs and so is built on this module: `data_id` sets it."""
+    universe: DimensionUniverse
+
+    def __init__(self, universe: DimensionUniverse, **definition: Any) -> None:
+        super().__init__(**definition)
+        object.__setattr__(self, "universe", universe)
 
     @cached_property
     def dimensions(self) -> DimensionGroup:
@@ -173,11 +177,9 @@ class DimensionUniverse:
                 if args.pop("skypix", False):
                     system = args["name"]
                     for level in range(1, SKYPIX_MAX_LEVEL[system] + 1):
-                        self._add(
-                            DimensionElement(f"{system}{level}", key=ID, skypix_level=level, universe=self)
-                        )
+                        self._add(DimensionElement(self, name=f"{system}{level}", key=ID, skypix_level=level))
                 else:
-                    self._add(DimensionElement(**args, universe=self))
+                    self._add(DimensionElement(self, **args))
             cls._instance = self
         return cls._instance
 
