@@ -28,7 +28,7 @@ from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetAssociation, DatasetIdGenEnum, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType, split_component
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
-from ..vocabulary.search_defaults import RegistryDefaults, SearchDefaults
+from ..vocabulary.search_defaults import RegistryDefaults, SearchDefaults, lone_values
 from ..vocabulary.storage_class import StorageClassFactory
 from ..vocabulary.timespan import Timespan
 from .dataset_results import (
@@ -71,13 +71,9 @@ class ButlerRegistry:
         for name in value.collections:
             self._registry.get_collection(name)
         if isinstance(value, RegistryDefaults) and value.infers and value.collections:
-            names = value.collections
-            value = SearchDefaults(names, value.run, value.data_id, lambda: self._only_governors(names))
+            names, governors = value.collections, self._registry.governor_values
+            value = SearchDefaults(names, value.run, value.data_id, lambda: lone_values(governors(names)))
         self._defaults.assign(value)
-
-    def _only_governors(self, collections: tuple[str, ...]) -> dict[str, str]:
-        values = self._registry.governor_values(collections)
-        return {name: next(iter(found)) for name, found in values.items() if len(found) == 1}
 
     @property
     def storageClasses(self) -> StorageClassFactory:
