@@ -33,7 +33,8 @@ from butler_dask.pipeline.pipeline_graph import (
 )
 from butler_dask.pipeline.pipeline_nodes import TaskNode
 from butler_dask.pipeline.pipeline_yaml import read_definition, read_definition_text
-from butler_dask.pipeline.task_class import import_instrument, import_task_class, type_name
+from butler_dask.pipeline.task_class import import_instrument, import_task_class
+from butler_dask.vocabulary.dotted_name import dotted_name
 
 __all__ = ["Pipeline"]
 
@@ -248,7 +249,7 @@ class Pipeline:
             name = task
             label = label or import_task_class(task)._DefaultName
         else:
-            name = type_name(task)
+            name = dotted_name(task)
             label = label or task._DefaultName
         assert label is not None
         if label in self._definition.subsets:
@@ -340,7 +341,7 @@ class Pipeline:
 
     def addInstrument(self, instrument: type[Any] | str) -> None:
         """Name the instrument whose configuration is applied first."""
-        self._definition.instrument = instrument if isinstance(instrument, str) else type_name(instrument)
+        self._definition.instrument = instrument if isinstance(instrument, str) else dotted_name(instrument)
 
     def getInstrument(self) -> str | None:
         """Return the dotted name of the instrument class, or `None`."""

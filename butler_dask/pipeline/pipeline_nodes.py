@@ -20,9 +20,9 @@ from butler_dask.pipeline.connection_types import (
     PrerequisiteInput,
 )
 from butler_dask.pipeline.connections import PipelineTaskConnections
-from butler_dask.pipeline.task_class import type_name
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from butler_dask.vocabulary.dotted_name import dotted_name
 from butler_dask.vocabulary.storage_class import find_storage_class
 
 __all__ = ["DatasetTypeNode", "Edge", "TaskNode"]
@@ -206,7 +206,7 @@ class TaskNode:
     @property
     def task_class_name(self) -> str:
         """Dotted name of the class."""
-        return type_name(self.task_class)
+        return dotted_name(self.task_class)
 
     @property
     def default_name(self) -> str:
