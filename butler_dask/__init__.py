@@ -287,16 +287,16 @@ if TYPE_CHECKING:
         DatasetAssociation as DatasetAssociation,
     )
     from .vocabulary.dataset import (
-        DatasetId as DatasetId,
-    )
-    from .vocabulary.dataset import (
-        DatasetIdGenEnum as DatasetIdGenEnum,
-    )
-    from .vocabulary.dataset import (
         DatasetRef as DatasetRef,
     )
     from .vocabulary.dataset_existence import (
         DatasetExistence as DatasetExistence,
+    )
+    from .vocabulary.dataset_id import (
+        DatasetId as DatasetId,
+    )
+    from .vocabulary.dataset_id import (
+        DatasetIdGenEnum as DatasetIdGenEnum,
     )
     from .vocabulary.dataset_type import (
         DatasetType as DatasetType,
@@ -372,7 +372,8 @@ _NAMES_OF_MODULES = {
     "butler_dask.vocabulary.collection": "CollectionInfo CollectionType",
     "butler_dask.vocabulary.collection_summary": "CollectionSummary",
     "butler_dask.vocabulary.data_id": "DataCoordinate DataId DataIdKey DataIdValue DimensionRecord",
-    "butler_dask.vocabulary.dataset": "DatasetAssociation DatasetId DatasetIdGenEnum DatasetRef",
+    "butler_dask.vocabulary.dataset": "DatasetAssociation DatasetRef",
+    "butler_dask.vocabulary.dataset_id": "DatasetId DatasetIdGenEnum",
     "butler_dask.vocabulary.dataset_existence": "DatasetExistence",
     "butler_dask.vocabulary.dataset_type": "DatasetType",
     "butler_dask.vocabulary.dimensions": "Dimension DimensionElement DimensionGroup DimensionUniverse",

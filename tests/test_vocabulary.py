@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from butler_dask.errors import DataIdValueError, DimensionNameError, DimensionValueError
 from butler_dask.vocabulary.data_id import DataCoordinate
 from butler_dask.vocabulary.data_id_table import DataIdTable
-from butler_dask.vocabulary.dataset import DatasetRef, DatasetTable, dataset_id_of_data_id, new_dataset_ids
+from butler_dask.vocabulary.dataset import DatasetRef, DatasetTable
+from butler_dask.vocabulary.dataset_id import dataset_id_of_data_id, new_dataset_ids
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.dimensions import DimensionUniverse
 from butler_dask.vocabulary.timespan import Timespan

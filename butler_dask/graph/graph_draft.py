@@ -23,7 +23,8 @@ import numpy as np
 
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dataset import DatasetRef, DatasetTable, new_dataset_ids
+from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset_id import new_dataset_ids
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.file_record import FileRecord, FileTable

@@ -25,7 +25,8 @@ from ..vocabulary.collection import CollectionType, NamesExpression, split_names
 from ..vocabulary.collection_summary import CollectionSummary, DatasetTypeSet
 from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dataset import DatasetAssociation, DatasetIdGenEnum, DatasetRef, DatasetTable
+from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
+from ..vocabulary.dataset_id import DatasetIdGenEnum
 from ..vocabulary.dataset_type import DatasetType, split_component
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import RegistryDefaults, SearchDefaults, lone_values
