@@ -18,7 +18,7 @@ from butler_dask.errors import (
     PipelineLabelError,
     did_you_mean,
 )
-from butler_dask.pipeline.dataset_type_agreement import agreed_node, check_definable, with_skypix
+from butler_dask.pipeline.dataset_type_agreement import agreed, check_definable
 from butler_dask.pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode, conform
 from butler_dask.pipeline.task_class import import_task_class
 from butler_dask.pipeline.task_order import ordered, tasks_read_by
@@ -319,32 +319,7 @@ class PipelineGraph:
 
     def _agree(self) -> None:
         """Find the one definition of each dataset type."""
-        producing = {
-            edge.dataset_type_name: edge
-            for task in self._tasks.values()
-            for edge in (*task.iter_all_init_outputs(), *task.iter_all_outputs())
-        }
-        skypix = {
-            name: dimensions.skypix[0]
-            for name, dimensions in (
-                *((n, edge.dimensions) for n, edge in producing.items()),
-                *((n, d.dimensions) for n, d in self._registered.items()),
-            )
-            if dimensions.skypix
-        }
-        self._tasks = {label: with_skypix(task, skypix) for label, task in self._tasks.items()}
-        consuming: dict[str, list[Edge]] = {}
-        names: dict[str, None] = {}
-        for task in self._tasks.values():
-            for edge in (*task.init_inputs.values(), *task.iter_all_inputs()):
-                names[edge.parent_dataset_type_name] = None
-                consuming.setdefault(edge.parent_dataset_type_name, []).append(edge)
-            for edge in (*task.iter_all_init_outputs(), *task.iter_all_outputs()):
-                names[edge.dataset_type_name] = None
-        self._dataset_types = {
-            name: agreed_node(name, producing.get(name), consuming.get(name, []), self._registered.get(name))
-            for name in names
-        }
+        self._tasks, self._dataset_types = agreed(self._tasks, self._registered)
 
     def resolve(
         self,

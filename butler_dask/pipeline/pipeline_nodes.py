@@ -39,6 +39,11 @@ def conform(names: Iterable[str], skypix: str | None = None) -> DimensionGroup:
     return universe.conform([default if name == "skypix" else name for name in names])
 
 
+def required_names(dimensions: DimensionGroup) -> str:
+    """Return the dimensions that identify a data ID, as people read them: ``{instrument, visit}``."""
+    return "{" + ", ".join(dimensions.required) + "}"
+
+
 @dataclass(frozen=True)
 class Edge:
     """A connection between a task and a dataset type.
@@ -227,21 +232,21 @@ class TaskNode:
     @functools.cached_property
     def config_output(self) -> Edge:
         """The configuration, written once a run as ``<label>_config``."""
-        return self._implicit("config", CONFIG_STORAGE_CLASS, "init_outputs", ())
+        return self._automatic_edge("config", CONFIG_STORAGE_CLASS, "init_outputs", ())
 
     @functools.cached_property
     def metadata_output(self) -> Edge:
         """What a quantum reports, written as ``<label>_metadata``: the mark of its success."""
-        return self._implicit("metadata", METADATA_STORAGE_CLASS, "outputs", self.raw_dimensions)
+        return self._automatic_edge("metadata", METADATA_STORAGE_CLASS, "outputs", self.raw_dimensions)
 
     @functools.cached_property
     def log_output(self) -> Edge | None:
         """The log lines of a quantum, ``<label>_log``; `None` where ``saveLogOutput`` is off."""
         if not self.config.saveLogOutput:
             return None
-        return self._implicit("log", LOG_STORAGE_CLASS, "outputs", self.raw_dimensions)
+        return self._automatic_edge("log", LOG_STORAGE_CLASS, "outputs", self.raw_dimensions)
 
-    def _implicit(self, suffix: str, storage_class: str, kind: str, dimensions: Iterable[str]) -> Edge:
+    def _automatic_edge(self, suffix: str, storage_class: str, kind: str, dimensions: Iterable[str]) -> Edge:
         names = frozenset(dimensions)
         return Edge(
             self.label, f"_{suffix}", f"{self.label}_{suffix}", storage_class, kind, names, conform(names)

@@ -64,7 +64,7 @@ def tasks_read_by(tasks: Iterable[TaskNode]) -> dict[str, set[str]]:
         Two connections write one dataset type.
     """
     known = list(tasks)
-    writers = _writers(known)
+    writers = _writing_edges(known)
     result: dict[str, set[str]] = {}
     for task in known:
         read = {e.parent_dataset_type_name for e in (*task.init_inputs.values(), *task.iter_all_inputs())}
@@ -72,7 +72,7 @@ def tasks_read_by(tasks: Iterable[TaskNode]) -> dict[str, set[str]]:
     return result
 
 
-def _writers(tasks: Sequence[TaskNode]) -> dict[str, Edge]:
+def _writing_edges(tasks: Sequence[TaskNode]) -> dict[str, Edge]:
     """Return the edge that writes each dataset type."""
     writers: dict[str, Edge] = {}
     for task in tasks:

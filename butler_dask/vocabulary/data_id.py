@@ -123,7 +123,7 @@ class DataCoordinate:
                 f"needed are {', '.join(group.required)}."
             )
         wanted = keys if full else group.required
-        return cls(group, tuple(_value(k, values[k], universe) for k in wanted))
+        return cls(group, tuple(_checked_value(k, values[k], universe) for k in wanted))
 
     @classmethod
     def make_empty(cls, universe: DimensionUniverse | None = None) -> DataCoordinate:
@@ -146,7 +146,7 @@ class DataCoordinate:
         DataIdError
             If there are more or fewer values.
         """
-        return cls(dimensions, _of_length(values, dimensions.required))
+        return cls(dimensions, _one_for_each(values, dimensions.required))
 
     @classmethod
     def from_full_values(cls, dimensions: DimensionGroup, values: tuple[DataIdValue, ...]) -> DataCoordinate:
@@ -157,7 +157,7 @@ class DataCoordinate:
         DataIdError
             If there are more or fewer values.
         """
-        return cls(dimensions, _of_length(values, dimensions.data_coordinate_keys))
+        return cls(dimensions, _one_for_each(values, dimensions.data_coordinate_keys))
 
     @property
     def universe(self) -> DimensionUniverse:
@@ -536,7 +536,7 @@ def record_of_plain_fields(element: str, fields: Mapping[str, Any]) -> Dimension
     return record
 
 
-def _of_length(values: Iterable[DataIdValue], names: Sequence[str]) -> tuple[DataIdValue, ...]:
+def _one_for_each(values: Iterable[DataIdValue], names: Sequence[str]) -> tuple[DataIdValue, ...]:
     given = tuple(values)
     if len(given) != len(names):
         raise DataIdError(f"{len(given)} values {given!r} for the dimensions {', '.join(names)}")
@@ -556,10 +556,10 @@ def dimension_value(name: str, value: Any) -> DataIdValue:
     DataIdValueError
         If it has another type.
     """
-    return _value(name, value, DimensionUniverse())
+    return _checked_value(name, value, DimensionUniverse())
 
 
-def _value(name: str, value: Any, universe: DimensionUniverse) -> DataIdValue:
+def _checked_value(name: str, value: Any, universe: DimensionUniverse) -> DataIdValue:
     key = universe[name].key
     assert key is not None
     if key.type is int:

@@ -264,16 +264,16 @@ def row_codes(columns: Sequence[NDArray[np.int64]], n_rows: int) -> NDArray[np.i
     for column in columns:
         if n_rows == 0:
             break
-        own, n_values = _dense(column)
+        own, n_values = _ranks(column)
         codes = codes * n_values + own
         n_codes *= n_values
         if n_codes > 2**40:
             # Kept dense so that the product never overflows.
-            codes, n_codes = _dense(codes)
-    return _dense(codes)[0] if n_rows else codes
+            codes, n_codes = _ranks(codes)
+    return _ranks(codes)[0] if n_rows else codes
 
 
-def _dense(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+def _ranks(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
     """Return the rank of each value among the distinct ones, and how many these are."""
     least = int(values.min())
     width = int(values.max()) - least + 1

@@ -205,7 +205,7 @@ def parse_expression(text: str) -> Expression | None:
         else:
             what = f"unexpected {str(getattr(error, 'token', ''))!r}"
         raise expression_error(text, position, what) from None
-    return _node(tree, text)
+    return _expression_of(tree, text)
 
 
 def text_of(node: Expression) -> str:
@@ -225,33 +225,33 @@ def text_of(node: Expression) -> str:
         case Range(start=start, stop=stop, step=step):
             return f"{start}..{stop}" + (f":{step}" if step > 1 else "")
         case Sign(operator=operator, operand=operand):
-            return f"{operator}{_part(operand)}"
+            return f"{operator}{_operand_text(operand)}"
         case (
             Arithmetic(operator=operator, left=left, right=right)
             | Comparison(operator=operator, left=left, right=right)
         ):
-            return f"{_part(left)} {operator} {_part(right)}"
+            return f"{_operand_text(left)} {operator} {_operand_text(right)}"
         case IsNull(operand=operand, negated=negated):
-            return f"{_part(operand)} IS {'NOT ' if negated else ''}NULL"
+            return f"{_operand_text(operand)} IS {'NOT ' if negated else ''}NULL"
         case In(operand=operand, items=items, negated=negated):
             listed = ", ".join(map(text_of, items))
-            return f"{_part(operand)} {'NOT ' if negated else ''}IN ({listed})"
+            return f"{_operand_text(operand)} {'NOT ' if negated else ''}IN ({listed})"
         case Pair(begin=begin, end=end):
             return f"({text_of(begin)}, {text_of(end)})"
         case Call(function=function, arguments=arguments):
             return f"{function}({', '.join(map(text_of, arguments))})"
         case Not(operand=operand):
-            return f"NOT {_part(operand)}"
+            return f"NOT {_operand_text(operand)}"
         case And(operands=operands):
-            return " AND ".join(map(_part, operands))
+            return " AND ".join(map(_operand_text, operands))
         case Or(operands=operands):
-            return " OR ".join(map(_part, operands))
+            return " OR ".join(map(_operand_text, operands))
         case Reversed(operand=operand):
             return f"-{text_of(operand)}"
     raise AssertionError(f"No text for {type(node).__name__}")
 
 
-def _part(node: Expression) -> str:
+def _operand_text(node: Expression) -> str:
     text = text_of(node)
     whole = isinstance(node, (Literal, Instant, Name, Bind, Pair, Call))
     return text if whole or isinstance(node, (Comparison, In, IsNull)) else f"({text})"
@@ -276,13 +276,13 @@ def _parser() -> Lark:
     return Lark(grammar, parser="lalr", propagate_positions=True, maybe_placeholders=True)
 
 
-def _node(tree: Any, text: str) -> Expression:
+def _expression_of(tree: Any, text: str) -> Expression:
     kind: str = tree.data
     parts: list[Any] = [c for c in tree.children if c is not None]
     position: int = tree.meta.start_pos if not tree.meta.empty else 0
 
     def sub(i: int) -> Expression:
-        return _node(parts[i], text)
+        return _expression_of(parts[i], text)
 
     match kind:
         case "integer":
@@ -293,7 +293,7 @@ def _node(tree: Any, text: str) -> Expression:
             # A backslash keeps its place before anything else: globs have escapes of their own.
             return Literal(position, re.sub(r"\\(['\"\\])", r"\1", parts[0][1:-1]))
         case "time":
-            return Instant(position, _instant(parts[0][2:-1], text, position))
+            return Instant(position, _time_at(parts[0][2:-1], text, position))
         case "null":
             return Literal(position, None)
         case "true" | "false":
@@ -315,12 +315,12 @@ def _node(tree: Any, text: str) -> Expression:
         case "in_" | "not_in":
             items = parts[1]
             if items.data == "items":
-                members = tuple(_node(i, text) for i in items.children if i is not None)
+                members = tuple(_expression_of(i, text) for i in items.children if i is not None)
             else:
-                members = (_node(items, text),)
+                members = (_expression_of(items, text),)
             return In(position, sub(0), members, kind == "not_in")
         case "range":
-            start, stop = (_bound(p) for p in parts[:2])
+            start, stop = (_range_end(p) for p in parts[:2])
             step = int(parts[2]) if len(parts) > 2 else 1
             if step < 1 or stop < start:
                 raise expression_error(
@@ -330,13 +330,13 @@ def _node(tree: Any, text: str) -> Expression:
         case "pair":
             return Pair(position, sub(0), sub(1))
         case "call":
-            return Call(position, str(parts[0]).upper(), tuple(_node(p, text) for p in parts[1:]))
+            return Call(position, str(parts[0]).upper(), tuple(_expression_of(p, text) for p in parts[1:]))
         case "not_":
             return Not(position, sub(0))
         case "and_":
-            return And(position, tuple(_node(p, text) for p in parts))
+            return And(position, tuple(_expression_of(p, text) for p in parts))
         case "or_":
-            return Or(position, tuple(_node(p, text) for p in parts))
+            return Or(position, tuple(_expression_of(p, text) for p in parts))
     raise AssertionError(f"The grammar has no rule {kind!r}")
 
 
@@ -349,11 +349,11 @@ def _comparison(position: int, operator: str, left: Expression, right: Expressio
     return Comparison(position, operator, left, right)
 
 
-def _bound(tree: Tree[Any]) -> int:
+def _range_end(tree: Tree[Any]) -> int:
     return int("".join(str(p) for p in tree.children if p is not None))
 
 
-def _instant(literal: str, text: str, position: int) -> int:
+def _time_at(literal: str, text: str, position: int) -> int:
     try:
         return time_of_literal(literal)
     except ValueError as error:

@@ -177,19 +177,19 @@ class BooleanExpressionProxy(ScalarExpressionProxy):
 class TimespanProxy(ExpressionProxy):
     """A timespan."""
 
-    def _bound(self, which: str) -> ScalarExpressionProxy:
+    def _end(self, which: str) -> ScalarExpressionProxy:
         assert isinstance(self.node, Name)
         return ScalarExpressionProxy(Name(0, f"{self.node.text}.{which}"))
 
     @property
     def begin(self) -> ScalarExpressionProxy:
         """Its begin."""
-        return self._bound("begin")
+        return self._end("begin")
 
     @property
     def end(self) -> ScalarExpressionProxy:
         """Its end."""
-        return self._bound("end")
+        return self._end("end")
 
     def overlaps(self, other: object) -> Expression:
         """Return the condition that it overlaps another timespan or contains a time."""
