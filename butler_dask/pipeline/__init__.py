@@ -6,22 +6,22 @@
     from butler_dask.pipeline import connectionTypes as cT
 """
 
-from butler_dask.pipeline import connection_types as connectionTypes  # noqa: N812 -- the field says so
-from butler_dask.pipeline.connections import PipelineTaskConnections
-from butler_dask.pipeline.pipeline import Pipeline
-from butler_dask.pipeline.pipeline_graph import PipelineGraph
-from butler_dask.pipeline.pipeline_task import PipelineTask, QuantumContext, Task
-from butler_dask.pipeline.quantized_connections import InputQuantizedConnection, OutputQuantizedConnection
-from butler_dask.pipeline.quantum_outcome import (
+from . import connection_types as connectionTypes  # noqa: N812 -- the field says so
+from .connections import PipelineTaskConnections
+from .pipeline import Pipeline
+from .pipeline_graph import PipelineGraph
+from .pipeline_task import PipelineTask, QuantumContext, Task
+from .quantized_connections import InputQuantizedConnection, OutputQuantizedConnection
+from .quantum_outcome import (
     AlgorithmError,
     AnnotatedPartialOutputsError,
     NoWorkFound,
     RepeatableQuantumError,
     UpstreamFailureNoWorkFound,
 )
-from butler_dask.pipeline.struct import Struct
-from butler_dask.pipeline.task_config import PipelineTaskConfig
-from butler_dask.pipeline.task_metadata import TaskMetadata
+from .struct import Struct
+from .task_config import PipelineTaskConfig
+from .task_metadata import TaskMetadata
 
 __all__ = [
     "AlgorithmError",

@@ -16,7 +16,7 @@ from typing import Any
 
 from lsst.pex.config import Config, ConfigurableInstance, DictField, FieldValidationError, ListField
 
-from butler_dask.errors import ConfigFieldError, PipelineNotFoundError, did_you_mean
+from ..errors import ConfigFieldError, PipelineNotFoundError, did_you_mean
 
 __all__ = ["ConfigOverride", "ConfigValueError", "expand_variables", "parse_value"]
 

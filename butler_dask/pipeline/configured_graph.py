@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from butler_dask.errors import ContractError, did_you_mean
-from butler_dask.pipeline.config_overrides import ConfigOverride, ConfigValueError, expand_variables
-from butler_dask.pipeline.pipeline_definition import Contract, PipelineDefinition, TaskDefinition
-from butler_dask.pipeline.pipeline_graph import PipelineGraph
-from butler_dask.pipeline.pipeline_nodes import TaskNode
-from butler_dask.pipeline.task_class import import_instrument, import_task_class
-from butler_dask.pipeline.task_subsets import StepDefinitions, TaskSubset
+from ..errors import ContractError, did_you_mean
+from .config_overrides import ConfigOverride, ConfigValueError, expand_variables
+from .pipeline_definition import Contract, PipelineDefinition, TaskDefinition
+from .pipeline_graph import PipelineGraph
+from .pipeline_nodes import TaskNode
+from .task_class import import_instrument, import_task_class
+from .task_subsets import StepDefinitions, TaskSubset
 
 __all__ = ["check_contracts", "configured_graph"]
 

@@ -12,17 +12,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-from butler_dask.pipeline.connection_types import BaseConnection, BaseInput, Input, Output
-from butler_dask.pipeline.quantized_connections import (
+from .connection_types import BaseConnection, BaseInput, Input, Output
+from .quantized_connections import (
     DeferredDatasetRef,
     InputQuantizedConnection,
     OutputQuantizedConnection,
 )
-from butler_dask.pipeline.quantum_outcome import NoWorkFound, ScalarError
+from .quantum_outcome import NoWorkFound, ScalarError
 
 if TYPE_CHECKING:
-    from butler_dask.vocabulary.data_id import DataCoordinate
-    from butler_dask.vocabulary.dataset import DatasetRef
+    from ..vocabulary.data_id import DataCoordinate
+    from ..vocabulary.dataset import DatasetRef
 
 __all__ = [
     "AdjustQuantumInputs",

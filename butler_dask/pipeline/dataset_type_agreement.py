@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from butler_dask.errors import (
+from ..errors import (
     ConnectionTypeConsistencyError,
     IncompatibleDatasetTypeError,
     MissingDatasetTypeError,
     PipelineGraphError,
     did_you_mean,
 )
-from butler_dask.pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode, conform, required_names
-from butler_dask.vocabulary.dataset_type import DatasetType
-from butler_dask.vocabulary.storage_class import StorageClass, find_storage_class
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.storage_class import StorageClass, find_storage_class
+from .pipeline_nodes import DatasetTypeNode, Edge, TaskNode, conform, required_names
 
 __all__ = ["agreed", "check_definable", "convertible"]
 

@@ -11,24 +11,24 @@ from typing import Any
 
 import yaml
 
-from butler_dask.errors import (
+from ..errors import (
     PipelineDefinitionError,
     PipelineLabelError,
     PipelineNotFoundError,
     did_you_mean,
 )
-from butler_dask.pipeline.config_overrides import ConfigOverride, expand_variables
-from butler_dask.pipeline.configured_graph import check_contracts, configured_graph
-from butler_dask.pipeline.pipeline_definition import (
+from ..vocabulary.dotted_name import dotted_name
+from .config_overrides import ConfigOverride, expand_variables
+from .configured_graph import check_contracts, configured_graph
+from .pipeline_definition import (
     PipelineDefinition,
     SubsetDefinition,
     SubsetMode,
     TaskDefinition,
 )
-from butler_dask.pipeline.pipeline_graph import DatasetTypeSource, PipelineGraph
-from butler_dask.pipeline.pipeline_yaml import read_definition, read_definition_text
-from butler_dask.pipeline.task_class import import_task_class
-from butler_dask.vocabulary.dotted_name import dotted_name
+from .pipeline_graph import DatasetTypeSource, PipelineGraph
+from .pipeline_yaml import read_definition, read_definition_text
+from .task_class import import_task_class
 
 __all__ = ["Pipeline"]
 

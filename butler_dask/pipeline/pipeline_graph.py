@@ -12,21 +12,21 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from butler_dask.errors import (
+from ..errors import (
     MissingDatasetTypeError,
     PipelineGraphError,
     PipelineLabelError,
     did_you_mean,
 )
-from butler_dask.pipeline.dataset_type_agreement import agreed, check_definable
-from butler_dask.pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode, conform
-from butler_dask.pipeline.task_class import import_task_class
-from butler_dask.pipeline.task_order import ordered, tasks_read_by
-from butler_dask.pipeline.task_selection import select_tasks
-from butler_dask.pipeline.task_subsets import StepDefinitions, TaskSubset
-from butler_dask.vocabulary.data_id import DataCoordinate
-from butler_dask.vocabulary.dataset_type import DatasetType
-from butler_dask.vocabulary.dimensions import DimensionUniverse
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.dimensions import DimensionUniverse
+from .dataset_type_agreement import agreed, check_definable
+from .pipeline_nodes import DatasetTypeNode, Edge, TaskNode, conform
+from .task_class import import_task_class
+from .task_order import ordered, tasks_read_by
+from .task_selection import select_tasks
+from .task_subsets import StepDefinitions, TaskSubset
 
 __all__ = ["DatasetTypeSource", "PipelineGraph", "StepDefinitions", "TaskSubset"]
 

@@ -10,8 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from butler_dask.errors import DatasetTypeError, DimensionNameError
-from butler_dask.pipeline.connection_types import (
+from ..errors import DatasetTypeError, DimensionNameError
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from ..vocabulary.dotted_name import dotted_name
+from ..vocabulary.storage_class import find_storage_class
+from .connection_types import (
     BaseConnection,
     BaseInput,
     DimensionedConnection,
@@ -19,11 +23,7 @@ from butler_dask.pipeline.connection_types import (
     LookupFunction,
     PrerequisiteInput,
 )
-from butler_dask.pipeline.connections import PipelineTaskConnections
-from butler_dask.vocabulary.dataset_type import DatasetType
-from butler_dask.vocabulary.dimensions import DimensionGroup, DimensionUniverse
-from butler_dask.vocabulary.dotted_name import dotted_name
-from butler_dask.vocabulary.storage_class import find_storage_class
+from .connections import PipelineTaskConnections
 
 __all__ = ["DatasetTypeNode", "Edge", "TaskNode"]
 

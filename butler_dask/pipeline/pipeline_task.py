@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from lsst.pex.config import Config
 
-from butler_dask.pipeline.quantized_connections import (
+from .quantized_connections import (
     DeferredDatasetRef,
     InputQuantizedConnection,
     OutputQuantizedConnection,
 )
-from butler_dask.pipeline.struct import Struct
-from butler_dask.pipeline.task_config import PipelineTaskConfig
-from butler_dask.pipeline.task_metadata import TaskMetadata
+from .struct import Struct
+from .task_config import PipelineTaskConfig
+from .task_metadata import TaskMetadata
 
 if TYPE_CHECKING:
-    from butler_dask.vocabulary.data_id import DataCoordinate
-    from butler_dask.vocabulary.dataset import DatasetRef
+    from ..vocabulary.data_id import DataCoordinate
+    from ..vocabulary.dataset import DatasetRef
 
 __all__ = ["ExecutionResources", "PipelineTask", "QuantumContext", "QuantumStore", "Task"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import fnmatch
 import re
 
-from butler_dask.errors import ConfigFieldError, did_you_mean
-from butler_dask.pipeline.pipeline import Pipeline
-from butler_dask.pipeline.pipeline_graph import PipelineGraph
-from butler_dask.pipeline.pipeline_nodes import DatasetTypeNode, TaskNode, required_names
+from ..errors import ConfigFieldError, did_you_mean
+from .pipeline import Pipeline
+from .pipeline_graph import PipelineGraph
+from .pipeline_nodes import DatasetTypeNode, TaskNode, required_names
 
 __all__ = [
     "dot",

@@ -10,8 +10,8 @@ import logging
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
-from butler_dask.errors import ButlerDaskError
-from butler_dask.vocabulary.dotted_name import dotted_name
+from ..errors import ButlerDaskError
+from ..vocabulary.dotted_name import dotted_name
 
 __all__ = [
     "AlgorithmError",

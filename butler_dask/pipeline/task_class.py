@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from butler_dask.errors import TaskImportError
-from butler_dask.vocabulary.dotted_name import import_by_name
+from ..errors import TaskImportError
+from ..vocabulary.dotted_name import import_by_name
 
 __all__ = ["import_instrument", "import_task_class"]
 

@@ -12,7 +12,7 @@ from lsst.pex.config import Config, ConfigField, Field
 from lsst.pex.config.config import ConfigMeta
 
 if TYPE_CHECKING:
-    from butler_dask.pipeline.connections import PipelineTaskConnections
+    from .connections import PipelineTaskConnections
 
 __all__ = ["PipelineTaskConfig"]
 

@@ -6,8 +6,8 @@ import graphlib
 import heapq
 from collections.abc import Iterable, Sequence
 
-from butler_dask.errors import DuplicateOutputError, PipelineDataCycleError
-from butler_dask.pipeline.pipeline_nodes import Edge, TaskNode
+from ..errors import DuplicateOutputError, PipelineDataCycleError
+from .pipeline_nodes import Edge, TaskNode
 
 __all__ = ["ordered", "tasks_read_by"]
 

@@ -9,10 +9,10 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from butler_dask.errors import InvalidExpressionError, did_you_mean
-from butler_dask.pipeline.pipeline_nodes import DatasetTypeNode, TaskNode
-from butler_dask.pipeline.task_order import tasks_read_by
-from butler_dask.pipeline.task_subsets import TaskSubset
+from ..errors import InvalidExpressionError, did_you_mean
+from .pipeline_nodes import DatasetTypeNode, TaskNode
+from .task_order import tasks_read_by
+from .task_subsets import TaskSubset
 
 __all__ = ["select_tasks"]
 
