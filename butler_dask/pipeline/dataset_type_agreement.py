@@ -155,6 +155,7 @@ def _agreed_node(
             f"must exist before the run, but {producing.task_label!r} writes it. Declare it as Input, "
             f"or run the tasks one after the other (FILE#{producing.task_label} first)."
         )
+    error: type[PipelineGraphError]
     if registered is not None:
         definition, origin, error = registered, "the repository", IncompatibleDatasetTypeError
     else:
@@ -163,10 +164,7 @@ def _agreed_node(
         # Without a repository nothing is known about the whole of which only a component is read.
         storage_class = first.storage_class_name if whole else "StructuredData"
         definition = DatasetType(name, first.dimensions, storage_class, isCalibration=first.is_calibration)
-        origin, error = (
-            f"{first.task_label}.{first.connection_name}",
-            ConnectionTypeConsistencyError,  # type: ignore[assignment]
-        )
+        origin, error = f"{first.task_label}.{first.connection_name}", ConnectionTypeConsistencyError
     for edge in node_edges:
         _check_edge(edge, definition, origin, error, known=registered is not None or producing is not None)
     if (

@@ -97,7 +97,7 @@ class PipelineTaskConfigMeta(ConfigMeta):  # type: ignore[misc]  # pex_config sh
         super().__init__(name, bases, namespace)
 
 
-class PipelineTaskConfig(Config, metaclass=PipelineTaskConfigMeta):  # type: ignore[misc]
+class PipelineTaskConfig(Config, metaclass=PipelineTaskConfigMeta):  # type: ignore[misc]  # pex_config is untyped
     """Base of the configuration classes of pipeline tasks.
 
     ::

@@ -355,7 +355,13 @@ class DatasetTable:
         return self.runs[int(self.run_codes[row])]
 
     def take(self, rows: NDArray[Any]) -> DatasetTable:
-        """Return the rows of an index or boolean array."""
+        """Return some rows.
+
+        Parameters
+        ----------
+        rows : `numpy.ndarray`, shape (m,), integer, or shape (n,), bool
+            Which rows, in the order wanted; or for each whether it is wanted.
+        """
         row_ids = None if self.row_ids is None else self.row_ids[rows]
         return DatasetTable(
             self.dataset_type,
