@@ -425,7 +425,7 @@ class QuantumGraph:
 def _elements_with_records(group: DimensionGroup) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the elements of a group that have records, and which values identify one."""
     elements = (group.universe[name] for name in group.elements)
-    return tuple((e.name, e.required) for e in elements if e.has_own_table)
+    return tuple((e.name, e.required) for e in elements if e.has_records)
 
 
 def _csr(pairs: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -47,7 +47,7 @@ class DimensionRecordTable:
     ) -> int:
         """Insert records; see `Registry.insert_dimension_records`; return how many are new or replaced."""
         element = DimensionUniverse().element(element_name)
-        if not element.has_own_table:
+        if not element.has_records:
             raise DataIdValueError(f"Dimension {element_name!r} has no records: its values are computed")
         rows = [conformed(element, r) for r in records]
         if not rows:
@@ -111,7 +111,7 @@ class DimensionRecordTable:
         for record in rows:
             for name in (*element.requires, *element.implies):
                 parent = element.universe[name]
-                if not parent.has_own_table or record.get(name) is None:
+                if not parent.has_records or record.get(name) is None:
                     continue
                 values = {n: record.get(n) for n in (*parent.requires, name)}
                 key = tuple(values.values())
@@ -231,7 +231,7 @@ class DimensionRecordTable:
             # From the most specific to the most general, so that implied values are known when needed.
             for name in reversed(group.elements):
                 element = universe[name]
-                if not element.has_own_table:
+                if not element.has_records:
                     continue
                 record = known.get(name)
                 if record is None:
@@ -315,7 +315,7 @@ class DimensionRecordTable:
             found = {
                 name: self.fetch(name, table)
                 for name in group.elements
-                if group.universe[name].has_own_table
+                if group.universe[name].has_records
                 and all(n in table.columns for n in group.universe[name].required)
             }
         names = tuple(found)
@@ -351,7 +351,7 @@ class DimensionRecordTable:
         universe = data_ids.dimensions.universe
         for name in data_ids.dimensions.required:
             element = universe[name]
-            if not element.has_own_table:
+            if not element.has_records:
                 continue
             keys = _unique_keys(data_ids, element.required)
             own = key_columns(name)

@@ -106,7 +106,7 @@ class QueryTable:
     ) -> list[DimensionRecord]:
         """Return dimension records; see `Registry.query_dimension_records`."""
         element = DimensionUniverse().element(element_name)
-        if not element.has_own_table:
+        if not element.has_records:
             # Records of sky pixels are computed from their numbers.
             pixels = self.data_ids(element.dimensions, conditions, order_by, limit, offset)
             return [

@@ -189,10 +189,10 @@ class ElementDefinition:
 
     def hasTable(self) -> bool:
         """Return whether it has records in the registry."""
-        return self.has_own_table
+        return self.has_records
 
     @property
-    def has_own_table(self) -> bool:
+    def has_records(self) -> bool:
         """Whether it has records in the registry (skypix elements have none)."""
         return self.skypix_level is None
 

@@ -224,7 +224,7 @@ class DimensionUniverse:
     @cached_property
     def database_elements(self) -> ElementSet:
         """Elements with records, governors aside."""
-        return ElementSet({n: e for n, e in self._elements.items() if e.has_own_table and not e.governor})
+        return ElementSet({n: e for n, e in self._elements.items() if e.has_records and not e.governor})
 
     @cached_property
     def skypix(self) -> Mapping[str, Mapping[int, DimensionElement]]:
@@ -248,11 +248,11 @@ class DimensionUniverse:
 
     def getStaticDimensions(self) -> ElementSet:
         """Return the dimensions that have records, in order."""
-        return ElementSet({n: e for n, e in self._elements.items() if e.is_dimension and e.has_own_table})
+        return ElementSet({n: e for n, e in self._elements.items() if e.is_dimension and e.has_records})
 
     def getStaticElements(self) -> ElementSet:
         """Return the elements that have records, in order."""
-        return ElementSet({n: e for n, e in self._elements.items() if e.has_own_table})
+        return ElementSet({n: e for n, e in self._elements.items() if e.has_records})
 
     def getDatabaseElements(self) -> ElementSet:
         """Return `database_elements`."""
@@ -276,7 +276,7 @@ class DimensionUniverse:
             return self._elements[name]
         except KeyError:
             pass
-        known = [n for n, e in self._elements.items() if e.has_own_table or n == "htm7"]
+        known = [n for n, e in self._elements.items() if e.has_records or n == "htm7"]
         raise DimensionNameError(
             f"No dimension {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}."
         )
