@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from ..errors import (
+    FormatVersionError,
     MissingDatasetTypeError,
     PipelineGraphError,
     PipelineLabelError,
@@ -31,6 +32,7 @@ from .task_subsets import StepDefinitions, TaskSubset
 __all__ = ["DatasetTypeSource", "PipelineGraph", "StepDefinitions", "TaskSubset"]
 
 DOCUMENT_VERSION = 1
+"""Form of `PipelineGraph.to_document`."""
 
 
 class DatasetTypeSource(Protocol):
@@ -111,11 +113,6 @@ class PipelineGraph:
     def task_subsets(self) -> Mapping[str, TaskSubset]:
         """Named groups of tasks."""
         return MappingProxyType(self._subsets)
-
-    @property
-    def subsets(self) -> Mapping[str, TaskSubset]:
-        """Named groups of tasks, by a shorter name."""
-        return self.task_subsets
 
     @property
     def universe(self) -> DimensionUniverse:
@@ -405,9 +402,16 @@ class PipelineGraph:
 
         Raises
         ------
+        FormatVersionError
+            Another version of this package wrote it in another form.
         TaskImportError
             A task class is not installed here.
         """
+        if document["version"] != DOCUMENT_VERSION:
+            raise FormatVersionError(
+                f"This is a pipeline graph in form {document['version']}; this version of the package reads "
+                f"form {DOCUMENT_VERSION}."
+            )
         tasks = []
         for entry in document["tasks"]:
             task_class = import_task_class(entry["class"])

@@ -46,7 +46,7 @@ def show_pipeline(pipeline: Pipeline) -> str:
 def show_subsets(graph: PipelineGraph) -> str:
     """Return each subset with its description and tasks in the order they run."""
     lines = []
-    for subset in graph.subsets.values():
+    for subset in graph.task_subsets.values():
         lines.append(f"{subset.label}" + (f": {subset.description}" if subset.description else ""))
         lines += [f"  {label}" for label in graph.tasks if label in subset]
     return "\n".join(lines) or "The pipeline has no subsets."

@@ -25,6 +25,7 @@ from .expression import (
     Reversed,
     Sign,
 )
+from .timespan import Timespan
 
 DATASET_FIELDS = ("run", "collection", "dataset_id", "ingest_date", "timespan")
 """Fields of a dataset that expressions may name."""
@@ -293,8 +294,6 @@ class ExpressionFactory:
     @staticmethod
     def literal(value: object) -> ExpressionProxy:
         """Return a Python value as one in an expression."""
-        from .timespan import Timespan
-
         if isinstance(value, Timespan):
             return TimespanProxy(Literal(0, value))
         if type(value).__module__.startswith("lsst.sphgeom"):
