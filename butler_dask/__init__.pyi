@@ -105,16 +105,15 @@ from .vocabulary.data_id import (
     DataId as DataId,
     DataIdKey as DataIdKey,
     DataIdValue as DataIdValue,
+    DimensionRecord as DimensionRecord,
 )
 from .vocabulary.dataset import (
     DatasetAssociation as DatasetAssociation,
-    DatasetId as DatasetId,
-    DatasetIdGenEnum as DatasetIdGenEnum,
     DatasetRef as DatasetRef,
 )
 from .vocabulary.dataset_existence import DatasetExistence as DatasetExistence
+from .vocabulary.dataset_id import DatasetId as DatasetId, DatasetIdGenEnum as DatasetIdGenEnum
 from .vocabulary.dataset_type import DatasetType as DatasetType
-from .vocabulary.dimension_record import DimensionRecord as DimensionRecord
 from .vocabulary.dimensions import (
     Dimension as Dimension,
     DimensionElement as DimensionElement,

@@ -347,7 +347,9 @@ class TestStorageClasses:
             formatters={"Lost": "butler_dask.datastore.document.DocumentFormatter"},
         )
         butler.registry.registerDatasetType(DatasetType("lost", ["instrument", "detector"], "Lost"))
-        with pytest.raises(DatasetTypeError, match=r"'no\.such\.Type'.*cannot be imported"):
+        with pytest.raises(
+            DatasetTypeError, match=r"Cannot import type 'no\.such\.Type' of storage class 'Lost'"
+        ):
             butler.put({"a": 1}, "lost", DATA_ID)
 
 

@@ -26,7 +26,7 @@ from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimensions import UNIVERSE_VERSION
+from ..vocabulary.dimension_definitions import UNIVERSE_VERSION
 from ..vocabulary.file_record import FileRecord, FileTable
 from .dataset_files import DatasetURI, member_of, tables_of_refs
 from .dimension_transfers import records_of_data_ids

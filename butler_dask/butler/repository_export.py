@@ -23,11 +23,10 @@ from ..errors import (
 )
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionInfo, CollectionType
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.file_record import FileDataset, FileTable
 from ..vocabulary.timespan import Timespan

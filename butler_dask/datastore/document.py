@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from ..errors import DatasetFileError, DatasetTypeError, ObjectTypeError
+from ..vocabulary.dotted_name import import_by_name
 from ..vocabulary.storage_class import find_storage_class
 from .storage_root import open_stream
 from .value_document import value_from_document, value_to_document
@@ -183,14 +184,6 @@ class ConfigFormatter:
         found = re.search(r"^assert\s+type\(config\)\s*(?:is|==)\s*([\w.]+)", text, re.MULTILINE)
         if found is None:
             raise ValueError("no line says which configuration class this is")
-        import importlib
-
-        module, _, name = found.group(1).rpartition(".")
-        try:
-            config = getattr(importlib.import_module(module), name)()
-        except (ImportError, AttributeError) as error:
-            raise DatasetFileError(
-                f"{path} is a configuration of {found.group(1)}, which cannot be imported: {error}"
-            ) from error
+        config = import_by_name(found.group(1), "configuration class", DatasetFileError, of=path)()
         config.loadFromString(text, filename=path)
         return config

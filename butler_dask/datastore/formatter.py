@@ -7,13 +7,13 @@ otherwise.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol
 
 from ..errors import DatasetTypeError, ObjectTypeError, UnknownParameterError, did_you_mean
 from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.dotted_name import dotted_name, import_by_name
 from ..vocabulary.storage_class import StorageClass, find_storage_class
 from .table_conversion import TABLE_CLASSES, is_table, table_as
 
@@ -135,8 +135,7 @@ def formatter_name(formatter: Any) -> str:
     """Return the dotted name of a formatter given as name, class or instance."""
     if isinstance(formatter, str):
         return formatter
-    cls = formatter if isinstance(formatter, type) else type(formatter)
-    return f"{cls.__module__}.{cls.__qualname__}"
+    return dotted_name(formatter if isinstance(formatter, type) else type(formatter))
 
 
 @lru_cache(maxsize=256)
@@ -148,13 +147,7 @@ def load_formatter(name: str) -> Any:
     DatasetTypeError
         If it cannot be imported.
     """
-    module, _, attribute = name.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DatasetTypeError(
-            f"The formatter {name!r} cannot be imported ({error}). Is the package that has it installed?"
-        ) from error
+    return import_by_name(name, "formatter", DatasetTypeError)()
 
 
 def check_part(
@@ -238,6 +231,5 @@ def converted(obj: Any, to: str) -> Any:
 
 def _no_conversion(obj: Any, wanted: StorageClass) -> ObjectTypeError:
     return ObjectTypeError(
-        f"A {type(obj).__module__}.{type(obj).__qualname__} is no {wanted.name} ({wanted.pytype_name}), and "
-        "nothing converts it."
+        f"A {dotted_name(type(obj))} is no {wanted.name} ({wanted.pytype_name}), and nothing converts it."
     )

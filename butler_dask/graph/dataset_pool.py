@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dataset import DatasetTable, new_dataset_ids
+from ..vocabulary.dataset import DatasetTable
+from ..vocabulary.dataset_id import new_dataset_ids
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileTable
 from .string_column import StringColumn

@@ -29,6 +29,7 @@ from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from ..vocabulary.search_defaults import lone_values
 from .common_data_ids import Projection
 from .dataset_pool import DatasetPool
 from .dataset_query_constraint import ALL, DatasetQueryConstraint
@@ -36,7 +37,7 @@ from .graph_assembly import DraftEdges, DraftTask, assemble
 from .graph_columns import GraphConnection
 from .init_datasets import find_init_datasets
 from .input_search import InputSearch, check_prerequisites
-from .pipeline_parts import GraphQuestion, PipelinePart, common_data_id
+from .pipeline_parts import GraphQuestion, PipelinePart
 from .quantum_adjustment import adjust_quanta, adjusts_quanta
 from .quantum_graph import QuantumGraph
 from .record_cache import RecordCache
@@ -125,7 +126,8 @@ def build_quantum_graph(
             GraphQuestion(
                 where,
                 bind,
-                common_data_id(butler, inputs, where, data_id),
+                data_id or {},
+                lone_values(butler.registry_tables.collections.governor_values(inputs)),
                 tuple(data_id_tables),
                 dataset_query_constraint,
             ),

@@ -24,11 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ButlerUserError, DatasetFileError, FormatVersionError
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.timespan import Timespan
@@ -461,7 +460,8 @@ class _StoredRecords(Mapping[tuple[Any, ...], DimensionRecord]):
             fields["region"] = Region.decode(bytes.fromhex(region))
         if timespan is not None:
             fields["timespan"] = Timespan(*timespan)
-        return self._element.RecordClass(**fields)
+        record: DimensionRecord = self._element.RecordClass(**fields)
+        return record
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return (self._key(row) for row in range(len(self)))

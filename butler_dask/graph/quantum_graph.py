@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ButlerUserError, did_you_mean
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup
 from ..vocabulary.file_record import FileRecord
 from .graph_columns import (
@@ -395,7 +394,7 @@ class QuantumGraph:
 def _elements_with_records(group: DimensionGroup) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the elements of a group that have records, and which values identify one."""
     elements = (group.universe[name] for name in group.elements)
-    return tuple((e.name, e.required) for e in elements if e.has_own_table)
+    return tuple((e.name, e.required) for e in elements if e.has_records)
 
 
 def _csr(pairs: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -9,7 +9,6 @@ so that raws can be read anywhere from the root and the instrument's name alone.
 from __future__ import annotations
 
 import functools
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InstrumentNotFoundError, did_you_mean
 from ..imaging.camera import Camera, FilterDefinition, camera_from_text, read_camera
+from ..vocabulary.dotted_name import dotted_name, import_by_name
 
 if TYPE_CHECKING:
     from ..vocabulary.timespan import Timespan
@@ -105,7 +105,7 @@ class Instrument:
                 "visit_system": 0,
                 "exposure_max": limits.get("exposure_max", 2**31 - 1),
                 "detector_max": limits.get("detector_max", max(camera.detectors) + 1),
-                "class_name": camera.class_name or f"{type(self).__module__}.{type(self).__qualname__}",
+                "class_name": camera.class_name or dotted_name(type(self)),
             },
             update=update,
         )
@@ -213,13 +213,11 @@ class Instrument:
         if path is not None:
             return Instrument.from_camera_file(path, collection_prefix)
         if "." in name and not name.endswith((".yaml", ".yml")):
-            module_name, _, class_name = name.rpartition(".")
             try:
-                found = getattr(importlib.import_module(module_name), class_name)
-            except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
+                found = import_by_name(name, "instrument class", InstrumentNotFoundError)
+            except InstrumentNotFoundError as error:
                 raise InstrumentNotFoundError(
-                    f"Instrument {name!r} is neither a camera file nor an importable class: {error}. "
-                    f"Built-in cameras: {', '.join(builtin_cameras())}."
+                    f"{error} Built-in cameras: {', '.join(builtin_cameras())}."
                 ) from error
             if not (isinstance(found, type) and hasattr(found, "getName")):
                 raise InstrumentNotFoundError(f"{name!r} is not an Instrument class")

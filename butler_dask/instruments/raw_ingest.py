@@ -20,7 +20,8 @@ from ..errors import ButlerUserError, InstrumentNotFoundError, RawIngestError
 from ..imaging.camera import Camera
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataCoordinate
-from ..vocabulary.dataset import DatasetRef, dataset_id_of_data_id
+from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.dataset_id import dataset_id_of_data_id
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileDataset
 from ..vocabulary.timespan import Timespan

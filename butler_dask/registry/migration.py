@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ..errors import FormatVersionError, RepositoryError
-from ..vocabulary.dimensions import UNIVERSE_VERSION
+from ..vocabulary.dimension_definitions import UNIVERSE_VERSION
 from . import schema
 from .database import Database
 from .schema_version import read_versions
