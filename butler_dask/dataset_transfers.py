@@ -11,7 +11,7 @@ from .dataset_files import DatasetURI, ingest, known_ids, retrieve, tables_of_re
 from .dataset_removal import DatasetRemoval
 from .dataset_zip import ZipContent, write_zip
 from .datastore.datastore import Datastore
-from .datastore.storage_root import is_absolute
+from .datastore.storage_path import is_absolute
 from .dimension_transfers import data_id_tables, insert_records, records_of_data_ids
 from .errors import ConflictingDefinitionError, RepositoryError, reading_description
 from .repository_export import ExportContent, RepositoryExport, associate_content, register_content

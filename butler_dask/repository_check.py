@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .datastore.datastore import Datastore
-from .datastore.file_datastore import is_temporary
 from .datastore.path_template import quoted_run
 from .errors import DatasetFileError
 from .file_transaction import FileTransactions
+from .published_file import is_temporary
 from .registry.registry import Registry
 from .vocabulary.collection import CollectionType
 from .vocabulary.dataset import DatasetRef, DatasetTable

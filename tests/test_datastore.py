@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from round_trip import make_exposure, make_ref
 
 from butler_dask.datastore.dataset_layout import DatasetLayout
-from butler_dask.datastore.file_datastore import FileDatastore, is_temporary
+from butler_dask.datastore.file_datastore import FileDatastore
 from butler_dask.datastore.path_template import default_template
 from butler_dask.errors import (
     DatasetFileError,
@@ -24,6 +24,7 @@ from butler_dask.errors import (
     ReadOnlyRepositoryError,
     RepositoryError,
 )
+from butler_dask.published_file import is_temporary
 from butler_dask.vocabulary.data_id import DataCoordinate
 from butler_dask.vocabulary.dataset import DatasetRef, DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
@@ -102,6 +103,14 @@ def test_overlong_names_are_cut_and_stay_apart():
         make_ref("ExposureF").datasetType, [make_ref("ExposureF", run=run, detector=0)]
     )
     assert store.paths_of(table) == paths[:1]
+
+
+def test_dataset_of_an_overlong_name_is_written(datastore):
+    """Its temporary name must not be too long either."""
+    ref = make_ref("StructuredDataDict", run="u/" + "x" * 100 + "/" + "y" * 180)
+    record = datastore.put({"a": 1}, ref)
+    assert len(record.path.rpartition("/")[2]) == 240
+    assert datastore.get(record, ref) == {"a": 1}
 
 
 def test_template_of_the_repository_is_used_and_checked():

@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from xxhash import xxh3_64
+
 from ..errors import RepositoryError, did_you_mean
 
 ALGORITHMS = ("xxh3", "crc32", "none")
@@ -36,8 +38,6 @@ class Checksum:
         self._crc = 0
         self._xxh3: Any = None
         if algorithm == "xxh3":
-            from xxhash import xxh3_64
-
             self._xxh3 = xxh3_64()
             self.update = self._xxh3.update
         elif algorithm == "crc32":

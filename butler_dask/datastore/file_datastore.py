@@ -32,8 +32,10 @@ from .dataset_layout import DatasetLayout
 from .file_cache import FileCache
 from .file_ingest import stage_file
 from .formatter import check_part, converted, load_formatter
+from .remote_root import RemoteRoot
 from .staged_file import StagedFile, is_read_only, writing
-from .storage_root import TEMPORARY_SUFFIX, StorageRoot, copy_chunks, extension_of, is_remote, open_root
+from .storage_path import extension_of, is_remote
+from .storage_root import StorageRoot, copy_chunks, open_root
 from .zip_archive import unpacked
 
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, IndexError, TypeError)
@@ -359,8 +361,6 @@ class FileDatastore:
     def _place(self, path: str) -> StorageRoot:
         """Return what opens a recorded path: the root, or what opens the URL of a file ingested in place."""
         if is_remote(path):
-            from .remote_root import RemoteRoot
-
             return RemoteRoot(path.rpartition("/")[0])
         return self._storage
 
@@ -462,11 +462,6 @@ def _restore(
     root: str, durability: str, checksum: str, layout: DatasetLayout, cache: Mapping[str, Any] | None
 ) -> FileDatastore:
     return FileDatastore(root, durability=durability, checksum=checksum, layout=layout, cache=cache)
-
-
-def is_temporary(path: str) -> bool:
-    """Return whether a file below the root is one that was never completed (its process died)."""
-    return path.endswith(TEMPORARY_SUFFIX)
 
 
 def _chunks(formatter: Any, obj: Any, storage_class: str, ref: DatasetRef) -> Iterator[Any]:

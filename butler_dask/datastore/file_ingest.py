@@ -13,8 +13,10 @@ from .checksum import Checksum
 from .dataset_layout import DatasetLayout
 from .formatter import PARQUET_FORMATTER, formatter_name, load_formatter
 from .parquet_table import PARQUET_EXTENSIONS
+from .remote_root import file_system
 from .staged_file import StagedFile, writing
-from .storage_root import LocalRoot, StorageRoot, copy_chunks, extension_of, is_remote, open_stream
+from .storage_path import extension_of, file_name, file_uri, is_absolute, is_remote
+from .storage_root import StorageRoot, copy_chunks, open_stream
 
 TRANSFER_MODES = ("auto", "copy", "move", "link", "hardlink", "symlink", "relsymlink", "direct", "split")
 """How a file gets into the datastore: "auto" leaves it where it is when it lies below the root, else links
@@ -63,7 +65,7 @@ def stage_file(
         if inside is not None:
             return StagedFile(FileRecord(inside, name, kind, size), ref, storage)
         if transfer in ("direct", "split"):
-            recorded = source if remote else LocalRoot("/").uri(source)
+            recorded = source if remote else file_uri(source)
             return StagedFile(FileRecord(recorded, name, kind, size), ref, storage)
         target = layout.path(ref, extension_of(source) or load_formatter(name).extension)
         local_target = storage.local(target)
@@ -82,10 +84,8 @@ def stage_file(
 
 def _absolute(path: str, storage: StorageRoot) -> str:
     """Return a local file's full name; a relative one is below the root, if it is there, as exports say."""
-    if path.startswith("/"):
-        return os.path.abspath(path)
-    if path.startswith("file://"):
-        return os.path.abspath(LocalRoot("/").local(path))
+    if is_absolute(path):
+        return os.path.abspath(file_name(path))
     below = storage.local(path)
     return below if below is not None and os.path.exists(below) else os.path.abspath(path)
 
@@ -116,7 +116,5 @@ def _real_directory(directory: str) -> str:
 def _size_of_source(source: str) -> int:
     if not is_remote(source):
         return os.stat(source).st_size
-    from .remote_root import file_system
-
     filesystem, name = file_system(source)
     return int(filesystem.size(name))

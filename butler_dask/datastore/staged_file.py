@@ -12,7 +12,10 @@ from typing import Any
 from ..errors import ButlerUserError, DatasetFileError, MissingDatasetFileError, ReadOnlyRepositoryError
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.file_record import FileRecord
-from .storage_root import StorageRoot, is_remote, link_or_move
+from .local_root import link_or_move
+from .remote_root import file_system
+from .storage_path import is_remote
+from .storage_root import StorageRoot
 
 
 @dataclass(slots=True)
@@ -64,8 +67,6 @@ class StagedFile:
 
 def _remove_source(source: str) -> None:
     if is_remote(source):
-        from .remote_root import file_system
-
         filesystem, name = file_system(source)
         filesystem.rm_file(name)
     else:
@@ -78,8 +79,6 @@ def _move_back(root: StorageRoot, path: str, source: str) -> None:
         link_or_move(local, source, "move")
     else:
         with root.open(path) as stream:
-            from .remote_root import file_system
-
             filesystem, name = file_system(source)
             filesystem.pipe_file(name, stream.read())
     root.remove([path])
