@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from .datastore.formatter import (
         Formatter as Formatter,
     )
+    from .datastore.formatter import (
+        ReadRequest as ReadRequest,
+    )
     from .engine.simple_pipeline_executor import (
         SimplePipelineExecutor as SimplePipelineExecutor,
     )
@@ -335,7 +338,7 @@ _NAMES_OF_MODULES = {
     "butler_dask.collection_access": "ButlerCollections",
     "butler_dask.datastore.deferred_dataset": "DeferredDatasetHandle",
     "butler_dask.datastore.file_datastore": "FileDatastore",
-    "butler_dask.datastore.formatter": "Formatter",
+    "butler_dask.datastore.formatter": "Formatter ReadRequest",
     "butler_dask.errors": (
         "ButlerDaskError ButlerUserError CalibrationLookupError CollectionCycleError CollectionError "
         "CollectionTypeError ConfigFieldError ConflictingDefinitionError ConnectionTypeConsistencyError "

@@ -295,6 +295,9 @@ def test_formatter_of_the_repository_is_used(tmp_path):
     missing = FileDatastore(str(tmp_path), layout=DatasetLayout(formatters={"thing": "no.such.Formatter"}))
     with pytest.raises(DatasetTypeError, match=r"'no.such.Formatter' cannot be imported"):
         missing.put({}, ref)
+    older = {"thing": "test_datastore.SixKeywordsFormatter"}
+    with pytest.raises(DatasetTypeError, match=r"SixKeywordsFormatter' has no method read\(request\).*path"):
+        FileDatastore(str(tmp_path), layout=DatasetLayout(formatters=older)).put("text", ref)
 
 
 def test_unknown_component_or_parameter_names_the_nearest(datastore):
@@ -358,5 +361,12 @@ class LocalOnlyFormatter:
     def chunks(self, obj, storage_class):
         return (obj.encode(),)
 
-    def read(self, path, **_):
-        return os.path.isfile(path), Path(path).read_text()
+    def read(self, request):
+        return os.path.isfile(request.path), Path(request.path).read_text()
+
+
+class SixKeywordsFormatter(LocalOnlyFormatter):
+    """One written before there were requests."""
+
+    def read(self, path, *, storage_class, component=None, parameters=None, root="", data_id=None):
+        return Path(path).read_text()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import importlib
 import io
 import json
 import re
@@ -18,6 +19,7 @@ from typing import Any, ClassVar
 
 from ..errors import DatasetFileError, DatasetTypeError, ObjectTypeError
 from ..vocabulary.storage_class import find_storage_class
+from .formatter import ReadRequest
 from .storage_root import open_stream
 from .value_document import value_from_document, value_to_document
 
@@ -117,18 +119,9 @@ class DocumentFormatter:
             raise ObjectTypeError(f"{storage_class} takes a {pytype.__name__}, not a {type(obj).__name__}")
         return (to_json(obj).encode(),)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read a document."""
-        return _read_document(path)
+        return _read_document(request.path)
 
 
 class ValueFormatter:
@@ -141,18 +134,9 @@ class ValueFormatter:
         """Return the JSON text of the value's dictionary."""
         return (to_json(value_to_document(obj, storage_class)).encode(),)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read a value."""
-        return value_from_document(_read_document(path), storage_class)
+        return value_from_document(_read_document(request.path), request.storage_class)
 
 
 class ConfigFormatter:
@@ -167,30 +151,19 @@ class ConfigFormatter:
         obj.saveToStream(stream)
         return (stream.getvalue().encode(),)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read a configuration; its class is named in the first lines of the text."""
-        with open_stream(path) as stream:
+        with open_stream(request.path) as stream:
             text = stream.read().decode()
         found = re.search(r"^assert\s+type\(config\)\s*(?:is|==)\s*([\w.]+)", text, re.MULTILINE)
         if found is None:
             raise ValueError("no line says which configuration class this is")
-        import importlib
-
         module, _, name = found.group(1).rpartition(".")
         try:
             config = getattr(importlib.import_module(module), name)()
         except (ImportError, AttributeError) as error:
             raise DatasetFileError(
-                f"{path} is a configuration of {found.group(1)}, which cannot be imported: {error}"
+                f"{request.path} is a configuration of {found.group(1)}, which cannot be imported: {error}"
             ) from error
-        config.loadFromString(text, filename=path)
+        config.loadFromString(text, filename=request.path)
         return config

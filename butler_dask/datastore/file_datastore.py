@@ -31,7 +31,7 @@ from .checksum import Checksum, checksum_of
 from .dataset_layout import DatasetLayout
 from .file_cache import FileCache
 from .file_ingest import stage_file
-from .formatter import check_part, converted, load_formatter
+from .formatter import ReadRequest, check_part, converted, load_formatter
 from .remote_root import RemoteRoot
 from .staged_file import StagedFile, is_read_only, writing
 from .storage_path import extension_of, is_remote
@@ -340,19 +340,21 @@ class FileDatastore:
             component = parent.component()
         check_part(ref, find_storage_class(file.storage_class), component, parameters)
         formatter = load_formatter(file.formatter)
-        arguments = {
-            "storage_class": file.storage_class,
-            "component": component,
-            "parameters": parameters,
-            "root": self._layout.repository or self.root,
-            "data_id": ref.dataId.mapping,
-        }
         with (
             self._reading(file, ref),
             self._readable(file, formatter) as whole,
             unpacked(whole, ref.id) as path,
         ):
-            obj = formatter.read(path, **arguments)
+            obj = formatter.read(
+                ReadRequest(
+                    path,
+                    file.storage_class,
+                    component,
+                    parameters or {},
+                    self._layout.repository or self.root,
+                    ref.dataId.mapping,
+                )
+            )
         wanted = storage_class or (None if component else parent.storageClass_name)
         if wanted is None or obj is None or wanted == file.storage_class:
             return obj

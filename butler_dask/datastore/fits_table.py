@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from ..errors import DatasetTypeError, FormatVersionError, did_you_mean
 from .document import from_json, to_json
 from .fits_hdu import Card, HeaderDataUnit, primary_bytes, read_rows, scan_units, table_chunks
-from .formatter import converted
+from .formatter import ReadRequest, converted
 from .storage_root import open_stream
-from .table_conversion import table_of
+from .table_conversion import table_component, table_of
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -58,47 +58,35 @@ class TableFormatter:
             return (_through_astropy(table),)
         return _table_chunks(table)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read a table, some of its columns, or a component of it.
 
         Parameters
         ----------
-        path, storage_class, root, data_id
-            See `FileReader.read`.
-        component : `str`, optional
-            ``columns`` (names), ``rowcount``, ``schema`` (type, shape, unit and description by column).
-        parameters : mapping, optional
-            ``columns``: name or names of the columns to read.
+        request : `ReadRequest`
+            Components are ``columns`` (names), ``rowcount``, ``schema`` (type, shape, unit and description by
+            column); parameter ``columns`` is the name or names of the columns to read.
 
         Raises
         ------
         DatasetTypeError
             If there is no such column; the nearest match is named.
         """
-        wanted = (parameters or {}).get("columns")
-        with open_stream(path) as stream:
+        component, wanted = request.component, request.parameters.get("columns")
+        with open_stream(request.path) as stream:
             unit = _table_unit(scan_units(stream))
             if "BDTABLE" not in unit.values:
-                table = _read_by_astropy(path)
+                table = _read_by_astropy(request.path)
                 if component is not None:
                     return table_component(table, component)
                 table = table if wanted is None else table[_checked_columns(wanted, table.colnames)]
-                return converted(table, storage_class)
+                return converted(table, request.storage_class)
             layout = _TableLayout(unit)
             if component is not None:
                 return layout.component(component)
             names = layout.names if wanted is None else _checked_columns(wanted, layout.names)
             rows = read_rows(stream, unit, layout.dtype)
-        return converted(layout.table(rows, names), storage_class)
+        return converted(layout.table(rows, names), request.storage_class)
 
 
 def _table_unit(units: list[HeaderDataUnit]) -> HeaderDataUnit:
@@ -114,23 +102,6 @@ def _checked_columns(wanted: Any, known: list[str]) -> list[str]:
         if name not in known:
             raise DatasetTypeError(f"The table has no column {name!r}.{did_you_mean(name, known)}")
     return names
-
-
-def table_component(table: Table, component: str) -> Any:
-    """Return a component of a table in memory: ``columns``, ``rowcount`` or ``schema``."""
-    if component == "columns":
-        return list(table.colnames)
-    if component == "rowcount":
-        return len(table)
-    return {
-        name: {
-            "dtype": table[name].dtype.str.lstrip("<>|="),
-            "shape": list(table[name].shape[1:]),
-            "unit": str(table[name].unit or ""),
-            "description": table[name].description or "",
-        }
-        for name in table.colnames
-    }
 
 
 def _through_astropy(table: Table) -> bytes:

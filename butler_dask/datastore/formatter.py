@@ -8,7 +8,9 @@ otherwise.
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol
 
@@ -18,35 +20,44 @@ from ..vocabulary.storage_class import StorageClass, find_storage_class
 from .table_conversion import TABLE_CLASSES, is_table, table_as
 
 
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """What to read of which file, as `Formatter.read` is given it (the reference's ``FileDescriptor``).
+
+    Parameters
+    ----------
+    path : `str`
+        Local file name; also a URL where the class has ``reads_urls = True``.
+    storage_class : `str`
+        Storage class the file was written as.
+    component : `str`, optional
+        Part to read; all if not given.
+    parameters : mapping
+        What the storage class allows: ``bbox``, ``columns``.
+    root : `str`
+        Root of the repository.
+    data_id : mapping
+        Data ID of the dataset.
+    """
+
+    path: str
+    storage_class: str
+    component: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    root: str = ""
+    data_id: Mapping[str, Any] = field(default_factory=dict)
+
+
 class FileReader(Protocol):
     """What is needed to read files (raws are never written)."""
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read an object or a component of it.
 
         Parameters
         ----------
-        path : `str`
-            Local file name; also a URL where the class has ``reads_urls = True``.
-        storage_class : `str`
-            Storage class the file was written as.
-        component : `str`, optional
-            Part to read.
-        parameters : mapping, optional
-            What the storage class allows: ``bbox``, ``columns``.
-        root : `str`
-            Root of the repository.
-        data_id : mapping, optional
-            Data ID of the dataset.
+        request : `ReadRequest`
+            What to read of which file.
 
         Raises
         ------
@@ -146,15 +157,23 @@ def load_formatter(name: str) -> Any:
     Raises
     ------
     DatasetTypeError
-        If it cannot be imported.
+        If it cannot be imported, or its ``read`` does not take one `ReadRequest`.
     """
     module, _, attribute = name.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), attribute)()
+        formatter = getattr(importlib.import_module(module), attribute)()
     except (ImportError, AttributeError, ValueError) as error:
         raise DatasetTypeError(
             f"The formatter {name!r} cannot be imported ({error}). Is the package that has it installed?"
         ) from error
+    try:
+        inspect.signature(formatter.read).bind("request")
+    except (AttributeError, TypeError) as error:
+        raise DatasetTypeError(
+            f"The formatter {name!r} has no method read(request) ({error}); "
+            "the request has path, storage_class, component, parameters, root and data_id."
+        ) from error
+    return formatter
 
 
 def check_part(

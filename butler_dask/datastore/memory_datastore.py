@@ -20,7 +20,7 @@ from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.storage_class import find_storage_class
 from .dataset_layout import DatasetLayout
-from .formatter import check_part, converted, load_formatter
+from .formatter import ReadRequest, check_part, converted, load_formatter
 from .snapshot import component_of, has_components, snapshot
 
 _SCHEME = "memory://"
@@ -244,12 +244,14 @@ class MemoryDatastore:
                 stream.write(chunk)
             stream.flush()
             return formatter.read(
-                stream.name,
-                storage_class=file.storage_class,
-                component=component,
-                parameters=parameters,
-                root=self._layout.repository,
-                data_id=ref.dataId.mapping,
+                ReadRequest(
+                    stream.name,
+                    file.storage_class,
+                    component,
+                    parameters or {},
+                    self._layout.repository,
+                    ref.dataId.mapping,
+                )
             )
 
     def check(self, file: FileRecord, *, checksum: bool = False) -> str | None:
