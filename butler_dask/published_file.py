@@ -127,7 +127,11 @@ def create_file(name: str) -> int:
 
 
 def write_chunks(
-    descriptor: int, chunks: Iterable[Any], seen: Callable[[Any], None], *, fsync: bool = False
+    descriptor: int,
+    chunks: Iterable[Any],
+    seen: Callable[[Any], None] | None = None,
+    *,
+    fsync: bool = False,
 ) -> int:
     """Write bytes to an open file, close it, and return how many they were.
 
@@ -137,15 +141,16 @@ def write_chunks(
         File open for writing; closed in any case.
     chunks : iterable of bytes-like
         The bytes.
-    seen : callable
-        Given each chunk (a checksum takes them).
+    seen : callable, optional
+        Shown each chunk (a checksum takes them).
     fsync : `bool`
         Force the bytes to disk.
     """
     size = 0
     try:
         for chunk in chunks:
-            seen(chunk)
+            if seen is not None:
+                seen(chunk)
             view = memoryview(chunk).cast("B")
             written = 0
             while written < len(view):  # one write may take fewer (2 GB at most, or the disk fills up)

@@ -63,6 +63,8 @@ class DatasetLayout:
         self.repository = repository
         self._texts = _by_instrument("templates", templates)
         self._names = _by_instrument("formatters", formatters)
+        self._instruments = {*self._texts, *self._names} - {""}
+        """Instruments that have settings of their own."""
         self._storage_classes = dict(storage_classes or {})
         define_storage_classes(self._storage_classes)
         self._placements: dict[tuple[DatasetType, str], Placement] = {}
@@ -77,13 +79,9 @@ class DatasetLayout:
             self.repository,
         )
 
-    @property
-    def _instruments(self) -> set[str]:
-        """Instruments that have settings of their own."""
-        return {*self._texts, *self._names} - {""}
-
-    def _of_instrument(self, ref: DatasetRef) -> str:
-        instrument = str(ref.dataId.mapping.get("instrument", "")) if self._instruments else ""
+    def _instrument_of(self, ref: DatasetRef) -> str:
+        """Return the instrument whose settings count for a dataset, empty for those of all others."""
+        instrument = str(ref.dataId.mapping.get("instrument", ""))
         return instrument if instrument in self._instruments else ""
 
     def formatter_name(self, dataset_type: DatasetType, instrument: str = "") -> str:
@@ -139,7 +137,10 @@ class DatasetLayout:
 
     def placement_of(self, ref: DatasetRef) -> Placement:
         """Return how a dataset is written."""
-        return self.placement(ref.datasetType, self._of_instrument(ref))
+        instrument = self._instrument_of(ref) if self._instruments else ""
+        return self._placements.get((ref.datasetType, instrument)) or self.placement(
+            ref.datasetType, instrument
+        )
 
     def needs_records(self, dataset_type: DatasetType) -> bool:
         """Return whether a path takes more than the required values of a data ID."""
@@ -165,7 +166,7 @@ class DatasetLayout:
             File extension, when it is not its formatter's.
         """
         if extension is not None:
-            return self._template(ref.datasetType, self._of_instrument(ref)).path(ref, extension)
+            return self._template(ref.datasetType, self._instrument_of(ref)).path(ref, extension)
         placement = self.placement_of(ref)
         return placement.template.path(ref, placement.formatter.extension)
 
@@ -199,9 +200,8 @@ class DatasetLayout:
 
     def record(self, ref: DatasetRef) -> FileRecord:
         """Return the record of a file that will be written; size and checksum are not known."""
-        return FileRecord(
-            self.path(ref), self.placement_of(ref).formatter_name, ref.datasetType.storageClass_name
-        )
+        template, name, formatter = self.placement_of(ref)
+        return FileRecord(template.path(ref, formatter.extension), name, ref.datasetType.storageClass_name)
 
     def records(self, table: DatasetTable) -> FileTable:
         """Return the records of files that will be written, as columns."""

@@ -17,11 +17,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from ..errors import DatasetFileError, DatasetTypeError, ObjectTypeError
-from ..vocabulary.storage_class import find_storage_class
+from ..errors import DatasetFileError, DatasetTypeError
 from .formatter import ReadRequest
 from .storage_root import open_stream
 from .value_document import value_from_document, value_to_document
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""Types that JSON has."""
 
 _WRAPPED = ("$items", "$date", "$datetime", "$bytes", "$set", "$complex")
 
@@ -39,14 +41,14 @@ def to_json(obj: Any, *, ascii_only: bool = False) -> str:
 
 def _wrapped(obj: Any) -> Any:
     kind = type(obj)
-    if kind in (str, int, float, bool) or obj is None:
+    if kind in _PLAIN:
         return obj
     if isinstance(obj, Mapping):
-        if all(type(k) is str for k in obj) and not (len(obj) == 1 and next(iter(obj)) in _WRAPPED):
-            return {k: _wrapped(v) for k, v in obj.items()}
+        if {str}.issuperset(map(type, obj)) and not (len(obj) == 1 and next(iter(obj)) in _WRAPPED):
+            return {k: v if type(v) in _PLAIN else _wrapped(v) for k, v in obj.items()}
         return {"$items": [[_wrapped(k), _wrapped(v)] for k, v in obj.items()]}
     if isinstance(obj, (list, tuple)):
-        return [_wrapped(v) for v in obj]
+        return [v if type(v) in _PLAIN else _wrapped(v) for v in obj]
     if isinstance(obj, (bool, int, float, str)):  # subclasses, numpy.float64 among them
         return next(t for t in (bool, int, float, str) if isinstance(obj, t))(obj)
     if isinstance(obj, (set, frozenset)):
@@ -114,9 +116,6 @@ class DocumentFormatter:
 
     def chunks(self, obj: Any, storage_class: str) -> Iterable[Any]:
         """Return the JSON text."""
-        pytype = find_storage_class(storage_class).pytype
-        if pytype is not object and not isinstance(obj, (pytype, tuple) if pytype is list else pytype):
-            raise ObjectTypeError(f"{storage_class} takes a {pytype.__name__}, not a {type(obj).__name__}")
         return (to_json(obj).encode(),)
 
     def read(self, request: ReadRequest) -> Any:

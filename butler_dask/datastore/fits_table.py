@@ -53,7 +53,7 @@ class TableFormatter:
 
     def chunks(self, obj: Any, storage_class: str) -> Iterable[Any]:
         """Return the bytes of the file."""
-        table = table_of(converted(obj, storage_class))
+        table = table_of(obj)
         if table.has_mixin_columns:
             return (_through_astropy(table),)
         return _table_chunks(table)

@@ -79,7 +79,7 @@ class Formatter(FileReader, Protocol):
         Parameters
         ----------
         obj : object
-            What to write.
+            What to write, of the storage class's Python type: the datastore has converted it.
         storage_class : `str`
             Storage class to write it as.
 

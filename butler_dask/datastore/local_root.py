@@ -8,12 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
 
 from ..published_file import create_file, published_name, put_in_place, temporary_name, write_chunks
-from .checksum import Checksum
 from .storage_path import file_name, file_uri, is_absolute
 
 _ATTEMPTS = 20
@@ -38,14 +37,16 @@ class LocalRoot:
 
     def local(self, path: str) -> str:
         """Return the full file name."""
-        name = file_name(path)
-        return name if name.startswith("/") else self._prefix + name
+        # `is_absolute` written out: every put and get asks, and paths are relative nearly always.
+        return file_name(path) if path.startswith("/") or "://" in path else self._prefix + path
 
-    def stage(self, path: str, chunks: Iterable[Any], checksum: Checksum) -> tuple[str, int]:
+    def stage(
+        self, path: str, chunks: Iterable[Any], seen: Callable[[Any], None] | None = None
+    ) -> tuple[str, int]:
         """Write bytes to a temporary file beside the final one; nothing is left behind on failure."""
         temporary = temporary_name(self.local(path))
         try:
-            size = write_chunks(create_file(temporary), chunks, checksum.update, fsync=self._fsync)
+            size = write_chunks(create_file(temporary), chunks, seen, fsync=self._fsync)
         except BaseException:
             self.discard(temporary)
             raise

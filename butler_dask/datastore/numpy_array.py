@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..errors import DatasetTypeError, ObjectTypeError
+from ..errors import DatasetTypeError
 from ..vocabulary.storage_class import find_storage_class
 from .formatter import ReadRequest
 from .storage_root import open_stream
@@ -54,9 +54,6 @@ class NamedArraysFormatter:
 
     def chunks(self, obj: Any, storage_class: str) -> Iterable[Any]:
         """Return an uncompressed zip archive of arrays."""
-        pytype: Any = find_storage_class(storage_class).pytype
-        if not isinstance(obj, pytype):
-            raise ObjectTypeError(f"{storage_class} takes a {pytype.__name__}, not a {type(obj).__name__}")
         stream = io.BytesIO()
         arrays: dict[str, Any] = _psf_to_arrays(obj) if storage_class == "Psf" else obj.to_arrays()
         np.savez(stream, allow_pickle=False, **arrays)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 from ..errors import ButlerUserError, RepositoryError
 from ..published_file import TEMPORARY_SUFFIX, temporary_name, write_chunks
-from .checksum import Checksum
 from .storage_path import file_name, is_absolute, is_remote
 
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
@@ -104,11 +103,13 @@ class RemoteRoot:
         """Return the file name of a file ingested in place from the local disk, else `None`."""
         return file_name(path) if is_absolute(path) and not is_remote(path) else None
 
-    def stage(self, path: str, chunks: Iterable[Any], checksum: Checksum) -> tuple[str, int]:
+    def stage(
+        self, path: str, chunks: Iterable[Any], seen: Callable[[Any], None] | None = None
+    ) -> tuple[str, int]:
         """Write bytes to a local temporary file."""
         descriptor, temporary = tempfile.mkstemp(suffix=TEMPORARY_SUFFIX, prefix="butler-")
         try:
-            size = write_chunks(descriptor, chunks, checksum.update)
+            size = write_chunks(descriptor, chunks, seen)
         except BaseException:
             self.discard(temporary)
             raise

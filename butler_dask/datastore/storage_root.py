@@ -7,10 +7,9 @@ half a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, Protocol
 
-from .checksum import Checksum
 from .local_root import LocalRoot
 from .remote_root import RemoteRoot
 from .storage_path import file_name, is_remote
@@ -21,8 +20,13 @@ class StorageRoot(Protocol):
 
     url: str
 
-    def stage(self, path: str, chunks: Iterable[Any], checksum: Checksum) -> tuple[Any, int]:
-        """Write bytes under a temporary name; return what `publish` and `discard` take, and the size."""
+    def stage(
+        self, path: str, chunks: Iterable[Any], seen: Callable[[Any], None] | None = None
+    ) -> tuple[Any, int]:
+        """Write bytes under a temporary name; return what `publish` and `discard` take, and the size.
+
+        Each chunk is shown to ``seen`` as well (a checksum takes them).
+        """
         ...
 
     def publish(self, staged: Any, path: str) -> None:
@@ -77,9 +81,11 @@ def open_root(url: str, *, fsync: bool = False) -> StorageRoot:
 
 def open_stream(path: str) -> BinaryIO:
     """Open a local file or a URL for reading; of a URL only what is read is fetched."""
-    if is_remote(path):
-        return RemoteRoot(path.rpartition("/")[0]).open(path)
-    return open(file_name(path), "rb")
+    if "://" in path:
+        if is_remote(path):
+            return RemoteRoot(path.rpartition("/")[0]).open(path)
+        path = file_name(path)
+    return open(path, "rb")
 
 
 def copy_chunks(stream: BinaryIO, size: int = 1 << 20) -> Iterator[bytes]:
@@ -109,7 +115,7 @@ def publish_bytes(path: str, data: bytes) -> None:
     """
     directory, _, name = path.rpartition("/")
     root = open_root(directory)
-    staged, _ = root.stage(name, (data,), Checksum("none"))
+    staged, _ = root.stage(name, (data,))
     try:
         root.publish(staged, name)
     except BaseException:
