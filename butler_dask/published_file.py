@@ -129,7 +129,7 @@ def create_file(name: str) -> int:
 def write_chunks(
     descriptor: int,
     chunks: Iterable[Any],
-    seen: Callable[[Any], None] | None = None,
+    update: Callable[[Any], None] | None = None,
     *,
     fsync: bool = False,
 ) -> int:
@@ -141,16 +141,16 @@ def write_chunks(
         File open for writing; closed in any case.
     chunks : iterable of bytes-like
         The bytes.
-    seen : callable, optional
-        Shown each chunk (a checksum takes them).
+    update : callable, optional
+        Given each chunk, as a checksum's ``update`` is.
     fsync : `bool`
         Force the bytes to disk.
     """
     size = 0
     try:
         for chunk in chunks:
-            if seen is not None:
-                seen(chunk)
+            if update is not None:
+                update(chunk)
             view = memoryview(chunk).cast("B")
             written = 0
             while written < len(view):  # one write may take fewer (2 GB at most, or the disk fills up)

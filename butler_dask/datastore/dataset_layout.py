@@ -69,12 +69,12 @@ class DatasetLayout:
         define_storage_classes(self._storage_classes)
         self._placements: dict[tuple[DatasetType, str], Placement] = {}
         self._templates: dict[tuple[DatasetType, str], PathTemplate] = {}
-        self._needing: dict[DatasetType, bool] = {}
+        self._needs_records: dict[DatasetType, bool] = {}
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return DatasetLayout, (
-            _joined(self._texts),
-            _joined(self._names),
+            _as_given(self._texts),
+            _as_given(self._names),
             self._storage_classes,
             self.repository,
         )
@@ -92,7 +92,7 @@ class DatasetLayout:
         DatasetTypeError
             If nothing does.
         """
-        found = _looked_up(self._names, dataset_type, instrument)
+        found = _setting_of(self._names, dataset_type, instrument)
         if found is None:
             found = DEFAULT_FORMATTERS.get(dataset_type.storageClass_name)
         if found is None:
@@ -105,7 +105,7 @@ class DatasetLayout:
     def _template(self, dataset_type: DatasetType, instrument: str) -> PathTemplate:
         found = self._templates.get((dataset_type, instrument))
         if found is None:
-            text = _looked_up(self._texts, dataset_type, instrument)
+            text = _setting_of(self._texts, dataset_type, instrument)
             if text is None:
                 found = default_template(dataset_type.dimensions)
             else:
@@ -146,10 +146,10 @@ class DatasetLayout:
         """Return whether a path takes more than the required values of a data ID."""
         if not self._texts:  # the default template takes required values only
             return False
-        found = self._needing.get(dataset_type)
+        found = self._needs_records.get(dataset_type)
         if found is None:
             known = {"run", "datasetType", "id", *dataset_type.dimensions.required}
-            found = self._needing[dataset_type] = any(
+            found = self._needs_records[dataset_type] = any(
                 not known.issuperset(self._template(dataset_type, instrument).fields)
                 for instrument in ("", *self._instruments)
             )
@@ -253,7 +253,7 @@ class DatasetLayout:
         return list(dict.fromkeys(found))
 
 
-def _looked_up(
+def _setting_of(
     settings: Mapping[str, Mapping[str, str]], dataset_type: DatasetType, instrument: str
 ) -> str | None:
     """Return the setting for a dataset type, the most specific one."""
@@ -282,7 +282,7 @@ def _by_instrument(what: str, settings: Mapping[str, Any] | None) -> dict[str, d
     return out
 
 
-def _joined(settings: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def _as_given(settings: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Return what `_by_instrument` was given."""
     return {
         **settings.get("", {}),

@@ -4,6 +4,7 @@ An exposure's file has an image, mask and variance unit, each with the world coo
 pictures can be laid over one another; a unit with the PSF kernels; and COMPONENTS, a table of one row with a
 column of JSON text for every other component. A component is read without touching the pixels. The JSON is
 the truth; the cards of the primary header that repeat some of it are there for people and other programs.
+FITS standard 4.0 (2018), sections 7.1 (images), 7.3 (binary tables) and 8 (world coordinates).
 """
 
 from __future__ import annotations
@@ -23,16 +24,8 @@ from ..imaging.psf import Psf
 from ..imaging.sky_wcs import SkyWcs
 from .document import from_json, to_json
 from .exposure_components import DICTIONARIES, VALUES, component_name
-from .fits_hdu import (
-    Card,
-    HeaderDataUnit,
-    image_chunks,
-    primary_bytes,
-    read_image,
-    scan_units,
-    table_chunks,
-    unit_named,
-)
+from .fits_hdu import HeaderDataUnit, image_chunks, read_image, scan_units, table_chunks, unit_named
+from .fits_header import Card, primary_bytes
 from .formatter import ReadRequest
 from .storage_root import open_stream
 from .value_document import value_from_document, value_to_document

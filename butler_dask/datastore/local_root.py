@@ -41,12 +41,12 @@ class LocalRoot:
         return file_name(path) if path.startswith("/") or "://" in path else self._prefix + path
 
     def stage(
-        self, path: str, chunks: Iterable[Any], seen: Callable[[Any], None] | None = None
+        self, path: str, chunks: Iterable[Any], update: Callable[[Any], None] | None = None
     ) -> tuple[str, int]:
         """Write bytes to a temporary file beside the final one; nothing is left behind on failure."""
         temporary = temporary_name(self.local(path))
         try:
-            size = write_chunks(create_file(temporary), chunks, seen, fsync=self._fsync)
+            size = write_chunks(create_file(temporary), chunks, update, fsync=self._fsync)
         except BaseException:
             self.discard(temporary)
             raise

@@ -10,11 +10,10 @@ import io
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from ..errors import DatasetTypeError, did_you_mean
 from .arrow_table import arrow_of_astropy, astropy_of_arrow, required
 from .formatter import ReadRequest
 from .storage_root import open_stream
-from .table_conversion import table_as, table_component, table_of
+from .table_conversion import columns_wanted, table_as, table_component, table_of
 
 PARQUET_EXTENSIONS = (".parq", ".parquet")
 
@@ -65,11 +64,8 @@ class ParquetFormatter:
             if component == "schema":
                 return table_component(astropy_of_arrow(file.schema_arrow.empty_table()), "schema")
             wanted = request.parameters.get("columns")
-            names = [wanted] if isinstance(wanted, str) else wanted
-            for name in names or ():
-                if name not in known:
-                    raise DatasetTypeError(f"The table has no column {name!r}.{did_you_mean(name, known)}")
-            table = file.read(columns=None if names is None else list(names), use_pandas_metadata=True)
+            names = None if wanted is None else columns_wanted(wanted, known)
+            table = file.read(columns=names, use_pandas_metadata=True)
         if storage_class == "ArrowTable":
             return table
         if storage_class == "DataFrame":

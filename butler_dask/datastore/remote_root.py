@@ -104,12 +104,12 @@ class RemoteRoot:
         return file_name(path) if is_absolute(path) and not is_remote(path) else None
 
     def stage(
-        self, path: str, chunks: Iterable[Any], seen: Callable[[Any], None] | None = None
+        self, path: str, chunks: Iterable[Any], update: Callable[[Any], None] | None = None
     ) -> tuple[str, int]:
         """Write bytes to a local temporary file."""
         descriptor, temporary = tempfile.mkstemp(suffix=TEMPORARY_SUFFIX, prefix="butler-")
         try:
-            size = write_chunks(descriptor, chunks, seen)
+            size = write_chunks(descriptor, chunks, update)
         except BaseException:
             self.discard(temporary)
             raise

@@ -21,11 +21,11 @@ class StorageRoot(Protocol):
     url: str
 
     def stage(
-        self, path: str, chunks: Iterable[Any], seen: Callable[[Any], None] | None = None
+        self, path: str, chunks: Iterable[Any], update: Callable[[Any], None] | None = None
     ) -> tuple[Any, int]:
         """Write bytes under a temporary name; return what `publish` and `discard` take, and the size.
 
-        Each chunk is shown to ``seen`` as well (a checksum takes them).
+        Each chunk is given to ``update``, a checksum's for instance.
         """
         ...
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..errors import DatasetTypeError, did_you_mean
 from .arrow_table import arrow_of_astropy, astropy_of_arrow, required
 
 if TYPE_CHECKING:
@@ -90,3 +91,18 @@ def table_component(table: Table, component: str) -> Any:
         }
         for name in table.colnames
     }
+
+
+def columns_wanted(wanted: str | Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the names of the columns that the parameter ``columns`` asks for.
+
+    Raises
+    ------
+    DatasetTypeError
+        If there is no such column; the nearest match is named.
+    """
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    for name in names:
+        if name not in known:
+            raise DatasetTypeError(f"The table has no column {name!r}.{did_you_mean(name, known)}")
+    return names

@@ -28,11 +28,11 @@ def _detector_to_document(detector: Detector) -> dict[str, Any]:
 
 
 def _detector_from_document(cls: type[Detector], document: Mapping[str, Any]) -> Detector:
-    values = _known(cls, document)
+    values = _fields_of(cls, document)
     amplifiers = []
     for row in values["amplifiers"]:
         amplifier: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in _known(Amplifier, row).items()
+            k: tuple(v) if isinstance(v, list) else v for k, v in _fields_of(Amplifier, row).items()
         }
         amplifiers.append(Amplifier(**amplifier))
     crosstalk = values.get("crosstalk")
@@ -45,14 +45,14 @@ def _detector_from_document(cls: type[Detector], document: Mapping[str, Any]) ->
     return cls(**values)
 
 
-def _known(cls: type, document: Mapping[str, Any]) -> dict[str, Any]:
+def _fields_of(cls: type, document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values a class has fields for: a later version may have written more."""
     names = {f.name for f in fields(cls)}
     return {k: v for k, v in document.items() if k in names}
 
 
 def _of_fields(cls: Any, document: Mapping[str, Any]) -> Any:
-    return cls(**_known(cls, document))
+    return cls(**_fields_of(cls, document))
 
 
 def _wcs_to_document(wcs: SkyWcs) -> dict[str, Any]:
