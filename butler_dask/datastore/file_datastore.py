@@ -181,9 +181,14 @@ class FileDatastore(Datastore):
         storage_class: str | None = None,
     ) -> StagedFile:
         """Prepare to take an existing file in: bytes that have to be copied are copied now."""
-        return stage_file(
-            self._storage, self.layout, self._algorithm, path, ref, transfer, formatter, storage_class
-        )
+        try:
+            return stage_file(
+                self._storage, self.layout, self._algorithm, path, ref, transfer, formatter, storage_class
+            )
+        except ButlerUserError:
+            raise
+        except OSError as error:
+            raise write_error(error, ref, path, verb="ingest") from error
 
     # Reading
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from ..errors import ButlerUserError, DatasetFileError, TransferModeError, did_you_mean
+from ..errors import DatasetFileError, TransferModeError, did_you_mean
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.file_record import FileRecord
 from .checksum import hasher_of
@@ -15,7 +15,7 @@ from .dataset_layout import DatasetLayout
 from .formatter import PARQUET_FORMATTER, formatter_name, load_formatter
 from .parquet_table import PARQUET_EXTENSIONS
 from .remote_root import file_system
-from .staged_file import StagedFile, write_error
+from .staged_file import StagedFile
 from .storage_path import extension_of, file_name, file_uri, is_absolute, is_remote
 from .storage_root import StorageRoot, copy_chunks, open_stream
 
@@ -35,7 +35,7 @@ def stage_file(
     formatter: Any,
     storage_class: str | None,
 ) -> StagedFile:
-    """Prepare to take a file in; see `FileDatastore.stage_ingest`.
+    """Prepare to take a file in; see `butler_dask.datastore.datastore.Datastore.stage_ingest`.
 
     Parameters
     ----------
@@ -46,7 +46,14 @@ def stage_file(
     algorithm : `str`
         Of the checksum, taken where bytes are copied.
     path, ref, transfer, formatter, storage_class
-        See `FileDatastore.stage_ingest`.
+        See there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read or copied.
+    TransferModeError, DatasetFileError
+        If there is no such transfer mode, or not for such files.
     """
     if transfer not in TRANSFER_MODES:
         raise TransferModeError(
@@ -56,33 +63,16 @@ def stage_file(
     if formatter is None and extension_of(path) in PARQUET_EXTENSIONS:
         formatter = PARQUET_FORMATTER
     name = layout.placement_of(ref).formatter_name if formatter is None else formatter_name(formatter)
-    planned = FileRecord("", name, storage_class or ref.datasetType.storageClass_name)
-    try:
-        return _staged(storage, layout, algorithm, path, ref, transfer, planned)
-    except ButlerUserError:
-        raise
-    except OSError as error:
-        raise write_error(error, ref, path, verb="ingest") from error
-
-
-def _staged(
-    storage: StorageRoot,
-    layout: DatasetLayout,
-    algorithm: str,
-    path: str,
-    ref: DatasetRef,
-    transfer: str,
-    planned: FileRecord,
-) -> StagedFile:
     remote = is_remote(path)
     source = path if remote else _absolute(path, storage)
-    planned = replace(planned, size=_size_of_source(source))
+    size = _size_of_source(source)
+    planned = FileRecord("", name, storage_class or ref.datasetType.storageClass_name, size)
     inside = _inside(storage.url, source) if transfer in ("auto", "split", "direct") else None
     if inside is not None:
         return StagedFile(planned.moved(inside), ref, storage)
     if transfer in ("direct", "split"):
         return StagedFile(planned.moved(source if remote else file_uri(source)), ref, storage)
-    target = layout.path(ref, extension_of(source) or load_formatter(planned.formatter).extension)
+    target = layout.path(ref, extension_of(source) or load_formatter(name).extension)
     local_target = storage.local(target)
     if transfer == "auto":
         transfer = "copy" if remote or local_target is None else "link"

@@ -68,7 +68,22 @@ class FileReader(Protocol):
 
 
 class Formatter(FileReader, Protocol):
-    """What is needed to write and read files."""
+    """What is needed to write and read files.
+
+    A class of your own is named under ``formatters:`` in ``butler.yaml``, and made without arguments.
+
+    Examples
+    --------
+    >>> class TextFormatter:
+    ...     extension = ".txt"
+    ...
+    ...     def chunks(self, obj, storage_class):
+    ...         yield obj.encode()
+    ...
+    ...     def read(self, request):
+    ...         with open(request.path, encoding="utf-8") as stream:
+    ...             return stream.read()
+    """
 
     extension: ClassVar[str]
     """File extension with its dot."""
