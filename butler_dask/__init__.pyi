@@ -18,7 +18,7 @@ from .butler.registry_names import ButlerRegistry as ButlerRegistry
 from .butler.repository import Repository as Repository
 from .datastore.deferred_dataset import DeferredDatasetHandle as DeferredDatasetHandle
 from .datastore.file_datastore import FileDatastore as FileDatastore
-from .datastore.formatter import Formatter as Formatter
+from .datastore.formatter import Formatter as Formatter, ReadRequest as ReadRequest
 from .engine.quantum_butler import QuantumButler as QuantumButler
 from .engine.simple_pipeline_executor import SimplePipelineExecutor as SimplePipelineExecutor
 from .errors import (

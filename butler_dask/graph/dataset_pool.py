@@ -15,9 +15,6 @@ from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileTable
 from .string_column import StringColumn
 
-NO_FILES = FileTable([], np.zeros(0, np.int16), (), np.zeros(0, np.int16), (), np.zeros(0, np.int64), [])
-"""Table of no file records."""
-
 
 class SharedRows:
     """Rows taken from data ID tables, so that taking the same rows again gives the same table.

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..datastore.storage_root import publish_bytes
 from ..errors import InstrumentNotFoundError, did_you_mean
 from ..imaging.camera import Camera, FilterDefinition, camera_from_text, read_camera
 from ..vocabulary.dotted_name import dotted_name, import_by_name
@@ -260,20 +261,13 @@ class Instrument:
         root : `str`
             Root directory or URL of the repository.
         """
-        import fsspec
         import yaml
 
         if self._camera_path is not None:
             text = Path(self._camera_path).read_text(encoding="utf-8")
         else:
             text = yaml.safe_dump(self.getCamera().to_dict(), sort_keys=False, default_flow_style=None)
-        target = stored_camera_uri(root, self.getName())
-        file_system, path = fsspec.core.url_to_fs(target)
-        file_system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        temporary = f"{path}.{os.getpid()}.tmp"
-        with file_system.open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        file_system.mv(temporary, path)
+        publish_bytes(stored_camera_uri(root, self.getName()), text.encode())
         repository_camera.cache_clear()
 
     def __repr__(self) -> str:
