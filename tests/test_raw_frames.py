@@ -14,9 +14,9 @@ from butler_dask.datastore.formatter import ReadRequest
 from butler_dask.errors import DatasetFileError, RawIngestError
 from butler_dask.imaging.camera import Camera
 from butler_dask.instruments.instrument import Instrument
+from butler_dask.instruments.raw_files import find_raw_files, read_raw_facts
 from butler_dask.instruments.raw_frame import RawFormatter, read_raw
 from butler_dask.instruments.raw_headers import recognises, translate_header
-from butler_dask.instruments.raw_ingest import find_raw_files, read_raw_facts
 from butler_dask.instruments.visits import detector_region
 
 HSC_CARDS = {

@@ -173,11 +173,10 @@ def ingest_raws(
             raise click.BadParameter(
                 f"{text!r} is neither failFast=true|false nor transfer=MODE", param_hint="--config"
             )
-    problems: list[str] = []
     with bd.Butler(repo, writeable=True) as butler:
         files = bd.instruments.find_raw_files(locations, regex)
         with busy(f"Ingesting {len(files)} raws"):
-            refs = bd.instruments.ingest_raws(
+            ingested = bd.instruments.ingest_raws(
                 butler,
                 files,
                 run=output_run,
@@ -188,12 +187,11 @@ def ingest_raws(
                 skip_existing=skip_existing,
                 update_exposure_records=update_records,
                 record_validation_info=track_file_attrs,
-                problems=problems,
             )
-    runs = ", ".join(sorted({r.run for r in refs}))
-    click.echo(f"Ingested {len(refs)} raws" + (f" into {runs}" if runs else ""))
-    if problems:
-        click.echo(f"{len(problems)} of {len(files)} raw files could not be ingested.", err=True)
+    runs = ", ".join(sorted({r.run for r in ingested.refs}))
+    click.echo(f"Ingested {len(ingested.refs)} raws" + (f" into {runs}" if runs else ""))
+    if ingested.problems:
+        click.echo(f"{len(ingested.problems)} of {len(files)} raw files could not be ingested.", err=True)
         raise SystemExit(1)
 
 

@@ -24,7 +24,7 @@ from ..imaging.camera import Camera
 from ..imaging.detector import Detector, box_slices
 from ..imaging.exposure import Exposure, FilterLabel
 from ..imaging.mask import Mask
-from .instrument import repository_camera
+from .camera_files import repository_camera
 from .raw_headers import RawFacts, translate_header
 
 _COMMENTARY = ("COMMENT", "HISTORY", "")
@@ -57,7 +57,7 @@ class RawFormatter:
         path, component = request.path, request.component
         camera = repository_camera(request.root, str(request.data_id["instrument"]))
         if component in (None, "image", "mask", "variance"):
-            exposure = _cut(read_raw(path, camera), request.parameters.get("bbox"))
+            exposure = _section(read_raw(path, camera), request.parameters.get("bbox"))
             return exposure if component is None else getattr(exposure, component)
         header = read_raw_header(path, camera)
         facts = translate_header(header, camera, path=path)
@@ -155,7 +155,7 @@ def _read_hdu(
 ) -> tuple[dict[str, Any], NDArray[Any] | None]:
     number = int(camera.raw.get("hdu", 0)) if camera is not None else 0
     try:
-        with _open(path) as stream:
+        with _open_unpacked(path) as stream:
             units = scan_units(stream)
             unit = _image_unit(units, number)
             header = units[0].values | unit.values
@@ -177,7 +177,7 @@ def _image_unit(units: Sequence[HeaderDataUnit], number: int) -> HeaderDataUnit:
     return unit
 
 
-def _open(path: str) -> BinaryIO:
+def _open_unpacked(path: str) -> BinaryIO:
     """Open a file or URL, unpacked in memory if it is gzipped."""
     stream = open_stream(path)
     if stream.read(2) != b"\x1f\x8b":
@@ -192,7 +192,7 @@ def _read_compressed(
     stream: BinaryIO, number: int, header: dict[str, Any], *, pixels: bool
 ) -> tuple[dict[str, Any], NDArray[Any] | None]:
     """Read a tile-compressed image (FITS standard 4.0, section 10), which astropy unpacks."""
-    from astropy.io import fits
+    from astropy.io import fits  # seldom needed: most raws are not compressed by tiles
 
     stream.seek(0)
     with fits.open(stream) as hdus:
@@ -217,7 +217,7 @@ def _detector_of(facts: RawFacts, header: Any, camera: Camera) -> Detector:
     return replace(detector, amplifiers=amplifiers)
 
 
-def _cut(exposure: Exposure, box: Any) -> Exposure:
+def _section(exposure: Exposure, box: Any) -> Exposure:
     if box is None:
         return exposure
     section = box_slices((int(box[0]), int(box[1]), int(box[2]), int(box[3])))
