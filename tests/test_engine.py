@@ -15,9 +15,11 @@ from pathlib import Path
 
 import noop_tasks
 import pytest
+from graph_draft import GraphDraft
 from noop_tasks import MISCHIEF, add_raws, draft_graph
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
+from butler_dask.butler.run_journals import journal_directory
 from butler_dask.engine.cluster import local_cluster
 from butler_dask.engine.execution import run_graph
 from butler_dask.engine.init_outputs import write_init_outputs
@@ -26,10 +28,8 @@ from butler_dask.engine.quantum_report import QuantumReport
 from butler_dask.engine.recovery import recover_run
 from butler_dask.engine.run_settings import RunSettings
 from butler_dask.errors import ButlerUserError, QuantumExecutionError
-from butler_dask.graph.graph_draft import GraphDraft
 from butler_dask.graph.graph_file import write_graph
 from butler_dask.pipeline import TaskMetadata
-from butler_dask.run_journals import journal_directory
 from butler_dask.vocabulary.dataset import DatasetRef
 
 RUN = "u/me/run"
@@ -63,10 +63,10 @@ def butler(tmp_path) -> Iterator[Butler]:
     Butler.makeRepo(str(tmp_path))
     butler = Butler(str(tmp_path), writeable=True)
     yield butler
-    for info in butler.registry_tables.query_collections("*"):
+    for info in butler.registry_tables.collections.query("*"):
         if info.type.name == "RUN":
-            for table in butler.registry_tables.existing_in_run(info.name).values():
-                for ref, file in zip(table, butler.registry_tables.files_of(table), strict=True):
+            for table in butler.registry_tables.datasets.existing_in_run(info.name).values():
+                for ref, file in zip(table, butler.registry_tables.datasets.files_of(table), strict=True):
                     assert file is not None
                     assert butler.datastore.check(file, checksum=True) is None, ref
                     butler.datastore.get(file, ref)
@@ -79,18 +79,18 @@ def executions(directory: Path) -> Counter:
 
 
 def recorded(butler: Butler, run: str = RUN) -> dict[str, int]:
-    tables = butler.registry_tables.existing_in_run(run)
+    tables = butler.registry_tables.datasets.existing_in_run(run)
     return {name: len(t) for name, t in tables.items() if "_" not in name and name != "packages"}
 
 
 def values(butler: Butler, name: str, run: str = RUN) -> list:
-    table = butler.registry_tables.existing_in_run(run).get(name, ())
+    table = butler.registry_tables.datasets.existing_in_run(run).get(name, ())
     refs: list[DatasetRef] = sorted(table, key=lambda r: r.dataId.required_values)
     return [butler.get(ref) for ref in refs]
 
 
 def the_type(butler: Butler, name: str, run: str = RUN):
-    return butler.registry_tables.existing_in_run(run)[name]
+    return butler.registry_tables.datasets.existing_in_run(run)[name]
 
 
 def prepared(butler: Butler, visits: int = 2, detectors: int = 3, **kwargs):
@@ -121,7 +121,7 @@ def test_every_executor_gives_the_same_datasets(butler, client, mischief, mode):
         {"value": 2 * (3 * (100 * v - 1) + 0 + 1 + 2), "n": 3} for v in range(2)
     ]
     assert set(executions(mischief).values()) == {1}
-    quanta = butler.registry_tables.query_quanta(RUN)
+    quanta = butler.registry_tables.quanta.query(RUN)
     assert Counter(q.label for q in quanta) == {"isr": 6, "characterize": 6, "warp": 2}
     assert all(q.status == "success" and q.end_ns > q.start_ns and q.host for q in quanta)
     assert not journal_directory(butler.root, RUN).exists()
@@ -154,7 +154,7 @@ def test_failing_quantum_fails_its_dependents_only(butler, client, mischief, mod
     with pytest.raises(QuantumExecutionError, match=r"12 succeeded, 1 failed, 1 blocked.*\n.*no stars"):
         summary.raise_on_failure()
     assert recorded(butler) == {"icExp": 5, "icSrc": 5, "postISRCCD": 6, "warp": 1}
-    (record,) = [q for q in butler.registry_tables.query_quanta(RUN) if q.status == "failure"]
+    (record,) = [q for q in butler.registry_tables.quanta.query(RUN) if q.status == "failure"]
     assert "no stars on detector 1" in record.error_traceback
 
 
@@ -168,7 +168,7 @@ def test_quantum_with_nothing_to_do_succeeds_and_what_follows_adjusts(butler, cl
     assert [w["n"] for w in values(butler, "warp")] == [2, 2]
     assert recorded(butler)["postISRCCD"] == 4
     # Success without outputs still leaves its metadata and log.
-    assert len(butler.registry_tables.existing_in_run(RUN)["isr_metadata"]) == 6
+    assert len(butler.registry_tables.datasets.existing_in_run(RUN)["isr_metadata"]) == 6
 
 
 def test_log_and_metadata_of_each_quantum_are_datasets(butler, mischief):
@@ -199,7 +199,7 @@ def test_run_again_adopts_what_is_finished(butler, client, mischief):
         assert summary.succeeded
     assert summary.adopted == 14
     assert sum(executions(mischief).values()) == 14 + 2
-    quanta = list(butler.registry_tables.query_quanta(RUN))
+    quanta = list(butler.registry_tables.quanta.query(RUN))
     assert [q.status for q in quanta] == ["success"] * 14
     tried_twice = {(q.label, q.data_id) for q in quanta if q.attempt == 2}
     assert {label for label, _ in tried_twice} == {"characterize"}
@@ -211,7 +211,7 @@ def test_retry_gives_a_quantum_another_chance(butler, mischief):
     (mischief / "isr-0").write_text("fail 2")
     summary = run_graph(graph, butler, settings=RunSettings(retries=2))
     assert summary.succeeded
-    assert {q.label: q.attempt for q in butler.registry_tables.query_quanta(RUN)}["isr"] == 3
+    assert {q.label: q.attempt for q in butler.registry_tables.quanta.query(RUN)}["isr"] == 3
 
 
 def test_failed_quantum_leaves_its_log_until_it_is_tried_again(butler, mischief):
@@ -241,8 +241,8 @@ def test_extended_run_runs_what_is_left_of_a_pipeline(butler, client, mischief):
         name = columns.dataset_type.name
         if not name.endswith(("_log", "_metadata")):
             left.add_dataset_type(columns.dataset_type)
-            known = registry.existing_in_run("HSC/raw/all" if name == "raw" else RUN).get(name, [])
-            for ref, file in zip(known, registry.files_of(known) if len(known) else (), strict=True):
+            known = registry.datasets.existing_in_run("HSC/raw/all" if name == "raw" else RUN).get(name, [])
+            for ref, file in zip(known, registry.datasets.files_of(known) if len(known) else (), strict=True):
                 left.add_existing(ref, file)
     sky = {"instrument": "HSC", "visit": 903334}
     flat = {"instrument": "HSC", "exposure": 903334, "detector": 1}
@@ -266,12 +266,12 @@ def test_clobber_makes_finished_outputs_again(butler, mischief):
     raws = add_raws(butler, 1, 2)
     graph = write_init_outputs(butler, draft_graph(butler, raws, RUN))
     run_graph(graph, butler)
-    files = {f.path for f in butler.registry_tables.files_of(the_type(butler, "icExp"))}
+    files = {f.path for f in butler.registry_tables.datasets.files_of(the_type(butler, "icExp"))}
     again = replace(graph, metadata={"clobber": True}, plan_id=uuid.uuid4().hex)
     (mischief / "characterize-1").write_text("fail")
     assert run_graph(again, butler).total("success") == 3
     assert sum(executions(mischief).values()) == 5 + 4
-    left = {f.path for f in butler.registry_tables.files_of(the_type(butler, "icExp"))}
+    left = {f.path for f in butler.registry_tables.datasets.files_of(the_type(butler, "icExp"))}
     assert len(left) == 1
     assert left < files
     assert not any(butler.datastore.exists(path) for path in files - left)
@@ -373,7 +373,7 @@ def test_recovery_records_what_is_there_and_nothing_else(butler, mischief):
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.engine.execution import run_graph
 from butler_dask.graph.graph_file import read_graph
 

@@ -27,8 +27,8 @@ from butler_dask.vocabulary.expression import (
     Range,
     Sign,
     parse_expression,
-    time_of_literal,
 )
+from butler_dask.vocabulary.time_literal import time_of_literal
 from butler_dask.vocabulary.timespan import Timespan, tai_nanoseconds
 
 pytest_plugins = ("registry_fixtures",)
@@ -146,7 +146,7 @@ def test_dates_are_utc_and_numbers_tai_unless_said_otherwise():
 
 def visits(registry: Registry, where: str, bind=None) -> set[int]:
     """Return the HSC visits that satisfy a condition."""
-    table = registry.query_data_ids(
+    table = registry.queries.data_ids(
         universe.conform(["visit"]), where=where, bind=bind, data_id={"instrument": "HSC"}
     )
     return set(table.values("visit").tolist())
@@ -180,7 +180,7 @@ def test_astropy_times_bind(registry):
 
 def test_booleans_are_conditions_by_themselves(registry):
     def exposures(where):
-        table = registry.query_data_ids(
+        table = registry.queries.data_ids(
             universe.conform(["exposure"]), where=where, data_id={"instrument": "HSC"}
         )
         return set(table.values("exposure").tolist())
@@ -199,7 +199,7 @@ def test_names_without_element_are_found_where_they_are_unambiguous(registry):
     with pytest.raises(
         InvalidQueryError, match=r"'seq_num' is ambiguous here; write one of exposure\.seq_num"
     ):
-        registry.query_data_ids(
+        registry.queries.data_ids(
             universe.conform(["visit", "exposure"]), where="seq_num=3", data_id={"instrument": "HSC"}
         )
 
@@ -242,7 +242,7 @@ def test_conditions_that_mean_nothing_are_explained(registry, where, what):
 def test_dimension_without_its_instrument_is_refused(registry):
     group = universe.conform(["visit"])
     with pytest.raises(InvalidQueryError, match=r"'visit' depends on 'instrument'.*Add instrument="):
-        registry.query_data_ids(group, where="visit=3")
+        registry.queries.data_ids(group, where="visit=3")
     for where in (
         "visit=3 AND detector=1",
         "NOT visit=3",
@@ -250,9 +250,9 @@ def test_dimension_without_its_instrument_is_refused(registry):
         "visit.exposure_time > 3",
     ):
         with pytest.raises(InvalidQueryError, match="depends on 'instrument'"):
-            registry.query_data_ids(group, where=where)
+            registry.queries.data_ids(group, where=where)
     with pytest.raises(InvalidQueryError, match="depends on 'skymap'"):
-        registry.query_data_ids(group, where="instrument='HSC' AND tract=7")
+        registry.queries.data_ids(group, where="instrument='HSC' AND tract=7")
 
 
 def test_dimension_with_its_instrument_is_accepted(registry):
@@ -268,10 +268,10 @@ def test_dimension_with_its_instrument_is_accepted(registry):
         "GLOB(instrument, 'H*') AND visit=3",
         "instrument.detector_max > 100 AND visit=3",
     ):
-        assert registry.query_data_ids(group, where=where, bind={"name": "HSC"}).values("visit") == [3]
-    assert len(registry.query_data_ids(group, where="visit=3", data_id={"instrument": "HSC"})) == 1
-    assert len(registry.query_data_ids(group, where="band='r'", data_id={"instrument": "HSC"})) == 3
-    assert len(registry.query_data_ids(universe.conform(["band"]), where="band='r'")) == 1
+        assert registry.queries.data_ids(group, where=where, bind={"name": "HSC"}).values("visit") == [3]
+    assert len(registry.queries.data_ids(group, where="visit=3", data_id={"instrument": "HSC"})) == 1
+    assert len(registry.queries.data_ids(group, where="band='r'", data_id={"instrument": "HSC"})) == 3
+    assert len(registry.queries.data_ids(universe.conform(["band"]), where="band='r'")) == 1
 
 
 # Dataset fields
@@ -283,7 +283,7 @@ def test_fields_of_datasets_are_conditions_too(registry):
     instrument = {"instrument": "HSC"}
 
     def runs(where, **bind):
-        found = registry.query_datasets(
+        found = registry.queries.datasets(
             "raw", ["one", "two"], find_first=False, where=where, bind=bind, data_id=instrument
         )
         return {r.run for r in found}, len(found)
@@ -297,7 +297,7 @@ def test_fields_of_datasets_are_conditions_too(registry):
     with pytest.raises(InvalidQueryError, match="datasets have no field 'ingest_dat'"):
         runs("raw.ingest_dat > T'2020-01-01'")
     put(registry, CALEXP, "calexps", {"visit": 1, "detector": 0})
-    joined = registry.query_data_ids(
+    joined = registry.queries.data_ids(
         universe.conform(["visit", "detector"]),
         where="calexp.run = 'calexps'",
         datasets=[("calexp", ["calexps"])],

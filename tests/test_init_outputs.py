@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from noop_tasks import add_raws, draft_graph
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.engine.init_outputs import package_versions, write_init_outputs
 from butler_dask.errors import MissingCollectionError, RunConfigMismatchError
 from butler_dask.graph.quantum_graph import QuantumGraph
-from butler_dask.graph.run_collections import plan_run_collections
+from butler_dask.graph.run_collections import RunOptions, plan_run_collections
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.file_record import FileTable
 
@@ -29,7 +29,7 @@ def butler(tmp_path) -> Iterator[Butler]:
 
 
 def the(butler: Butler, name: str, run: str = RUN):
-    (ref,) = butler.registry_tables.existing_in_run(run)[name]
+    (ref,) = butler.registry_tables.datasets.existing_in_run(run)[name]
     return butler.get(ref)
 
 
@@ -42,7 +42,7 @@ def test_configs_and_versions_are_datasets_of_the_run(butler):
     assert write_init_outputs(butler, graph) is graph
     assert the(butler, "isr_config").doDark is False
     assert the(butler, "packages")["numpy"] == package_versions()["numpy"]
-    assert {t.name for t in butler.registry_tables.query_dataset_types("isr*")} == {
+    assert {t.name for t in butler.registry_tables.dataset_types.query("isr*")} == {
         "isr_config",
         "isr_log",
         "isr_metadata",
@@ -52,9 +52,9 @@ def test_configs_and_versions_are_datasets_of_the_run(butler):
 def test_same_configuration_is_accepted_and_written_once(butler):
     raws = add_raws(butler, 1, 1)
     write_init_outputs(butler, graph_of(butler, raws))
-    before = {n: t.ids.tolist() for n, t in butler.registry_tables.existing_in_run(RUN).items()}
+    before = {n: t.ids.tolist() for n, t in butler.registry_tables.datasets.existing_in_run(RUN).items()}
     write_init_outputs(butler, graph_of(butler, raws))
-    after = {n: t.ids.tolist() for n, t in butler.registry_tables.existing_in_run(RUN).items()}
+    after = {n: t.ids.tolist() for n, t in butler.registry_tables.datasets.existing_in_run(RUN).items()}
     assert after == before
 
 
@@ -80,7 +80,7 @@ def test_changed_package_version_is_refused_unless_versions_are_left_alone(butle
     raws = add_raws(butler, 1, 1)
     graph = graph_of(butler, raws)
     write_init_outputs(butler, graph)
-    (ref,) = butler.registry_tables.existing_in_run(RUN)["packages"]
+    (ref,) = butler.registry_tables.datasets.existing_in_run(RUN)["packages"]
     file = butler.datastore.put({**package_versions(), "numpy": "1.0", "click": "0"}, ref)
     table = DatasetTable.from_refs(ref.datasetType, [ref])
     butler.registry_tables.record_outputs([(table, FileTable.from_records([file]))])
@@ -92,29 +92,29 @@ def test_changed_package_version_is_refused_unless_versions_are_left_alone(butle
 
 def test_versions_are_not_saved_where_they_are_not_wanted(butler):
     write_init_outputs(butler, graph_of(butler, add_raws(butler, 1, 1)), save_versions=False)
-    assert "packages" not in butler.registry_tables.existing_in_run(RUN)
+    assert "packages" not in butler.registry_tables.datasets.existing_in_run(RUN)
 
 
 def test_chain_and_run_are_there_before_anything_runs(butler):
     raws = add_raws(butler, 1, 1)
-    plan = plan_run_collections(butler.registry_tables, inputs="HSC/raw/all", output="u/me/out")
+    plan = plan_run_collections(butler.registry_tables, RunOptions(inputs="HSC/raw/all", output="u/me/out"))
     graph = replace(graph_of(butler, raws, run=plan.output_run), output="u/me/out")
     with pytest.raises(MissingCollectionError):
-        butler.registry_tables.get_collection("u/me/out")
+        butler.registry_tables.collections.get("u/me/out")
     graph = write_init_outputs(butler, graph, plan)
-    children = [c.name for c in butler.registry_tables.flatten(["u/me/out"])]
+    children = [c.name for c in butler.registry_tables.collections.flatten(["u/me/out"])]
     assert children == [graph.run, "HSC/raw/all"]
 
 
 def test_graph_moves_to_another_run_if_the_name_was_taken_meanwhile(butler):
     raws = add_raws(butler, 1, 1)
-    plan = plan_run_collections(butler.registry_tables, inputs="HSC/raw/all", output="u/me/out")
+    plan = plan_run_collections(butler.registry_tables, RunOptions(inputs="HSC/raw/all", output="u/me/out"))
     graph = graph_of(butler, raws, run=plan.output_run)
-    butler.registry_tables.register_collection(plan.output_run)
+    butler.registry_tables.collections.register(plan.output_run)
     moved = write_init_outputs(butler, graph, plan)
     assert moved.run != plan.output_run
     assert moved.run.startswith(plan.output_run)
-    assert "isr_config" in butler.registry_tables.existing_in_run(moved.run)
+    assert "isr_config" in butler.registry_tables.datasets.existing_in_run(moved.run)
 
 
 def test_package_versions_name_python_and_what_is_installed():

@@ -15,7 +15,7 @@ from command_line import Commands
 from small_repository import fill_repository
 
 from butler_dask import Butler
-from butler_dask.repository import Repository
+from butler_dask.butler.repository import Repository
 
 pytest_plugins = ("registry_fixtures",)
 

@@ -10,6 +10,7 @@ import pytest
 from command_line import Commands
 
 from butler_dask import Butler, CollectionType, DatasetType, Timespan
+from butler_dask.butler.repository_check import check_repository
 from butler_dask.errors import (
     ConflictingDefinitionError,
     DatasetNotFoundError,
@@ -17,7 +18,6 @@ from butler_dask.errors import (
     ReadOnlyRepositoryError,
     RepositoryError,
 )
-from butler_dask.repository_check import check_repository
 
 DATA_ID = {"instrument": "Cam", "detector": 1}
 

@@ -12,8 +12,8 @@ from lsst.sphgeom import LonLat
 from registry_fixtures import SERVER, drop, new_url
 from registry_records import BIAS, CALEXP, RAW, insert_records, put
 
+from butler_dask.butler.registry_names import ButlerRegistry
 from butler_dask.errors import ButlerDaskError
-from butler_dask.registry.butler_registry import ButlerRegistry
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.dimensions import DimensionUniverse
@@ -36,8 +36,8 @@ def populated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     put(registry, RAW, "raws")
     put(registry, CALEXP, "calexps", {"visit": 1, "detector": 0})
     bias = put(registry, BIAS, "biases", {"detector": 0}, {"detector": 1})
-    registry.register_collection("calib", CollectionType.CALIBRATION)
-    registry.certify("calib", bias, Timespan(None, None))
+    registry.collections.register("calib", CollectionType.CALIBRATION)
+    registry.associations.certify("calib", bias, Timespan(None, None))
     yield registry
     registry.close()
     drop(url)
@@ -140,20 +140,24 @@ def _query(registry: Registry, r: random.Random, where: str) -> None:
     )
     match r.randrange(5):
         case 0:
-            registry.query_datasets("raw", ["raws"], where=where, bind=BIND, data_id=data_id, order_by=order)
+            registry.queries.datasets(
+                "raw", ["raws"], where=where, bind=BIND, data_id=data_id, order_by=order
+            )
         case 1:
-            registry.query_datasets(
+            registry.queries.datasets(
                 "bias", ["calib"], find_first=False, where=where, bind=BIND, data_id=data_id
             )
         case 2:
-            registry.explain_data_ids(
+            registry.queries.explain(
                 group, where=where, bind=BIND, data_id=data_id, datasets=[("raw", ["raws"])]
             )
         case 3:
             element = r.choice(["visit", "detector", "exposure", "visit_definition", "physical_filter"])
-            registry.query_dimension_records(element, where=where, bind=BIND, data_id=data_id, limit=5)
+            registry.queries.records(element, where=where, bind=BIND, data_id=data_id, limit=5)
         case _:
-            registry.query_data_ids(group, where=where, bind=BIND, data_id=data_id, order_by=order, limit=20)
+            registry.queries.data_ids(
+                group, where=where, bind=BIND, data_id=data_id, order_by=order, limit=20
+            )
 
 
 VALUES = [
@@ -237,7 +241,7 @@ def _fuzz(registry: Registry, count: int, seed: int) -> dict[str, int]:
                     case "expression":
                         _query(registry, r, where)
                     case "data ID":
-                        registry.complete_data_id(data_id, UNIVERSE.conform(group))
+                        registry.queries.complete(data_id, UNIVERSE.conform(group))
                     case "found":
                         names.findDataset("raw", data_id)
                     case "queried":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.errors import DatasetFileError, RawIngestError
 from butler_dask.instruments.curated_calibrations import write_curated_calibrations
 from butler_dask.instruments.instrument import Instrument

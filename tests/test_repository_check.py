@@ -7,7 +7,7 @@ import pytest
 from small_repository import make_repository
 
 from butler_dask import Butler, FileDataset
-from butler_dask.repository_check import check_repository, repair_repository
+from butler_dask.butler.repository_check import check_repository, repair_repository
 
 ID = {"instrument": "HSC", "visit": 903344}
 
@@ -57,9 +57,9 @@ def test_damage_is_found_and_repaired(butler):
     for path in (stray, other):
         os.utime(path, (1, 1))
     registry = butler.registry_tables
-    table = registry.existing_in_run("run/1")["metric"]
+    table = registry.datasets.existing_in_run("run/1")["metric"]
     removed = butler.find_dataset("metric", ID, detector=5)
-    registry.remove_datasets([table.take((table.ids == list(removed.id.bytes)).all(axis=1))])
+    registry.datasets.remove([table.take((table.ids == list(removed.id.bytes)).all(axis=1))])
 
     quick = _check(butler)
     assert [f.ref.dataId["detector"] for f in quick.faults] == [0, 1]

@@ -14,10 +14,10 @@ from astropy.table import Table
 from round_trip import make_exposure
 
 from butler_dask import Butler, DatasetType, FileDataset
-from butler_dask.dataset_files import DatasetURI
+from butler_dask.butler.dataset_files import DatasetURI
+from butler_dask.butler.repository_check import check_repository, repair_repository
 from butler_dask.datastore.file_cache import FileCache
 from butler_dask.errors import DatasetFileError, DatasetNotFoundError, MissingDatasetFileError
-from butler_dask.repository_check import check_repository, repair_repository
 from butler_dask.vocabulary.dataset import DatasetRef
 
 moto_server = pytest.importorskip("moto.server")

@@ -15,12 +15,12 @@ from dask.task_spec import Task
 from distributed import Client, LocalCluster, SchedulerPlugin, wait
 from noop_tasks import add_raws, draft_graph
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.engine.cluster import existing_cluster, quiet_distributed
 from butler_dask.engine.distributed_private import (
     add_to_task_metadata,
-    forgive,
-    last_warning,
+    fail_at_next_death,
+    pardon_queued_tasks,
     rows_of_task,
     take_task_metadata,
 )
@@ -98,9 +98,9 @@ def test_blame_is_taken_back_and_the_last_warning_leaves_one_death(client):
     def check(dask_scheduler) -> list[int]:
         task = dask_scheduler.tasks[key]
         task.suspicious = 2
-        forgive(dask_scheduler, [key, ("nobody", 1)])
+        pardon_queued_tasks(dask_scheduler, [key, ("nobody", 1)])
         counts = [task.suspicious]
-        last_warning(dask_scheduler, key)
+        fail_at_next_death(dask_scheduler, key)
         counts += [task.suspicious, dask_scheduler.allowed_failures]
         task.suspicious = 0
         return counts
@@ -162,4 +162,4 @@ def test_run_on_a_scheduler_of_its_own_named_by_its_file(butler, tmp_path):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-    assert len(butler.registry_tables.existing_in_run(RUN)["warp"]) == 2
+    assert len(butler.registry_tables.datasets.existing_in_run(RUN)["warp"]) == 2

@@ -21,10 +21,11 @@ from butler_dask.pipeline import (
     TaskMetadata,
 )
 from butler_dask.pipeline.config_overrides import ConfigOverride
-from butler_dask.tasks.calibrate import CalibrateConfig, CalibrationError
+from butler_dask.tasks.calibrate_config import CalibrateConfig
+from butler_dask.tasks.calibration_error import CalibrationError
 from butler_dask.tasks.calibration_products import CpFlatConfig
-from butler_dask.tasks.characterize import CharacterizeImageConfig
-from butler_dask.tasks.isr import IsrTaskConfig
+from butler_dask.tasks.characterize_config import CharacterizeImageConfig
+from butler_dask.tasks.isr_config import IsrTaskConfig
 from butler_dask.tasks.warp import MakeWarpConfig
 
 

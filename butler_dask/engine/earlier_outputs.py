@@ -17,7 +17,7 @@ from ..graph.graph_columns import LOG_CONNECTION, METADATA_CONNECTION
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..graph.quantum_graph import QuantumGraph
     from ..vocabulary.dataset import DatasetTable
 
@@ -44,13 +44,13 @@ def clear_earlier_outputs(butler: Butler, graph: QuantumGraph, *, clobber: bool)
     registry = butler.registry_tables
     connections = [(t, c) for t in graph.tasks for c in t.connections if c.kind == "output"]
     wanted = {c.dataset_type.name for _, c in connections if clobber or c.name == LOG_CONNECTION}
-    existing = registry.existing_in_run(graph.run, sorted(wanted))
+    existing = registry.datasets.existing_in_run(graph.run, sorted(wanted))
     if not existing:
         return 0
     finished = np.zeros(len(graph), dtype=bool)
     if not clobber:
         markers = {c.dataset_type.name for _, c in connections if c.name == METADATA_CONNECTION}
-        for name, table in registry.existing_in_run(graph.run, sorted(markers)).items():
+        for name, table in registry.datasets.existing_in_run(graph.run, sorted(markers)).items():
             rows = _graph_rows(graph, name, table)
             finished[graph.producer[rows[rows >= 0]]] = True
     tables = []
@@ -62,9 +62,9 @@ def clear_earlier_outputs(butler: Butler, graph: QuantumGraph, *, clobber: bool)
             tables.append(table.take(np.flatnonzero(again)))
     count = sum(len(t) for t in tables)
     if count:
-        paths = [file.path for file in registry.remove_datasets(tables)]
+        paths = [file.path for file in registry.datasets.remove(tables)]
         butler.datastore.remove(paths)
-        registry.forget_deletions(paths)
+        registry.datasets.forget_deletions(paths)
         _LOG.info("Removed %d datasets of earlier attempts", count)
     return count
 

@@ -15,12 +15,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InitInputMissingError, MissingCollectionError, RunConfigMismatchError
+from ..pipeline.task_class import import_task_class
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
-from .quantum_runner import find_task_class, task_config
+from .quantum_runner import task_config
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..graph.graph_columns import InitDataset, TaskColumns
     from ..graph.quantum_graph import QuantumGraph
     from ..graph.run_collections import RunCollections
@@ -86,10 +87,10 @@ def write_init_outputs(
         assert planned is not None
         graph = planned
     else:
-        registry.register_collection(graph.run)
-    registry.register_dataset_types(graph.output_dataset_types())
+        registry.collections.register(graph.run)
+    registry.dataset_types.register(graph.output_dataset_types())
     names = [d.ref.datasetType.name for d in graph.init_outputs]
-    there = set(registry.existing_in_run(graph.run, names)) if exists else set()
+    there = set(registry.datasets.existing_in_run(graph.run, names)) if exists else set()
     batches: list[tuple[DatasetTable, FileTable]] = []
     for item in graph.init_outputs:
         name = item.ref.datasetType.name
@@ -137,13 +138,13 @@ def _compare(butler: Butler, run: str, configs: Mapping[str, Any], save_versions
     if not _is_run(butler, run):
         return
     names = [*(f"{label}_config" for label in configs), *(["packages"] if save_versions else [])]
-    known = {t.name for t in registry.query_dataset_types(names, missing=[])}
-    found = registry.existing_in_run(run, [n for n in names if n in known])
+    known = {t.name for t in registry.dataset_types.query(names, missing=[])}
+    found = registry.datasets.existing_in_run(run, [n for n in names if n in known])
     for label, config in configs.items():
         name = f"{label}_config"
         if name not in found:
             continue
-        (file,) = registry.files_of(found[name])
+        (file,) = registry.datasets.files_of(found[name])
         assert file is not None
         recorded = datastore.get(file, found[name][0])
         if not config.compare(recorded, shortcut=False, output=_tell_inequality):
@@ -152,14 +153,14 @@ def _compare(butler: Butler, run: str, configs: Mapping[str, Any], save_versions
                 "be consistent within the same run collection"
             )
     if "packages" in found:
-        (file,) = registry.files_of(found["packages"])
+        (file,) = registry.datasets.files_of(found["packages"])
         assert file is not None
         _compare_packages(datastore.get(file, found["packages"][0]), run)
 
 
 def _is_run(butler: Butler, name: str) -> bool:
     try:
-        butler.registry_tables.get_collection(name)
+        butler.registry_tables.collections.get(name)
     except MissingCollectionError:
         return False
     return True
@@ -189,7 +190,7 @@ class _Construction:
 
     def __init__(self, butler: Butler, graph: QuantumGraph, columns: TaskColumns) -> None:
         self._butler, self._graph, self._columns = butler, graph, columns
-        self.task_class = find_task_class(columns.task_class_name)
+        self.task_class = import_task_class(columns.task_class_name)
         self.config = task_config(self.task_class, columns.config_text)
         self._task: Any = None
 

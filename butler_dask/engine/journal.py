@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..run_journals import journal_directory
+from ..butler.run_journals import journal_directory
 from .quantum_report import QuantumReport
 
 

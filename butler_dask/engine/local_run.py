@@ -19,7 +19,7 @@ from .run_summary import RunEnd
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
 
 class _LocalReporter:

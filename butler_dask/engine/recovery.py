@@ -11,16 +11,16 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..butler.run_journals import journal_directory, remove_empty_directories
 from ..errors import FormatVersionError
 from ..graph.graph_columns import METADATA_CONNECTION
 from ..graph.graph_file import read_graph
-from ..run_journals import journal_directory, remove_empty_directories
 from .journal import Journal, plan_path
 from .quantum_report import QuantumReport
 from .recorder import BATCH_QUANTA, write_reports
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..graph.quantum_graph import QuantumGraph
 
 _LOG = logging.getLogger("butler_dask.recovery")
@@ -104,7 +104,7 @@ def _journals(root: str, run: str, plan_id: str) -> list[Path]:
 def _recorded_metadata(butler: Butler, graph: QuantumGraph) -> set[bytes]:
     """Return the ids of the metadata datasets recorded in the run: one a finished quantum."""
     names = [c.dataset_type.name for t in graph.tasks for c in t.connections if c.name == METADATA_CONNECTION]
-    tables = butler.registry_tables.existing_in_run(graph.run, names)
+    tables = butler.registry_tables.datasets.existing_in_run(graph.run, names)
     return {row.tobytes() for table in tables.values() for row in table.ids}
 
 

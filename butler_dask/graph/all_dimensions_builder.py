@@ -24,7 +24,7 @@ from .quantum import Quantum
 from .quantum_graph import QuantumGraph
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
 
 @dataclass(frozen=True)

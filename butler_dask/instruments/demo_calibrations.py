@@ -25,7 +25,7 @@ from ..vocabulary.timespan import Timespan
 from .instrument import Instrument
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..vocabulary.dataset import DatasetRef
 
 log = logging.getLogger("butler.demo")

@@ -15,7 +15,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Table
@@ -42,6 +42,11 @@ from .reference_catalog import ingest_reference_catalog
 from .simulated_raws import SimulatedVisit, write_simulated_raws
 from .skymap_registration import register_skymap
 from .visits import define_visits, detector_region
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from ..butler.butler import Butler
 
 log = logging.getLogger("butler.demo")
 
@@ -202,6 +207,8 @@ def make_demo(
     registry : `str`, optional
         URL of its database; SQLite inside ``root`` by default.
     """
+    from ..butler.butler import Butler
+
     plan = SMALL if small else FULL
     root = os.fspath(root)
     Butler.makeRepo(root, registry=registry)

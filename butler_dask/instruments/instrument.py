@@ -8,14 +8,15 @@ so that raws can be read anywhere from the root and the instrument's name alone.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..datastore.storage_root import publish_bytes
 from ..errors import InstrumentNotFoundError, did_you_mean
 from ..imaging.camera import Camera, FilterDefinition, read_camera
+from ..vocabulary.dotted_name import dotted_name, import_by_name
 from .camera_files import builtin_cameras, camera_file, repository_camera, stored_camera_uri
 
 
@@ -101,7 +102,7 @@ class Instrument:
                 "visit_system": 0,
                 "exposure_max": limits.get("exposure_max", 2**31 - 1),
                 "detector_max": limits.get("detector_max", max(camera.detectors) + 1),
-                "class_name": camera.class_name or f"{type(self).__module__}.{type(self).__qualname__}",
+                "class_name": camera.class_name or dotted_name(type(self)),
             },
             update=update,
         )
@@ -209,13 +210,11 @@ class Instrument:
         if path is not None:
             return Instrument.from_camera_file(path, collection_prefix)
         if "." in name and not name.endswith((".yaml", ".yml")):
-            module_name, _, class_name = name.rpartition(".")
             try:
-                found = getattr(importlib.import_module(module_name), class_name)
-            except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
+                found = import_by_name(name, "instrument class", InstrumentNotFoundError)
+            except InstrumentNotFoundError as error:
                 raise InstrumentNotFoundError(
-                    f"Instrument {name!r} is neither a camera file nor an importable class: {error}. "
-                    f"Built-in cameras: {', '.join(builtin_cameras())}."
+                    f"{error} Built-in cameras: {', '.join(builtin_cameras())}."
                 ) from error
             if not (isinstance(found, type) and hasattr(found, "getName")):
                 raise InstrumentNotFoundError(f"{name!r} is not an Instrument class")
@@ -258,20 +257,13 @@ class Instrument:
         root : `str`
             Root directory or URL of the repository.
         """
-        import fsspec
         import yaml
 
         if self._camera_path is not None:
             text = Path(self._camera_path).read_text(encoding="utf-8")
         else:
             text = yaml.safe_dump(self.getCamera().to_dict(), sort_keys=False, default_flow_style=None)
-        target = stored_camera_uri(root, self.getName())
-        file_system, path = fsspec.core.url_to_fs(target)
-        file_system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        temporary = f"{path}.{os.getpid()}.tmp"
-        with file_system.open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        file_system.mv(temporary, path)
+        publish_bytes(stored_camera_uri(root, self.getName()), text.encode())
         repository_camera.cache_clear()
 
     def __repr__(self) -> str:

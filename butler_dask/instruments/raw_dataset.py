@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..vocabulary.data_id import DataCoordinate
-from ..vocabulary.dataset import DatasetRef, dataset_id_of_data_id
+from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.dataset_id import dataset_id_of_data_id
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionUniverse
 

@@ -10,13 +10,14 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO, ClassVar
 
 from numpy.typing import NDArray
 
 from ..datastore.fits_hdu import HeaderDataUnit, read_image, scan_units
+from ..datastore.formatter import ReadRequest
 from ..datastore.storage_root import open_stream
 from ..errors import DatasetFileError
 from ..imaging.camera import Camera
@@ -38,41 +39,25 @@ class RawFormatter:
     extension: ClassVar[str] = ".fits"
     reads_urls: ClassVar[bool] = True
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str = "Exposure",
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read a raw file or one component of it.
 
         Parameters
         ----------
-        path : `str`
-            Local file, FITS, gzipped or not.
-        storage_class : `str`
-            Not used; raws are exposures.
-        component : `str`, optional
-            wcs, visitInfo, detector, filter, metadata, image, mask, variance, bbox or xy0.
-        parameters : mapping, optional
-            ``bbox``: (x0, y0, width, height) of the raw pixels wanted.
-        root : `str`
-            Root of the repository, which holds the camera file.
-        data_id : mapping
-            Names the instrument.
+        request : `ReadRequest`
+            The file is FITS, gzipped or not. Its root holds the camera file of the instrument its data ID
+            names. Components are wcs, visitInfo, detector, filter, metadata, image, mask, variance, bbox and
+            xy0; parameter ``bbox`` is (x0, y0, width, height) of the raw pixels wanted.
 
         Raises
         ------
         DatasetFileError
             If the file is truncated, not FITS or of another shape than the camera says; names the file.
         """
-        camera = repository_camera(root, str((data_id or {})["instrument"]))
+        path, component = request.path, request.component
+        camera = repository_camera(request.root, str(request.data_id["instrument"]))
         if component in (None, "image", "mask", "variance"):
-            exposure = _section(read_raw(path, camera), (parameters or {}).get("bbox"))
+            exposure = _section(read_raw(path, camera), request.parameters.get("bbox"))
             return exposure if component is None else getattr(exposure, component)
         header = read_raw_header(path, camera)
         facts = translate_header(header, camera, path=path)

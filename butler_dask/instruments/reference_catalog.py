@@ -19,7 +19,9 @@ from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionUniverse
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from astropy.table import Table
+
+    from ..butler.butler import Butler
 
 
 def read_catalog(path: str) -> Table:

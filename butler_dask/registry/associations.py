@@ -1,9 +1,9 @@
-"""AssociationTable: memberships of TAGGED collections and validity ranges of CALIBRATION collections."""
+"""Associations: memberships of TAGGED collections and validity ranges of CALIBRATION collections."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,21 +11,22 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from ..errors import CollectionTypeError, ConflictingDefinitionError, DatasetNotFoundError, DatasetTypeError
-from ..vocabulary.collection import CollectionType
+from ..vocabulary.collection import CollectionType, NamesExpression
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import Timespan
 from . import schema
 from .bulk_rows import insert_rows, temporary_rows
+from .collections import Collections
 from .database import Database, repeated
 from .dataset_inserts import summarize
 from .dataset_search import candidates_of_rows, search_statements
-from .datasets import DatasetRecordTable
+from .datasets import Datasets
 from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
 
 
-class AssociationTable:
+class Associations:
     """Tags and certifications of a registry.
 
     Parameters
@@ -34,18 +35,31 @@ class AssociationTable:
         Where they are.
     definitions : `DefinitionCache`
         The registry's cache of collections and dataset types.
-    datasets : `DatasetRecordTable`
+    collections : `Collections`
+        Collections.
+    datasets : `Datasets`
         Datasets.
     """
 
     def __init__(
-        self, database: Database, definitions: DefinitionCache, datasets: DatasetRecordTable
+        self,
+        database: Database,
+        definitions: DefinitionCache,
+        collections: Collections,
+        datasets: Datasets,
     ) -> None:
-        self._database, self._definitions, self._datasets = database, definitions, datasets
+        self._database, self._definitions = database, definitions
+        self._collections, self._datasets = collections, datasets
 
     @repeated
     def associate(self, collection: str, table: DatasetTable) -> None:
-        """Put datasets into a TAGGED collection; see `Registry.associate`."""
+        """Put datasets into a TAGGED collection; those in it already stay.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If it holds another dataset of the type for a data ID; nothing is changed then.
+        """
         if not len(table):
             return
         with self._database.write() as connection:
@@ -129,7 +143,15 @@ class AssociationTable:
 
     @repeated
     def certify(self, collection: str, table: DatasetTable, timespan: Timespan) -> None:
-        """Give datasets a validity range in a CALIBRATION collection; see `Registry.certify`."""
+        """Give datasets a validity range in a CALIBRATION collection.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If a dataset of the type is certified for a data ID and an overlapping range.
+        DatasetTypeError
+            If the dataset type is not a calibration type.
+        """
         if not len(table):
             return
         name = table.dataset_type.name
@@ -204,9 +226,21 @@ class AssociationTable:
         collection: str,
         dataset_type: DatasetType | str,
         timespan: Timespan,
-        data_ids: DataIdTable | None,
+        data_ids: DataIdTable | None = None,
     ) -> None:
-        """Cut a time range out of validity ranges; see `Registry.decertify`."""
+        """Cut a time range out of the validity ranges of a dataset type in a CALIBRATION collection.
+
+        Parameters
+        ----------
+        collection : `str`
+            CALIBRATION collection.
+        dataset_type : `DatasetType` or `str`
+            Type.
+        timespan : `Timespan`
+            Range in which nothing stays valid.
+        data_ids : `DataIdTable`, optional
+            Only these data IDs.
+        """
         name = dataset_type if isinstance(dataset_type, str) else dataset_type.name
         with self._database.write() as connection:
             definitions = self._definitions.current(connection)
@@ -259,16 +293,29 @@ class AssociationTable:
     def query(
         self,
         dataset_type: DatasetType | str,
-        collections: Iterable[str],
-        types: Collection[CollectionType],
+        collections: NamesExpression = "*",
+        *,
+        types: Collection[CollectionType] | None = None,
     ) -> list[DatasetAssociation]:
-        """Return memberships of datasets in collections; see `Registry.query_associations`."""
+        """Return which collections hold which datasets of a type, with validity ranges.
+
+        Parameters
+        ----------
+        dataset_type : `DatasetType` or `str`
+            Type.
+        collections : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names, globs and regular expressions; a chain stands for its members.
+        types : collection of `CollectionType`, optional
+            Only collections of these types.
+        """
         name = dataset_type if isinstance(dataset_type, str) else dataset_type.name
+        kinds = frozenset(CollectionType) if types is None else frozenset(types)
         with self._database.read() as connection:
+            infos = self._collections.query(collections, flatten_chains=True)
             definitions = self._definitions.current(connection)
             kind = definitions.dataset_type(name)
-            rows = [definitions.collection(n) for n in collections]
-            leaves = [r for r in rows if r.type in types and r.type is not CollectionType.CHAINED]
+            rows = [definitions.collection(i.name) for i in infos]
+            leaves = [r for r in rows if r.type in kinds and r.type is not CollectionType.CHAINED]
             found = [self._database.fetch(connection, s) for s in search_statements(kind, leaves)]
             chosen = candidates_of_rows(kind, leaves, found)
         by_id = definitions.collections_by_id
@@ -302,7 +349,7 @@ def _calib_columns(keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def _collection_of_type(definitions: Definitions, name: str, type_: CollectionType) -> CollectionRow:
-    row = definitions.collection(name)
+    row = definitions.own_collection(name, "change")
     if row.type is not type_:
         raise CollectionTypeError(f"Collection {name!r} is {row.type.name}; this needs a {type_.name} one.")
     return row

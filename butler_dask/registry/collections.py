@@ -1,4 +1,4 @@
-"""CollectionTable: create, list, chain and remove collections."""
+"""Collections: create, list, chain and remove collections."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .database import Database, repeated
 from .definitions import CollectionRow, DefinitionCache, Definitions
 
 
-class CollectionTable:
+class Collections:
     """Collections of a registry.
 
     Parameters
@@ -46,18 +46,29 @@ class CollectionTable:
         self._history = ChainHistory(database)
 
     @repeated
-    def register(self, name: str, type_: CollectionType, doc: str) -> bool:
-        """Make a collection unless it exists; return whether it was made."""
+    def register(self, name: str, type: CollectionType = CollectionType.RUN, doc: str = "") -> bool:
+        """Make a collection unless it exists.
+
+        Returns
+        -------
+        made : `bool`
+            Whether it is new.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If it exists with another type.
+        """
         check_collection_name(name)
         with self._database.read() as connection:
-            if self._registered(self._definitions.current(connection), name, type_):
+            if self._registered(self._definitions.current(connection), name, type):
                 return False
         with self._database.write() as connection:
             # Looked at again: another process may have made it in between.
-            if self._registered(self._definitions.locked(connection), name, type_):
+            if self._registered(self._definitions.locked(connection), name, type):
                 return False
-            connection.execute(schema.collection.insert().values(name=name, type=int(type_), doc=doc))
-            if type_ is CollectionType.CHAINED:
+            connection.execute(schema.collection.insert().values(name=name, type=int(type), doc=doc))
+            if type is CollectionType.CHAINED:
                 self._history.record(connection, name, "register", (), ())
             self._definitions.changed(connection)
         return True
@@ -73,22 +84,56 @@ class CollectionTable:
             )
         return True
 
-    def get(self, name: str, *, parents: bool = False, summary: bool = False) -> CollectionInfo:
-        """Return what is known of one collection."""
+    def get(
+        self, name: str, *, include_parents: bool = False, include_summary: bool = False
+    ) -> CollectionInfo:
+        """Return what is known of one collection.
+
+        Raises
+        ------
+        MissingCollectionError
+            If there is none; the nearest match is named.
+        """
         with self._database.read() as connection:
             definitions = self._definitions.current(connection)
-            return self._infos(connection, definitions, [definitions.collection(name)], parents, summary)[0]
+            row = definitions.collection(name)
+            return self._infos(connection, definitions, [row], include_parents, include_summary)[0]
 
     def query(
         self,
-        expressions: NamesExpression,
-        types: Collection[CollectionType] | None,
-        flatten_chains: bool,
-        include_chains: bool | None,
-        include_parents: bool,
-        include_summary: bool,
+        expressions: NamesExpression = "*",
+        *,
+        types: Collection[CollectionType] | None = None,
+        flatten_chains: bool = False,
+        include_chains: bool | None = None,
+        include_parents: bool = False,
+        include_summary: bool = False,
     ) -> list[CollectionInfo]:
-        """Return the collections that names and globs match; see `Registry.query_collections`."""
+        """Return collections.
+
+        Parameters
+        ----------
+        expressions : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names and globs, comma-separated or as a list; regular expressions; ``...`` for all.
+        types : collection of `CollectionType`, optional
+            Only these types.
+        flatten_chains : `bool`
+            Replace chains by their members, in search order.
+        include_chains : `bool`, optional
+            Whether chains are in the result; by default unless they are flattened.
+        include_parents, include_summary : `bool`
+            Whether to fill in ``parents``, ``dataset_types``.
+
+        Returns
+        -------
+        collections : `list` [`CollectionInfo`]
+            In creation order for a glob, else in the order given; each once.
+
+        Raises
+        ------
+        MissingCollectionError
+            If a plain name names no collection.
+        """
         if include_chains is None:
             include_chains = not flatten_chains
         with self._database.read() as connection:
@@ -157,15 +202,15 @@ class CollectionTable:
             for row in rows
         }
 
-    def flatten(self, names: Iterable[str]) -> list[CollectionInfo]:
-        """Return the collections a search over ``names`` looks in, in order."""
+    def flatten(self, names: str | Iterable[str]) -> list[CollectionInfo]:
+        """Return the collections a search over names looks in: no chains, in order, each once."""
         with self._database.read() as connection:
             definitions = self._definitions.current(connection)
-            rows = definitions.leaves(tuple(names))
+            rows = definitions.leaves((names,) if isinstance(names, str) else tuple(names))
             return self._infos(connection, definitions, rows, False, False)
 
     def governor_values(self, names: Sequence[str]) -> dict[str, frozenset[str]]:
-        """Return the instruments and skymaps of the datasets in collections, by dimension name."""
+        """Return which instruments and skymaps the datasets in collections have, by dimension name."""
         g = schema.collection_governor.c
         with self._database.read() as connection:
             leaves = {row.id for row in self._definitions.current(connection).leaves(tuple(names))}
@@ -178,14 +223,28 @@ class CollectionTable:
         return {k: frozenset(v) for k, v in found.items()}
 
     @repeated
-    def set_chain(self, parent: str, children: Sequence[str], mode: str = "redefine") -> None:
-        """Define what a chain holds, in search order; repeated names count once.
+    def set_chain(self, parent: str, children: Sequence[str], *, mode: str = "redefine") -> None:
+        """Define the members of a CHAINED collection, in search order; repeated names count once.
 
-        ``mode`` is what the history calls the change; one that changes nothing is not recorded.
+        Parameters
+        ----------
+        parent : `str`
+            The CHAINED collection.
+        children : sequence of `str`
+            Its members to be.
+        mode : `str`
+            What the history calls the change; one that changes nothing is not recorded.
+
+        Raises
+        ------
+        CollectionCycleError
+            If it would contain itself.
+        CollectionTypeError
+            If the parent is not CHAINED.
         """
         with self._database.write() as connection:
             definitions = self._definitions.locked(connection)
-            row = self._chain(definitions, parent)
+            row = self._own_chain(definitions, parent)
             members = [definitions.collection(name) for name in dict.fromkeys(children)]
             before, after = [c.name for c in definitions.children_of(row)], [m.name for m in members]
             if before == after:
@@ -201,47 +260,91 @@ class CollectionTable:
             self._history.record(connection, parent, mode, before, after)
             self._definitions.changed(connection)
 
-    @repeated
-    def change_chain(self, parent: str, children: Sequence[str], where: str) -> None:
-        """Put children at the ``front`` or ``back`` of a chain, or ``remove`` them."""
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
-            present = [c.name for c in definitions.children_of(self._chain(definitions, parent))]
-            rest = [c for c in present if c not in children]
-            if where == "remove":
-                for name in children:
-                    definitions.collection(name)
-                self.set_chain(parent, rest, "remove")
-            elif where == "front":
-                self.set_chain(parent, [*children, *rest], "prepend")
-            else:
-                self.set_chain(parent, [*rest, *children], "extend")
+    def extend_chain(self, parent: str, children: Sequence[str]) -> None:
+        """Put collections at the end of a chain, those in it already moved there."""
+        self.edit_chain(parent, lambda old: [*_without(old, children), *children], mode="extend")
+
+    def prepend_chain(self, parent: str, children: Sequence[str]) -> None:
+        """Put collections at the front of a chain, those in it already moved there."""
+        self.edit_chain(parent, lambda old: [*children, *_without(old, children)], mode="prepend")
 
     @repeated
-    def edit_chain(self, parent: str, edit: Callable[[tuple[str, ...]], Sequence[str]]) -> None:
-        """Define a chain from what it holds; nobody else changes it in between."""
+    def remove_from_chain(self, parent: str, children: Sequence[str]) -> None:
+        """Take collections out of a chain."""
         with self._database.write() as connection:
             definitions = self._definitions.locked(connection)
-            present = definitions.children_of(self._chain(definitions, parent))
-            self.set_chain(parent, edit(tuple(c.name for c in present)))
+            for name in children:
+                definitions.collection(name)
+            self.edit_chain(parent, lambda old: _without(old, children), mode="remove")
+
+    @repeated
+    def edit_chain(
+        self,
+        parent: str,
+        edit: Callable[[tuple[str, ...]], Sequence[str]],
+        *,
+        mode: str = "redefine",
+    ) -> None:
+        """Define a chain from what it holds at that moment, which nobody else changes in between.
+
+        Parameters
+        ----------
+        parent : `str`
+            The CHAINED collection.
+        edit : callable
+            Takes the members and returns those to be, in search order. May be called again if the database
+            asks to begin anew; what it raises leaves the chain as it was.
+
+        Raises
+        ------
+        MissingCollectionError, CollectionTypeError, CollectionCycleError
+            As `set_chain`.
+        """
+        with self._database.write() as connection:
+            definitions = self._definitions.locked(connection)
+            present = definitions.children_of(self._own_chain(definitions, parent))
+            self.set_chain(parent, edit(tuple(c.name for c in present)), mode=mode)
 
     def chain_history(self, name: str) -> list[ChainChange]:
-        """Return the changes of a chain; see `Registry.chain_history`."""
+        """Return every change of a chain, oldest first; also of one that was removed.
+
+        Raises
+        ------
+        MissingCollectionError
+            If there never was such a chain.
+        CollectionTypeError
+            If it is no chain.
+        """
         with self._database.read() as connection:
             definitions = self._definitions.current(connection)
             changes = self._history.query(connection, name)
             if not changes:
-                self._chain(definitions, name)
+                _required_chain(definitions.collection(name))
             return changes
 
     @repeated
-    def undo_chain(self, name: str, steps: int) -> tuple[str, ...]:
-        """Give a chain the members it had before its last changes; see `Registry.undo_chain`."""
+    def undo_chain(self, name: str, steps: int = 1) -> tuple[str, ...]:
+        """Give a chain the members it had before its last changes, and return them.
+
+        Parameters
+        ----------
+        name : `str`
+            Chain.
+        steps : `int`
+            How many changes to take back. An undo is a change as well: undoing it brings back what it undid.
+
+        Raises
+        ------
+        MissingCollectionError
+            If a member it had does not exist any more; nothing is changed then.
+        CollectionError
+            If it has not changed so often.
+        """
         if steps < 1:
             raise CollectionError(f"{steps} changes cannot be undone; 1 is the last one.")
         with self._database.write() as connection:
             definitions = self._definitions.locked(connection)
-            self._chain(definitions, name)
+            self._own_chain(definitions, name)
             changes = self._history.query(connection, name)
             if steps > len(changes):
                 raise CollectionError(
@@ -255,15 +358,12 @@ class CollectionTable:
                     f"Before {when} chain {name!r} held {', '.join(gone)}, which no longer "
                     f"{'exists' if len(gone) == 1 else 'exist'}. Nothing was changed."
                 )
-            self.set_chain(name, members, "undo")
+            self.set_chain(name, members, mode="undo")
         return members
 
     @staticmethod
-    def _chain(definitions: Definitions, name: str) -> CollectionRow:
-        row = definitions.collection(name)
-        if row.type is not CollectionType.CHAINED:
-            raise CollectionTypeError(f"Collection {name!r} is {row.type.name}, not CHAINED")
-        return row
+    def _own_chain(definitions: Definitions, name: str) -> CollectionRow:
+        return _required_chain(definitions.own_collection(name, "redefine"))
 
     @staticmethod
     def _check_cycle(
@@ -315,3 +415,13 @@ class CollectionTable:
             connection.execute(table.delete().where(table.c.collection_id == row.id))
         connection.execute(schema.collection.delete().where(schema.collection.c.id == row.id))
         self._definitions.changed(connection)
+
+
+def _without(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    return [name for name in names if name not in others]
+
+
+def _required_chain(row: CollectionRow) -> CollectionRow:
+    if row.type is not CollectionType.CHAINED:
+        raise CollectionTypeError(f"Collection {row.name!r} is {row.type.name}, not CHAINED")
+    return row

@@ -29,9 +29,9 @@ from ..vocabulary.timespan import tai_now_ns
 from . import schema
 from .bulk_rows import insert_rows, temporary_rows
 from .database import Database, repeated
-from .datasets import DatasetRecordTable, uuid_list
+from .datasets import Datasets, uuid_list
 from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
-from .dimension_records import DimensionRecordTable
+from .dimension_records import DimensionRecords
 from .planner_statistics import count_rows
 
 _FEW = 50
@@ -50,9 +50,9 @@ class DatasetInserts:
         Where to.
     definitions : `DefinitionCache`
         The registry's cache of collections and dataset types.
-    records : `DimensionRecordTable`
+    records : `DimensionRecords`
         Dimension records, against which new data IDs are checked.
-    datasets : `DatasetRecordTable`
+    datasets : `Datasets`
         Datasets that are there.
     """
 
@@ -60,15 +60,23 @@ class DatasetInserts:
         self,
         database: Database,
         definitions: DefinitionCache,
-        records: DimensionRecordTable,
-        datasets: DatasetRecordTable,
+        records: DimensionRecords,
+        datasets: Datasets,
     ) -> None:
         self._database, self._definitions = database, definitions
         self._records, self._datasets = records, datasets
 
     @repeated
-    def insert(self, table: DatasetTable, files: FileTable | None) -> None:
-        """Insert datasets; see `Registry.insert_datasets`."""
+    def insert(self, table: DatasetTable, files: FileTable | None = None) -> None:
+        """Insert datasets, and where their files are, all or none.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If the RUN has a dataset of the type for a data ID, or a UUID is known; the first is named.
+        DataIdValueError
+            If a data ID has a value without dimension record.
+        """
         if not len(table):
             return
         with self._database.write() as connection:
@@ -174,10 +182,13 @@ class DatasetInserts:
 
     @repeated
     def add_files(self, table: DatasetTable, files: FileTable) -> None:
-        """Insert or replace the file records of datasets that are there."""
+        """Insert or replace the file records of datasets that are in the registry."""
         if not len(table):
             return
         with self._database.write() as connection:
+            definitions = self._definitions.current(connection)
+            for i in _used_codes(table):
+                definitions.own_collection(table.runs[i], "add files to")
             ids = self._datasets.row_ids(connection, table)
             self._insert_files(connection, ids.tolist(), files, replace=True)
 
@@ -215,7 +226,7 @@ class DatasetInserts:
                 f"{kind.definition.dimensions}, not {table.dataset_type.dimensions}."
             )
         used = _used_codes(table)
-        found = {i: definitions.collection(table.runs[i]) for i in used}
+        found = {i: definitions.own_collection(table.runs[i], "put datasets into") for i in used}
         # Names no row refers to need not exist any more.
         runs = [found.get(i, found[used[0]]) for i in range(len(table.runs))]
         for run in runs:

@@ -104,10 +104,35 @@ class DatasetSearch:
         dataset_type: DatasetType | str,
         data_ids: DataIdTable,
         collections: Sequence[str],
-        begin_ns: NDArray[np.int64] | None,
-        end_ns: NDArray[np.int64] | None,
+        *,
+        begin_ns: NDArray[np.int64] | None = None,
+        end_ns: NDArray[np.int64] | None = None,
     ) -> tuple[DatasetTable, NDArray[np.int64]]:
-        """Find the first dataset for each data ID; see `Registry.find_datasets`."""
+        """Find the first dataset of a type for each data ID.
+
+        Parameters
+        ----------
+        dataset_type : `DatasetType` or `str`
+            Type.
+        data_ids : `DataIdTable`
+            Data IDs, with at least the type's required dimensions.
+        collections : sequence of `str`
+            Where to look, first match wins.
+        begin_ns, end_ns : `numpy.ndarray`, shape (n,), int64, optional
+            Time of each data ID for the look-up in CALIBRATION collections [TAI ns].
+
+        Returns
+        -------
+        datasets : `DatasetTable`
+            Those found, each once.
+        rows : `numpy.ndarray`, shape (n,), int64
+            Row in ``datasets`` for each data ID, -1 where there is none.
+
+        Raises
+        ------
+        CalibrationLookupError
+            If a CALIBRATION collection gives several for one data ID (and time).
+        """
         name = dataset_type if isinstance(dataset_type, str) else dataset_type.name
         with self._database.read() as connection:
             definitions = self._definitions.current(connection)

@@ -1,4 +1,4 @@
-"""DatasetTypeTable: register, list and remove dataset types, and make the tables their datasets need."""
+"""DatasetTypes: register, list and remove dataset types, and make the tables their datasets need."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .database import Database, repeated
 from .definitions import DefinitionCache
 
 
-class DatasetTypeTable:
+class DatasetTypes:
     """Dataset types of a registry.
 
     Parameters
@@ -38,13 +38,7 @@ class DatasetTypeTable:
 
     @repeated
     def register(self, dataset_types: Sequence[DatasetType]) -> list[bool]:
-        """Register dataset types; return for each whether it is new.
-
-        Raises
-        ------
-        ConflictingDefinitionError
-            If one is registered otherwise.
-        """
+        """Register dataset types, all or none; return for each whether it is new."""
         with self._database.read() as connection:
             missing = self._missing(connection, dataset_types)
         if not missing:
@@ -107,7 +101,13 @@ class DatasetTypeTable:
         return group_id
 
     def get(self, name: str) -> DatasetType:
-        """Return a dataset type, or that of a component."""
+        """Return a dataset type; ``name.component`` gives that of a component.
+
+        Raises
+        ------
+        MissingDatasetTypeError
+            If there is none; the nearest match is named.
+        """
         check_dataset_type_name(name)
         with self._database.read() as connection:
             row = self._definitions.current(connection).dataset_type(name)
@@ -115,11 +115,18 @@ class DatasetTypeTable:
         return row.definition.makeComponentDatasetType(component) if component else row.definition
 
     def query(
-        self, expression: NamesExpression | DatasetType | Iterable[DatasetType], missing: list[str] | None
+        self,
+        expression: NamesExpression | DatasetType | Iterable[DatasetType] = ...,
+        missing: list[str] | None = None,
     ) -> list[DatasetType]:
-        """Return the dataset types that names and globs match, by name.
+        """Return dataset types by name.
 
-        Plain names without match are appended to ``missing``, or raise where it is `None`.
+        Parameters
+        ----------
+        expression : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names, globs and regular expressions; ``...`` for all.
+        missing : `list` [`str`], optional
+            Plain names that are not registered are appended to it instead of raising.
         """
         with self._database.read() as connection:
             definitions = self._definitions.current(connection)
@@ -145,12 +152,12 @@ class DatasetTypeTable:
 
     @repeated
     def remove(self, name: str) -> None:
-        """Remove a dataset type that has no datasets.
+        """Remove a dataset type without datasets.
 
         Raises
         ------
         OrphanedRecordError
-            If it has some.
+            If it has datasets.
         """
         if "." in name:
             raise DatasetTypeError(f"{name!r} names a component; remove the dataset type it is a part of.")

@@ -1,4 +1,4 @@
-"""DatasetRecordTable: read datasets and where their files are by identity or RUN, and remove them.
+"""Datasets: read datasets and where their files are by identity or RUN, and remove them.
 
 No statement here is made per dataset: many identities are looked up by joining a temporary table.
 """
@@ -33,7 +33,7 @@ _FILE_OF_ONE = (
 )
 
 
-class DatasetRecordTable:
+class Datasets:
     """Datasets of a registry and where their files are.
 
     Parameters
@@ -72,8 +72,10 @@ class DatasetRecordTable:
         rows = self._database.fetch(connection, statement)
         return dataset_table(kind, rows, [run.name], None)
 
-    def existing_in_run(self, run: str, dataset_type_names: Iterable[str] | None) -> dict[str, DatasetTable]:
-        """Return all datasets of a run by type name; see `Registry.existing_in_run`."""
+    def existing_in_run(
+        self, run: str, dataset_type_names: Iterable[str] | None = None
+    ) -> dict[str, DatasetTable]:
+        """Return all datasets of a RUN by dataset type name, those without any left out."""
         with self._database.read() as connection:
             definitions = self._definitions.current(connection)
             row = definitions.collection(run)
@@ -125,7 +127,11 @@ class DatasetRecordTable:
             rows = self._joined(connection, statement, d.uuid, ids)
         return [(bytes(u), i, t, r) for u, i, t, r in rows]
 
-    def get(self, ids: Sequence[uuid.UUID]) -> list[DatasetRef | None]:
+    def find(self, id: uuid.UUID) -> DatasetRef | None:
+        """Return the dataset of a UUID, or `None`."""
+        return self.find_many([id])[0]
+
+    def find_many(self, ids: Sequence[uuid.UUID]) -> list[DatasetRef | None]:
         """Return the datasets of UUIDs, `None` for unknown ones."""
         found: dict[bytes, DatasetRef] = {}
         with self._database.read() as connection:
@@ -149,10 +155,14 @@ class DatasetRecordTable:
         return [found.get(i.bytes) for i in ids]
 
     def files_of(self, table: DatasetTable) -> FileTable:
-        """Return the file records of datasets."""
-        return self.files(uuid_list(table.ids), table.row_ids)
+        """Return the file records of datasets, aligned; rows without file have an empty path."""
+        return self._files(uuid_list(table.ids), table.row_ids)
 
-    def files(self, ids: Sequence[bytes], row_ids: NDArray[np.int64] | None = None) -> FileTable:
+    def files_of_ids(self, ids: Iterable[uuid.UUID]) -> FileTable:
+        """Return the file records of datasets by UUID, aligned; rows without file have an empty path."""
+        return self._files([i.bytes for i in ids])
+
+    def _files(self, ids: Sequence[bytes], row_ids: NDArray[np.int64] | None = None) -> FileTable:
         """Return the file records of datasets by UUID, or row number where that is known."""
         empty = ("", "", "", -1, "")
         with self._database.read() as connection:
@@ -186,12 +196,22 @@ class DatasetRecordTable:
 
     @repeated
     def remove(self, tables: Sequence[DatasetTable]) -> list[FileRecord]:
-        """Remove datasets from the registry; see `Registry.remove_datasets`."""
+        """Remove datasets from the registry and all collections, in one transaction.
+
+        Returns
+        -------
+        files : `list` [`FileRecord`]
+            Files no dataset is in any more. They wait in `pending_deletions` until the datastore removed
+            them. Files ingested in place are not among them.
+        """
         out: list[FileRecord] = []
         with self._database.write() as connection:
             definitions = self._definitions.current(connection)
             used = {i: np.unique(t.run_codes).tolist() for i, t in enumerate(tables)}
-            by_table = [[definitions.collection(t.runs[c]) for c in used[i]] for i, t in enumerate(tables)]
+            deed = "remove datasets from"
+            by_table = [
+                [definitions.own_collection(t.runs[c], deed) for c in used[i]] for i, t in enumerate(tables)
+            ]
             # All at once, in one order, so that two removals never wait for each other.
             locked = {run.id: run for runs in by_table for run in runs}
             self.lock_runs(connection, list(locked.values()), exclusive=True)
@@ -231,16 +251,19 @@ class DatasetRecordTable:
 
     @repeated
     def forget_files(self, table: DatasetTable) -> list[FileRecord]:
-        """Remove file records and keep the datasets; see `Registry.forget_files`."""
+        """Remove the file records of datasets that stay known; return the files to delete."""
         if not len(table):
             return []
         with self._database.write() as connection:
+            definitions = self._definitions.current(connection)
+            for code in np.unique(table.run_codes).tolist():
+                definitions.own_collection(table.runs[code], "remove files from")
             ids = self.row_ids(connection, table)
             with temporary_rows(connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]) as t:
                 return self._remove_files(connection, sa.select(t.c.id))
 
     def pending_deletions(self, limit: int | None = None) -> list[str]:
-        """Return the paths of files to delete, in order."""
+        """Return the paths of files whose datasets are gone and that are not yet reported deleted."""
         p = schema.pending_deletion.c
         statement = sa.select(p.path).order_by(p.path).limit(limit)
         with self._database.read() as connection:
@@ -248,7 +271,7 @@ class DatasetRecordTable:
 
     @repeated
     def forget_deletions(self, paths: Sequence[str]) -> None:
-        """Take paths off the list of files to delete."""
+        """Take paths off `pending_deletions`, their files having been deleted."""
         if not paths:
             return
         p = schema.pending_deletion
@@ -311,7 +334,7 @@ class DatasetRecordTable:
         return self._census(connection, definitions, [(i,) for ids in by_type.values() for i in ids])
 
     def census(self, tables: Sequence[DatasetTable]) -> DatasetCensus:
-        """Count datasets; see `Registry.census`."""
+        """Count datasets, their files and memberships: what `remove_datasets` removes."""
         with self._database.read() as connection:
             definitions = self._definitions.current(connection)
             ids = {i for table in tables for i in self.row_ids(connection, table).tolist()}

@@ -7,19 +7,28 @@ is never older or newer than the rows it is used with.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import sqlalchemy as sa
 
-from ..errors import MissingCollectionError, MissingDatasetTypeError, did_you_mean
+from ..errors import (
+    MissingCollectionError,
+    MissingDatasetTypeError,
+    ReadOnlyRepositoryError,
+    did_you_mean,
+)
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.dataset_type import DatasetType, split_component
 from ..vocabulary.dimensions import DimensionUniverse
 from . import schema
 from .database import Database
 from .schema import GroupTables, group_tables
+
+SHARED_COLLECTIONS = "overlay_collections"
+"""Name of the note in the registry that lists, as JSON, what belongs to the shared repository below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +52,14 @@ class DatasetTypeRow:
 
 @dataclass(frozen=True)
 class Definitions:
-    """Collections in creation order, chains, dataset types."""
+    """Collections in creation order, those of a shared repository, chains, dataset types."""
 
     revision: int
     collections: Mapping[str, CollectionRow]
     children: Mapping[int, tuple[int, ...]]
     dataset_types: Mapping[str, DatasetTypeRow]
     groups: Mapping[tuple[str, ...], GroupTables]
+    shared: frozenset[str] = frozenset()
     _leaves: dict[tuple[str, ...], tuple[CollectionRow, ...]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -84,6 +94,30 @@ class Definitions:
         except KeyError:
             pass
         raise MissingCollectionError(f"No collection {name!r}.{did_you_mean(name, self.collections)}")
+
+    def own_collection(self, name: str, deed: str) -> CollectionRow:
+        """Return a collection that is about to be changed.
+
+        Parameters
+        ----------
+        name : `str`
+            Its name.
+        deed : `str`
+            What is about to be done, as in "Cannot ... 'collection'".
+
+        Raises
+        ------
+        MissingCollectionError
+            If there is none; the nearest match is named.
+        ReadOnlyRepositoryError
+            If it belongs to the shared repository below an overlay.
+        """
+        if name in self.shared:
+            raise ReadOnlyRepositoryError(
+                f"Cannot {deed} {name!r}: it belongs to the shared repository, which is never changed from "
+                "here. Use collections of your own (a chain may hold both)."
+            )
+        return self.collection(name)
 
     def children_of(self, row: CollectionRow) -> tuple[CollectionRow, ...]:
         """Return the members of a chain, in search order."""
@@ -136,6 +170,8 @@ class DefinitionCache:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._current: Definitions | None = None
+        self.adopting = False
+        """Whether what belongs to the shared repository may be changed: its changes are being taken over."""
 
     def current(self, connection: sa.Connection) -> Definitions:
         """Return the definitions as this connection's transaction sees them."""
@@ -202,7 +238,14 @@ class DefinitionCache:
             {p: tuple(v) for p, v in children.items()},
             types,
             {g.dimensions.required: g for g in groups.values()},
+            frozenset() if self.adopting else self._shared(connection),
         )
+
+    def _shared(self, connection: sa.Connection) -> frozenset[str]:
+        rows = self._database.fetch_sql(
+            connection, "SELECT value FROM repository WHERE name = ?", (SHARED_COLLECTIONS,)
+        )
+        return frozenset(json.loads(rows[0][0])) if rows else frozenset()
 
 
 def _split(required: str) -> Sequence[str]:

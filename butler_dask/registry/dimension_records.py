@@ -1,4 +1,4 @@
-"""DimensionRecordTable: insert records of dimensions, look them up by key, expand data IDs with them."""
+"""DimensionRecords: insert records of dimensions, look them up by key, expand data IDs with them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable, first_rows
-from ..vocabulary.dimension_record import DimensionRecord
+from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dimensions import DimensionElement, DimensionUniverse
 from ..vocabulary.timespan import Timespan
 from .bulk_rows import insert_rows, temporary_rows
@@ -24,7 +24,7 @@ _FEW = 40
 RecordKey = tuple[int | str, ...]
 
 
-class DimensionRecordTable:
+class DimensionRecords:
     """Records of the dimension elements of a registry.
 
     Parameters
@@ -41,14 +41,38 @@ class DimensionRecordTable:
     def insert(
         self,
         element_name: str,
-        records: Sequence[DimensionRecord | Mapping[str, Any]],
+        records: Iterable[DimensionRecord | Mapping[str, Any]],
         *,
-        replace: bool,
-        skip_existing: bool,
+        replace: bool = False,
+        skip_existing: bool = False,
     ) -> int:
-        """Insert records; see `Registry.insert_dimension_records`; return how many are new or replaced."""
+        """Insert records of one element, all or none.
+
+        Parameters
+        ----------
+        element_name : `str`
+            Dimension or relation.
+        records : iterable of `DimensionRecord` or mapping
+            Records, or their fields. The band of a physical filter is made when needed.
+        replace : `bool`
+            Replace records that exist.
+        skip_existing : `bool`
+            Leave records that exist as they are.
+
+        Returns
+        -------
+        changed : `int`
+            How many are new or replaced.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If a record exists and neither option is given.
+        DataIdValueError
+            If a record refers to a dimension value without record.
+        """
         element = DimensionUniverse().element(element_name)
-        if not element.has_own_table:
+        if not element.has_records:
             raise DataIdValueError(f"Dimension {element_name!r} has no records: its values are computed")
         rows = [conformed(element, r) for r in records]
         if not rows:
@@ -112,7 +136,7 @@ class DimensionRecordTable:
         for record in rows:
             for name in (*element.requires, *element.implies):
                 parent = element.universe[name]
-                if not parent.has_own_table or record.get(name) is None:
+                if not parent.has_records or record.get(name) is None:
                     continue
                 values = {n: record.get(n) for n in (*parent.requires, name)}
                 key = tuple(values.values())
@@ -151,8 +175,19 @@ class DimensionRecordTable:
         )
 
     @repeated
-    def sync(self, record: DimensionRecord, *, update: bool) -> bool | dict[str, Any]:
-        """Insert a record, or compare it with the one there is; see `Registry.sync_dimension_record`."""
+    def sync(self, record: DimensionRecord, *, update: bool = False) -> bool | dict[str, Any]:
+        """Insert a record unless it exists.
+
+        Returns
+        -------
+        result : `bool` or `dict`
+            `True` if it is new, `False` if it was there alike, or the old values of the fields updated.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If it exists and differs, and ``update`` is not set.
+        """
         element = record.definition
         with self._database.write() as connection:
             present = self._fetch_keys(connection, element, [key_of_record(record)])
@@ -210,7 +245,7 @@ class DimensionRecordTable:
         return {key_of_record(r): r for r in records_of_rows(element, rows)}
 
     def fetch(self, element_name: str, data_ids: DataIdTable) -> list[DimensionRecord | None]:
-        """Return the record of each data ID, `None` where there is none."""
+        """Return the record of an element for each data ID, `None` where there is none."""
         element = DimensionUniverse().element(element_name)
         required = element.required
         inverse = data_ids.codes(required)
@@ -222,7 +257,15 @@ class DimensionRecordTable:
         return [found.get(keys[i]) for i in inverse.tolist()]
 
     def expand(self, data_id: DataCoordinate) -> DataCoordinate:
-        """Return a data ID with the records of all its elements; see `Registry.expand_data_id`."""
+        """Return a data ID with the records of its elements and the values they imply.
+
+        Raises
+        ------
+        DataIdValueError
+            If the repository has no such dimension value.
+        InconsistentDataIdError
+            If its values contradict one another.
+        """
         group = data_id.dimensions
         values: dict[str, Any] = dict(data_id.mapping)
         known = data_id.records if data_id.hasRecords() else {}
@@ -232,7 +275,7 @@ class DimensionRecordTable:
             # From the most specific to the most general, so that implied values are known when needed.
             for name in reversed(group.elements):
                 element = universe[name]
-                if not element.has_own_table:
+                if not element.has_records:
                     continue
                 record = known.get(name)
                 if record is None:
@@ -269,8 +312,17 @@ class DimensionRecordTable:
                 f"Data ID {data_id} joins {shown!r}, but the repository has no such {element.name}."
             )
 
+    def with_implied_values(self, ref: DatasetRef) -> DatasetRef:
+        """Return a dataset whose data ID has the values its records imply, where they are known."""
+        if ref.dataId.hasFull():
+            return ref
+        full = self.expand(ref.dataId)
+        if not full.hasFull():
+            return ref
+        return ref.expanded(DataCoordinate.from_full_values(full.dimensions, full.full_values))
+
     def expand_table(self, data_ids: DataIdTable) -> DataIdTable:
-        """Return the data IDs with columns of all implied dimensions that every row has a value of."""
+        """Return data IDs with columns of all implied dimensions that every row has a value of."""
         group = data_ids.dimensions
         if all(n in data_ids.columns for n in group.names):
             return data_ids
@@ -307,7 +359,15 @@ class DimensionRecordTable:
         return DataIdTable(group, columns, categories, len(data_ids))
 
     def expand_all(self, data_ids: DataIdTable) -> list[DataCoordinate]:
-        """Return data IDs with records and implied values; see `Registry.expand_data_ids`."""
+        """Return many data IDs with the records of their elements and the values they imply.
+
+        Records are fetched at once for each element, and rows that have one in common share it.
+
+        Raises
+        ------
+        DataIdValueError
+            If the repository has no record that a value is implied by.
+        """
         if not len(data_ids):
             return []
         with self._database.read():
@@ -316,7 +376,7 @@ class DimensionRecordTable:
             found = {
                 name: self.fetch(name, table)
                 for name in group.elements
-                if group.universe[name].has_own_table
+                if group.universe[name].has_records
                 and all(n in table.columns for n in group.universe[name].required)
             }
         names = tuple(found)
@@ -352,7 +412,7 @@ class DimensionRecordTable:
         universe = data_ids.dimensions.universe
         for name in data_ids.dimensions.required:
             element = universe[name]
-            if not element.has_own_table:
+            if not element.has_records:
                 continue
             keys = _unique_keys(data_ids, element.required)
             own = key_columns(name)
@@ -403,7 +463,8 @@ def conformed(element: DimensionElement, record: DimensionRecord | Mapping[str, 
                 f"A record of {record.definition.name!r} was given as one of {element.name!r}"
             )
         return record
-    return element.RecordClass(**record)
+    made: DimensionRecord = element.RecordClass(**record)
+    return made
 
 
 def row_of_record(record: DimensionRecord) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ from .query_constraints import Constraints, parse_where
 def complete_data_id(
     database: Database, mapping: Mapping[str, Any], dimensions: DimensionGroup
 ) -> DataCoordinate:
-    """Return the one data ID that values determine; see `Registry.complete_data_id`."""
+    """Return the one data ID that values determine; see `Queries.complete`."""
     universe = DimensionUniverse()
     values: dict[str, Any] = {}
     fields: dict[tuple[str, str], Any] = {}

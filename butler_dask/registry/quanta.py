@@ -1,4 +1,4 @@
-"""QuantumRecordTable: how each quantum of each run went."""
+"""Quanta: how each quantum of each run went."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .database import Database, repeated
 from .definitions import DefinitionCache
 
 
-class QuantumRecordTable:
+class Quanta:
     """Quantum records of a registry.
 
     Parameters
@@ -50,11 +50,12 @@ class QuantumRecordTable:
             )
             connection.exec_driver_sql(sql, list(zip(*columns.values(), strict=True)))
 
-    def query(self, runs: Sequence[str]) -> QuantumTable:
-        """Return the records of runs, in the order they started."""
+    def query(self, run: str | Sequence[str]) -> QuantumTable:
+        """Return the quantum records of one or several RUN collections, in the order they started."""
         q, c = schema.quantum.c, schema.collection.c
         with self._database.read() as connection:
             definitions = self._definitions.current(connection)
+            runs = [run] if isinstance(run, str) else run
             ids = [definitions.collection(name).id for name in runs]
             columns = [c.name if n == "run" else q[n] for n in QUANTUM_COLUMNS]
             rows = self._database.fetch(

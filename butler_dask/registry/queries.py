@@ -1,4 +1,4 @@
-"""QueryTable: data IDs, dimension records and datasets under a condition; and why there are none."""
+"""Queries: data IDs, dimension records and datasets under a condition; and why there are none."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import sqlalchemy as sa
 
 from ..errors import CalibrationLookupError
 from ..vocabulary.collection import CollectionType
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetTable
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Expression, Name
 from ..vocabulary.timespan import Timespan, time_of_tai_nanoseconds
@@ -25,6 +25,7 @@ from .dataset_search import DatasetSearch, candidates_of_rows, first_of_each
 from .definitions import DefinitionCache, Definitions
 from .dimension_records import records_of_rows
 from .empty_answer import EmptyAnswer
+from .incomplete_data_id import complete_data_id
 from .query_conditions import QueryConditions, data_id_values
 from .query_constraints import Constraints, DatasetJoin, parse_where
 from .schema import element_tables
@@ -32,7 +33,7 @@ from .schema import element_tables
 OrderBy = Sequence[str | Expression]
 
 
-class QueryTable:
+class Queries:
     """Queries of a registry.
 
     Parameters
@@ -51,12 +52,37 @@ class QueryTable:
     def data_ids(
         self,
         dimensions: DimensionGroup,
-        conditions: QueryConditions,
+        *,
         order_by: OrderBy = (),
         limit: int | None = None,
         offset: int | None = None,
+        **conditions: Unpack[QueryConditions],
     ) -> DataIdTable:
-        """Return data IDs; see `Registry.query_data_ids`."""
+        """Return the data IDs for which records, datasets and sky overlaps exist.
+
+        Parameters
+        ----------
+        dimensions : `DimensionGroup`
+            Dimensions of the result.
+        order_by : sequence of `str` or `Expression`
+            Dimensions and fields to sort by, ``-`` in front for falling; NULL is least.
+        limit, offset : `int`, optional
+            How many rows at most, after how many.
+        **conditions
+            See `QueryConditions`: ``where``, ``bind``, ``data_id``, ``datasets`` ...
+
+        Returns
+        -------
+        data_ids : `DataIdTable`
+            Unique rows with columns for required dimensions, and those implied ones that every row has a
+            value of.
+
+        Notes
+        -----
+        Exposures join visits by visit_definition; visits (with detectors) join tracts and patches, and any of
+        these join sky pixels, where their regions overlap. A dataset in a CALIBRATION collection counts where
+        its validity range overlaps the exposure or visit.
+        """
         with self._database.read() as connection, ExitStack() as stack:
             constraints = self._constraints(connection, self._definitions.current(connection), conditions)
             query = DataIdQuery(
@@ -99,16 +125,19 @@ class QueryTable:
     def records(
         self,
         element_name: str,
-        conditions: QueryConditions,
+        *,
         order_by: OrderBy = (),
         limit: int | None = None,
         offset: int | None = None,
+        **conditions: Unpack[QueryConditions],
     ) -> list[DimensionRecord]:
-        """Return dimension records; see `Registry.query_dimension_records`."""
+        """Return records of one element; arguments as for `data_ids`."""
         element = DimensionUniverse().element(element_name)
-        if not element.has_own_table:
+        if not element.has_records:
             # Records of sky pixels are computed from their numbers.
-            pixels = self.data_ids(element.dimensions, conditions, order_by, limit, offset)
+            pixels = self.data_ids(
+                element.dimensions, order_by=order_by, limit=limit, offset=offset, **conditions
+            )
             return [
                 element.RecordClass(id=pixel, region=element.pixelization.pixel(pixel))
                 for pixel in pixels.values(element_name).tolist()
@@ -130,19 +159,45 @@ class QueryTable:
 
     def datasets(
         self,
-        name: str,
-        collections: Sequence[str],
-        find_first: bool,
-        conditions: QueryConditions,
+        dataset_type_name: str,
+        collections: str | Sequence[str],
+        *,
+        find_first: bool = True,
         order_by: OrderBy = (),
         limit: int | None = None,
         offset: int | None = None,
+        **conditions: Unpack[QueryConditions],
     ) -> DatasetTable:
-        """Return datasets; see `Registry.query_datasets`."""
+        """Return datasets of one type.
+
+        Parameters
+        ----------
+        dataset_type_name : `str`
+            Type.
+        collections : sequence of `str`
+            Where to look, in this order.
+        find_first : `bool`
+            Only the first dataset of each data ID; else all, each once.
+        order_by, limit, offset, **conditions
+            As for `data_ids`; the condition may also name ``<type>.run``, ``.collection``,
+            ``.ingest_date``, ``.dataset_id``, ``.timespan``.
+
+        Returns
+        -------
+        datasets : `DatasetTable`
+            In search order of their collections, unless sorted otherwise.
+
+        Raises
+        ------
+        CalibrationLookupError
+            With ``find_first``, if a CALIBRATION collection has several datasets for a data ID.
+        """
+        name = dataset_type_name
+        names = [collections] if isinstance(collections, str) else collections
         with self._database.read() as connection, ExitStack() as stack:
             definitions = self._definitions.current(connection)
             kind = definitions.dataset_type(name)
-            leaves = self._search.leaves(connection, definitions, kind, collections)
+            leaves = self._search.leaves(connection, definitions, kind, names)
             constraints = self._constraints(connection, definitions, conditions)
             own = DatasetJoin(kind, leaves)
             others = [d for d in constraints.datasets if d.name != name]
@@ -158,10 +213,10 @@ class QueryTable:
             # Rows say which dataset they are of; so that there are several collections doubles none.
             query.unique = query.group.issubset(kind.definition.dimensions)
             c = query.dataset_columns(kind.definition.name)
-            names = ["dataset_id", "uuid", "run_id"]
+            own_names = ["dataset_id", "uuid", "run_id"]
             if any(leaf.type is not CollectionType.RUN for leaf in leaves):
-                names += ["collection_id", "begin_ns", "end_ns"]
-            columns = [c[n] for n in (*kind.tables.keys, *names)]
+                own_names += ["collection_id", "begin_ns", "end_ns"]
+            columns = [c[n] for n in (*kind.tables.keys, *own_names)]
             # Of one collection all are first; of several, the first are only known when all are read.
             at_once = len(leaves) == 1 and leaves[0].type is not CollectionType.CALIBRATION
             part = {"limit": limit, "offset": offset} if at_once else {}
@@ -182,14 +237,27 @@ class QueryTable:
     def rows(
         self,
         dimensions: DimensionGroup,
-        fields: Sequence[str],
-        find_first: str | None,
-        conditions: QueryConditions,
+        fields: Sequence[str] = (),
+        *,
+        find_first: str | None = None,
         order_by: OrderBy = (),
         limit: int | None = None,
         offset: int | None = None,
+        **conditions: Unpack[QueryConditions],
     ) -> list[dict[str, Any]]:
-        """Return rows of data ID values and fields; see `Registry.query_rows`."""
+        """Return unique rows of data ID values and any fields, by name.
+
+        Parameters
+        ----------
+        dimensions : `DimensionGroup`
+            Dimensions of the rows.
+        fields : sequence of `str`
+            ``element.field`` and ``dataset_type.field``.
+        find_first : `str`, optional
+            Dataset type of which only the first dataset of each data ID counts.
+        order_by, limit, offset, **conditions
+            As for `data_ids`.
+        """
         with self._database.read() as connection, ExitStack() as stack:
             constraints = self._constraints(connection, self._definitions.current(connection), conditions)
             nodes = [Name(0, f) for f in fields]
@@ -233,16 +301,52 @@ class QueryTable:
             out.append(values)
         return out
 
-    def count(self, dimensions: DimensionGroup, conditions: QueryConditions) -> int:
-        """Return the number of data IDs; see `Registry.count_data_ids`."""
+    def complete(self, mapping: Mapping[str, Any], dimensions: DimensionGroup) -> DataCoordinate:
+        """Return the one data ID of some dimensions that the given values determine.
+
+        Parameters
+        ----------
+        mapping : mapping of `str` to value
+            Dimension values, also by a dimension's other keys: a detector's name under ``detector``,
+            ``seq_num`` and ``day_obs``, ``exposure.target_name``; and values of further dimensions that the
+            wanted ones follow from (the filter of a visit).
+        dimensions : `DimensionGroup`
+            Dimensions wanted.
+
+        Raises
+        ------
+        DimensionNameError
+            For an unknown key.
+        DataIdValueError
+            If no data ID matches.
+        DimensionValueError
+            If several do.
+        """
+        return complete_data_id(self._database, mapping, dimensions)
+
+    def count(self, dimensions: DimensionGroup, **conditions: Unpack[QueryConditions]) -> int:
+        """Return how many rows `data_ids` would give; counted by the database."""
         with self._database.read() as connection, ExitStack() as stack:
             constraints = self._constraints(connection, self._definitions.current(connection), conditions)
             return DataIdQuery(self._database, connection, stack, dimensions, constraints).count()
 
     def explain(
-        self, dimensions: DimensionGroup, conditions: QueryConditions, execute: bool = True
+        self, dimensions: DimensionGroup, *, execute: bool = True, **conditions: Unpack[QueryConditions]
     ) -> list[str]:
-        """Return why a query has no result; see `Registry.explain_data_ids`."""
+        """Return what leaves `data_ids` without result, one sentence a reason; empty if it has some.
+
+        Dimensions without records and dataset types without datasets are named first; else the fewest
+        constraints that together leave nothing, and how many rows there are without each.
+
+        Parameters
+        ----------
+        dimensions : `DimensionGroup`
+            Dimensions of the result.
+        execute : `bool`
+            Whether to ask the database; otherwise only what the summaries of collections tell.
+        **conditions
+            See `QueryConditions`.
+        """
         with self._database.read() as connection:
             constraints = self._constraints(connection, self._definitions.current(connection), conditions)
             searched = {n: [c] if isinstance(c, str) else c for n, c in conditions.get("datasets", ())}

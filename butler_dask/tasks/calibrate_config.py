@@ -6,8 +6,7 @@ from typing import Any
 
 from lsst.pex.config import Config, ConfigField, DictField, Field, RangeField
 
-from ..pipeline import PipelineTaskConfig, PipelineTaskConnections
-from ..pipeline import connectionTypes as cT
+from ..pipeline import PipelineTaskConfig, PipelineTaskConnections, connectionTypes as cT
 from .source_detection import SourceDetectionConfig, SourceMeasurementConfig
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from ..pipeline import NoWorkFound, PipelineTaskConnections
-from ..pipeline import connectionTypes as cT
+from ..pipeline import NoWorkFound, PipelineTaskConnections, connectionTypes as cT
 
 
 def _raws() -> Any:

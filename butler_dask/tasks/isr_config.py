@@ -6,8 +6,7 @@ from typing import Any
 
 from lsst.pex.config import ChoiceField, Config, ConfigField, DictField, Field, ListField, RangeField
 
-from ..pipeline import PipelineTaskConfig, PipelineTaskConnections
-from ..pipeline import connectionTypes as cT
+from ..pipeline import PipelineTaskConfig, PipelineTaskConnections, connectionTypes as cT
 
 __all__ = [
     "CALIBRATION_SWITCHES",

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any
 from lsst.pex.config import Field, FieldValidationError, ListField
 
 from ..imaging.mask import FULL_FOOTPRINT_PLANES
-from ..pipeline import PipelineTask, PipelineTaskConfig, PipelineTaskConnections, Struct
-from ..pipeline import connectionTypes as cT
+from ..pipeline import (
+    PipelineTask,
+    PipelineTaskConfig,
+    PipelineTaskConnections,
+    Struct,
+    connectionTypes as cT,
+)
 
 if TYPE_CHECKING:
     from ..imaging.skymap import SkyMap
