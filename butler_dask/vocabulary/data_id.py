@@ -406,7 +406,7 @@ class DimensionRecord:
             self.timespan = Timespan(fields.pop("datetime_begin", None), fields.pop("datetime_end", None))
         if element.key is not None and element.name in fields and element.key.name not in fields:
             fields[element.key.name] = fields.pop(element.name)
-        self._fields = element.schema.record_values(fields)
+        self._fields = element.schema.take_values(fields)
 
     @classmethod
     def restored(
