@@ -7,19 +7,17 @@ expanded data ID carries its records.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from ..errors import (
     DataIdError,
-    DataIdValueError,
     DimensionNameError,
     DimensionValueError,
     did_you_mean,
 )
+from .dimension_value import dimension_value
 from .dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from .timespan import Timespan
 
@@ -123,7 +121,7 @@ class DataCoordinate:
                 f"needed are {', '.join(group.required)}."
             )
         wanted = keys if full else group.required
-        return cls(group, tuple(_checked_value(k, values[k], universe) for k in wanted))
+        return cls(group, tuple(dimension_value(k, values[k], universe) for k in wanted))
 
     @classmethod
     def make_empty(cls, universe: DimensionUniverse | None = None) -> DataCoordinate:
@@ -541,41 +539,3 @@ def _one_for_each(values: Iterable[DataIdValue], names: Sequence[str]) -> tuple[
     if len(given) != len(names):
         raise DataIdError(f"{len(given)} values {given!r} for the dimensions {', '.join(names)}")
     return given
-
-
-def is_integer_text(text: str) -> bool:
-    """Return whether a text is an integer in decimal digits, as on command lines."""
-    return re.fullmatch(r"[+-]?[0-9]{1,19}", text) is not None
-
-
-def dimension_value(name: str, value: Any) -> DataIdValue:
-    """Return a value of a dimension as that dimension's type.
-
-    Raises
-    ------
-    DataIdValueError
-        If it has another type.
-    """
-    return _checked_value(name, value, DimensionUniverse())
-
-
-def _checked_value(name: str, value: Any, universe: DimensionUniverse) -> DataIdValue:
-    key = universe[name].key
-    assert key is not None
-    if key.type is int:
-        if isinstance(value, str):
-            is_integer = is_integer_text(value)
-        else:  # `Integral` has numpy's integers too
-            is_integer = isinstance(value, (int, Integral)) and not isinstance(value, bool)
-        if is_integer:
-            number = int(value)
-            if -(2**63) <= number < 2**63:
-                return number
-    elif isinstance(value, str) and "\0" not in value and (value.isascii() or is_text(value)):
-        return str(value)
-    raise DataIdValueError(f"Dimension {name!r} takes {key.type.__name__} values, not {value!r}")
-
-
-def is_text(value: str) -> bool:
-    """Return whether a string can be written as UTF-8: bytes of a command line may not."""
-    return not any("\ud800" <= c <= "\udfff" for c in value)
