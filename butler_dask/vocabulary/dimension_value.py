@@ -9,10 +9,12 @@ from typing import Any
 from ..errors import DataIdValueError
 from .dimensions import DimensionUniverse
 
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+
 
 def is_integer_text(text: str) -> bool:
     """Return whether a text is an integer in decimal digits, as on command lines."""
-    return re.fullmatch(r"[+-]?[0-9]{1,19}", text) is not None
+    return _INTEGER.fullmatch(text) is not None
 
 
 def dimension_value(name: str, value: Any, universe: DimensionUniverse | None = None) -> int | str:
@@ -32,9 +34,10 @@ def dimension_value(name: str, value: Any, universe: DimensionUniverse | None = 
     DataIdValueError
         If it has another type.
     """
-    key = (DimensionUniverse() if universe is None else universe)[name].key
-    assert key is not None
-    if key.type is int:
+    if universe is None:
+        universe = DimensionUniverse()
+    kind = universe.key_types.get(name)
+    if kind is int:
         if isinstance(value, str):
             is_integer = is_integer_text(value)
         else:  # `Integral` has numpy's integers too
@@ -43,9 +46,10 @@ def dimension_value(name: str, value: Any, universe: DimensionUniverse | None = 
             number = int(value)
             if -(2**63) <= number < 2**63:
                 return number
-    elif isinstance(value, str) and "\0" not in value and (value.isascii() or is_text(value)):
+    elif kind is str and isinstance(value, str) and "\0" not in value and (value.isascii() or is_text(value)):
         return str(value)
-    raise DataIdValueError(f"Dimension {name!r} takes {key.type.__name__} values, not {value!r}")
+    takes = universe.element(name).primaryKey.type.__name__
+    raise DataIdValueError(f"Dimension {name!r} takes {takes} values, not {value!r}")
 
 
 def is_text(value: str) -> bool:
