@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import sqlalchemy as sa
 
 from ..errors import InvalidQueryError
-from ..vocabulary.data_id import is_text
+from ..vocabulary.dimension_value import is_text
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.expression import (
     And,
