@@ -15,7 +15,7 @@ from ..errors import DatasetFileError, DatasetTypeError, MissingDatasetFileError
 from ..registry.registry import Registry
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.file_record import FileDataset, FileRecord, FileTable
-from .file_transaction import FileTransactions
+from .open_repository import OpenRepository
 
 _FILE_SYSTEM = LocalRoot("/")
 
@@ -67,9 +67,7 @@ def tables_of_refs(refs: Iterable[DatasetRef]) -> list[DatasetTable]:
 
 
 def ingest(
-    registry: Registry,
-    datastore: Datastore,
-    files: FileTransactions,
+    repository: OpenRepository,
     datasets: Sequence[tuple[FileDataset, str | None]],
     transfer: str,
     skip_existing: bool,
@@ -79,8 +77,8 @@ def ingest(
 
     Parameters
     ----------
-    registry, datastore, files
-        The repository.
+    repository : `OpenRepository`
+        Where to.
     datasets : sequence of (`FileDataset`, `str` or `None`)
         Files, and the storage class of each if it is not that of the dataset type.
     transfer : `str`
@@ -90,6 +88,7 @@ def ingest(
     record_sizes : `bool`
         Record size and checksum of the files.
     """
+    registry, datastore = repository.registry, repository.datastore
     if skip_existing:
         datasets = _new_datasets(registry, datasets)
     with ExitStack() as stack:
@@ -108,12 +107,12 @@ def ingest(
                 refs.append(ref)
                 records.append(record)
                 out.append(ref)
-        with files.begin():
+        with repository.transaction():
             for refs, records in groups.values():
                 table = DatasetTable.from_refs(refs[0].datasetType, refs)
                 registry.inserts.insert(table, FileTable.from_records(records))
             for one in staged:
-                files.publish(one)
+                repository.publish(one)
         stack.pop_all()
     return out
 
@@ -137,8 +136,7 @@ def known_ids(registry: Registry, refs: Iterable[DatasetRef]) -> set[uuid.UUID]:
 
 
 def retrieve(
-    registry: Registry,
-    datastore: Datastore,
+    repository: OpenRepository,
     refs: Sequence[DatasetRef],
     destination: str | os.PathLike[str],
     transfer: str = "auto",
@@ -149,10 +147,8 @@ def retrieve(
 
     Parameters
     ----------
-    registry : `Registry`
-        Where datasets are recorded.
-    datastore : `Datastore`
-        Where their files are.
+    repository : `OpenRepository`
+        Where they are.
     refs : sequence of `DatasetRef`
         Datasets.
     destination : path
@@ -179,6 +175,7 @@ def retrieve(
     if transfer not in ("auto", "copy", "link", "hardlink", "symlink", "relsymlink"):
         raise DatasetFileError(f"Files are retrieved by copy or a kind of link, not {transfer!r}")
     place = os.path.abspath(os.fspath(destination))
+    registry, datastore = repository.registry, repository.datastore
     records = registry.datasets.files_of_ids([ref.id for ref in refs])
     targets: dict[str, str] = {}
     packed: dict[str, uuid.UUID] = {}

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from ..datastore.datastore import Datastore
 from ..errors import (
     DatasetNotFoundError,
     DatasetTypeError,
@@ -15,15 +14,14 @@ from ..errors import (
     MissingDatasetTypeError,
     RepositoryError,
 )
-from ..registry.registry import Registry
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_existence import DatasetExistence
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.storage_class import StorageClass
 from ..vocabulary.timespan import Timespan
+from .butler_parts import ButlerParts
 from .dataset_files import DatasetURI
-from .dataset_finder import DataIdLike, DatasetFinder, stored
-from .repository import Repository
+from .dataset_finder import DataIdLike, stored
 
 _LOG = logging.getLogger("butler_dask.butler")
 
@@ -35,13 +33,8 @@ class DatasetRefURIs(NamedTuple):
     componentURIs: Mapping[str, DatasetURI] = {}
 
 
-class DatasetLookups:
+class DatasetLookups(ButlerParts):
     """Looks datasets up; `Butler` inherits it."""
-
-    repository: Repository
-    _registry: Registry
-    _datastore: Datastore
-    _finder: DatasetFinder
 
     def get_dataset_type(self, name: str) -> DatasetType:
         """Return a dataset type.

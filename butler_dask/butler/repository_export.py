@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ..datastore.datastore import Datastore
 from ..datastore.formatter import formatter_name, load_formatter
 from ..datastore.storage_root import LocalRoot, is_absolute, open_stream
 from ..errors import (
@@ -41,6 +40,7 @@ from .export_file import (
     record_fields,
     write_export,
 )
+from .open_repository import OpenRepository
 
 
 class RepositoryExport:
@@ -48,10 +48,8 @@ class RepositoryExport:
 
     Parameters
     ----------
-    registry : `Registry`
+    repository : `OpenRepository`
         What is exported from.
-    datastore : `Datastore`
-        Where its files are.
     directory : `str`, optional
         Where files are copied to.
     transfer : `str`, optional
@@ -59,13 +57,9 @@ class RepositoryExport:
     """
 
     def __init__(
-        self,
-        registry: Registry,
-        datastore: Datastore,
-        directory: str | None = None,
-        transfer: str | None = None,
+        self, repository: OpenRepository, directory: str | None = None, transfer: str | None = None
     ) -> None:
-        self._registry, self._datastore = registry, datastore
+        self._repository, self._registry = repository, repository.registry
         self._directory, self._transfer = directory, transfer
         self._records: dict[str, dict[DataCoordinate, DimensionRecord]] = defaultdict(dict)
         self._collections: dict[str, None] = {}
@@ -175,7 +169,7 @@ class RepositoryExport:
                 raise DatasetNotFoundError(
                     f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r} has no file to export (unstored)"
                 )
-            member = member_of(self._datastore, file, ref)
+            member = member_of(self._repository.datastore, file, ref)
             if member is not None and self._transfer is None:
                 raise DatasetFileError(
                     f"{ref.datasetType.name} {ref.dataId} is inside {file.path}; give a transfer mode, so "
@@ -190,9 +184,7 @@ class RepositoryExport:
         if self._transfer is None or self._directory is None:
             return list(found.values())
         firsts = [entry.refs[0] for entry in found.values()]
-        uris = retrieve(
-            self._registry, self._datastore, firsts, self._directory, self._transfer, overwrite=True
-        )
+        uris = retrieve(self._repository, firsts, self._directory, self._transfer, overwrite=True)
         prefix = DatasetURI(LocalRoot("/").uri(os.path.abspath(self._directory))).ospath.rstrip("/") + "/"
         names = [uri.ospath for uri in uris]
         self._made += names

@@ -38,13 +38,13 @@ def check(repo: str, checksums: bool, repair: bool, older_than: float) -> None:
     with Butler(repo, writeable=repair) as butler:
         if repair:
             for info in butler.collections.query_info("*", collection_types={CollectionType.RUN}):
-                recover_run(butler, info.name)
-        found = check_repository(butler.registry_tables, butler.datastore, checksums=checksums)
+                recover_run(butler.repository, info.name)
+        found = check_repository(butler.repository, checksums=checksums)
         for line in found.lines():
             click.echo(line)
         if repair and not found.is_clean:
-            repair_repository(butler.registry_tables, butler.datastore, found, older_than_s=older_than)
-            found = check_repository(butler.registry_tables, butler.datastore, checksums=checksums)
+            repair_repository(butler.repository, found, older_than_s=older_than)
+            found = check_repository(butler.repository, checksums=checksums)
             click.echo(f"After repair: {found.lines()[-1]}")
     if found.faults or found.schema:
         raise SystemExit(1)

@@ -180,7 +180,7 @@ def prepare_graph(
 
     saved = read_graph(options.quantum_graph) if options.quantum_graph else None
     plan = plan_run_collections(
-        butler.registry_tables,
+        butler.repository.registry,
         inputs=options.inputs or (saved.inputs if saved is not None and not options.extend_run else ()),
         output=options.output or (saved.output if saved is not None else None),
         output_run=options.output_run or (saved.run if saved is not None and not options.output else None),
@@ -194,7 +194,7 @@ def prepare_graph(
     if plan.extend and recover:
         from ..engine.recovery import recover_run
 
-        recover_run(butler, plan.output_run)
+        recover_run(butler.repository, plan.output_run)
     if saved is not None:
         graph = saved
     else:
@@ -204,10 +204,10 @@ def prepare_graph(
         pipeline_graph = pipeline.to_graph(butler.registry)
         if plan.extend:
             # Before anything is queried: a run is one configuration, and the answer costs nothing.
-            compare_init_outputs(butler, pipeline_graph, plan.output_run)
+            compare_init_outputs(butler.repository, pipeline_graph, plan.output_run)
         graph = build_quantum_graph(
             pipeline_graph,
-            butler,
+            butler.repository,
             where=options.where,
             input_collections=plan.inputs,
             output_run=plan.output_run,
@@ -337,13 +337,15 @@ def run_pipeline(
                 from ..engine.cluster import existing_cluster
 
                 client = stack.enter_context(existing_cluster(address))
-            graph = write_init_outputs(butler, graph, plan, save_versions=not execution.no_versions)
+            graph = write_init_outputs(
+                butler.repository, graph, plan, save_versions=not execution.no_versions
+            )
             if execution.init_only:
                 return
             progress = stack.enter_context(RunProgress())
             summary = run_graph(
                 graph,
-                butler,
+                butler.repository,
                 executor=cast("Executor", executor),
                 jobs=execution.jobs,
                 client=client,

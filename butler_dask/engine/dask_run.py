@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dask.task_spec import Task
     from distributed import Client, Future
 
-    from ..butler.butler import Butler
+    from ..butler.open_repository import OpenRepository
 
 _LOG = logging.getLogger("butler_dask.execution")
 
@@ -39,7 +39,7 @@ ROUNDS = 5
 
 def run_on_dask(
     dask_graph: DaskGraph,
-    butler: Butler,
+    repository: OpenRepository,
     path: Path,
     settings: RunSettings,
     *,
@@ -57,8 +57,8 @@ def run_on_dask(
     ----------
     dask_graph : `DaskGraph`
         What to run.
-    butler : `Butler`
-        Its repository; scheduler and workers open it under the same root.
+    repository : `OpenRepository`
+        Where to; scheduler and workers open it under the same root.
     path : `pathlib.Path`
         File of the plan.
     settings : `RunSettings`
@@ -89,11 +89,11 @@ def run_on_dask(
         where = local_cluster(jobs, dashboard=dashboard)
     graph = dask_graph.graph
     location = PlanLocation(
-        str(Path(butler.root).absolute()),
+        str(Path(repository.root).absolute()),
         str(path.absolute()),
         graph.plan_id,
         graph.run,
-        butler.datastore,
+        repository.datastore,
         settings,
         _log_levels(),
         own_workers=client is None and address is None,

@@ -62,15 +62,15 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         self.recorder = await asyncio.to_thread(self._open)
 
     def _open(self) -> Recorder:
-        from ..butler.butler import Butler
+        from ..butler.open_repository import OpenRepository
         from ..graph.graph_file import read_graph
 
         graph = read_graph(self.location.path)
-        butler = Butler(self.location.root, writeable=True)
-        self._stack.callback(butler.close)
+        repository = OpenRepository.open(self.location.root, writeable=True)
+        self._stack.callback(repository.close)
         return Recorder(
             graph,
-            butler.registry_tables,
+            repository.registry,
             fail_fast=self.fail_fast,
             on_progress=self._on_progress,
             on_stop=self._on_stop,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..butler.registry_names import ButlerRegistry
 from ..errors import (
     EmptyQuantumGraphError,
     MissingCollectionError,
@@ -42,7 +43,7 @@ from .quantum_graph import QuantumGraph
 from .record_cache import RecordCache
 
 if TYPE_CHECKING:
-    from ..butler.butler import Butler
+    from ..butler.open_repository import OpenRepository
 
 _EXAMPLES = 3
 """Data IDs shown of many."""
@@ -50,7 +51,7 @@ _EXAMPLES = 3
 
 def build_quantum_graph(
     pipeline_graph: PipelineGraph,
-    butler: Butler,
+    repository: OpenRepository,
     *,
     where: str = "",
     bind: Mapping[str, Any] | None = None,
@@ -70,7 +71,7 @@ def build_quantum_graph(
     ----------
     pipeline_graph : `PipelineGraph`
         The tasks.
-    butler : `Butler`
+    repository : `OpenRepository`
         The repository; it is only read.
     where : `str`
         Expression that selects data IDs (``-d``).
@@ -115,17 +116,17 @@ def build_quantum_graph(
         If a dataset a task is constructed with is missing.
     """
     # What others write meanwhile must not give quanta whose inputs were counted but not found.
-    with butler.registry_tables.snapshot():
-        inputs = tuple(c.name for c in butler.registry_tables.collections.flatten(list(input_collections)))
+    with repository.registry.snapshot():
+        inputs = tuple(c.name for c in repository.registry.collections.flatten(list(input_collections)))
         pipeline = pipeline_graph.copy()
-        pipeline.resolve(butler.registry)
+        pipeline.resolve(ButlerRegistry(repository.registry))
         build = _Build(
             pipeline,
-            butler,
+            repository,
             GraphQuestion(
                 where,
                 bind,
-                common_data_id(butler, inputs, where, data_id),
+                common_data_id(repository, inputs, where, data_id),
                 tuple(data_id_tables),
                 dataset_query_constraint,
             ),
@@ -146,7 +147,7 @@ def build_quantum_graph(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "user": getpass.getuser(),
             "output_run": output_run,
-            "datastore_root": str(butler.datastore.root),
+            "datastore_root": str(repository.datastore.root),
             "skip_existing_in": list(skip_existing_in),
             "clobber": clobber,
             "skipped": build.skipped,
@@ -170,7 +171,7 @@ class _Build:
     """A graph in the making."""
 
     pipeline: PipelineGraph
-    butler: Butler
+    repository: OpenRepository
     question: GraphQuestion
     inputs: tuple[str, ...]
     run: str
@@ -183,15 +184,15 @@ class _Build:
     skipped: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.records = RecordCache(self.butler.registry_tables)
-        self.search = DatasetSearch(self.butler, self.inputs, self.records)
-        self.parts = self.question.parts(self.pipeline, self.search, self.inputs, self.butler.registry_tables)
+        self.records = RecordCache(self.repository.registry)
+        self.search = DatasetSearch(self.repository, self.inputs, self.records)
+        self.parts = self.question.parts(self.pipeline, self.search, self.inputs, self.repository.registry)
         self._part_of = {label: part for part in self.parts for label in part.labels}
         # Predicted datasets by type: 1 will exist, 0 will not, -1 not known yet (its quantum was skipped).
         self._available: dict[str, NDArray[np.int8]] = {}
         self._overall: dict[str, NDArray[np.int64]] = {}
         try:
-            self.butler.registry_tables.collections.get(self.run)
+            self.repository.registry.collections.get(self.run)
             self.run_exists = True
         except MissingCollectionError:
             self.run_exists = False
@@ -204,7 +205,7 @@ class _Build:
         for part in self.parts:
             if not len(part.common):
                 reasons += self.question.reasons_for_nothing(
-                    part, self.search, self.inputs, self.butler.registry_tables
+                    part, self.search, self.inputs, self.repository.registry
                 )
         raise EmptyQuantumGraphError(
             "There is nothing to run: no data ID fulfils all conditions of the pipeline.", reasons

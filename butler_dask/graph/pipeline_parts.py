@@ -21,7 +21,7 @@ from .dataset_query_constraint import DatasetQueryConstraint
 from .input_search import DatasetSearch
 
 if TYPE_CHECKING:
-    from ..butler.butler import Butler
+    from ..butler.open_repository import OpenRepository
     from ..registry.registry import Registry
 
 
@@ -144,11 +144,11 @@ class GraphQuestion:
 
 
 def common_data_id(
-    butler: Butler, inputs: Sequence[str], where: str, data_id: Mapping[str, Any] | None
+    repository: OpenRepository, inputs: Sequence[str], where: str, data_id: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Return the data ID that holds for everything: what is given, and the lone instrument or sky map."""
     values: dict[str, Any] = {}
-    for name, found in butler.registry_tables.collections.governor_values(inputs).items():
+    for name, found in repository.registry.collections.governor_values(inputs).items():
         if len(found) == 1 and not re.search(rf"\b{name}\b", where):
             values[name] = next(iter(found))
     return {**values, **(data_id or {})}
