@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +25,7 @@ from ..vocabulary.search_defaults import SearchDefaults
 from ..vocabulary.storage_class import StorageClass
 from ..vocabulary.timespan import Timespan
 from .butler_collections import ButlerCollections
+from .data_id_completion import lone_governors
 from .dataset_finder import DataIdLike, DatasetFinder, stored
 from .dataset_lookups import DatasetLookups
 from .dataset_queries import DatasetQueries
@@ -100,7 +101,7 @@ class Butler(DatasetLookups, DatasetQueries, DatasetRemoval, DatasetTransfers):
         names = ([run] if run else []) if self._given is None else self._given
         for name in names:
             collections.get(name)
-        inferred = self._inferred_data_id if self._infer and names else None
+        inferred = partial(lone_governors, self._registry, names) if self._infer and names else None
         return SearchDefaults(names, run, self._data_id, inferred)
 
     @classmethod
@@ -195,10 +196,6 @@ class Butler(DatasetLookups, DatasetQueries, DatasetRemoval, DatasetTransfers):
         except RepositoryError:
             return False
         return True
-
-    def _inferred_data_id(self) -> dict[str, DataIdValue]:
-        values = self._registry.collections.governor_values(self._defaults.collections)
-        return {name: next(iter(found)) for name, found in values.items() if len(found) == 1}
 
     def clone(
         self,

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from types import EllipsisType
 from typing import Any
 from uuid import UUID
-
-import numpy as np
 
 from ..errors import (
     CollectionTypeError,
@@ -22,17 +21,19 @@ from ..errors import (
     NoDefaultCollectionError,
 )
 from ..registry.registry import Registry
-from ..vocabulary.collection import CollectionType, NamesExpression, split_names, split_patterns
+from ..vocabulary.collection import CollectionType, NamesExpression, split_names
 from ..vocabulary.collection_summary import CollectionSummary, DatasetTypeSet
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetAssociation, DatasetIdGenEnum, DatasetRef, DatasetTable
-from ..vocabulary.dataset_type import DatasetType, split_component
+from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import RegistryDefaults, SearchDefaults
 from ..vocabulary.storage_class import StorageClassFactory
 from ..vocabulary.timespan import Timespan
+from .data_id_completion import lone_governors
+from .dataset_finder import DatasetFinder
 from .dataset_results import (
     DataCoordinateQueryResults,
     DatasetQueryResults,
@@ -61,6 +62,7 @@ class ButlerRegistry:
     def __init__(self, registry: Registry, defaults: SearchDefaults | None = None) -> None:
         self._registry = registry
         self._defaults = SearchDefaults() if defaults is None else defaults
+        self._finder = DatasetFinder(registry, self._defaults)
 
     @property
     def defaults(self) -> SearchDefaults:
@@ -73,12 +75,9 @@ class ButlerRegistry:
             self._registry.collections.get(name)
         if isinstance(value, RegistryDefaults) and value.infers and value.collections:
             names = value.collections
-            value = SearchDefaults(names, value.run, value.data_id, lambda: self._only_governors(names))
+            infer = partial(lone_governors, self._registry, names)
+            value = SearchDefaults(names, value.run, value.data_id, infer)
         self._defaults.assign(value)
-
-    def _only_governors(self, collections: tuple[str, ...]) -> dict[str, str]:
-        values = self._registry.collections.governor_values(collections)
-        return {name: next(iter(found)) for name, found in values.items() if len(found) == 1}
 
     @property
     def storageClasses(self) -> StorageClassFactory:
@@ -334,35 +333,14 @@ class ButlerRegistry:
         """
         if isinstance(dataId, DataCoordinate) and dimensions is None and not kwargs:
             return self._registry.records.expand(dataId)
-        given = (
-            {} if dataId is None else dict(dataId.mapping if isinstance(dataId, DataCoordinate) else dataId)
-        )
-        given.update(kwargs)
+        given = {**_mapping(dataId), **kwargs}
         if dimensions is None:
-            known = [n for n in given if n in self.dimensions]
-            group = self.dimensions.conform(known)
-        else:
-            group = self.dimensions.conform(dimensions)
-        data_id = self.standardized(given, group, withDefaults)
+            dimensions = [n for n in given if n in self.dimensions]
+        group = self.dimensions.conform(dimensions)
+        data_id = self._finder.completion.complete(group, given, {}, with_defaults=withDefaults).data_id
         if records is not None:
             data_id = DataCoordinate(data_id.dimensions, data_id.required_values, dict(records))
         return self._registry.records.expand(data_id)
-
-    def standardized(
-        self, given: Mapping[str, Any], dimensions: DimensionGroup, with_defaults: bool = True
-    ) -> DataCoordinate:
-        """Return the data ID of some dimensions that given values determine, defaults included.
-
-        Values may be given by other keys (a detector's name) or of dimensions the wanted ones follow from.
-        """
-        values = dict(given)
-        if with_defaults:
-            named = [n for n in given if n in self.dimensions and self.dimensions[n].is_dimension]
-            group = dimensions.union(self.dimensions.conform(named))
-            for name, value in self.defaults.data_id.items():
-                if name in group or (len(named) < len(given) and self.dimensions[name].governor):
-                    values.setdefault(name, value)
-        return self._registry.queries.complete(values, dimensions)
 
     def queryDataIds(
         self,
@@ -395,29 +373,8 @@ class ButlerRegistry:
         if datasets is None:
             return terms
         kinds = [datasets] if isinstance(datasets, (str, DatasetType)) else list(datasets)
-        names = tuple(self.search_order(collections))
+        names = tuple(self._finder.searched(collections))
         return replace(terms, datasets=tuple((_name(k), names) for k in kinds))
-
-    def search_order(self, collections: CollectionArgument) -> list[str]:
-        """Return the collections to search: those given, globs resolved, or the defaults.
-
-        Raises
-        ------
-        NoDefaultCollectionError
-            If there are neither.
-        """
-        if collections is None:
-            if not self.defaults.collections:
-                raise NoDefaultCollectionError(
-                    "No collections to search: give collections=, or open the butler with some."
-                )
-            return list(self.defaults.collections)
-        if isinstance(collections, EllipsisType):
-            return [c.name for c in self._registry.collections.query("*", include_chains=False)]
-        names = split_patterns(collections)
-        if all(isinstance(n, str) for n in names):
-            return [n for n in names if isinstance(n, str)]
-        return [c.name for c in self._registry.collections.query(names)]
 
     # Datasets
 
@@ -444,7 +401,7 @@ class ButlerRegistry:
             terms = replace(terms, joined=self.dimensions.conform(dimensions))
         if findFirst:
             require_order(collections)
-        names = self.search_order(collections)
+        names = self._finder.searched(collections)
         if isinstance(datasetType, DatasetType):
             kinds = [with_storage_class(kinds[0], datasetType)]
         parts = [
@@ -464,55 +421,15 @@ class ButlerRegistry:
     ) -> DatasetRef | None:
         """Return the first dataset of a type for a data ID, or `None`.
 
-        Calibrations are looked up at ``timespan``, or at that of the data ID's exposure or visit; without any
-        time, CALIBRATION collections are passed over.
+        The same as `Butler.find_dataset`: calibrations are looked up at ``timespan``, or at that of the data
+        ID's exposure, visit or day; without any time, CALIBRATION collections are passed over.
 
         Raises
         ------
         CalibrationLookupError
             If a CALIBRATION collection has several.
         """
-        name, component = split_component(_name(datasetType))
-        kind = self._registry.dataset_types.get(name)
-        given = dict(dataId.mapping if isinstance(dataId, DataCoordinate) else dataId or {})
-        given.update(kwargs)
-        data_id = self.standardized(given, kind.dimensions)
-        if timespan is None and kind.isCalibration():
-            timespan = self.timespan_of({**self.defaults.data_id, **given})
-        names = self.search_order(collections)
-        begin = end = None
-        if timespan is None and kind.isCalibration():
-            # Nothing says which range is meant.
-            leaves = self._registry.collections.flatten(names)
-            names = [c.name for c in leaves if c.type is not CollectionType.CALIBRATION]
-        if timespan is not None:
-            begin = np.array([timespan.begin_ns], dtype=np.int64)
-            end = np.array([timespan.end_ns], dtype=np.int64)
-        table, rows = self._registry.search.find(
-            kind,
-            DataIdTable.from_data_ids(kind.dimensions, [data_id]),
-            names,
-            begin_ns=begin,
-            end_ns=end,
-        )
-        if rows[0] < 0:
-            return None
-        ref = table[int(rows[0])]
-        if isinstance(dataId, DataCoordinate) and dataId.hasRecords() and not kwargs:
-            ref = ref.expanded(dataId.subset(kind.dimensions))
-        else:
-            ref = self._registry.records.with_implied_values(ref)
-        return ref.makeComponentRef(component) if component else ref
-
-    def timespan_of(self, values: Mapping[str, Any]) -> Timespan | None:
-        """Return the timespan of the exposure, visit or day among data ID values, `None` without any."""
-        for name in ("exposure", "visit", "day_obs"):
-            if values.get(name) is not None:
-                known = {k: v for k, v in values.items() if k in ("instrument", name)}
-                data_id = self._registry.queries.complete(known, self.dimensions.conform([name]))
-                record = self._registry.records.expand(data_id).records[name]
-                return None if record is None else record.timespan
-        return None
+        return self._finder.find(datasetType, dataId, collections, timespan, kwargs)
 
     def getDataset(self, id: UUID) -> DatasetRef | None:
         """Return the dataset of a UUID, or `None`."""
@@ -561,11 +478,12 @@ class ButlerRegistry:
         return [ref.expanded(data_id) for ref, data_id in zip(table, data_ids, strict=True)]
 
     def _data_id_table(self, data_ids: Iterable[DataIdArgument], dimensions: DimensionGroup) -> DataIdTable:
-        """Return data IDs as a table, each completed as by `standardized` where it has to be."""
+        """Return data IDs as a table, each completed where it has to be."""
         rows = [_mapping(d) for d in data_ids]
         table = DataIdTable.from_mappings(dimensions, rows)
         if table is None:
-            ids = [self.standardized(row, dimensions) for row in rows]
+            complete = self._finder.completion.complete
+            ids = [complete(dimensions, row, {}).data_id for row in rows]
             table = DataIdTable.from_data_ids(dimensions, ids)
         return table
 
