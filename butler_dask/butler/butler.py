@@ -32,11 +32,11 @@ from .dataset_queries import DatasetQueries
 from .dataset_removal import DatasetRemoval
 from .dataset_transfers import DatasetTransfers
 from .open_repository import OpenRepository
+from .registry_names import ButlerRegistry
 from .repository import Repository, known_repositories, read_settings
 
 if TYPE_CHECKING:
     from ..datastore.datastore import Datastore
-    from .registry_names import ButlerRegistry
 
 
 class Butler(DatasetLookups, DatasetQueries, DatasetRemoval, DatasetTransfers):
@@ -275,8 +275,6 @@ class Butler(DatasetLookups, DatasetQueries, DatasetRemoval, DatasetTransfers):
     @cached_property
     def registry(self) -> ButlerRegistry:
         """The reference's registry interface."""
-        from .registry_names import ButlerRegistry
-
         return ButlerRegistry(self._registry, self._defaults)
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import replace
 from ..datastore.datastore import Datastore, StagedDataset
 from ..datastore.storage_root import LocalRoot, copy_chunks, link_or_move, open_stream
 from ..datastore.zip_archive import EXTENSION, members_of, unpacked
-from ..errors import DatasetFileError, DatasetTypeError, MissingDatasetFileError
+from ..errors import DatasetFileError, MissingDatasetFileError
 from ..registry.registry import Registry
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.file_record import FileDataset, FileRecord, FileTable
@@ -51,19 +51,6 @@ class DatasetURI(str):
         except FileNotFoundError:
             return False
         return True
-
-
-def tables_of_refs(refs: Iterable[DatasetRef]) -> list[DatasetTable]:
-    """Return references as a table for each dataset type, each dataset once."""
-    groups: dict[str, dict[object, DatasetRef]] = {}
-    for ref in refs:
-        if ref.isComponent():
-            raise DatasetTypeError(f"{ref.datasetType.name} is a part of a dataset; give the whole one")
-        groups.setdefault(ref.datasetType.name, {}).setdefault(ref.id, ref)
-    return [
-        DatasetTable.from_refs(next(iter(group.values())).datasetType, group.values())
-        for group in groups.values()
-    ]
 
 
 def ingest(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..vocabulary.collection import split_names
-from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset import DatasetRef, DatasetTable, tables_of_refs
 from .butler_parts import ButlerParts
-from .dataset_files import tables_of_refs
 
 
 class DatasetRemoval(ButlerParts):

@@ -11,13 +11,14 @@ from ..datastore.storage_root import is_absolute
 from ..errors import ConflictingDefinitionError, RepositoryError, reading_description
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataCoordinate
-from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.dataset import DatasetRef, tables_of_refs
 from ..vocabulary.file_record import FileDataset
 from .butler_parts import ButlerParts
-from .dataset_files import DatasetURI, ingest, known_ids, retrieve, tables_of_refs
+from .dataset_files import DatasetURI, ingest, known_ids, retrieve
 from .dataset_zip import ZipContent, write_zip
 from .dimension_transfers import data_id_tables, insert_records, records_of_data_ids
-from .repository_export import ExportContent, RepositoryExport, associate_content, register_content
+from .repository_export import RepositoryExport
+from .repository_import import ExportContent, associate_content, register_content
 
 
 class DatasetTransfers(ButlerParts):

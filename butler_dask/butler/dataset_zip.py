@@ -23,11 +23,11 @@ from ..errors import DatasetFileError, MissingDatasetFileError
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataCoordinate
-from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset import DatasetRef, DatasetTable, tables_of_refs
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import UNIVERSE_VERSION
 from ..vocabulary.file_record import FileRecord, FileTable
-from .dataset_files import DatasetURI, member_of, tables_of_refs
+from .dataset_files import DatasetURI, member_of
 from .dimension_transfers import records_of_data_ids
 from .export_file import (
     dimension_entries,
