@@ -15,7 +15,7 @@ from registry_fixtures import SERVER, drop, new_url
 from butler_dask import Butler, DatasetFileError, DatasetRef
 from butler_dask.butler.open_repository import OpenRepository
 from butler_dask.engine.earlier_outputs import clear_earlier_outputs
-from butler_dask.graph.run_collections import plan_run_collections
+from butler_dask.graph.run_collections import RunOptions, plan_run_collections
 
 OUTPUT, RUN, NEW = "u/me/out", "u/me/out/1", "u/me/out/2"
 
@@ -45,9 +45,8 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     with Butler(place, writeable=True) as butler:
         graph = draft_graph(butler, add_raws(butler, 1, 1), RUN)
         butler.repository.registry.dataset_types.register(graph.output_dataset_types())
-        plan_run_collections(
-            butler.repository.registry, inputs="HSC/raw/all", output=OUTPUT, output_run=RUN
-        ).apply(butler.repository)
+        options = RunOptions(inputs="HSC/raw/all", output=OUTPUT, output_run=RUN)
+        plan_run_collections(butler.repository.registry, options).apply(butler.repository)
     yield place
     if url is not None:
         drop(url)
@@ -73,9 +72,8 @@ def clear(repository: OpenRepository, ref: DatasetRef) -> None:
 
 
 def replace(repository: OpenRepository, prune: Any) -> None:
-    plan_run_collections(
-        repository.registry, output=OUTPUT, output_run=NEW, replace_run=True, prune_replaced=prune
-    ).apply(repository)
+    options = RunOptions(output=OUTPUT, output_run=NEW, replace_run=True, prune_replaced=prune)
+    plan_run_collections(repository.registry, options).apply(repository)
 
 
 WAYS: dict[str, Callable[[OpenRepository, DatasetRef], None]] = {

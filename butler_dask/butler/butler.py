@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import cached_property, partial
+from functools import cached_property
 from os import PathLike
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,11 +21,10 @@ from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.file_record import FileTable
-from ..vocabulary.search_defaults import SearchDefaults
+from ..vocabulary.search_defaults import SearchDefaults, lone_values
 from ..vocabulary.storage_class import StorageClass
 from ..vocabulary.timespan import Timespan
 from .butler_collections import ButlerCollections
-from .data_id_completion import lone_governors
 from .dataset_finder import DataIdLike, DatasetFinder, stored
 from .dataset_lookups import DatasetLookups
 from .dataset_queries import DatasetQueries
@@ -101,8 +100,11 @@ class Butler(DatasetLookups, DatasetQueries, DatasetRemoval, DatasetTransfers):
         names = ([run] if run else []) if self._given is None else self._given
         for name in names:
             collections.get(name)
-        inferred = partial(lone_governors, self._registry, names) if self._infer and names else None
-        return SearchDefaults(names, run, self._data_id, inferred)
+        infers = self._infer and bool(names)
+        return SearchDefaults(names, run, self._data_id, self._inferred_data_id if infers else None)
+
+    def _inferred_data_id(self) -> dict[str, DataIdValue]:
+        return lone_values(self._registry.collections.governor_values(self._defaults.collections))
 
     @classmethod
     def from_config(

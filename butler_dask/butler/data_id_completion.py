@@ -6,7 +6,7 @@ registry works out what follows. Where everything needed was given, nothing is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,9 +171,3 @@ class DataIdCompletion:
                 if record is not None and record.timespan is not None:
                     return record.timespan
         return None
-
-
-def lone_governors(registry: Registry, collections: Sequence[str]) -> dict[str, DataIdValue]:
-    """Return the instrument and the skymap of some collections, where they have just one."""
-    values = registry.collections.governor_values(collections)
-    return {name: next(iter(found)) for name, found in values.items() if len(found) == 1}

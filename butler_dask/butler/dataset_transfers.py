@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 
-from ..datastore.storage_root import is_absolute
+from ..datastore.storage_path import is_absolute
 from ..errors import ConflictingDefinitionError, RepositoryError, reading_description
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataCoordinate

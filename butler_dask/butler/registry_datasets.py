@@ -12,11 +12,11 @@ from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import (
     DatasetAssociation,
-    DatasetIdGenEnum,
     DatasetRef,
     DatasetTable,
     tables_of_refs,
 )
+from ..vocabulary.dataset_id import DatasetIdGenEnum
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup
 from ..vocabulary.timespan import Timespan

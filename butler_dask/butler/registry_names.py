@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from types import EllipsisType
 from typing import Any
 
 from ..errors import DatasetTypeError
 from ..registry.registry import Registry
-from ..vocabulary.dataset import DatasetIdGenEnum
+from ..vocabulary.dataset_id import DatasetIdGenEnum
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup
-from ..vocabulary.search_defaults import RegistryDefaults, SearchDefaults
+from ..vocabulary.search_defaults import RegistryDefaults, SearchDefaults, lone_values
 from ..vocabulary.storage_class import StorageClassFactory
-from .data_id_completion import lone_governors
 from .dataset_finder import DatasetFinder
 from .dataset_results import (
     DataCoordinateQueryResults,
@@ -63,9 +61,8 @@ class ButlerRegistry(RegistryDefinitions, RegistryRecords, RegistryDatasets):
         for name in value.collections:
             self._registry.collections.get(name)
         if isinstance(value, RegistryDefaults) and value.infers and value.collections:
-            names = value.collections
-            infer = partial(lone_governors, self._registry, names)
-            value = SearchDefaults(names, value.run, value.data_id, infer)
+            names, governors = value.collections, self._registry.collections.governor_values
+            value = SearchDefaults(names, value.run, value.data_id, lambda: lone_values(governors(names)))
         self._defaults.assign(value)
 
     @property

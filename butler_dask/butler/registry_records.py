@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..vocabulary.data_id import DataCoordinate
-from ..vocabulary.dimension_record import DimensionRecord
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup
 from .registry_parts import DataIdArgument, RegistryParts, mapping_of
 
@@ -35,9 +34,12 @@ class RegistryRecords(RegistryParts):
         update: bool = False,
     ) -> bool | dict[str, Any]:
         """Insert a record unless it exists; see `DimensionRecords.sync`."""
-        if not isinstance(row, DimensionRecord):
-            row = self.dimensions.element(str(element)).RecordClass(**row)
-        return self._registry.records.sync(row, update=update)
+        record: DimensionRecord
+        if isinstance(row, DimensionRecord):
+            record = row
+        else:
+            record = self.dimensions.element(str(element)).RecordClass(**row)
+        return self._registry.records.sync(record, update=update)
 
     # Data IDs
 

@@ -6,27 +6,26 @@ import os
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from graphlib import TopologicalSorter
 from typing import Any
 
 from ..datastore.formatter import formatter_name
-from ..datastore.storage_root import LocalRoot
+from ..datastore.local_root import LocalRoot
 from ..errors import (
     DataIdValueError,
     DatasetFileError,
     DatasetNotFoundError,
 )
+from ..published_file import published
 from ..vocabulary.collection import CollectionInfo, CollectionType
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef, tables_of_refs
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.file_record import FileDataset, FileTable
 from ..vocabulary.timespan import Timespan
-from .dataset_files import DatasetURI, member_of, retrieve
+from .dataset_files import member_of, retrieve
 from .dimension_transfers import data_id_tables, records_of_data_ids
 from .export_file import (
     dimension_entries,
@@ -178,7 +177,7 @@ class RepositoryExport:
             return list(found.values())
         firsts = [entry.refs[0] for entry in found.values()]
         uris = retrieve(self._repository, firsts, self._directory, self._transfer, overwrite=True)
-        prefix = DatasetURI(LocalRoot("/").uri(os.path.abspath(self._directory))).ospath.rstrip("/") + "/"
+        prefix = os.path.abspath(self._directory).rstrip("/") + "/"
         names = [uri.ospath for uri in uris]
         self._made += names
         for entry, name in zip(found.values(), names, strict=True):
@@ -238,15 +237,8 @@ class RepositoryExport:
     def finish(self, filename: str) -> None:
         """Write the export file, all at once."""
         entries = self.entries()
-        temporary = f"{filename}.{os.getpid()}.tmp"
-        try:
-            with open(temporary, "w", encoding="utf-8") as stream:
-                write_export(entries, stream)
-            os.replace(temporary, filename)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+        with published(filename, "w") as stream:
+            write_export(entries, stream)
 
     def discard(self) -> None:
         """Remove the files that came into the directory; to be called instead of `finish`."""

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..datastore.formatter import load_formatter
-from ..datastore.storage_root import is_absolute, open_stream
+from ..datastore.storage_path import is_absolute
+from ..datastore.storage_root import open_stream
 from ..errors import (
     DatasetNotFoundError,
     DatasetTypeError,

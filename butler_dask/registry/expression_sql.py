@@ -35,8 +35,8 @@ from ..vocabulary.expression import (
     Pair,
     Range,
     Sign,
-    time_of_literal,
 )
+from ..vocabulary.time_literal import time_of_literal
 from ..vocabulary.timespan import MAX_NS, MIN_NS, Timespan, tai_nanoseconds
 from .expression_names import BoundValue, DatasetField, FieldReference, Kind, NameScope
 
