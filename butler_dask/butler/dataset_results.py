@@ -289,20 +289,16 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
 
     def _fetch(self, limit: int | None = None) -> Sequence[DatasetRef]:
         table = self.table(limit)
-        refs = list(table)
+        if self.has_dimension_records:
+            data_ids = self._registry.records.expand_all(table.data_ids)
+            refs = [ref.expanded(data_id) for ref, data_id in zip(table, data_ids, strict=True)]
+        else:
+            refs = list(table.with_data_ids(self._registry.records.expand_table(table.data_ids)))
         if (
             self._type.storageClass_name != table.dataset_type.storageClass_name
             and not self._type.isComponent()
         ):
             refs = [ref.overrideStorageClass(self._type.storageClass_name) for ref in refs]
-        if self.has_dimension_records:
-            data_ids: Iterable[DataCoordinate] = self._registry.records.expand_all(table.data_ids)
-        elif self.dimensions.implied:
-            data_ids = self._registry.records.expand_table(table.data_ids)
-        else:
-            data_ids = ()
-        for i, data_id in enumerate(data_ids):
-            refs[i] = refs[i].expanded(data_id)
         component = self._type.component()
         return refs if component is None else [ref.makeComponentRef(component) for ref in refs]
 
