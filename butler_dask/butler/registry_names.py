@@ -31,6 +31,7 @@ from ..vocabulary.dataset_type import DatasetType, split_component
 from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import RegistryDefaults, SearchDefaults
+from ..vocabulary.selection import Selection
 from ..vocabulary.storage_class import StorageClassFactory
 from ..vocabulary.timespan import Timespan
 from .dataset_results import (
@@ -40,7 +41,6 @@ from .dataset_results import (
     require_order,
     with_storage_class,
 )
-from .query_terms import QueryTerms
 from .record_results import DimensionRecordQueryResults
 
 DataIdArgument = DataCoordinate | Mapping[str, Any] | None
@@ -294,8 +294,8 @@ class ButlerRegistry:
         **kwargs: Any,
     ) -> DimensionRecordQueryResults:
         """Return dimension records under a condition."""
-        terms = self._terms(dataId, where, bind, kwargs, datasets, collections)
-        return DimensionRecordQueryResults(self._registry, self.defaults, terms, str(element))
+        selection = self._joining(self._selection(dataId, where, bind, kwargs), datasets, collections)
+        return DimensionRecordQueryResults(self._registry, selection, str(element))
 
     # Data IDs
 
@@ -376,27 +376,22 @@ class ButlerRegistry:
         **kwargs: Any,
     ) -> DataCoordinateQueryResults:
         """Return data IDs under a condition, for which datasets of some types exist."""
-        terms = self._terms(dataId, where, bind, kwargs, datasets, collections)
-        group = self.dimensions.conform(dimensions)
-        return DataCoordinateQueryResults(self._registry, self.defaults, terms, group)
+        selection = self._joining(self._selection(dataId, where, bind, kwargs), datasets, collections)
+        return DataCoordinateQueryResults(self._registry, selection, self.dimensions.conform(dimensions))
 
-    def _terms(
-        self,
-        data_id: DataIdArgument,
-        where: str,
-        bind: Mapping[str, Any] | None,
-        keywords: Mapping[str, Any],
-        datasets: Any = None,
-        collections: CollectionArgument = None,
-    ) -> QueryTerms:
-        terms = QueryTerms().narrowed(data_id, where, bind=bind, **keywords)
+    def _selection(
+        self, data_id: DataIdArgument, where: str, bind: Mapping[str, Any] | None, values: Mapping[str, Any]
+    ) -> Selection:
+        return Selection(default=self.defaults.value).where(data_id, where, bind=bind, **values)
+
+    def _joining(self, selection: Selection, datasets: Any, collections: CollectionArgument) -> Selection:
         if isinstance(datasets, EllipsisType):
             raise DatasetTypeError("datasets=... would be all dataset types; name those that must exist.")
         if datasets is None:
-            return terms
+            return selection
         kinds = [datasets] if isinstance(datasets, (str, DatasetType)) else list(datasets)
         names = tuple(self.search_order(collections))
-        return replace(terms, datasets=tuple((_name(k), names) for k in kinds))
+        return replace(selection, datasets=tuple((_name(k), names) for k in kinds))
 
     def search_order(self, collections: CollectionArgument) -> list[str]:
         """Return the collections to search: those given, globs resolved, or the defaults.
@@ -439,18 +434,15 @@ class ButlerRegistry:
         else:
             named = [datasetType] if isinstance(datasetType, DatasetType) else list(datasetType)
             kinds = self._registry.dataset_types.query([_name(k) for k in named])
-        terms = self._terms(dataId, where, bind, kwargs)
+        selection = self._selection(dataId, where, bind, kwargs)
         if dimensions is not None:
-            terms = replace(terms, joined=self.dimensions.conform(dimensions))
+            selection = replace(selection, joined=self.dimensions.conform(dimensions))
         if findFirst:
             require_order(collections)
         names = self.search_order(collections)
         if isinstance(datasetType, DatasetType):
             kinds = [with_storage_class(kinds[0], datasetType)]
-        parts = [
-            DatasetRefQueryResults(self._registry, self.defaults, terms, kind, names, findFirst)
-            for kind in kinds
-        ]
+        parts = [DatasetRefQueryResults(self._registry, selection, kind, names, findFirst) for kind in kinds]
         return parts[0] if len(parts) == 1 else DatasetQueryResults(parts)
 
     def findDataset(

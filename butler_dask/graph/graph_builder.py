@@ -29,6 +29,7 @@ from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from ..vocabulary.selection import Selection
 from .common_data_ids import Projection
 from .dataset_pool import DatasetPool
 from .dataset_query_constraint import ALL, DatasetQueryConstraint
@@ -123,9 +124,7 @@ def build_quantum_graph(
             pipeline,
             butler,
             GraphQuestion(
-                where,
-                bind,
-                common_data_id(butler, inputs, where, data_id),
+                Selection().where(where, common_data_id(butler, inputs, where, data_id), bind=bind),
                 tuple(data_id_tables),
                 dataset_query_constraint,
             ),

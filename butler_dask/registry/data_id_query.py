@@ -28,8 +28,10 @@ from .dataset_search import search_statements
 from .definitions import CollectionRow
 from .dimension_records import column_name
 from .expression_names import DatasetField, FieldReference, NameScope
-from .expression_sql import ExpressionCompiler, Operand, constant_operand
-from .query_constraints import Constraints, DatasetJoin
+from .expression_sql import ExpressionCompiler
+from .expression_values import Operand
+from .open_values import OpenValues
+from .resolved_selection import DatasetJoin, ResolvedSelection
 from .schema import element_tables
 from .sky_overlaps import (
     OverlapSide,
@@ -63,10 +65,8 @@ class DataIdQuery:
         Holds temporary tables until the rows are read.
     dimensions : `DimensionGroup`
         Dimensions of the result.
-    constraints : `Constraints`
-        What restricts it.
-    order_by : sequence of `str` or `Expression`
-        What to sort by; names with ``-`` and `Reversed` for falling.
+    resolved : `ResolvedSelection`
+        What restricts it, and what to sort by.
     fields : sequence of `Expression`
         Values that are wanted beside the dimensions.
     elements : sequence of `str`
@@ -75,6 +75,15 @@ class DataIdQuery:
         Whether the result needs columns of implied dimensions.
     check : `bool`
         Whether dimensions in the condition must come with their instrument or skymap.
+    opened : `OpenValues`, optional
+        Values that the statement leaves open.
+
+    Attributes
+    ----------
+    defaults : `dict` [`str`, `bool`]
+        Dimensions whose default value was asked for, and whether there was one.
+    is_lasting : `bool`
+        Whether the statement is about tables that stay.
 
     Raises
     ------
@@ -88,38 +97,41 @@ class DataIdQuery:
         connection: sa.Connection,
         stack: ExitStack,
         dimensions: DimensionGroup,
-        constraints: Constraints,
+        resolved: ResolvedSelection,
         *,
-        order_by: Sequence[str | Expression] = (),
         fields: Sequence[Expression] = (),
         elements: Sequence[str] = (),
         implied: bool = False,
         check: bool = True,
+        opened: OpenValues | None = None,
     ) -> None:
         self._database, self._connection, self._stack = database, connection, stack
         self._wanted = dimensions.names if implied else dimensions.required
-        self.dimensions, self._constraints = dimensions, constraints
-        where, datasets = constraints.where, constraints.datasets
-        universe = DimensionUniverse()
-        group = dimensions.union(constraints.group)
+        self.dimensions, self._resolved, self._selection = dimensions, resolved, resolved.selection
+        self._opened = OpenValues.none() if opened is None else opened
+        self.defaults: dict[str, bool] = {}
+        self.is_lasting = True
+        where, universe = self._selection.condition, DimensionUniverse()
+        group = dimensions.union(resolved.group)
         # A skymap given does not bring sky maps into a query that is not about them.
-        relevant = [n for n in constraints.data_id if n in group or not universe[n].governor]
+        relevant = [n for n in self._selection.data_id if n in group or not universe[n].governor]
         group = group.union(universe.conform(relevant))
-        names = [d.name for d in datasets]
+        names = [d.name for d in resolved.joins]
         self.scope = NameScope(group, where.bind, names, where.text)
         tree = where.terms[0] if len(where.terms) == 1 else And(0, where.terms)
         needed = self.scope.dimensions_of(tree)
         sort_scope = NameScope(group, None, names)
-        self._order = [_sort_term(term) for term in order_by]
+        self._order = [_sort_term(term) for term in self._selection.order_by]
         self._fields = list(fields)
         for node in (*(n for n, _ in self._order), *fields):
             needed = needed.union(sort_scope.dimensions_of(node))
-        given = dict(constraints.data_id)
-        if constraints.default is not None:
+        given = dict(self._selection.data_id)
+        if self._selection.default is not None:
             named = self.scope.governors_named(tree)
             for governor in group.union(needed).governors:
                 if governor not in given and governor not in named:
-                    value = constraints.default(governor)
+                    value = self._selection.default(governor)
+                    self.defaults[governor] = value is not None
                     if value is not None:
                         given[governor] = value
         self.group = group = group.union(needed)
@@ -139,9 +151,9 @@ class DataIdQuery:
 
     def _join(self, elements: Sequence[str]) -> None:
         universe = DimensionUniverse()
-        for table in self._constraints.among:
+        for table in self._selection.among:
             self._join_table(table)
-        for dataset in self._constraints.datasets:
+        for dataset in self._resolved.joins:
             self._join_dataset(dataset)
         for name in elements:
             self._table(name)
@@ -149,7 +161,7 @@ class DataIdQuery:
             if element.always_join and set(element.requires) <= set(self.group.names):
                 self._table(element.name)
         explicit, rest = self._explicit_overlaps()
-        known = [t.dimensions for t in self._constraints.among]
+        known = [t.dimensions for t in self._selection.among]
         pairs = explicit + [
             p for p in self._automatic_overlaps() if not is_covered(p, explicit) and not are_joined(p, known)
         ]
@@ -157,19 +169,18 @@ class DataIdQuery:
             self._join_overlap(first, second)
         for name in self._needed():
             self._cover(name)
-        compiler = ExpressionCompiler(self.scope, self)
+        compiler = ExpressionCompiler(self.scope, self, self._opened)
         self._conditions += [compiler.condition(term) for term in rest]
         self._sort_columns = [(self._sort_column(node), falling) for node, falling in self._order]
-        self._sorts_within = all(
+        self.sorts_within = all(
             isinstance(r, FieldReference) and set(r.dimensions.names) <= set(self.dimensions.names)
             for node, _ in self._order
             for r in self._sort_scope.references(node)
         )
-        for dataset in self._constraints.datasets:
+        for dataset in self._resolved.joins:
             self._join_times(dataset)
             self._list_detectors(dataset)
-        for name, value in self._constants.items():
-            operand = constant_operand(value)
+        for name, operand in self._constants.items():
             self._conditions += [column == operand.sql for column in self._columns.get(name, ())]
 
     def _sort_column(self, node: Expression) -> Any:
@@ -182,12 +193,12 @@ class DataIdQuery:
         """Return the value of a field or expression in this query."""
         return ExpressionCompiler(self._sort_scope, self).value(node)
 
-    def _fixed_values(self) -> dict[str, Any]:
+    def _fixed_values(self) -> dict[str, Operand]:
         # Values every table with the dimension can be restricted to at once; SQL does not carry an equality
         # from one table over to the next.
-        fixed = dict(self._data_id)
-        compiler = ExpressionCompiler(self.scope, self)
-        for term in self._constraints.where.terms:
+        fixed = {name: self._opened.data_id(name, value) for name, value in self._data_id.items()}
+        compiler = ExpressionCompiler(self.scope, self, self._opened)
+        for term in self._selection.condition.terms:
             if not isinstance(term, Comparison) or term.operator != "=":
                 continue
             for side, other in ((term.left, term.right), (term.right, term.left)):
@@ -201,7 +212,7 @@ class DataIdQuery:
                         continue
                     value = compiler.value(other)
                     if value.kind == meaning.kind and value.constant is not None:
-                        fixed.setdefault(meaning.element, value.constant)
+                        fixed.setdefault(meaning.element, value)
         return fixed
 
     # Joins
@@ -232,7 +243,7 @@ class DataIdQuery:
                         f"Dimension {name!r} has too many values to list; constrain it by data ID, by a "
                         "dataset type that has it, or by a dimension with a region (visit, patch, ...)."
                     )
-                self._provide({name: sa.literal(self._constants[name], sa.BigInteger)})
+                self._provide({name: self._constants[name].sql})
             return
         if name in self._givers or any(n not in self._columns for n in element.required):
             self._table(name)
@@ -243,9 +254,9 @@ class DataIdQuery:
         group, universe = self.group, DimensionUniverse()
         used = {*group.required, *self._wanted, *self._constants}
         # The band of a coadd's data ID is that of the visit's filter, if there is a visit too.
-        used.update(n for d in self._constraints.datasets for n in d.dimensions.required)
-        used.update(n for t in self._constraints.among for n in t.dimensions.required)
-        fields = [r for t in self._constraints.where.terms for r in self.scope.references(t)]
+        used.update(n for d in self._resolved.joins for n in d.dimensions.required)
+        used.update(n for t in self._selection.among for n in t.dimensions.required)
+        fields = [r for t in self._selection.condition.terms for r in self.scope.references(t)]
         for node in (*(n for n, _ in self._order), *self._fields):
             fields += self._sort_scope.references(node)
         used.update(r.element for r in fields if isinstance(r, FieldReference))
@@ -299,7 +310,7 @@ class DataIdQuery:
         keys = dataset.dimensions.required
         if "detector" not in keys or "detector" in self._constants:
             return
-        fields = [r for t in self._constraints.where.terms for r in self.scope.references(t)]
+        fields = [r for t in self._selection.condition.terms for r in self.scope.references(t)]
         asked = {r.element for r in fields if isinstance(r, FieldReference) and r.is_dimension}
         if not {*asked, *self._constants}.isdisjoint(keys[keys.index("detector") + 1 :]):
             detectors = sa.select(element_tables["detector"].c.id)
@@ -310,7 +321,7 @@ class DataIdQuery:
     def _explicit_overlaps(self) -> tuple[list[tuple[str, str]], list[Expression]]:
         pairs: list[tuple[str, str]] = []
         rest: list[Expression] = []
-        for term in self._constraints.where.terms:
+        for term in self._selection.condition.terms:
             names: list[str] = []
             if isinstance(term, Comparison) and term.operator == "OVERLAPS":
                 for side in (term.left, term.right):
@@ -346,8 +357,9 @@ class DataIdQuery:
             raise InvalidQueryError(f"Overlaps of {first!r} and {second!r} cannot be listed")
         if universe[second].skypix_level is not None:
             names = (*universe[first].required, second)
+            fixed = self._constants.get(second)
             rows = pixels_of_records(
-                self._side(first, second).records(None), second, self._constants.get(second)
+                self._side(first, second).records(None), second, None if fixed is None else fixed.constant
             )
         else:
             names = (*universe[first].required, *universe[second].required)
@@ -357,30 +369,32 @@ class DataIdQuery:
     def _side(self, element_name: str, other: str) -> OverlapSide:
         # The part of the query that is about one side of an overlap only.
         group = side_dimensions(self.group, element_name, other)
-        names = {d.name for d in self._constraints.datasets if d.dimensions.issubset(group)}
+        names = {d.name for d in self._resolved.joins if d.dimensions.issubset(group)}
         terms = [
             term
-            for term in self._constraints.where.terms
+            for term in self._selection.condition.terms
             if self.scope.dimensions_of(term).issubset(group)
             and all(
                 r.dataset_type in names for r in self.scope.references(term) if isinstance(r, DatasetField)
             )
         ]
         element = DimensionUniverse()[element_name]
-        constraints = replace(self._constraints, data_id=self._data_id).within(group, terms)
+        whole = replace(self._resolved, selection=replace(self._selection, data_id=self._data_id))
+        resolved = whole.within(group, terms)
         query = DataIdQuery(
             self._database,
             self._connection,
             self._stack,
             element.dimensions,
-            constraints,
+            resolved,
             elements=(element_name,),
             check=False,
         )
-        restricted = not constraints.is_empty
+        restricted = not resolved.is_empty
         return OverlapSide(self._database, self._connection, self._stack, element, query, restricted)
 
     def _temporary(self, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> sa.Table:
+        self.is_lasting = False
         types = {n: schema.column_of_dimension(n).type for n in names}
         return self._stack.enter_context(temporary_rows(self._connection, types, rows))
 
@@ -452,6 +466,7 @@ class DataIdQuery:
         rows = [(v,) for v in dict.fromkeys(values)]
         if not rows:
             return sa.false()
+        self.is_lasting = False
         table = self._stack.enter_context(temporary_rows(self._connection, {"value": column.type}, rows))
         return column.in_(sa.select(table.c.value))
 
@@ -523,6 +538,21 @@ class DataIdQuery:
     ) -> Iterator[Sequence[tuple[Any, ...]]]:
         """Yield the rows of `fetch` in portions."""
         width = len(columns)
+        statement = self.sorted_statement(columns, limit=limit, offset=offset)
+        portions = self._database.fetch_portions(self._connection, statement)
+        if self.sorts_within:
+            yield from ([r[:width] for r in rows] if self._sort_columns else rows for rows in portions)
+            return
+        rows = list(dict.fromkeys(r[:width] for rows in portions for r in rows))[offset or 0 :]
+        yield rows if limit is None else rows[:limit]
+
+    def sorted_statement(
+        self, columns: Sequence[Any], *, limit: int | None = None, offset: int | None = None
+    ) -> sa.Select[Any]:
+        """Return the statement whose rows are those of `fetch`, with columns to sort by behind them.
+
+        If not `sorts_within`, rows differ in these too, and there is no limit yet.
+        """
         falls = [
             (column, falling)
             for columns_, falling in self._sort_columns
@@ -539,15 +569,7 @@ class DataIdQuery:
                 for c, (_, falling) in zip(extra, falls, strict=True)
             )
         )
-        in_sql = not extra or self._sorts_within
-        if in_sql:
-            statement = statement.limit(limit).offset(offset)
-        portions = self._database.fetch_portions(self._connection, statement)
-        if in_sql:
-            yield from ([r[:width] for r in rows] if extra else rows for rows in portions)
-            return
-        rows = list(dict.fromkeys(r[:width] for rows in portions for r in rows))[offset or 0 :]
-        yield rows if limit is None else rows[:limit]
+        return statement.limit(limit).offset(offset) if self.sorts_within else statement
 
     def count(self, most: int | None = None) -> int:
         """Return the number of data IDs, counted up to a limit."""

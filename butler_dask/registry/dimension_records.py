@@ -36,7 +36,7 @@ class DimensionRecords:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql: dict[str, str] = {}
+        self._sql: dict[tuple[str, ...], str] = {}
 
     @repeated
     def insert(
@@ -216,14 +216,14 @@ class DimensionRecords:
 
     # Look-ups
 
-    def _look_up(self, name: str) -> str:
-        """Return the SQL that finds a record by its key."""
-        sql = self._sql.get(name)
+    def _look_up(self, name: str, wanted: Sequence[str] = ()) -> str:
+        """Return the SQL that finds a record, or some columns of it, by its key."""
+        sql = self._sql.get((name, *wanted))
         if sql is None:
             quote = self._database.engine.dialect.identifier_preparer.quote
-            columns = ", ".join(quote(c.name) for c in element_tables[name].columns)
+            columns = ", ".join(map(quote, wanted or element_tables[name].columns.keys()))
             keys = " AND ".join(f"{quote(c.name)} = ?" for c in key_columns(name))
-            sql = self._sql[name] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
+            sql = self._sql[name, *wanted] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
         return sql
 
     def _fetch_keys(
@@ -398,6 +398,10 @@ class DimensionRecords:
         wanted: Sequence[str],
         keys: Sequence[RecordKey],
     ) -> dict[RecordKey, tuple[Any, ...]]:
+        if len(keys) <= _FEW:
+            sql = self._look_up(element.name, wanted)
+            found = ((key, self._database.fetch_sql(connection, sql, key)) for key in keys)
+            return {key: rows[0] for key, rows in found if rows}
         table, own = element_tables[element.name], key_columns(element.name)
         n = len(own)
         with temporary_rows(connection, {c.name: c.type for c in own}, keys) as rows:
