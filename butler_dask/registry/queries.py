@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
-import sqlalchemy as sa
 
 from ..errors import CalibrationLookupError
 from ..vocabulary.collection import CollectionType
@@ -23,13 +22,13 @@ from ..vocabulary.timespan import Timespan, time_of_tai_nanoseconds
 from .data_id_query import DataIdQuery
 from .database import Database
 from .dataset_search import DatasetSearch, candidates_of_rows, first_of_each
-from .definitions import DefinitionCache, Definitions
 from .dimension_records import records_of_rows
 from .empty_answer import EmptyAnswer
 from .incomplete_data_id import complete_data_id
 from .query_conditions import QueryConditions, data_id_values
 from .query_constraints import Constraints, DatasetJoin, parse_where
 from .schema import element_tables
+from .session import Session
 
 OrderBy = Sequence[str | Expression]
 
@@ -41,14 +40,12 @@ class Queries:
     ----------
     database : `Database`
         Where to ask.
-    definitions : `DefinitionCache`
-        The registry's cache of collections and dataset types.
     search : `DatasetSearch`
         Dataset searches.
     """
 
-    def __init__(self, database: Database, definitions: DefinitionCache, search: DatasetSearch) -> None:
-        self._database, self._definitions, self._search = database, definitions, search
+    def __init__(self, database: Database, search: DatasetSearch) -> None:
+        self._database, self._search = database, search
 
     def data_ids(
         self,
@@ -84,11 +81,10 @@ class Queries:
         these join sky pixels, where their regions overlap. A dataset in a CALIBRATION collection counts where
         its validity range overlaps the exposure or visit.
         """
-        with self._database.read() as connection, ExitStack() as stack:
-            constraints = self._constraints(connection, self._definitions.current(connection), conditions)
+        with self._database.read() as session, ExitStack() as stack:
+            constraints = self._constraints(session, conditions)
             query = DataIdQuery(
-                self._database,
-                connection,
+                session,
                 stack,
                 dimensions,
                 constraints,
@@ -106,14 +102,12 @@ class Queries:
         }
         return DataIdTable.from_values(dimensions, values, len(rows))
 
-    def _constraints(
-        self, connection: sa.Connection, definitions: Definitions, conditions: QueryConditions
-    ) -> Constraints:
+    def _constraints(self, session: Session, conditions: QueryConditions) -> Constraints:
         joins = []
         for name, collections in conditions.get("datasets", ()):
-            kind = definitions.dataset_type(name)
+            kind = session.definitions.dataset_type(name)
             names = [collections] if isinstance(collections, str) else collections
-            joins.append(DatasetJoin(kind, self._search.leaves(connection, definitions, kind, names)))
+            joins.append(DatasetJoin(kind, self._search.leaves(session, kind, names)))
         return Constraints(
             parse_where(conditions.get("where", ""), conditions.get("bind")),
             data_id_values(conditions.get("data_id")),
@@ -143,11 +137,10 @@ class Queries:
                 element.RecordClass(id=pixel, region=element.pixelization.pixel(pixel))
                 for pixel in pixels.values(element_name).tolist()
             ]
-        with self._database.read() as connection, ExitStack() as stack:
-            constraints = self._constraints(connection, self._definitions.current(connection), conditions)
+        with self._database.read() as session, ExitStack() as stack:
+            constraints = self._constraints(session, conditions)
             query = DataIdQuery(
-                self._database,
-                connection,
+                session,
                 stack,
                 element.dimensions,
                 constraints,
@@ -195,17 +188,15 @@ class Queries:
         """
         name = dataset_type_name
         names = [collections] if isinstance(collections, str) else collections
-        with self._database.read() as connection, ExitStack() as stack:
-            definitions = self._definitions.current(connection)
-            kind = definitions.dataset_type(name)
-            leaves = self._search.leaves(connection, definitions, kind, names)
-            constraints = self._constraints(connection, definitions, conditions)
+        with self._database.read() as session, ExitStack() as stack:
+            kind = session.definitions.dataset_type(name)
+            leaves = self._search.leaves(session, kind, names)
+            constraints = self._constraints(session, conditions)
             own = DatasetJoin(kind, leaves)
             others = [d for d in constraints.datasets if d.name != name]
             constraints = replace(constraints, datasets=[own, *others])
             query = DataIdQuery(
-                self._database,
-                connection,
+                session,
                 stack,
                 kind.definition.dimensions,
                 constraints,
@@ -233,7 +224,7 @@ class Queries:
                 chosen = chosen[np.argsort(candidates.places[chosen], kind="stable")]
             start = offset or 0
             chosen = chosen[start : None if limit is None else start + limit]
-            return self._search.table(definitions, kind, candidates, chosen.astype(np.int64))
+            return self._search.table(session.definitions, kind, candidates, chosen.astype(np.int64))
 
     def rows(
         self,
@@ -259,12 +250,11 @@ class Queries:
         order_by, limit, offset, **conditions
             As for `data_ids`.
         """
-        with self._database.read() as connection, ExitStack() as stack:
-            constraints = self._constraints(connection, self._definitions.current(connection), conditions)
+        with self._database.read() as session, ExitStack() as stack:
+            constraints = self._constraints(session, conditions)
             nodes = [Name(0, f) for f in fields]
             query = DataIdQuery(
-                self._database,
-                connection,
+                session,
                 stack,
                 dimensions,
                 constraints,
@@ -327,9 +317,9 @@ class Queries:
 
     def count(self, dimensions: DimensionGroup, **conditions: Unpack[QueryConditions]) -> int:
         """Return how many rows `data_ids` would give; counted by the database."""
-        with self._database.read() as connection, ExitStack() as stack:
-            constraints = self._constraints(connection, self._definitions.current(connection), conditions)
-            return DataIdQuery(self._database, connection, stack, dimensions, constraints).count()
+        with self._database.read() as session, ExitStack() as stack:
+            constraints = self._constraints(session, conditions)
+            return DataIdQuery(session, stack, dimensions, constraints).count()
 
     def explain(
         self, dimensions: DimensionGroup, *, execute: bool = True, **conditions: Unpack[QueryConditions]
@@ -348,10 +338,10 @@ class Queries:
         **conditions
             See `QueryConditions`.
         """
-        with self._database.read() as connection:
-            constraints = self._constraints(connection, self._definitions.current(connection), conditions)
+        with self._database.read() as session:
+            constraints = self._constraints(session, conditions)
             searched = {n: [c] if isinstance(c, str) else c for n, c in conditions.get("datasets", ())}
-            answer = EmptyAnswer(self._database, connection, dimensions, constraints, searched)
+            answer = EmptyAnswer(session, dimensions, constraints, searched)
             return answer.reasons() if execute else answer.doomed()
 
 
