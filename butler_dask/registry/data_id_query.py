@@ -23,7 +23,6 @@ from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import And, Comparison, Expression, Name, Reversed
 from . import schema
 from .bulk_rows import temporary_rows
-from .database import Database
 from .dataset_search import search_statements
 from .definitions import CollectionRow
 from .dimension_records import column_name
@@ -33,6 +32,7 @@ from .expression_values import Operand
 from .open_values import OpenValues
 from .resolved_selection import DatasetJoin, ResolvedSelection
 from .schema import element_tables
+from .session import Session
 from .sky_overlaps import (
     OverlapSide,
     are_joined,
@@ -57,9 +57,7 @@ class DataIdQuery:
 
     Parameters
     ----------
-    database : `Database`
-        Where to ask.
-    connection : `sqlalchemy.Connection`
+    session : `Session`
         From `Database.read`.
     stack : `contextlib.ExitStack`
         Holds temporary tables until the rows are read.
@@ -93,8 +91,7 @@ class DataIdQuery:
 
     def __init__(
         self,
-        database: Database,
-        connection: sa.Connection,
+        session: Session,
         stack: ExitStack,
         dimensions: DimensionGroup,
         resolved: ResolvedSelection,
@@ -105,7 +102,7 @@ class DataIdQuery:
         check: bool = True,
         opened: OpenValues | None = None,
     ) -> None:
-        self._database, self._connection, self._stack = database, connection, stack
+        self._session, self._stack = session, stack
         self._wanted = dimensions.names if implied else dimensions.required
         self.dimensions, self._resolved, self._selection = dimensions, resolved, resolved.selection
         self._opened = OpenValues.none() if opened is None else opened
@@ -382,8 +379,7 @@ class DataIdQuery:
         whole = replace(self._resolved, selection=replace(self._selection, data_id=self._data_id))
         resolved = whole.within(group, terms)
         query = DataIdQuery(
-            self._database,
-            self._connection,
+            self._session,
             self._stack,
             element.dimensions,
             resolved,
@@ -391,12 +387,12 @@ class DataIdQuery:
             check=False,
         )
         restricted = not resolved.is_empty
-        return OverlapSide(self._database, self._connection, self._stack, element, query, restricted)
+        return OverlapSide(self._session, self._stack, element, query, restricted)
 
     def _temporary(self, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> sa.Table:
         self.is_lasting = False
         types = {n: schema.column_of_dimension(n).type for n in names}
-        return self._stack.enter_context(temporary_rows(self._connection, types, rows))
+        return self._stack.enter_context(temporary_rows(self._session, types, rows))
 
     # What the expression compiler asks for
 
@@ -444,7 +440,7 @@ class DataIdQuery:
         spec = DimensionUniverse()[element]
         if spec.skypix_level is not None:
             return self.member(self._columns[element][0], pixels_within(element, region))
-        inside = records_within(self._database, self._connection, element, region)
+        inside = records_within(self._session, element, region)
         return self._exists(self._temporary(spec.required, inside), spec.required)
 
     def regions_overlap(self, first: str, second: str) -> Any:
@@ -467,12 +463,12 @@ class DataIdQuery:
         if not rows:
             return sa.false()
         self.is_lasting = False
-        table = self._stack.enter_context(temporary_rows(self._connection, {"value": column.type}, rows))
+        table = self._stack.enter_context(temporary_rows(self._session, {"value": column.type}, rows))
         return column.in_(sa.select(table.c.value))
 
     def like_glob(self, column: Any, pattern: str) -> Any:
         """Return the condition that a string column matches a glob of ``*`` and ``?``."""
-        sqlite = self._database.is_sqlite
+        sqlite = self._session.is_sqlite
         out = ""
         for escaped, char in re.findall(r"(\\?)(.)", pattern, re.DOTALL):
             if char in "*?" and not escaped:
@@ -487,7 +483,7 @@ class DataIdQuery:
     def by_code_point(self, text: Any) -> Any:
         """Return a string whose order is that of its characters' code points."""
         # Else a server orders by the language its database was made for, and SQLite does not.
-        return text if self._database.is_sqlite else sa.collate(text, "C")
+        return text if self._session.is_sqlite else sa.collate(text, "C")
 
     # Results
 
@@ -539,7 +535,7 @@ class DataIdQuery:
         """Yield the rows of `fetch` in portions."""
         width = len(columns)
         statement = self.sorted_statement(columns, limit=limit, offset=offset)
-        portions = self._database.fetch_portions(self._connection, statement)
+        portions = self._session.fetch_portions(statement)
         if self.sorts_within:
             yield from ([r[:width] for r in rows] if self._sort_columns else rows for rows in portions)
             return
@@ -576,12 +572,12 @@ class DataIdQuery:
         keys = self.columns(self.dimensions.required)
         statement = self.statement(keys or [sa.literal(1).label("one")]).distinct().limit(most)
         counted = sa.select(sa.func.count()).select_from(statement.subquery())
-        return int(self._database.fetch(self._connection, counted)[0][0])
+        return int(self._session.fetch(counted)[0][0])
 
     def any(self) -> bool:
         """Return whether there is any row."""
         statement = self.statement([sa.literal(1)]).limit(1)
-        return bool(self._database.fetch(self._connection, statement))
+        return bool(self._session.fetch(statement))
 
 
 def _sort_term(term: str | Expression) -> tuple[Expression, bool]:

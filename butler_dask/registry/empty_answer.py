@@ -20,9 +20,9 @@ from ..vocabulary.expression import Expression, text_of
 from ..vocabulary.selection import Selection
 from . import schema
 from .data_id_query import DataIdQuery, UnlistableDimensionError
-from .database import Database
 from .resolved_selection import DatasetJoin, ResolvedSelection
 from .schema import element_tables
+from .session import Session
 
 _COUNTED = 10_000
 """Rows are counted up to so many."""
@@ -42,9 +42,7 @@ class EmptyAnswer:
 
     Parameters
     ----------
-    database : `Database`
-        Where to ask.
-    connection : `sqlalchemy.Connection`
+    session : `Session`
         From `Database.read`.
     dimensions : `DimensionGroup`
         Dimensions of the result.
@@ -54,12 +52,11 @@ class EmptyAnswer:
 
     def __init__(
         self,
-        database: Database,
-        connection: sa.Connection,
+        session: Session,
         dimensions: DimensionGroup,
         resolved: ResolvedSelection,
     ) -> None:
-        self._database, self._connection = database, connection
+        self._session = session
         self._dimensions, self._resolved, self._selection = dimensions, resolved, resolved.selection
         self._searched = dict(resolved.selection.datasets)
 
@@ -67,11 +64,11 @@ class EmptyAnswer:
         """Return the reasons, one sentence each; none if there is an answer."""
         with ExitStack() as stack:
             # The whole query first: what is wrong with it is an error, not a reason.
-            whole = DataIdQuery(self._database, self._connection, stack, self._dimensions, self._resolved)
+            whole = DataIdQuery(self._session, stack, self._dimensions, self._resolved)
             if whole.any():
                 return []
             given = dict(whole.data_id)
-        out = self._absent_records(self._connection, self._dimensions, given)
+        out = self._absent_records(self._dimensions, given)
         out += [r for d in self._resolved.joins if (r := self._absent_datasets(d, given)) is not None]
         return out or self._culprits(given)
 
@@ -84,7 +81,7 @@ class EmptyAnswer:
             holding = sa.select(summary.collection_id).where(
                 summary.dataset_type_id == dataset.kind.id, summary.collection_id.in_(ids)
             )
-            if not ids or not self._database.fetch(self._connection, holding.limit(1)):
+            if not ids or not self._session.fetch(holding.limit(1)):
                 out.append(f"There is no dataset of type {dataset.name!r} in {self._places(dataset)}.")
         return out
 
@@ -160,9 +157,7 @@ class EmptyAnswer:
         with ExitStack() as stack:
             try:
                 # A term by itself may lack its instrument.
-                query = DataIdQuery(
-                    self._database, self._connection, stack, dimensions, resolved, check=False
-                )
+                query = DataIdQuery(self._session, stack, dimensions, resolved, check=False)
             except UnlistableDimensionError:
                 return most
             return query.count(most)
@@ -171,15 +166,13 @@ class EmptyAnswer:
         n = self._count(dimensions, resolved, _COUNTED)
         return str(n) if n < _COUNTED else f"{_COUNTED} or more"
 
-    def _absent_records(
-        self, connection: sa.Connection, dimensions: DimensionGroup, values: Mapping[str, Any]
-    ) -> list[str]:
+    def _absent_records(self, dimensions: DimensionGroup, values: Mapping[str, Any]) -> list[str]:
         universe, out = DimensionUniverse(), []
         for name in dimensions.names:
             if not universe[name].has_own_table:
                 continue
             table = element_tables[name]
-            if not self._database.fetch(connection, sa.select(sa.literal(1)).select_from(table).limit(1)):
+            if not self._session.fetch(sa.select(sa.literal(1)).select_from(table).limit(1)):
                 out.append(f"Dimension {name!r} has no records in the repository.")
             elif name in values and all(n in values for n in universe[name].requires):
                 key = universe[name].key
@@ -187,7 +180,7 @@ class EmptyAnswer:
                 known = {n: values[n] for n in (*universe[name].requires, name)}
                 conditions = [table.c[key.name if n == name else n] == v for n, v in known.items()]
                 statement = sa.select(sa.literal(1)).select_from(table).where(*conditions).limit(1)
-                if not self._database.fetch(connection, statement):
+                if not self._session.fetch(statement):
                     out.append(f"The repository has no {name} {values[name]!r} (data ID {known}).")
         always = [
             e
@@ -196,7 +189,7 @@ class EmptyAnswer:
         ]
         for element in always:
             table = element_tables[element.name]
-            if not self._database.fetch(connection, sa.select(sa.literal(1)).select_from(table).limit(1)):
+            if not self._session.fetch(sa.select(sa.literal(1)).select_from(table).limit(1)):
                 out.append(
                     f"There are no {element.name} records, which join {', '.join(element.requires)}; "
                     "define visits first (`butler define-visits`)."

@@ -49,15 +49,13 @@ def complete_data_id(
     bind = {f"value_{i}": v for i, v in enumerate(fields.values())}
     selection = Selection(data_id=known).where(text, bind=bind)
     missing = [g for g in group.governors if g not in known]
-    with database.read() as connection, ExitStack() as stack:
+    with database.read() as session, ExitStack() as stack:
         if fields and missing:
             raise DimensionValueError(
                 f"Data ID {dict(mapping)!r} has no value for {', '.join(map(repr, missing))}."
             )
         keys = dimensions.data_coordinate_keys
-        query = DataIdQuery(
-            database, connection, stack, dimensions, ResolvedSelection(selection), implied=True
-        )
+        query = DataIdQuery(session, stack, dimensions, ResolvedSelection(selection), implied=True)
         rows = query.fetch(query.columns(keys), limit=2)
     shown = {k: v for k, v in mapping.items() if v is not None}
     if not rows:

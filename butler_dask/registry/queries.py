@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 
 from ..errors import CalibrationLookupError
 from ..vocabulary.collection import CollectionType
@@ -24,7 +23,6 @@ from ..vocabulary.timespan import Timespan, time_of_tai_nanoseconds
 from .data_id_query import DataIdQuery
 from .database import Database
 from .dataset_search import DatasetSearch, candidates_of_rows, first_of_each
-from .definitions import DefinitionCache, Definitions
 from .dimension_records import records_of_rows
 from .empty_answer import EmptyAnswer
 from .incomplete_data_id import complete_data_id
@@ -32,6 +30,7 @@ from .open_values import OpenValues
 from .query_plans import QueryPlan, QueryPlans
 from .resolved_selection import DatasetJoin, ResolvedSelection
 from .schema import element_tables
+from .session import Session
 
 _EVERYTHING = Selection()
 
@@ -43,14 +42,12 @@ class Queries:
     ----------
     database : `Database`
         Where to ask.
-    definitions : `DefinitionCache`
-        The registry's cache of collections and dataset types.
     search : `DatasetSearch`
         Dataset searches.
     """
 
-    def __init__(self, database: Database, definitions: DefinitionCache, search: DatasetSearch) -> None:
-        self._database, self._definitions, self._search = database, definitions, search
+    def __init__(self, database: Database, search: DatasetSearch) -> None:
+        self._database, self._search = database, search
         self._plans = QueryPlans()
 
     def data_ids(self, dimensions: DimensionGroup, selection: Selection = _EVERYTHING) -> DataIdTable:
@@ -76,18 +73,16 @@ class Queries:
         its validity range overlaps the exposure or visit.
         """
         keys = dimensions.data_coordinate_keys
-        with self._database.read() as connection, ExitStack() as stack:
-            resolved = self._resolved(connection, self._definitions.current(connection), selection)
+        with self._database.read() as session, ExitStack() as stack:
+            resolved = self._resolved(session, selection)
 
             def query(opened: OpenValues | None) -> DataIdQuery:
-                return DataIdQuery(
-                    self._database, connection, stack, dimensions, resolved, implied=True, opened=opened
-                )
+                return DataIdQuery(session, stack, dimensions, resolved, implied=True, opened=opened)
 
             if not keys:
                 return DataIdTable.from_values(dimensions, {}, int(query(None).any()))
             portions = self._portions(
-                connection, ("data IDs", dimensions), resolved, query, lambda made: made.columns(keys)
+                session, ("data IDs", dimensions), resolved, query, lambda made: made.columns(keys)
             )
             rows = [row for part in portions for row in part]
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(keys)
@@ -97,18 +92,16 @@ class Queries:
         }
         return DataIdTable.from_values(dimensions, values, len(rows))
 
-    def _resolved(
-        self, connection: sa.Connection, definitions: Definitions, selection: Selection
-    ) -> ResolvedSelection:
+    def _resolved(self, session: Session, selection: Selection) -> ResolvedSelection:
         joins = []
         for name, collections in selection.datasets:
-            kind = definitions.dataset_type(name)
-            joins.append(DatasetJoin(kind, self._search.leaves(connection, definitions, kind, collections)))
+            kind = session.definitions.dataset_type(name)
+            joins.append(DatasetJoin(kind, self._search.leaves(session, kind, collections)))
         return ResolvedSelection(selection, joins)
 
     def _portions(
         self,
-        connection: sa.Connection,
+        session: Session,
         about: Hashable,
         resolved: ResolvedSelection,
         make: Callable[[OpenValues | None], DataIdQuery],
@@ -118,7 +111,7 @@ class Queries:
 
         Parameters
         ----------
-        connection : `sqlalchemy.Connection`
+        session : `Session`
             From `Database.read`.
         about : hashable
             What is read, beside all that the selection says.
@@ -139,10 +132,10 @@ class Queries:
             part = {"limit": selection.limit, "offset": selection.offset}
             if key is None or not query.is_lasting or not query.sorts_within:
                 return query.portions(columns, **part)
-            dialect, statement = connection.dialect, query.sorted_statement(columns, **part)
+            dialect, statement = session.connection.dialect, query.sorted_statement(columns, **part)
             plan = QueryPlan.of(statement, dialect, len(columns), query.defaults)
             self._plans.keep(key, opened, plan)
-        return plan.portions(self._database, connection, opened.values)
+        return plan.portions(session, opened.values)
 
     def records(self, element_name: str, selection: Selection = _EVERYTHING) -> list[DimensionRecord]:
         """Return records of one element that are selected; see `data_ids`."""
@@ -155,13 +148,12 @@ class Queries:
                 for pixel in pixels.values(element_name).tolist()
             ]
         names = [c.name for c in element_tables[element_name].columns]
-        with self._database.read() as connection, ExitStack() as stack:
-            resolved = self._resolved(connection, self._definitions.current(connection), selection)
+        with self._database.read() as session, ExitStack() as stack:
+            resolved = self._resolved(session, selection)
 
             def query(opened: OpenValues | None) -> DataIdQuery:
                 return DataIdQuery(
-                    self._database,
-                    connection,
+                    session,
                     stack,
                     element.dimensions,
                     resolved,
@@ -170,7 +162,7 @@ class Queries:
                 )
 
             portions = self._portions(
-                connection,
+                session,
                 ("records", element_name),
                 resolved,
                 query,
@@ -212,11 +204,10 @@ class Queries:
         """
         name = dataset_type_name
         names = [collections] if isinstance(collections, str) else collections
-        with self._database.read() as connection, ExitStack() as stack:
-            definitions = self._definitions.current(connection)
-            kind = definitions.dataset_type(name)
-            leaves = self._search.leaves(connection, definitions, kind, names)
-            resolved = self._resolved(connection, definitions, selection)
+        with self._database.read() as session, ExitStack() as stack:
+            kind = session.definitions.dataset_type(name)
+            leaves = self._search.leaves(session, kind, names)
+            resolved = self._resolved(session, selection)
             others = [d for d in resolved.joins if d.name != name]
             # Of one collection all are first; of several, the first are only known when all are read.
             at_once = len(leaves) == 1 and leaves[0].type is not CollectionType.CALIBRATION
@@ -228,7 +219,7 @@ class Queries:
 
             def query(opened: OpenValues | None) -> DataIdQuery:
                 group = kind.definition.dimensions
-                made = DataIdQuery(self._database, connection, stack, group, resolved, opened=opened)
+                made = DataIdQuery(session, stack, group, resolved, opened=opened)
                 # Rows say which dataset they are of; so that there are several collections doubles none, but
                 # those of other types do.
                 made.unique = made.group.issubset(group) and (made.unique or not others)
@@ -238,7 +229,7 @@ class Queries:
                 c = made.dataset_columns(kind.definition.name)
                 return [c[n] for n in (*kind.tables.keys, *own_names)]
 
-            portions = self._portions(connection, "datasets", resolved, query, columns_of)
+            portions = self._portions(session, "datasets", resolved, query, columns_of)
             candidates = candidates_of_rows(kind, leaves, portions)
             if find_first and not at_once:
                 chosen = first_of_each(candidates, kind, leaves)
@@ -252,7 +243,7 @@ class Queries:
             if not at_once:
                 start, limit = selection.offset or 0, selection.limit
                 chosen = chosen[start : None if limit is None else start + limit]
-            return self._search.table(definitions, kind, candidates, chosen.astype(np.int64))
+            return self._search.table(session.definitions, kind, candidates, chosen.astype(np.int64))
 
     def rows(
         self,
@@ -276,12 +267,11 @@ class Queries:
             Dataset type of which only the first dataset of each data ID counts.
         """
         limit, offset = selection.limit, selection.offset
-        with self._database.read() as connection, ExitStack() as stack:
-            resolved = self._resolved(connection, self._definitions.current(connection), selection)
+        with self._database.read() as session, ExitStack() as stack:
+            resolved = self._resolved(session, selection)
             nodes = [Name(0, f) for f in fields]
             query = DataIdQuery(
-                self._database,
-                connection,
+                session,
                 stack,
                 dimensions,
                 resolved,
@@ -343,10 +333,10 @@ class Queries:
 
     def count(self, dimensions: DimensionGroup, selection: Selection = _EVERYTHING) -> int:
         """Return how many rows `data_ids` would give without a limit; counted by the database."""
-        with self._database.read() as connection, ExitStack() as stack:
+        with self._database.read() as session, ExitStack() as stack:
             unsorted = replace(selection, order_by=())
-            resolved = self._resolved(connection, self._definitions.current(connection), unsorted)
-            return DataIdQuery(self._database, connection, stack, dimensions, resolved).count()
+            resolved = self._resolved(session, unsorted)
+            return DataIdQuery(session, stack, dimensions, resolved).count()
 
     def explain(
         self, dimensions: DimensionGroup, selection: Selection = _EVERYTHING, *, execute: bool = True
@@ -365,10 +355,10 @@ class Queries:
         execute : `bool`
             Whether to ask the database; otherwise only what the summaries of collections tell.
         """
-        with self._database.read() as connection:
+        with self._database.read() as session:
             unsorted = replace(selection, order_by=())
-            resolved = self._resolved(connection, self._definitions.current(connection), unsorted)
-            answer = EmptyAnswer(self._database, connection, dimensions, resolved)
+            resolved = self._resolved(session, unsorted)
+            answer = EmptyAnswer(session, dimensions, resolved)
             return answer.reasons() if execute else answer.doomed()
 
 

@@ -5,24 +5,18 @@ Making the statement of a query takes ten times as long as a small answer takes 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import InvalidQueryError
-from .database import Database
-from .explained_statement import ExplainedStatement
 from .open_values import OpenValues
-from .raw_sql import driver_connection, is_sqlite
 from .resolved_selection import ResolvedSelection
+from .session import Session
 
 _MOST_PLANS = 500
 """Statements kept."""
-_PORTION = 10_000
-"""Rows of a large answer that are Python values at a time."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +57,12 @@ class QueryPlan:
             constants[name] = value if processor is None else processor(value)
         return cls(str(compiled), tuple(compiled.positiontup or ()), constants, width, defaults)
 
-    def portions(
-        self, database: Database, connection: sa.Connection, values: Mapping[str, Any]
-    ) -> Iterator[list[tuple[Any, ...]]]:
+    def portions(self, session: Session, values: Mapping[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
         """Yield the rows in portions.
 
         Parameters
         ----------
-        database : `Database`
-            Where to ask.
-        connection : `sqlalchemy.Connection`
+        session : `Session`
             From `Database.read`.
         values : mapping of `str` to value
             The values that the statement leaves open, and maybe others.
@@ -83,24 +73,10 @@ class QueryPlan:
             If a number overflows on the way.
         """
         known = {name: values.get(name, value) for name, value in self.constants.items()}
-        given: Any = tuple(known[n] for n in self.names) if is_sqlite(connection) else known
-        start, count = time.perf_counter(), 0
-        driver: Any = connection.dialect.loaded_dbapi
-        cursor = driver_connection(connection).cursor()
-        try:
-            try:
-                cursor.execute(self.sql, given)
-            except driver.DataError as error:
-                reason = str(error).strip().splitlines()[0]
-                raise InvalidQueryError(f"The database cannot calculate this query: {reason}") from error
-            while rows := cursor.fetchmany(_PORTION):
-                count += len(rows)
-                yield rows if len(rows[0]) == self.width else [r[: self.width] for r in rows]
-            if database.explained is not None:
-                seconds = time.perf_counter() - start
-                database.explained.append(ExplainedStatement.ask(connection, self.sql, given, count, seconds))
-        finally:
-            cursor.close()
+        # Marks are by place in SQLite, by name in PostgreSQL.
+        given = tuple(known[name] for name in self.names) if session.is_sqlite else known
+        for rows in session.sql_portions(self.sql, given):
+            yield rows if len(rows[0]) == self.width else [r[: self.width] for r in rows]
 
 
 class QueryPlans:
@@ -124,11 +100,12 @@ class QueryPlans:
         """
         if opened.form is None:
             return None
-        joins = tuple(
-            (d.name, d.kind.id, d.kind.tables, tuple((leaf.id, leaf.type) for leaf in d.leaves))
-            for d in resolved.joins
-        )
-        return about, joins, opened.form
+        joins: list[Hashable] = []
+        for join in resolved.joins:
+            kind = join.kind
+            leaves = tuple((leaf.id, leaf.type) for leaf in join.leaves)
+            joins.append((kind.definition.name, kind.id, kind.tables, leaves))
+        return about, tuple(joins), opened.form
 
     def find(self, key: Hashable, resolved: ResolvedSelection, opened: OpenValues) -> QueryPlan | None:
         """Return the plan kept under a key, if it holds for the open values, which get the defaults."""

@@ -78,6 +78,22 @@ def new_dataset_ids(count: int) -> NDArray[np.uint8]:
     return ids
 
 
+def uuid_column(values: Sequence[bytes]) -> NDArray[np.uint8]:
+    """Return UUID bytes as a column.
+
+    Parameters
+    ----------
+    values : sequence of `bytes`
+        As `uuid.UUID.bytes`, one each.
+
+    Returns
+    -------
+    ids : `numpy.ndarray`, shape (n, 16), uint8
+        The same bytes.
+    """
+    return np.frombuffer(b"".join(values), dtype=np.uint8).reshape(len(values), 16)
+
+
 def new_dataset_id() -> uuid.UUID:
     """Make one version 7 UUID; laid out as those of `new_dataset_ids`, at a tenth of the cost for one."""
     milliseconds = time.time_ns() // 1_000_000
@@ -390,8 +406,9 @@ class DatasetTable:
         if id_generation_mode is DatasetIdGenEnum.UNIQUE:
             ids = new_dataset_ids(n)
         else:
-            values = [id_generation_mode.dataset_id(dataset_type.name, d, run).bytes for d in data_ids]
-            ids = np.frombuffer(b"".join(values), dtype=np.uint8).reshape(n, 16)
+            ids = uuid_column(
+                [id_generation_mode.dataset_id(dataset_type.name, d, run).bytes for d in data_ids]
+            )
         return cls(dataset_type, data_ids, ids, np.zeros(n, dtype=np.int32), (run,))
 
     @classmethod
@@ -399,7 +416,7 @@ class DatasetTable:
         """Make from references of one type."""
         rows = list(refs)
         data_ids = DataIdTable.from_data_ids(dataset_type.dimensions, (r.dataId for r in rows))
-        ids = np.frombuffer(b"".join(r.id.bytes for r in rows), dtype=np.uint8).reshape(len(rows), 16)
+        ids = uuid_column([r.id.bytes for r in rows])
         runs: dict[str, int] = {}
         codes = np.array([runs.setdefault(r.run, len(runs)) for r in rows], dtype=np.int32)
         return cls(dataset_type, data_ids, ids, codes, tuple(runs))
