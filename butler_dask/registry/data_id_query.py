@@ -8,8 +8,7 @@ table of key pairs; no pair is ever tested twice.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,18 +16,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ..errors import InvalidQueryError
-from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import And, Comparison, Expression, Name, Reversed
-from . import schema
-from .bulk_rows import temporary_rows
-from .dataset_search import search_statements
-from .definitions import CollectionRow
-from .dimension_records import column_name
 from .expression_names import DatasetField, FieldReference, NameScope
 from .expression_sql import ExpressionCompiler
 from .expression_values import Operand
+from .joined_tables import JoinedTables
 from .open_values import OpenValues
 from .resolved_selection import DatasetJoin, ResolvedSelection
 from .schema import element_tables
@@ -80,8 +73,10 @@ class DataIdQuery:
     ----------
     defaults : `dict` [`str`, `bool`]
         Dimensions whose default value was asked for, and whether there was one.
-    is_lasting : `bool`
-        Whether the statement is about tables that stay.
+    tables : `JoinedTables`
+        The tables it reads.
+    unique : `bool`
+        Whether no row comes twice.
 
     Raises
     ------
@@ -107,7 +102,6 @@ class DataIdQuery:
         self.dimensions, self._resolved, self._selection = dimensions, resolved, resolved.selection
         self._opened = OpenValues.none() if opened is None else opened
         self.defaults: dict[str, bool] = {}
-        self.is_lasting = True
         where, universe = self._selection.condition, DimensionUniverse()
         group = dimensions.union(resolved.group)
         # A skymap given does not bring sky maps into a query that is not about them.
@@ -122,52 +116,54 @@ class DataIdQuery:
         self._fields = list(fields)
         for node in (*(n for n, _ in self._order), *fields):
             needed = needed.union(sort_scope.dimensions_of(node))
-        given = dict(self._selection.data_id)
-        if self._selection.default is not None:
-            named = self.scope.governors_named(tree)
-            for governor in group.union(needed).governors:
-                if governor not in given and governor not in named:
-                    value = self._selection.default(governor)
-                    self.defaults[governor] = value is not None
-                    if value is not None:
-                        given[governor] = value
         self.group = group = group.union(needed)
+        given = {**self._selection.data_id, **self._default_values(self.scope.governors_named(tree))}
         self._data_id = {n: v for n, v in given.items() if n in group}
         if check:
             self.scope.check_governors(tree, [n for n in given if universe[n].governor])
         self._sort_scope = sort_scope
-        self._columns: dict[str, list[Any]] = {}
-        self._aliases: dict[str, Any] = {}
-        self._sources: list[Any] = []
-        self._conditions: list[Any] = []
-        self._dataset_columns: dict[str, Any] = {}
+        self.tables = JoinedTables(session, stack, group)
         self._givers: set[str] = set()
         self.unique = set(group.names) <= set(dimensions.names)
         self._constants = self._fixed_values()
         self._join(elements)
 
+    def _default_values(self, named: Collection[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        default = self._selection.default
+        for governor in self.group.governors if default is not None else ():
+            if governor not in self._selection.data_id and governor not in named:
+                assert default is not None
+                value = default(governor)
+                self.defaults[governor] = value is not None
+                if value is not None:
+                    found[governor] = value
+        return found
+
     def _join(self, elements: Sequence[str]) -> None:
         universe = DimensionUniverse()
         for table in self._selection.among:
-            self._join_table(table)
+            self.tables.join_data_ids(table)
         for dataset in self._resolved.joins:
-            self._join_dataset(dataset)
+            self.tables.join_datasets(dataset)
+            if len(dataset.leaves) > 1 or dataset.is_timed:
+                self.unique = False
         for name in elements:
-            self._table(name)
+            self.tables.element(name)
         for element in universe.getStaticElements():
             if element.always_join and set(element.requires) <= set(self.group.names):
-                self._table(element.name)
+                self.tables.element(element.name)
         explicit, rest = self._explicit_overlaps()
         known = [t.dimensions for t in self._selection.among]
         pairs = explicit + [
             p for p in self._automatic_overlaps() if not is_covered(p, explicit) and not are_joined(p, known)
         ]
         for first, second in pairs:
-            self._join_overlap(first, second)
+            self.tables.join(self._pairs(first, second))
         for name in self._needed():
             self._cover(name)
-        compiler = ExpressionCompiler(self.scope, self, self._opened)
-        self._conditions += [compiler.condition(term) for term in rest]
+        compiler = ExpressionCompiler(self.scope, self.tables, self, self._opened)
+        self.tables.conditions += [compiler.condition(term) for term in rest]
         self._sort_columns = [(self._sort_column(node), falling) for node, falling in self._order]
         self.sorts_within = all(
             isinstance(r, FieldReference) and set(r.dimensions.names) <= set(self.dimensions.names)
@@ -178,23 +174,23 @@ class DataIdQuery:
             self._join_times(dataset)
             self._list_detectors(dataset)
         for name, operand in self._constants.items():
-            self._conditions += [column == operand.sql for column in self._columns.get(name, ())]
+            self.tables.conditions += [column == operand.sql for column in self.tables.columns.get(name, ())]
 
     def _sort_column(self, node: Expression) -> Any:
         operand = self.operand(node)
         if operand.kind == "region":
             raise InvalidQueryError("Regions have no order to sort by.")
-        return self.by_code_point(operand.sql) if operand.kind == "str" else operand.sql
+        return self.tables.by_code_point(operand.sql) if operand.kind == "str" else operand.sql
 
     def operand(self, node: Expression) -> Operand:
         """Return the value of a field or expression in this query."""
-        return ExpressionCompiler(self._sort_scope, self).value(node)
+        return ExpressionCompiler(self._sort_scope, self.tables, self).value(node)
 
     def _fixed_values(self) -> dict[str, Operand]:
         # Values every table with the dimension can be restricted to at once; SQL does not carry an equality
         # from one table over to the next.
         fixed = {name: self._opened.data_id(name, value) for name, value in self._data_id.items()}
-        compiler = ExpressionCompiler(self.scope, self, self._opened)
+        compiler = ExpressionCompiler(self.scope, self.tables, self, self._opened)
         for term in self._selection.condition.terms:
             if not isinstance(term, Comparison) or term.operator != "=":
                 continue
@@ -214,36 +210,19 @@ class DataIdQuery:
 
     # Joins
 
-    def _provide(self, columns: Mapping[str, Any]) -> None:
-        for name, column in columns.items():
-            known = self._columns.setdefault(name, [])
-            if known:
-                self._conditions.append(column == known[0])
-            known.append(column)
-
-    def _table(self, element_name: str) -> Any:
-        if element_name not in self._aliases:
-            element = DimensionUniverse()[element_name]
-            table = element_tables[element_name].alias()
-            self._aliases[element_name] = table
-            self._sources.append(table)
-            names = (*element.required, *element.implies)
-            self._provide({n: table.c[column_name(element, n)] for n in names})
-        return self._aliases[element_name]
-
     def _cover(self, name: str) -> None:
         element = DimensionUniverse()[name]
         if element.skypix_level is not None:
-            if name not in self._columns:
+            if name not in self.tables.columns:
                 if name not in self._constants:
                     raise UnlistableDimensionError(
                         f"Dimension {name!r} has too many values to list; constrain it by data ID, by a "
                         "dataset type that has it, or by a dimension with a region (visit, patch, ...)."
                     )
-                self._provide({name: self._constants[name].sql})
+                self.tables.provide({name: self._constants[name].sql})
             return
-        if name in self._givers or any(n not in self._columns for n in element.required):
-            self._table(name)
+        if name in self._givers or any(n not in self.tables.columns for n in element.required):
+            self.tables.element(name)
 
     def _needed(self) -> list[str]:
         # Dimensions whose values somebody uses, the most specific first. An implied one also needs one of the
@@ -261,7 +240,7 @@ class DataIdQuery:
         for name in group.names:
             if name in used and name in group.implied:
                 sources = [n for n in group.names if name in universe[n].implies]
-                joined = [n for n in sources if n in self._aliases]
+                joined = [n for n in sources if n in self.tables.elements]
                 if not joined:
                     # The first dimension that gives it; all others agree.
                     source = next((n for n in sources if n in group.required), sources[0])
@@ -269,37 +248,13 @@ class DataIdQuery:
                     self._givers.add(source)
         return [n for n in reversed(group.names) if n in used]
 
-    def _join_table(self, table: DataIdTable) -> None:
-        names = table.dimensions.required
-        if not names:
-            if not len(table):
-                self._conditions.append(sa.false())
-            return
-        rows = list(zip(*(table.values(n).tolist() for n in names), strict=True))
-        joined = self._temporary(names, list(dict.fromkeys(rows)))
-        self._sources.append(joined)
-        self._provide({n: joined.c[n] for n in names})
-
-    def _join_dataset(self, dataset: DatasetJoin) -> None:
-        parts = search_statements(dataset.kind, dataset.leaves)
-        if not parts:
-            # No collection holds the type: a search of RUN number 0, which there is not.
-            nowhere = CollectionRow(0, "", CollectionType.RUN, "")
-            parts = search_statements(dataset.kind, [nowhere])
-        source = parts[0].subquery() if len(parts) == 1 else sa.union_all(*parts).subquery()
-        self._sources.append(source)
-        self._dataset_columns[dataset.name] = source.c
-        self._provide({n: source.c[n] for n in dataset.dimensions.required})
-        if len(dataset.leaves) > 1 or any(leaf.type is CollectionType.CALIBRATION for leaf in dataset.leaves):
-            self.unique = False
-
     def _join_times(self, dataset: DatasetJoin) -> None:
-        if not any(leaf.type is CollectionType.CALIBRATION for leaf in dataset.leaves):
+        if not dataset.is_timed:
             return
         temporal = [n for n in ("exposure", "visit") if n in self.group.names]
         if temporal:
-            table, c = self._table(temporal[0]), self._dataset_columns[dataset.name]
-            self._conditions += [c.begin_ns < table.c.timespan_end, table.c.timespan_begin < c.end_ns]
+            table, c = self.tables.element(temporal[0]), self.tables.dataset_columns(dataset.name)
+            self.tables.conditions += [c.begin_ns < table.c.timespan_end, table.c.timespan_begin < c.end_ns]
 
     def _list_detectors(self, dataset: DatasetJoin) -> None:
         # Data IDs are kept in the order of their dimensions, detectors before exposures and visits. Where
@@ -311,7 +266,7 @@ class DataIdQuery:
         asked = {r.element for r in fields if isinstance(r, FieldReference) and r.is_dimension}
         if not {*asked, *self._constants}.isdisjoint(keys[keys.index("detector") + 1 :]):
             detectors = sa.select(element_tables["detector"].c.id)
-            self._conditions.append(self._dataset_columns[dataset.name].detector.in_(detectors))
+            self.tables.conditions.append(self.tables.dataset_columns(dataset.name).detector.in_(detectors))
 
     # Sky overlaps
 
@@ -341,11 +296,6 @@ class DataIdQuery:
         pairs = [(fixed[0], fixed[1])] if len(fixed) > 1 else []
         return pairs + [(fixed[0], skypix) for skypix in self.group.skypix if fixed]
 
-    def _join_overlap(self, first: str, second: str) -> None:
-        table = self._pairs(first, second)
-        self._sources.append(table)
-        self._provide({c.name: c for c in table.columns})
-
     def _pairs(self, first: str, second: str) -> sa.Table:
         universe = DimensionUniverse()
         if universe[first].skypix_level is not None:
@@ -361,7 +311,7 @@ class DataIdQuery:
         else:
             names = (*universe[first].required, *universe[second].required)
             rows = pairs_of_sides(self._side(first, second), self._side(second, first))
-        return self._temporary(names, rows)
+        return self.tables.temporary(names, rows)
 
     def _side(self, element_name: str, other: str) -> OverlapSide:
         # The part of the query that is about one side of an overlap only.
@@ -389,131 +339,27 @@ class DataIdQuery:
         restricted = not resolved.is_empty
         return OverlapSide(self._session, self._stack, element, query, restricted)
 
-    def _temporary(self, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> sa.Table:
-        self.is_lasting = False
-        types = {n: schema.column_of_dimension(n).type for n in names}
-        return self._stack.enter_context(temporary_rows(self._session, types, rows))
-
-    # What the expression compiler asks for
-
-    def field(self, reference: FieldReference) -> Any:
-        """Return the column of a field (for a timespan: two)."""
-        if reference.is_dimension and reference.element in self._columns:
-            return self._columns[reference.element][0]
-        if DimensionUniverse()[reference.element].skypix_level is not None:
-            return self._columns[reference.element][0]
-        if reference.field in self.group.names and reference.field in self._columns:
-            return self._columns[reference.field][0]
-        table = self._table(reference.element)
-        match reference.field:
-            case "region":
-                return table.c.region
-            case "timespan":
-                return table.c.timespan_begin, table.c.timespan_end
-            case "timespan.begin":
-                return table.c.timespan_begin
-            case "timespan.end":
-                return table.c.timespan_end
-        return table.c[reference.field]
-
-    def dataset_field(self, reference: DatasetField) -> Any:
-        """Return the column of a dataset's field (for a timespan: two)."""
-        c = self._dataset_columns[reference.dataset_type]
-        match reference.field:
-            case "timespan":
-                return c.begin_ns, c.end_ns
-            case "timespan.begin":
-                return c.begin_ns
-            case "timespan.end":
-                return c.end_ns
-            case "dataset_id":
-                return c.uuid
-            case "ingest_date":
-                d = schema.dataset.alias()
-                return sa.select(d.c.ingest_ns).where(d.c.id == c.dataset_id).scalar_subquery()
-        t = schema.collection.alias()
-        column = c.run_id if reference.field == "run" else c.collection_id
-        return sa.select(t.c.name).where(t.c.id == column).scalar_subquery()
-
     def within_region(self, element: str, region: Region) -> Any:
         """Return the condition that an element's region overlaps a region."""
         spec = DimensionUniverse()[element]
         if spec.skypix_level is not None:
-            return self.member(self._columns[element][0], pixels_within(element, region))
+            return self.tables.member(self.tables.columns[element][0], pixels_within(element, region))
         inside = records_within(self._session, element, region)
-        return self._exists(self._temporary(spec.required, inside), spec.required)
+        return self.tables.are_in(self.tables.temporary(spec.required, inside), spec.required)
 
     def regions_overlap(self, first: str, second: str) -> Any:
         """Return the condition that two elements' regions overlap."""
         if first == second:
             return sa.true()
         pairs = self._pairs(first, second)
-        return self._exists(pairs, [c.name for c in pairs.columns])
-
-    def _exists(self, table: sa.Table, names: Sequence[str]) -> Any:
-        return sa.exists(
-            sa.select(sa.literal(1))
-            .select_from(table)
-            .where(*(table.c[n] == self._columns[n][0] for n in names))
-        )
-
-    def member(self, column: Any, values: Sequence[Any]) -> Any:
-        """Return the condition that a column is one of many values."""
-        rows = [(v,) for v in dict.fromkeys(values)]
-        if not rows:
-            return sa.false()
-        self.is_lasting = False
-        table = self._stack.enter_context(temporary_rows(self._session, {"value": column.type}, rows))
-        return column.in_(sa.select(table.c.value))
-
-    def like_glob(self, column: Any, pattern: str) -> Any:
-        """Return the condition that a string column matches a glob of ``*`` and ``?``."""
-        sqlite = self._session.is_sqlite
-        out = ""
-        for escaped, char in re.findall(r"(\\?)(.)", pattern, re.DOTALL):
-            if char in "*?" and not escaped:
-                out += char if sqlite else "%_"["*?".index(char)]
-            elif sqlite:
-                out += f"[{char}]" if char in "*?[" else char
-            else:
-                out += f"\\{char}" if char in "\\%_" else char
-        # LIKE of SQLite would not tell capitals from small letters.
-        return column.bool_op("GLOB")(out) if sqlite else column.like(out, escape="\\")
-
-    def by_code_point(self, text: Any) -> Any:
-        """Return a string whose order is that of its characters' code points."""
-        # Else a server orders by the language its database was made for, and SQLite does not.
-        return text if self._session.is_sqlite else sa.collate(text, "C")
+        return self.tables.are_in(pairs, [c.name for c in pairs.columns])
 
     # Results
-
-    def statement(self, columns: Sequence[Any]) -> sa.Select[Any]:
-        """Return the statement that reads columns."""
-        return sa.select(*columns).select_from(*self._sources).where(*self._conditions)
-
-    def columns(self, names: Iterable[str]) -> list[Any]:
-        """Return one column for each of some dimensions."""
-        return [self._columns[n][0].label(n) for n in names]
 
     @property
     def data_id(self) -> Mapping[str, Any]:
         """Values that must hold, defaults included."""
         return self._data_id
-
-    def columns_of(self, operand: Operand) -> list[Any]:
-        """Return the columns of a field's value: one, or two for a timespan."""
-        if operand.kind == "region":
-            assert isinstance(operand.reference, FieldReference)
-            return [self.field(operand.reference)]
-        return list(operand.sql) if operand.kind == "timespan" else [operand.sql]
-
-    def table(self, element_name: str) -> Any:
-        """Return an element's table as joined here."""
-        return self._aliases[element_name]
-
-    def dataset_columns(self, name: str) -> Any:
-        """Return the columns of a joined dataset type, those of `search_statements`."""
-        return self._dataset_columns[name]
 
     def fetch(
         self, columns: Sequence[Any], *, limit: int | None = None, offset: int | None = None
@@ -555,7 +401,7 @@ class DataIdQuery:
             for column in (columns_ if isinstance(columns_, tuple) else (columns_,))
         ]
         extra = [column.label(f"sort_{i}") for i, (column, _) in enumerate(falls)]
-        statement = self.statement([*(columns or [sa.literal(1)]), *extra])
+        statement = self.tables.statement([*(columns or [sa.literal(1)]), *extra])
         if not self.unique:
             statement = statement.distinct()
         # NULL sorts as the least value on every database.
@@ -569,14 +415,14 @@ class DataIdQuery:
 
     def count(self, most: int | None = None) -> int:
         """Return the number of data IDs, counted up to a limit."""
-        keys = self.columns(self.dimensions.required)
-        statement = self.statement(keys or [sa.literal(1).label("one")]).distinct().limit(most)
+        keys = self.tables.labelled(self.dimensions.required)
+        statement = self.tables.statement(keys or [sa.literal(1).label("one")]).distinct().limit(most)
         counted = sa.select(sa.func.count()).select_from(statement.subquery())
         return int(self._session.fetch(counted)[0][0])
 
     def any(self) -> bool:
         """Return whether there is any row."""
-        statement = self.statement([sa.literal(1)]).limit(1)
+        statement = self.tables.statement([sa.literal(1)]).limit(1)
         return bool(self._session.fetch(statement))
 
 

@@ -74,12 +74,6 @@ class ExpressionTables(Protocol):
     def dataset_field(self, reference: DatasetField) -> Any:
         """Return the column of a dataset's field (for a timespan: two columns)."""
 
-    def within_region(self, element: str, region: Region) -> Any:
-        """Return the condition that an element's region overlaps a region."""
-
-    def regions_overlap(self, first: str, second: str) -> Any:
-        """Return the condition that two elements' regions overlap."""
-
     def member(self, column: Any, values: Sequence[Any]) -> Any:
         """Return the condition that a column is one of many values."""
 
@@ -90,6 +84,16 @@ class ExpressionTables(Protocol):
         """Return a string whose order is that of its characters' code points."""
 
 
+class ExpressionSky(Protocol):
+    """What the compiler needs to know of regions."""
+
+    def within_region(self, element: str, region: Region) -> Any:
+        """Return the condition that an element's region overlaps a region."""
+
+    def regions_overlap(self, first: str, second: str) -> Any:
+        """Return the condition that two elements' regions overlap."""
+
+
 class ExpressionCompiler:
     """Compiles expressions of one query.
 
@@ -98,13 +102,21 @@ class ExpressionCompiler:
     scope : `NameScope`
         Meaning of names.
     tables : `ExpressionTables`
-        The query.
+        Tables of the query.
+    sky : `ExpressionSky`
+        Finds what overlaps.
     opened : `OpenValues`, optional
         Values that the SQL shall leave open.
     """
 
-    def __init__(self, scope: NameScope, tables: ExpressionTables, opened: OpenValues | None = None) -> None:
-        self._scope, self._tables = scope, tables
+    def __init__(
+        self,
+        scope: NameScope,
+        tables: ExpressionTables,
+        sky: ExpressionSky,
+        opened: OpenValues | None = None,
+    ) -> None:
+        self._scope, self._tables, self._sky = scope, tables, sky
         self._opened = OpenValues.none() if opened is None else opened
 
     def condition(self, node: Expression) -> Any:
@@ -364,9 +376,9 @@ class ExpressionCompiler:
             return sa.false() if left.constant.relate(right.constant) & DISJOINT else sa.true()
         elements = [o.reference.element for o in (left, right) if isinstance(o.reference, FieldReference)]
         if len(elements) == 2:
-            return self._tables.regions_overlap(elements[0], elements[1])
+            return self._sky.regions_overlap(elements[0], elements[1])
         region = left.constant if left.constant is not None else right.constant
-        return self._tables.within_region(elements[0], region)
+        return self._sky.within_region(elements[0], region)
 
     def _in(self, node: In) -> Any:
         left = self.value(node.operand)

@@ -56,7 +56,7 @@ def complete_data_id(
             )
         keys = dimensions.data_coordinate_keys
         query = DataIdQuery(session, stack, dimensions, ResolvedSelection(selection), implied=True)
-        rows = query.fetch(query.columns(keys), limit=2)
+        rows = query.fetch(query.tables.labelled(keys), limit=2)
     shown = {k: v for k, v in mapping.items() if v is not None}
     if not rows:
         raise DataIdValueError(f"No data ID of {dimensions} in the repository matches {shown!r}.")

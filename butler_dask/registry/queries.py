@@ -82,7 +82,7 @@ class Queries:
             if not keys:
                 return DataIdTable.from_values(dimensions, {}, int(query(None).any()))
             portions = self._portions(
-                session, ("data IDs", dimensions), resolved, query, lambda made: made.columns(keys)
+                session, ("data IDs", dimensions), resolved, query, lambda made: made.tables.labelled(keys)
             )
             rows = [row for part in portions for row in part]
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(keys)
@@ -130,7 +130,7 @@ class Queries:
             query = make(opened)
             columns = columns_of(query)
             part = {"limit": selection.limit, "offset": selection.offset}
-            if key is None or not query.is_lasting or not query.sorts_within:
+            if key is None or not query.tables.are_lasting or not query.sorts_within:
                 return query.portions(columns, **part)
             dialect, statement = session.connection.dialect, query.sorted_statement(columns, **part)
             plan = QueryPlan.of(statement, dialect, len(columns), query.defaults)
@@ -166,7 +166,7 @@ class Queries:
                 ("records", element_name),
                 resolved,
                 query,
-                lambda made: [made.table(element_name).c[n] for n in names],
+                lambda made: [made.tables.element(element_name).c[n] for n in names],
             )
             return list(records_of_rows(element, (row for part in portions for row in part)))
 
@@ -226,7 +226,7 @@ class Queries:
                 return made
 
             def columns_of(made: DataIdQuery) -> list[Any]:
-                c = made.dataset_columns(kind.definition.name)
+                c = made.tables.dataset_columns(kind.definition.name)
                 return [c[n] for n in (*kind.tables.keys, *own_names)]
 
             portions = self._portions(session, "datasets", resolved, query, columns_of)
@@ -279,14 +279,14 @@ class Queries:
                 implied=True,
             )
             keys = dimensions.data_coordinate_keys
-            columns = query.columns(keys)
+            columns = query.tables.labelled(keys)
             operands = [query.operand(node) for node in nodes]
             readers = []
             for name, operand in zip(fields, operands, strict=True):
-                own = query.columns_of(operand)
+                own = query.tables.columns_of(operand)
                 readers.append((name, len(columns), operand.kind))
                 columns += [c.label(f"field_{len(columns) + i}") for i, c in enumerate(own)]
-            chosen = query.dataset_columns(find_first) if find_first is not None else None
+            chosen = query.tables.dataset_columns(find_first) if find_first is not None else None
             width = len(columns)
             if chosen is not None:
                 columns += [chosen.collection_id, chosen.dataset_id]

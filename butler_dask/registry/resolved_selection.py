@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..vocabulary.collection import CollectionType
 from ..vocabulary.dimensions import DimensionGroup
 from ..vocabulary.expression import Expression
 from ..vocabulary.selection import Selection
@@ -27,6 +28,11 @@ class DatasetJoin:
     def name(self) -> str:
         """Name of the dataset type."""
         return self.kind.definition.name
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether some of the datasets count within validity ranges only."""
+        return any(leaf.type is CollectionType.CALIBRATION for leaf in self.leaves)
 
 
 @dataclass(frozen=True, slots=True)
