@@ -10,17 +10,15 @@ from typing import Any
 from ..errors import MissingDatasetTypeError
 from ..registry.registry import Registry
 from ..vocabulary.collection import split_names
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup
 from ..vocabulary.search_defaults import SearchDefaults
 from ..vocabulary.selection import Selection
 from .dataset_finder import DataIdLike, DatasetFinder
-from .dataset_results import DatasetQueryResults, require_order
+from .dataset_results import require_order
 from .query import Query
-from .query_results import first_results
 
 _LOG = logging.getLogger("butler_dask.butler")
 
@@ -186,8 +184,8 @@ class DatasetQueries:
         kinds = self._registry.dataset_types.query(name)
         if not kinds and name != "*":
             raise MissingDatasetTypeError(f"No dataset type matches {name!r}.")
-        parts = [query.datasets(k, searched, find_first=find_first) for k in kinds if k.name in held]
-        found, cut = first_results(DatasetQueryResults(parts), limit)
+        present = [kind for kind in kinds if kind.name in held]
+        found, cut = query.datasets_of_types(present, searched, find_first=find_first).first(limit)
         _warn_of_more("datasets", cut, limit)
         return found
 

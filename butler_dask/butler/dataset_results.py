@@ -24,7 +24,7 @@ from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Expression
 from ..vocabulary.expression_factory import ExpressionProxy
 from ..vocabulary.selection import Selection
-from .query_results import QueryResults
+from .query_results import QueryResults, first_results
 
 
 class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
@@ -321,6 +321,16 @@ class DatasetQueryResults:
         """Return no more than so many of these datasets."""
         known = [n for n in (limit, self._limit) if n is not None]
         return self.limit(min(known) if known else None, self._offset)
+
+    def first(self, limit: int | None) -> tuple[list[DatasetRef], bool]:
+        """Return the first datasets, and whether a limit that was to be warned of cut them.
+
+        Parameters
+        ----------
+        limit : `int` or `None`
+            At most so many; negative: the same, and tell when there are more; `None`: all.
+        """
+        return first_results(self, limit)
 
     def _portions(self) -> Iterator[tuple[DatasetRefQueryResults, DatasetTable]]:
         passed_over, left = self._offset, self._limit

@@ -22,6 +22,7 @@ from ..vocabulary.expression_factory import ExpressionFactory
 from ..vocabulary.selection import Selection
 from .dataset_results import (
     DataCoordinateQueryResults,
+    DatasetQueryResults,
     DatasetRefQueryResults,
     require_order,
     with_storage_class,
@@ -248,6 +249,14 @@ class Query:
         found = with_storage_class(found, dataset_type)
         searched = self._searched(split_component(found.name)[0], collections)
         return DatasetRefQueryResults(self._registry, self._selection, found, searched, find_first)
+
+    def datasets_of_types(
+        self, dataset_types: Iterable[str | DatasetType], collections: Any = None, *, find_first: bool = True
+    ) -> DatasetQueryResults:
+        """Return the datasets of several types, one type after the other; see `datasets`."""
+        return DatasetQueryResults(
+            [self.datasets(kind, collections, find_first=find_first) for kind in dataset_types]
+        )
 
     def dimension_records(self, element: str) -> DimensionRecordQueryResults:
         """Return the records of a dimension element."""

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import butler_dask as bd
+
+from ..errors import RepositoryError
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
 from .options import (
@@ -71,11 +74,9 @@ def chosen_datasets(
     limit : `int`
         At most so many; negative: with a warning when there are more; 0: all.
     """
-    from ..butler.query_results import first_results
-
     with butler.query() as query:
         results = found_datasets(butler, query.where(where), globs, collections, find_first=find_first)
-        refs, cut = first_results(results.order_by(*order_by), row_limit(limit))
+        refs, cut = results.order_by(*order_by).first(row_limit(limit))
     if cut:
         click.echo(f"More datasets are there than the {-limit} taken; --limit 0 takes all.", err=True)
     return list({ref.id: ref for ref in refs}.values())
@@ -108,9 +109,7 @@ def export(
     Example: butler export DATA /tmp/out 'calexp*' --collections u/me/1
     --where "instrument='HSC' AND visit=903344"
     """
-    from ..butler.butler import Butler
-
-    with Butler(repo, writeable=False) as butler:
+    with bd.Butler(repo, writeable=False) as butler:
         refs = chosen_datasets(butler, split_names(glob), collections, where, find_first)
         names = _with_members(butler, collections) if collections else []
         with busy(f"Exporting {len(refs)} datasets"), _new_export(butler, directory, transfer) as out:
@@ -130,8 +129,6 @@ def _new_export(butler: Butler, directory: str, transfer: str) -> Iterator[Any]:
     """Export to a directory made for it and, on an error, removed."""
     import os
     import shutil
-
-    from ..errors import RepositoryError
 
     if os.path.lexists(directory):
         raise RepositoryError(f"{directory} is there already; export to a new directory.")
@@ -166,10 +163,7 @@ def export_calibs(
 
     Example: butler export-calibs DATA /tmp/calibs HSC/calib --dataset-type bias,dark
     """
-    from ..butler.butler import Butler
-    from ..errors import RepositoryError
-
-    with Butler(repo, writeable=False) as butler:
+    with bd.Butler(repo, writeable=False) as butler:
         infos = butler.collections.query_info(
             split_names(collections) or "*",
             flatten_chains=True,
@@ -228,9 +222,7 @@ def import_(
 
     Example: butler import DATA /tmp/out --transfer copy
     """
-    from ..butler.butler import Butler
-
-    with _repository_for(repo), Butler(repo, writeable=True) as butler, busy("Importing"):
+    with _repository_for(repo), bd.Butler(repo, writeable=True) as butler, busy("Importing"):
         refs = butler.import_(
             directory=directory,
             filename=export_file,
@@ -247,13 +239,10 @@ def _repository_for(repo: str) -> Iterator[None]:
     import os
     import shutil
 
-    from ..butler.butler import Butler
-    from ..butler.repository import known_repositories
-
-    if os.path.lexists(repo) or "://" in repo or repo in known_repositories():
+    if os.path.lexists(repo) or "://" in repo or repo in bd.butler.known_repositories():
         yield
         return
-    Butler.makeRepo(repo)
+    bd.Butler.makeRepo(repo)
     try:
         yield
     except BaseException:
@@ -303,9 +292,7 @@ def transfer_datasets(
 
     Example: butler transfer-datasets DATA OTHER 'calexp*' --collections u/me/1 --register-dataset-types
     """
-    from ..butler.butler import Butler
-
-    with Butler(source, writeable=False) as theirs, Butler(dest, writeable=True) as ours:
+    with bd.Butler(source, writeable=False) as theirs, bd.Butler(dest, writeable=True) as ours:
         globs = split_names((*glob, *dataset_type))
         refs = chosen_datasets(theirs, globs, collections, where, find_first, split_names(order_by), limit)
         with busy(f"Transferring {len(refs)} datasets"):
@@ -362,10 +349,8 @@ def retrieve_artifacts(
     Example: butler retrieve-artifacts DATA out -d calexp --collections u/me/1
     --where "instrument='HSC' AND visit=903344"
     """
-    from ..butler.butler import Butler
-
     made: list[str] = []
-    with Butler(repo, writeable=False) as butler:
+    with bd.Butler(repo, writeable=False) as butler:
         globs = split_names(dataset_type)
         refs = chosen_datasets(butler, globs, collections, where, find_first, split_names(order_by), limit)
         with busy(f"Retrieving {len(refs)} datasets"):

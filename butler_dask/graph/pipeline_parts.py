@@ -6,10 +6,9 @@ tasks that share none must not, or their data IDs would multiply. Hence one quer
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import did_you_mean
 from ..pipeline.pipeline_graph import PipelineGraph
@@ -19,10 +18,9 @@ from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.selection import Selection
 from .common_data_ids import CommonDataIds
 from .dataset_query_constraint import DatasetQueryConstraint
-from .input_search import DatasetSearch
+from .input_search import InputSearch
 
 if TYPE_CHECKING:
-    from ..butler.butler import Butler
     from ..registry.registry import Registry
 
 
@@ -55,7 +53,8 @@ class GraphQuestion:
     Parameters
     ----------
     selection : `Selection`
-        The expression that selects data IDs, and values that hold for all of them.
+        The expression that selects data IDs, values that hold for all of them, and the instrument and sky map
+        that hold where these say no other.
     tables : `tuple` [`DataIdTable`]
         Only data IDs found in each of these are considered.
     constraint : `DatasetQueryConstraint`
@@ -67,7 +66,7 @@ class GraphQuestion:
     constraint: DatasetQueryConstraint
 
     def parts(
-        self, pipeline: PipelineGraph, search: DatasetSearch, inputs: tuple[str, ...], registry: Registry
+        self, pipeline: PipelineGraph, search: InputSearch, inputs: tuple[str, ...], registry: Registry
     ) -> list[PipelinePart]:
         """Ask one query for each connected part of the pipeline.
 
@@ -75,7 +74,7 @@ class GraphQuestion:
         ----------
         pipeline : `PipelineGraph`
             The tasks, resolved.
-        search : `DatasetSearch`
+        search : `InputSearch`
             Knows which dataset types are registered.
         inputs : `tuple` [`str`]
             Collections searched for overall inputs, in order.
@@ -107,7 +106,7 @@ class GraphQuestion:
         return table
 
     def reasons_for_nothing(
-        self, part: PipelinePart, search: DatasetSearch, inputs: Sequence[str], registry: Registry
+        self, part: PipelinePart, search: InputSearch, inputs: Sequence[str], registry: Registry
     ) -> list[str]:
         """Say why a part has no data ID; arguments are those of `parts`."""
         where = ", ".join(map(repr, inputs)) or "no collection (name some with --input)"
@@ -136,17 +135,6 @@ class GraphQuestion:
             names = ", ".join(repr(name) for name, _ in part.datasets) or "no dataset"
             reasons = [f"No data ID of {part.dimensions} has {names} in {where} and fulfils {condition!r}."]
         return reasons
-
-
-def common_data_id(
-    butler: Butler, inputs: Sequence[str], where: str, data_id: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the data ID that holds for everything: what is given, and the lone instrument or sky map."""
-    values: dict[str, Any] = {}
-    for name, found in butler.registry_tables.collections.governor_values(inputs).items():
-        if len(found) == 1 and not re.search(rf"\b{name}\b", where):
-            values[name] = next(iter(found))
-    return {**values, **(data_id or {})}
 
 
 def _connected_labels(pipeline: PipelineGraph) -> list[list[str]]:

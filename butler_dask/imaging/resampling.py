@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .detector import Box
 from .exposure import Exposure
-from .mask import Mask
+from .mask import FULL_FOOTPRINT_PLANES, Mask
 from .photo_calib import PhotoCalib
 from .sky_wcs import SkyWcs
 
@@ -29,11 +29,6 @@ NODE_SPACING_PIXELS = 64
 
 KERNEL_ORDER = 3
 """Lanczos order: the kernel reaches this many pixels to each side."""
-
-FULL_FOOTPRINT_PLANES = ("BAD", "SAT", "EDGE", "NO_DATA", "UNMASKEDNAN")
-"""Planes spread over every pixel the kernel touches. Other planes (repaired cosmic rays, detections) are
-spread over the four pixels nearest to the position only, as the field's warper does with its bilinear mask
-kernel: spread over 6 x 6 pixels, a repaired cosmic ray would cost ten times its area."""
 
 _TAPS = 2 * KERNEL_ORDER
 _TABLE_STEPS = 1024

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ..errors import InvalidQueryError
 from ..vocabulary.data_id import is_text
-from ..vocabulary.expression import time_of_literal
+from ..vocabulary.time_literal import time_of_literal
 from ..vocabulary.timespan import Timespan, tai_nanoseconds
 from .expression_names import DatasetField, FieldReference, Kind
 

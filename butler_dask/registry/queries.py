@@ -12,10 +12,9 @@ import numpy as np
 
 from ..errors import CalibrationLookupError
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetTable
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Name
 from ..vocabulary.selection import Selection
@@ -140,7 +139,7 @@ class Queries:
     def records(self, element_name: str, selection: Selection = _EVERYTHING) -> list[DimensionRecord]:
         """Return records of one element that are selected; see `data_ids`."""
         element = DimensionUniverse().element(element_name)
-        if not element.has_own_table:
+        if not element.has_records:
             # Records of sky pixels are computed from their numbers.
             pixels = self.data_ids(element.dimensions, selection)
             return [

@@ -1,14 +1,17 @@
-"""DataCoordinate: one data ID, the values of some dimensions."""
+"""DataCoordinate: one data ID, the values of some dimensions; DimensionRecord: one row about such a value.
+
+The two are in one file because each holds the other: a record knows the data ID it belongs to, and an
+expanded data ID carries its records.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any, ClassVar
 
 from ..errors import (
     DataIdError,
@@ -17,11 +20,8 @@ from ..errors import (
     DimensionValueError,
     did_you_mean,
 )
-from .dimensions import DimensionGroup, DimensionUniverse
-
-if TYPE_CHECKING:
-    from .dimension_record import DimensionRecord
-    from .timespan import Timespan
+from .dimensions import DimensionElement, DimensionGroup, DimensionUniverse
+from .timespan import Timespan
 
 DataIdValue = int | str
 DataIdKey = str
@@ -123,7 +123,7 @@ class DataCoordinate:
                 f"needed are {', '.join(group.required)}."
             )
         wanted = keys if full else group.required
-        return cls(group, tuple(_value(k, values[k], universe) for k in wanted))
+        return cls(group, tuple(_checked_value(k, values[k], universe) for k in wanted))
 
     @classmethod
     def make_empty(cls, universe: DimensionUniverse | None = None) -> DataCoordinate:
@@ -146,7 +146,7 @@ class DataCoordinate:
         DataIdError
             If there are more or fewer values.
         """
-        return cls(dimensions, _of_length(values, dimensions.required))
+        return cls(dimensions, _one_for_each(values, dimensions.required))
 
     @classmethod
     def from_full_values(cls, dimensions: DimensionGroup, values: tuple[DataIdValue, ...]) -> DataCoordinate:
@@ -157,7 +157,7 @@ class DataCoordinate:
         DataIdError
             If there are more or fewer values.
         """
-        return cls(dimensions, _of_length(values, dimensions.data_coordinate_keys))
+        return cls(dimensions, _one_for_each(values, dimensions.data_coordinate_keys))
 
     @property
     def universe(self) -> DimensionUniverse:
@@ -333,7 +333,7 @@ class DataCoordinate:
         records = simple.get("records")
         if not records:
             return data_id
-        return data_id.expanded({k: universe_record(k, r["record"]) for k, r in records.items()})
+        return data_id.expanded({k: record_of_plain_fields(k, r["record"]) for k, r in records.items()})
 
     @classmethod
     def from_json(
@@ -381,12 +381,162 @@ DataId = DataCoordinate | Mapping[str, Any]
 """What is taken where a data ID is wanted."""
 
 
-def universe_record(element: str, simple: Mapping[str, Any]) -> DimensionRecord:
+class DimensionRecord:
+    """Fields of one value of a dimension, as attributes.
+
+    Parameters
+    ----------
+    **fields
+        Values by field name; the primary key also under the dimension's name. Missing fields are `None`.
+
+    Raises
+    ------
+    DataIdValueError
+        If a key is missing, a field unknown, or a value of the wrong type.
+    """
+
+    __slots__ = ("_fields", "region", "timespan")
+    definition: ClassVar[DimensionElement]
+
+    def __init__(self, **fields: Any) -> None:
+        element = self.definition
+        self.region = fields.pop("region", None)
+        self.timespan: Timespan | None = fields.pop("timespan", None)
+        if self.timespan is None and ("datetime_begin" in fields or "datetime_end" in fields):
+            self.timespan = Timespan(fields.pop("datetime_begin", None), fields.pop("datetime_end", None))
+        if element.key is not None and element.name in fields and element.key.name not in fields:
+            fields[element.key.name] = fields.pop(element.name)
+        self._fields = element.schema.record_values(fields)
+
+    @classmethod
+    def restored(
+        cls, fields: dict[str, Any], region: Any = None, timespan: Timespan | None = None
+    ) -> DimensionRecord:
+        """Make from all fields as a record once had them; nothing is checked."""
+        record = cls.__new__(cls)
+        record._fields, record.region, record.timespan = fields, region, timespan
+        return record
+
+    @property
+    def dataId(self) -> DataCoordinate:
+        """Data ID this record belongs to; implied values included where the record has them."""
+        element = self.definition
+        group = element.dimensions
+        values = {n: self._fields[n] for n in element.requires}
+        if element.key is not None:
+            values[element.name] = self._fields[element.key.name]
+        values.update({n: self._fields[n] for n in element.implies})
+        if all(values.get(n) is not None for n in group.names):
+            return DataCoordinate(group, tuple(values[n] for n in group.data_coordinate_keys))
+        return DataCoordinate(group, tuple(values[n] for n in group.required))
+
+    def __getattr__(self, name: str) -> Any:
+        # `_fields` itself is looked up here while unpickling.
+        if name != "_fields":
+            try:
+                return self._fields[name]
+            except KeyError:
+                pass
+        raise AttributeError(f"{self.definition.name!r} records have no field {name!r}")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a field's value by name."""
+        if name in ("region", "timespan"):
+            return getattr(self, name)
+        return self._fields.get(name, default)
+
+    def toDict(self, splitTimespan: bool = False) -> dict[str, Any]:
+        """Return the fields as a dictionary, region and timespan included where the element has them.
+
+        Parameters
+        ----------
+        splitTimespan : `bool`
+            Give the timespan as ``datetime_begin`` and ``datetime_end``.
+        """
+        out = dict(self._fields)
+        if self.definition.spatial:
+            out["region"] = self.region
+        if self.definition.temporal:
+            if splitTimespan:
+                span = self.timespan
+                out["datetime_begin"] = None if span is None else span.begin
+                out["datetime_end"] = None if span is None else span.end
+            else:
+                out["timespan"] = self.timespan
+        return out
+
+    def to_simple(self, minimal: bool = False) -> dict[str, Any]:
+        """Return a plain dictionary: ``definition``, and the fields as ``record``."""
+        fields = self.toDict()
+        if fields.get("region") is not None:
+            fields["region"] = self.region.encode().hex()
+        if fields.get("timespan") is not None:
+            fields["timespan"] = self.timespan.to_simple()  # type: ignore[union-attr]  # elements with times have the field
+        return {"definition": self.definition.name, "record": fields}
+
+    def to_json(self, minimal: bool = False) -> str:
+        """Return `to_simple` as JSON, in the reference's form."""
+        return json.dumps(self.to_simple(), separators=(",", ":"))
+
+    @classmethod
+    def from_simple(
+        cls, simple: Mapping[str, Any], universe: Any = None, registry: Any = None
+    ) -> DimensionRecord:
+        """Make from what `to_simple` returned."""
+        return record_of_plain_fields(simple["definition"], simple["record"])
+
+    @classmethod
+    def from_json(cls, json_str: str | bytes, universe: Any = None, registry: Any = None) -> DimensionRecord:
+        """Make from what `to_json` returned, here or in the reference."""
+        return cls.from_simple(json.loads(json_str))
+
+    @classmethod
+    def of_plain_fields(cls, fields: Mapping[str, Any]) -> DimensionRecord:
+        """Make from fields with the region in hexadecimal and the timespan as two numbers."""
+        values = dict(fields)
+        if values.get("region") is not None:
+            from lsst.sphgeom import Region
+
+            values["region"] = Region.decode(bytes.fromhex(values["region"]))
+        if values.get("timespan") is not None:
+            values["timespan"] = Timespan.from_simple(values["timespan"])
+        return cls(**values)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DimensionRecord):
+            return NotImplemented
+        return self.definition == other.definition and self.toDict() == other.toDict()
+
+    def __hash__(self) -> int:
+        return hash(self.dataId)
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{k}={v!r}" for k, v in self._fields.items() if v is not None)
+        return f"{self.definition.name}({inner})"
+
+    def __str__(self) -> str:
+        lines = [f"  {k}: {v}" for k, v in self.toDict().items()]
+        return f"{self.definition.name}:\n" + "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, tuple[str, dict[str, Any]]]:
+        return _restored_record, (self.definition.name, self.toDict())
+
+
+DimensionElement.record_base = DimensionRecord
+
+
+def _restored_record(name: str, fields: Mapping[str, Any]) -> DimensionRecord:
+    record: DimensionRecord = DimensionUniverse().element(name).RecordClass(**fields)
+    return record
+
+
+def record_of_plain_fields(element: str, fields: Mapping[str, Any]) -> DimensionRecord:
     """Return the record of an element from its fields as `DimensionRecord.to_simple` writes them."""
-    return DimensionUniverse().element(element).RecordClass.of_plain_fields(simple)
+    record: DimensionRecord = DimensionUniverse().element(element).RecordClass.of_plain_fields(fields)
+    return record
 
 
-def _of_length(values: Iterable[DataIdValue], names: Sequence[str]) -> tuple[DataIdValue, ...]:
+def _one_for_each(values: Iterable[DataIdValue], names: Sequence[str]) -> tuple[DataIdValue, ...]:
     given = tuple(values)
     if len(given) != len(names):
         raise DataIdError(f"{len(given)} values {given!r} for the dimensions {', '.join(names)}")
@@ -406,15 +556,18 @@ def dimension_value(name: str, value: Any) -> DataIdValue:
     DataIdValueError
         If it has another type.
     """
-    return _value(name, value, DimensionUniverse())
+    return _checked_value(name, value, DimensionUniverse())
 
 
-def _value(name: str, value: Any, universe: DimensionUniverse) -> DataIdValue:
+def _checked_value(name: str, value: Any, universe: DimensionUniverse) -> DataIdValue:
     key = universe[name].key
     assert key is not None
     if key.type is int:
-        is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if is_integer or (isinstance(value, str) and is_integer_text(value)):
+        if isinstance(value, str):
+            is_integer = is_integer_text(value)
+        else:  # `Integral` has numpy's integers too
+            is_integer = isinstance(value, (int, Integral)) and not isinstance(value, bool)
+        if is_integer:
             number = int(value)
             if -(2**63) <= number < 2**63:
                 return number
