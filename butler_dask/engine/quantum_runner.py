@@ -27,6 +27,7 @@ from ..pipeline.pipeline_task import ExecutionResources, PipelineTask, QuantumCo
 from ..pipeline.quantum_outcome import AnnotatedPartialOutputsError, NoWorkFound, RepeatableQuantumError
 from ..pipeline.task_class import import_task_class
 from ..pipeline.task_metadata import TaskMetadata
+from ..vocabulary.dotted_name import dotted_name
 from ..vocabulary.file_record import FileRecord
 from .commit_marker import describe_files, find_finished, number
 from .hand_over import HandOver
@@ -355,7 +356,7 @@ def task_config(task_class: type[PipelineTask], text: str) -> Any:
 
 def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = kind.__qualname__ if kind.__module__ == "builtins" else dotted_name(kind)
     text = "".join(traceback.format_exception(error))
     return replace(report, status="failure", error_type=name, error_message=str(error), error_traceback=text)
 
