@@ -25,7 +25,7 @@ from ..errors import ButlerDaskError
 from ..graph.quantum import Quantum
 from ..pipeline.pipeline_task import ExecutionResources, PipelineTask, QuantumContext
 from ..pipeline.quantum_outcome import AnnotatedPartialOutputsError, NoWorkFound, RepeatableQuantumError
-from ..pipeline.task_class import import_task_class
+from ..pipeline.task_class import config_of_text, import_task_class
 from ..pipeline.task_metadata import TaskMetadata
 from ..vocabulary.dotted_name import dotted_name
 from ..vocabulary.file_record import FileRecord
@@ -336,7 +336,7 @@ class QuantumRunner:
 
     def _make_task(self, columns: TaskColumns) -> tuple[PipelineTask, Any]:
         task_class = import_task_class(columns.task_class_name)
-        config = task_config(task_class, columns.config_text)
+        config = config_of_text(task_class, columns.config_text)
         init_inputs = {
             d.connection: self.datastore.get(d.file or self.datastore.predicted_record(d.ref), d.ref)
             for d in self.graph.init_inputs
@@ -344,14 +344,6 @@ class QuantumRunner:
         }
         task = task_class(config=config, initInputs=init_inputs)
         return task, config.ConnectionsClass(config=config)
-
-
-def task_config(task_class: type[PipelineTask], text: str) -> Any:
-    """Return the configuration of a task from the overrides a graph carries."""
-    config = task_class.ConfigClass()
-    if text:
-        config.loadFromString(text)
-    return config
 
 
 def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
