@@ -8,15 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import MissingDatasetTypeError
-from ..registry.registry import Registry
 from ..vocabulary.collection import split_names
 from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup
-from ..vocabulary.search_defaults import SearchDefaults
 from ..vocabulary.selection import Selection
-from .dataset_finder import DataIdLike, DatasetFinder
+from .butler_parts import ButlerParts
+from .dataset_finder import DataIdLike
 from .dataset_results import require_order
 from .query import Query
 
@@ -26,12 +25,8 @@ DEFAULT_LIMIT = -20_000
 """Rows a query returns before it warns that there are more."""
 
 
-class DatasetQueries:
+class DatasetQueries(ButlerParts):
     """Queries over a registry, with a butler's defaults; `Butler` inherits them."""
-
-    _registry: Registry
-    _defaults: SearchDefaults
-    _finder: DatasetFinder
 
     def _query(
         self, data_id: DataIdLike, where: str, bind: Mapping[str, Any] | None, kwargs: Mapping[str, Any]

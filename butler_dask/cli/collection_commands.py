@@ -165,7 +165,7 @@ def associate(
         with butler.transaction():
             butler.collections.register(collection, CollectionType.TAGGED)
             for table in tables:
-                butler.registry_tables.associations.associate(collection, table)
+                butler.repository.registry.associations.associate(collection, table)
     click.echo(f"{count} datasets are now in {collection}")
 
 

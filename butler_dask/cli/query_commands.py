@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @contextmanager
 def _opened(repo: str, explain: bool) -> Iterator[Butler]:
 
-    with bd.Butler(repo, writeable=False) as butler, explained(butler.registry_tables, explain):
+    with bd.Butler(repo, writeable=False) as butler, explained(butler.repository.registry, explain):
         yield butler
 
 
@@ -217,7 +217,7 @@ def _dataset_columns(
     ]
     headers = ["type", "run", "id", *required]
     if show_uri:
-        files = butler.registry_tables.datasets.files_of(table)
+        files = butler.repository.registry.datasets.files_of(table)
         uri = butler.datastore.uri
         columns.append([uri(path) if path else None for path in files.paths])
         headers.append("URI")

@@ -178,7 +178,7 @@ def export_calibs(
         found = [
             association.ref
             for kind in kinds
-            for association in butler.registry_tables.associations.query(kind, held)
+            for association in butler.repository.registry.associations.query(kind, held)
         ]
         refs = sorted({ref.id: ref for ref in found}.values(), key=lambda r: (r.datasetType.name, r.dataId))
         with busy(f"Exporting {len(refs)} calibrations"), _new_export(butler, directory, transfer) as out:

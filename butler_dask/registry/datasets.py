@@ -264,18 +264,26 @@ class Datasets:
         with self._database.read() as session:
             return [r[0] for r in session.fetch(statement)]
 
-    @repeated
-    def forget_deletions(self, paths: Sequence[str]) -> None:
-        """Take paths off `pending_deletions`, their files having been deleted."""
-        if not paths:
-            return
+    def take_deletions(self, limit: int) -> list[str]:
+        """Take paths off `pending_deletions`; their files are to be deleted before the transaction ends.
+
+        Parameters
+        ----------
+        limit : `int`
+            How many at most.
+
+        Returns
+        -------
+        paths : `list` [`str`]
+            Paths that no other process is deleting or writing anew.
+        """
         p = schema.pending_deletion
-        rows = [(x,) for x in dict.fromkeys(paths)]
-        with (
-            self._database.write() as session,
-            temporary_rows(session, {"path": sa.String()}, rows) as t,
-        ):
-            session.execute(p.delete().where(p.c.path.in_(sa.select(t.c.path))))
+        # On a server several programs remove at once. One whose path another one has just taken must not
+        # delete the file as well: it may have been written anew since.
+        some = sa.select(p.c.path).order_by(p.c.path).limit(limit).with_for_update(skip_locked=True).cte()
+        statement = p.delete().where(p.c.path.in_(sa.select(some.c.path))).returning(p.c.path)
+        with self._database.write() as session:
+            return [r[0] for r in session.execute(statement)]
 
     def _forget_summaries(
         self, session: Session, kind: DatasetTypeRow, runs: Sequence[CollectionRow]

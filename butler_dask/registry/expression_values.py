@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import InvalidQueryError
-from ..vocabulary.data_id import is_text
+from ..vocabulary.dimension_value import is_text
 from ..vocabulary.time_literal import time_of_literal
 from ..vocabulary.timespan import Timespan, tai_nanoseconds
 from .expression_names import DatasetField, FieldReference, Kind

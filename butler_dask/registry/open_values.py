@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from ..vocabulary.data_id import is_text
+from ..vocabulary.dimension_value import is_text
 from ..vocabulary.expression import Literal
 from ..vocabulary.selection import Selection
 from ..vocabulary.timespan import Timespan

@@ -445,3 +445,22 @@ class DatasetTable:
 
     def __repr__(self) -> str:
         return f"DatasetTable({self.dataset_type.name}, {len(self)} rows)"
+
+
+def tables_of_refs(refs: Iterable[DatasetRef]) -> list[DatasetTable]:
+    """Return references as a table for each dataset type, each dataset once.
+
+    Raises
+    ------
+    DatasetTypeError
+        If one names a component.
+    """
+    groups: dict[str, dict[uuid.UUID, DatasetRef]] = {}
+    for ref in refs:
+        if ref.isComponent():
+            raise DatasetTypeError(f"{ref} is a component of a dataset; give the whole one")
+        groups.setdefault(ref.datasetType.name, {}).setdefault(ref.id, ref)
+    return [
+        DatasetTable.from_refs(next(iter(group.values())).datasetType, group.values())
+        for group in groups.values()
+    ]

@@ -8,8 +8,9 @@ from typing import Any
 
 from ..errors import DimensionNameError, InvalidQueryError
 from .collection import split_names
-from .data_id import DataCoordinate, DataIdValue, dimension_value
+from .data_id import DataCoordinate, DataIdValue
 from .data_id_table import DataIdTable
+from .dimension_value import dimension_value
 from .dimensions import DimensionGroup, DimensionUniverse
 from .expression import Expression
 from .expression_factory import ExpressionProxy

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from .data_id import is_text
+from .dimension_value import is_text
 from .expression import And, Expression, parse_expression
 
 _MOST_FORMS = 1000
