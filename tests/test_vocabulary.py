@@ -101,7 +101,7 @@ def test_dataset_table_agrees_with_refs():
         for v, run in ((1, "a"), (2, "b"), (3, "a"))
     ]
     table = DatasetTable.from_refs(kind, refs)
-    assert list(table) == [table[i] for i in range(3)] == refs
+    assert list(table) == table.refs() == [table[i] for i in range(3)] == refs
     assert [ref.id for ref in table] == [table[i].id for i in range(3)] == [ref.id for ref in refs]
     assert [hash(ref) for ref in table] == [hash(ref) for ref in refs]
     assert [r.run for r in table] == ["a", "b", "a"]

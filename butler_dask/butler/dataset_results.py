@@ -268,7 +268,7 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
             data_ids = self._registry.records.expand_all(table.data_ids)
             refs = [ref.expanded(data_id) for ref, data_id in zip(table, data_ids, strict=True)]
         else:
-            refs = list(table.with_data_ids(self._registry.records.expand_table(table.data_ids)))
+            refs = table.with_data_ids(self._registry.records.expand_table(table.data_ids)).refs()
         if (
             self._type.storageClass_name != table.dataset_type.storageClass_name
             and not self._type.isComponent()
