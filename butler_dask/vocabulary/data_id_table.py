@@ -84,7 +84,15 @@ class DataIdTable:
 
     @classmethod
     def from_data_ids(cls, dimensions: DimensionGroup, data_ids: Iterable[DataCoordinate]) -> DataIdTable:
-        """Make from data IDs, which must have at least the group's required values."""
+        """Make from data IDs.
+
+        Parameters
+        ----------
+        dimensions : `DimensionGroup`
+            Group of every row.
+        data_ids : iterable of `DataCoordinate`
+            The rows; each has at least the group's required values.
+        """
         rows = [
             d.required_values if d.dimensions == dimensions else d.subset(dimensions).required_values
             for d in data_ids
@@ -96,7 +104,15 @@ class DataIdTable:
     def from_mappings(
         cls, dimensions: DimensionGroup, rows: Sequence[Mapping[str, Any]]
     ) -> DataIdTable | None:
-        """Make from mappings that all have plain values of just the required dimensions, else give `None`."""
+        """Make from mappings that all have plain values of just the required dimensions, else give `None`.
+
+        Parameters
+        ----------
+        dimensions : `DimensionGroup`
+            Group of every row.
+        rows : sequence of mapping of `str` to `int` or `str`
+            Values by dimension.
+        """
         names = dimensions.required
         columns: dict[str, list[Any]] = {}
         try:

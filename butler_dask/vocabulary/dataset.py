@@ -137,7 +137,17 @@ class DatasetRef:
         run: str | None = None,
         storage_class: Any = None,
     ) -> DatasetRef:
-        """Return a reference with another id, run or storage class; another run has a new id."""
+        """Return a reference with another id, run or storage class.
+
+        Parameters
+        ----------
+        id : `uuid.UUID`, optional
+            Its id; a new one is made for another run where not given.
+        run : `str`, optional
+            Its RUN collection.
+        storage_class : `StorageClass` or `str`, optional
+            What it is read as.
+        """
         kind = self.datasetType
         if storage_class is not None:
             kind = kind.overrideStorageClass(storage_class)
@@ -324,7 +334,19 @@ class DatasetTable:
         run: str,
         id_generation_mode: DatasetIdGenEnum = DatasetIdGenEnum.UNIQUE,
     ) -> DatasetTable:
-        """Make new datasets in one run, with new ids or those their data IDs give."""
+        """Make new datasets in one run.
+
+        Parameters
+        ----------
+        dataset_type : `DatasetType`
+            Type of every row.
+        data_ids : `DataIdTable`
+            Data ID of each row.
+        run : `str`
+            RUN collection of every row.
+        id_generation_mode : `DatasetIdGenEnum`
+            How the ids are made.
+        """
         n = len(data_ids)
         if id_generation_mode is DatasetIdGenEnum.UNIQUE:
             ids = new_dataset_ids(n)
@@ -336,7 +358,15 @@ class DatasetTable:
 
     @classmethod
     def from_refs(cls, dataset_type: DatasetType, refs: Iterable[DatasetRef]) -> DatasetTable:
-        """Make from references of one type."""
+        """Make from references of one type.
+
+        Parameters
+        ----------
+        dataset_type : `DatasetType`
+            Type of every row.
+        refs : iterable of `DatasetRef`
+            The rows.
+        """
         rows = list(refs)
         data_ids = DataIdTable.from_data_ids(dataset_type.dimensions, (r.dataId for r in rows))
         ids = uuid_column([r.id.bytes for r in rows])
