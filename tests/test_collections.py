@@ -137,6 +137,11 @@ def test_chains_are_edited_at_both_ends(tree):
         tree.collections.set_chain("HSC/defaults", ["HSC/raw/al"])
 
 
+def test_that_a_collection_is_no_chain_is_told_before_what_it_would_lack(tree):
+    with pytest.raises(CollectionTypeError, match="not CHAINED"):
+        tree.collections.remove_from_chain("HSC/raw/all", ["nowhere"])
+
+
 def test_member_of_a_chain_is_not_removed(tree):
     with pytest.raises(OrphanedRecordError, match="member of 'u/me/1'"):
         tree.removal.remove("HSC/defaults")

@@ -439,6 +439,17 @@ def test_interrupt_from_the_keyboard_records_what_has_finished(butler, mischief,
     assert sum(executions(mischief).values()) <= len(graph) + 2
 
 
+def test_workers_can_import_astropy_when_this_process_has(butler, mischief):
+    import astropy
+
+    assert astropy.log.level > 0
+    with local_cluster(1) as client:
+        assert run_graph(prepared(butler, 1, 1), butler, client=client).succeeded
+        # A plain logger of that name, made for its level, would be in the way.
+        (kind,) = client.run(lambda: type(__import__("astropy").log).__name__).values()
+    assert kind == "AstropyLogger"
+
+
 def test_unknown_executor_names_the_nearest(butler):
     graph = prepared(butler, 1, 1)
     with pytest.raises(ButlerUserError, match="Did you mean 'threads'"):

@@ -18,6 +18,7 @@ from ..vocabulary.dataset_id import DatasetIdGenEnum
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup
 from ..vocabulary.search_defaults import RegistryDefaults, SearchDefaults, lone_values
+from ..vocabulary.selection import Selection
 from ..vocabulary.storage_class import StorageClassFactory
 from .dataset_finder import DatasetFinder
 from .dataset_results import (
@@ -27,7 +28,6 @@ from .dataset_results import (
     require_order,
     with_storage_class,
 )
-from .query_terms import QueryTerms
 from .record_results import DimensionRecordQueryResults
 from .registry_datasets import RegistryDatasets
 from .registry_definitions import RegistryDefinitions
@@ -111,8 +111,8 @@ class ButlerRegistry(RegistryDefinitions, RegistryRecords, RegistryDatasets):
         **kwargs: Any,
     ) -> DimensionRecordQueryResults:
         """Return dimension records under a condition."""
-        terms = self._terms(dataId, where, bind, kwargs, datasets, collections)
-        return DimensionRecordQueryResults(self._registry, self.defaults, terms, str(element))
+        selection = self._joining(self._selection(dataId, where, bind, kwargs), datasets, collections)
+        return DimensionRecordQueryResults(self._registry, selection, str(element))
 
     def queryDataIds(
         self,
@@ -126,27 +126,22 @@ class ButlerRegistry(RegistryDefinitions, RegistryRecords, RegistryDatasets):
         **kwargs: Any,
     ) -> DataCoordinateQueryResults:
         """Return data IDs under a condition, for which datasets of some types exist."""
-        terms = self._terms(dataId, where, bind, kwargs, datasets, collections)
-        group = self.dimensions.conform(dimensions)
-        return DataCoordinateQueryResults(self._registry, self.defaults, terms, group)
+        selection = self._joining(self._selection(dataId, where, bind, kwargs), datasets, collections)
+        return DataCoordinateQueryResults(self._registry, selection, self.dimensions.conform(dimensions))
 
-    def _terms(
-        self,
-        data_id: DataIdArgument,
-        where: str,
-        bind: Mapping[str, Any] | None,
-        keywords: Mapping[str, Any],
-        datasets: Any = None,
-        collections: CollectionArgument = None,
-    ) -> QueryTerms:
-        terms = QueryTerms().narrowed(data_id, where, bind=bind, **keywords)
+    def _selection(
+        self, data_id: DataIdArgument, where: str, bind: Mapping[str, Any] | None, values: Mapping[str, Any]
+    ) -> Selection:
+        return Selection(default=self.defaults.value).where(data_id, where, bind=bind, **values)
+
+    def _joining(self, selection: Selection, datasets: Any, collections: CollectionArgument) -> Selection:
         if isinstance(datasets, EllipsisType):
             raise DatasetTypeError("datasets=... would be all dataset types; name those that must exist.")
         if datasets is None:
-            return terms
+            return selection
         kinds = [datasets] if isinstance(datasets, (str, DatasetType)) else list(datasets)
         names = tuple(self._finder.searched(collections))
-        return replace(terms, datasets=tuple((name_of(k), names) for k in kinds))
+        return replace(selection, datasets=tuple((name_of(k), names) for k in kinds))
 
     def queryDatasets(
         self,
@@ -166,16 +161,13 @@ class ButlerRegistry(RegistryDefinitions, RegistryRecords, RegistryDatasets):
         else:
             named = [datasetType] if isinstance(datasetType, DatasetType) else list(datasetType)
             kinds = self._registry.dataset_types.query([name_of(k) for k in named])
-        terms = self._terms(dataId, where, bind, kwargs)
+        selection = self._selection(dataId, where, bind, kwargs)
         if dimensions is not None:
-            terms = replace(terms, joined=self.dimensions.conform(dimensions))
+            selection = replace(selection, joined=self.dimensions.conform(dimensions))
         if findFirst:
             require_order(collections)
         names = self._finder.searched(collections)
         if isinstance(datasetType, DatasetType):
             kinds = [with_storage_class(kinds[0], datasetType)]
-        parts = [
-            DatasetRefQueryResults(self._registry, self.defaults, terms, kind, names, findFirst)
-            for kind in kinds
-        ]
+        parts = [DatasetRefQueryResults(self._registry, selection, kind, names, findFirst) for kind in kinds]
         return parts[0] if len(parts) == 1 else DatasetQueryResults(parts)

@@ -15,7 +15,7 @@ from ..vocabulary.collection import CollectionInfo, CollectionType, is_glob, spl
 from .command import log_options
 from .options import confirm_option, dry_run_option, repo_argument, where_option
 from .progress import waiting
-from .query_commands import dataset_query, dataset_types_in, searched_collections
+from .query_commands import found_datasets
 from .removal_plan import census_lines, confirmed, counted
 
 if TYPE_CHECKING:
@@ -300,13 +300,9 @@ def _found(
     butler: Butler, globs: Sequence[str], collections: Sequence[str], where: str, find_all: bool
 ) -> list[DatasetTable]:
     """Return the datasets that are meant, a table for each type."""
-    names = searched_collections(butler, collections, find_first=not find_all)
     with butler.query() as query:
-        tables = [
-            dataset_query(query, kind, names, where, not find_all).table()
-            for kind in dataset_types_in(butler, globs, names)
-        ]
-    return [t for t in tables if len(t)]
+        query = query.where(where)
+        return list(found_datasets(butler, query, globs, collections, find_first=not find_all).tables)
 
 
 @click.command()

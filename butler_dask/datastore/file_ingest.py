@@ -67,7 +67,7 @@ def stage_file(
     source = path if remote else _absolute(path, storage)
     size = _size_of_source(source)
     planned = FileRecord("", name, storage_class or ref.datasetType.storageClass_name, size)
-    inside = _inside(storage.url, source) if transfer in ("auto", "split", "direct") else None
+    inside = _path_below(storage.url, source) if transfer in ("auto", "split", "direct") else None
     if inside is not None:
         return StagedFile(planned.moved(inside), ref, storage)
     if transfer in ("direct", "split"):
@@ -95,7 +95,7 @@ def _absolute(path: str, storage: StorageRoot) -> str:
     return below if below is not None and os.path.exists(below) else os.path.abspath(path)
 
 
-def _inside(root: str, source: str) -> str | None:
+def _path_below(root: str, source: str) -> str | None:
     """Return the path relative to the root of a file below it, else `None`."""
     prefix = root.rstrip("/") + "/"
     if source.startswith(prefix):

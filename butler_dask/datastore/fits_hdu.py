@@ -283,7 +283,7 @@ def _read_into(stream: BinaryIO, view: memoryview) -> None:
     """Fill a buffer, or say how much the file lacks."""
     got = 0
     while got < len(view):
-        n = stream.readinto(view[got:])  # type: ignore[attr-defined]
+        n = stream.readinto(view[got:])  # type: ignore[attr-defined]  # binary files have it, BinaryIO does not say so
         if not n:
             raise EOFError(f"the file ends {len(view) - got} bytes too early")
         got += n

@@ -208,6 +208,12 @@ def check_part(
         )
 
 
+@lru_cache(maxsize=256)
+def _python_type(storage_class: str) -> Any:
+    # What a name means does not change; to look it up takes 4 us of a put.
+    return find_storage_class(storage_class).pytype
+
+
 def converted(obj: Any, to: str) -> Any:
     """Return an object as another storage class's Python type.
 
@@ -223,16 +229,16 @@ def converted(obj: Any, to: str) -> Any:
     DatasetTypeError
         If nothing converts between the two.
     """
-    wanted: StorageClass = find_storage_class(to)
     if to in TABLE_CLASSES:
         # Before the type itself is imported: its package may be missing, and the error says which.
         if is_table(obj) or (to == "ArrowAstropy" and isinstance(obj, Mapping)):
             return table_as(obj, to)
         if to != "ArrowAstropy":
-            raise _no_conversion(obj, wanted)
-    pytype = wanted.pytype
+            raise _no_conversion(obj, find_storage_class(to))
+    pytype = _python_type(to)
     if pytype is object or isinstance(obj, pytype):
         return obj
+    wanted = find_storage_class(to)
     convert = wanted.converter_from(type(obj))
     if convert is not None:
         return convert(obj)

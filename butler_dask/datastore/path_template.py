@@ -266,7 +266,8 @@ def _quoted_column(name: str, data_ids: DataIdTable) -> Sequence[object]:
         raise _missing_value(name, repr(data_ids))
     if name in data_ids.categories:
         texts = np.array([quoted(c) for c in data_ids.categories[name]] or [""], dtype=object)
-        return texts[data_ids.columns[name]].tolist()  # type: ignore[no-any-return]
+        quotes: list[object] = texts[data_ids.columns[name]].tolist()
+        return quotes
     values: list[object] = data_ids.columns[name].tolist()
     return values
 

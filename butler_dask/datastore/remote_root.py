@@ -93,7 +93,8 @@ class RemoteRoot:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["url"])  # type: ignore[misc]  # made anew where it is unpickled
 
-    def _of(self, path: str) -> tuple[Any, str]:
+    def _located(self, path: str) -> tuple[Any, str]:
+        """Return the file system of a path, and the name in it."""
         if "://" in path:
             return file_system(path)
         filesystem = self._filesystem
@@ -119,7 +120,7 @@ class RemoteRoot:
         """Upload a staged file."""
         try:
             with store_errors(self.url):
-                filesystem, target = self._of(path)
+                filesystem, target = self._located(path)
                 if self.url.partition("://")[0] in _OBJECT_STORES:
                     filesystem.put_file(staged, target)
                     return
@@ -141,7 +142,7 @@ class RemoteRoot:
         if local is not None:
             return open(local, "rb")
         with store_errors(path):
-            filesystem, name = self._of(path)
+            filesystem, name = self._located(path)
             stream: BinaryIO = filesystem.open(name, "rb", block_size=READ_AHEAD)
             return stream
 
@@ -151,13 +152,13 @@ class RemoteRoot:
         if local is not None:
             return os.stat(local).st_size
         with store_errors(self.uri(path)):
-            filesystem, name = self._of(path)
+            filesystem, name = self._located(path)
             return int(filesystem.size(name))
 
     def modified(self, path: str) -> float:
         """Return when a file was last written [s since 1970]."""
         with store_errors(self.uri(path)):
-            filesystem, name = self._of(path)
+            filesystem, name = self._located(path)
             return float(filesystem.modified(name).timestamp())
 
     def remove(self, paths: Iterable[str]) -> None:

@@ -232,11 +232,15 @@ class _DaskRun:
 
 
 def _log_levels() -> dict[str, int]:
-    """Return the levels that are set in this process, for the workers to take over."""
+    """Return the levels that are set in this process, for the workers to take over.
+
+    A logger of a class of its own is made by its package when that is imported, and a plain one that is there
+    before breaks the import (astropy).
+    """
     levels = {"": logging.getLogger().level}
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if (
-            isinstance(logger, logging.Logger)
+            type(logger) is logging.Logger
             and logger.level
             and not name.startswith(("distributed", "dask"))
         ):

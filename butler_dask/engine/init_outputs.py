@@ -15,10 +15,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InitInputMissingError, MissingCollectionError, RunConfigMismatchError
-from ..pipeline.task_class import import_task_class
+from ..pipeline.task_class import config_of_text, import_task_class
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
-from .quantum_runner import task_config
 
 if TYPE_CHECKING:
     from ..butler.open_repository import OpenRepository
@@ -191,7 +190,7 @@ class _Construction:
     def __init__(self, repository: OpenRepository, graph: QuantumGraph, columns: TaskColumns) -> None:
         self._repository, self._graph, self._columns = repository, graph, columns
         self.task_class = import_task_class(columns.task_class_name)
-        self.config = task_config(self.task_class, columns.config_text)
+        self.config = config_of_text(self.task_class, columns.config_text)
         self._task: Any = None
 
     def value(self, item: InitDataset) -> Any:

@@ -31,6 +31,7 @@ from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import lone_values
+from ..vocabulary.selection import Selection
 from .common_data_ids import Projection
 from .dataset_pool import DatasetPool
 from .dataset_query_constraint import ALL, DatasetQueryConstraint
@@ -125,10 +126,9 @@ def build_quantum_graph(
             pipeline,
             repository,
             GraphQuestion(
-                where,
-                bind,
-                data_id or {},
-                lone_values(repository.registry.collections.governor_values(inputs)),
+                Selection(
+                    default=lone_values(repository.registry.collections.governor_values(inputs)).get
+                ).where(where, data_id, bind=bind),
                 tuple(data_id_tables),
                 dataset_query_constraint,
             ),

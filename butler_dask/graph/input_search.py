@@ -18,6 +18,7 @@ from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.file_record import FileTable
+from ..vocabulary.selection import Selection
 from .dataset_pool import DatasetPool, has_file
 from .record_cache import RecordCache
 
@@ -244,7 +245,9 @@ class InputSearch:
         if not self.is_registered(dataset_type.name) or not self._collections:
             return _no_pairs()
         group = quanta.dimensions.union(dataset_type.dimensions)
-        joined = self._registry.queries.data_ids(group, datasets=[(dataset_type.name, self._collections)])
+        joined = self._registry.queries.data_ids(
+            group, Selection().joining(dataset_type.name, self._collections)
+        )
         rows = joined.match(quanta)
         joined, rows = joined.take(rows >= 0), rows[rows >= 0]
         found = self.find(dataset_type, joined, timespans=self._spans(dataset_type, joined))

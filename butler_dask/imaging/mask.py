@@ -43,7 +43,7 @@ class Mask:
 
     Parameters
     ----------
-    array : `numpy.ndarray`, shape (ny, nx), int32
+    array : `numpy.ndarray`, shape (ny, nx), int32 [bits]
         Bits; taken as it is, not copied.
     planes : mapping of `str` to `int`, optional
         Bit number of each plane name.
@@ -121,12 +121,20 @@ class Mask:
         return self.planes[name]
 
     def is_set(self, names: Iterable[str] | str) -> NDArray[np.bool_]:
-        """Return where any of the named planes is set, shape (ny, nx), bool."""
+        """Return where any of the named planes is set, shape (ny, nx), bool [1]."""
         result: NDArray[np.bool_] = (self.array & self.bitmask(names)) != 0
         return result
 
     def set_where(self, where: NDArray[np.bool_], names: Iterable[str] | str) -> None:
-        """Set the named planes where ``where`` (shape (ny, nx), bool) holds."""
+        """Set the named planes at some pixels.
+
+        Parameters
+        ----------
+        where : `numpy.ndarray`, shape (ny, nx), bool [1]
+            Which pixels.
+        names : `str` or iterable of `str`
+            Plane names.
+        """
         self.array[where] |= np.int32(self.bitmask(names))
 
     def clear(self, names: Iterable[str] | str) -> None:

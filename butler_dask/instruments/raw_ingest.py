@@ -157,7 +157,7 @@ def _ingested_before(
 ) -> list[RawFile]:
     """Return those of some files whose raws are in their run already; other raws of it are not read."""
     registry = butler.repository.registry
-    if raw_type not in registry.query_dataset_types("raw", []):
+    if raw_type not in registry.dataset_types.query("raw", []):
         return []
     found = set()
     for run in set(runs.values()):
@@ -167,7 +167,7 @@ def _ingested_before(
         columns = {name: [r.data_id[name] for r in mine] for name in raw_type.dimensions.required}
         data_ids = DataIdTable.from_values(raw_type.dimensions, columns)
         try:
-            datasets, rows = registry.find_datasets(raw_type, data_ids, [run])
+            datasets, rows = registry.search.find(raw_type, data_ids, [run])
         except MissingCollectionError:
             continue
         # What a chain of this name has in its members does not count: it is refused as a run later.

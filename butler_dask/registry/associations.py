@@ -23,7 +23,8 @@ from .database import Database, repeated
 from .dataset_inserts import summarize
 from .dataset_search import candidates_of_rows, search_statements
 from .datasets import Datasets
-from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
+from .definitions import CollectionRow, DatasetTypeRow, Definitions
+from .session import Session
 
 
 class Associations:
@@ -33,8 +34,6 @@ class Associations:
     ----------
     database : `Database`
         Where they are.
-    definitions : `DefinitionCache`
-        The registry's cache of collections and dataset types.
     collections : `Collections`
         Collections.
     datasets : `Datasets`
@@ -44,11 +43,10 @@ class Associations:
     def __init__(
         self,
         database: Database,
-        definitions: DefinitionCache,
         collections: Collections,
         datasets: Datasets,
     ) -> None:
-        self._database, self._definitions = database, definitions
+        self._database = database
         self._collections, self._datasets = collections, datasets
 
     @repeated
@@ -62,42 +60,42 @@ class Associations:
         """
         if not len(table):
             return
-        with self._database.write() as connection:
-            definitions = self._definitions.current(connection)
+        with self._database.write() as session:
+            definitions = session.definitions
             row = _collection_of_type(definitions, collection, CollectionType.TAGGED)
-            self._lock(connection, row)
+            self._lock(session, row)
             kind = definitions.dataset_type(table.dataset_type.name)
-            ids = self._present(connection, table)
+            ids = self._present(session, table)
             keys, tags = kind.tables.keys, kind.tables.tags
             values = [table.data_ids.values(k).tolist() for k in keys]
             n = len(ids)
             rows = list(zip([kind.id] * n, [row.id] * n, *values, ids.tolist(), strict=True))
             insert_rows(
-                connection,
+                session,
                 tags,
                 ("dataset_type_id", "collection_id", *keys, "dataset_id"),
                 rows,
                 on_conflict="ignore",
             )
-            self._check_tagged(connection, kind, row, table, ids)
-            summarize(connection, kind, table.data_ids, None, (0,), [row])
+            self._check_tagged(session, kind, row, table, ids)
+            summarize(session, kind, table.data_ids, None, (0,), [row])
 
     def _check_tagged(
         self,
-        connection: sa.Connection,
+        session: Session,
         kind: DatasetTypeRow,
         row: CollectionRow,
         table: DatasetTable,
         ids: NDArray[np.int64],
     ) -> None:
         tags = kind.tables.tags.c
-        with temporary_rows(connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]) as t:
+        with temporary_rows(session, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]) as t:
             statement = sa.select(tags.dataset_id).where(
                 tags.dataset_id == t.c.id,
                 tags.collection_id == row.id,
                 tags.dataset_type_id == kind.id,
             )
-            inside = {r[0] for r in self._database.fetch(connection, statement)}
+            inside = {r[0] for r in session.fetch(statement)}
         for i, id_ in enumerate(ids.tolist()):
             if id_ not in inside:
                 raise ConflictingDefinitionError(
@@ -105,41 +103,41 @@ class Associations:
                     f"{table.data_ids[i]}; disassociate that one first. Nothing was associated."
                 )
 
-    def _present(self, connection: sa.Connection, table: DatasetTable) -> NDArray[np.int64]:
-        ids = self._datasets.row_ids(connection, table)
+    def _present(self, session: Session, table: DatasetTable) -> NDArray[np.int64]:
+        ids = self._datasets.row_ids(session, table)
         if table.row_ids is not None:
             # Row numbers read earlier: the datasets may have been removed since.
             d = schema.dataset.c
-            with temporary_rows(connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]) as t:
+            with temporary_rows(session, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]) as t:
                 statement = sa.select(t.c.id).where(~sa.exists(sa.select(d.id).where(d.id == t.c.id)))
-                gone = {r[0] for r in self._database.fetch(connection, statement)}
+                gone = {r[0] for r in session.fetch(statement)}
             for i in np.flatnonzero(np.isin(ids, list(gone))).tolist():
                 raise DatasetNotFoundError(f"Dataset {table.id(i)} was removed from the registry.")
         return ids
 
-    def _lock(self, connection: sa.Connection, row: CollectionRow) -> None:
+    def _lock(self, session: Session, row: CollectionRow) -> None:
         # Two certifications at once could each pass the check of the other's ranges.
-        self._datasets.lock_runs(connection, [row], exclusive=True)
+        self._datasets.lock_runs(session, [row], exclusive=True)
 
     @repeated
     def disassociate(self, collection: str, table: DatasetTable) -> None:
         """Take datasets out of a TAGGED collection; those not in it are passed over."""
-        with self._database.write() as connection:
-            definitions = self._definitions.current(connection)
+        with self._database.write() as session:
+            definitions = session.definitions
             row = _collection_of_type(definitions, collection, CollectionType.TAGGED)
-            self._lock(connection, row)
+            self._lock(session, row)
             kind = definitions.dataset_type(table.dataset_type.name)
-            ids = self._datasets.row_ids(connection, table)
+            ids = self._datasets.row_ids(session, table)
             tags = kind.tables.tags
-            with temporary_rows(connection, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]) as t:
-                connection.execute(
+            with temporary_rows(session, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]) as t:
+                session.execute(
                     tags.delete().where(
                         tags.c.collection_id == row.id,
                         tags.c.dataset_type_id == kind.id,
                         tags.c.dataset_id.in_(sa.select(t.c.id)),
                     )
                 )
-            self._forget_summary(connection, kind, row, tags)
+            self._forget_summary(session, kind, row, tags)
 
     @repeated
     def certify(self, collection: str, table: DatasetTable, timespan: Timespan) -> None:
@@ -155,10 +153,10 @@ class Associations:
         if not len(table):
             return
         name = table.dataset_type.name
-        with self._database.write() as connection:
-            definitions = self._definitions.current(connection)
+        with self._database.write() as session:
+            definitions = session.definitions
             row = _collection_of_type(definitions, collection, CollectionType.CALIBRATION)
-            self._lock(connection, row)
+            self._lock(session, row)
             kind = definitions.dataset_type(name)
             if not kind.definition.isCalibration():
                 raise DatasetTypeError(
@@ -173,9 +171,9 @@ class Associations:
                 raise ConflictingDefinitionError(
                     f"Two {name!r} datasets for {unique[first]} were given for one validity range."
                 )
-            ids = self._present(connection, table)
+            ids = self._present(session, table)
             calibs, keys = kind.tables.calibs, kind.tables.keys
-            existing, begins, ends = self._overlapping(connection, kind, row, timespan)
+            existing, begins, ends = self._overlapping(session, kind, row, timespan)
             match = table.data_ids.match(existing)
             if (match >= 0).any():
                 i = int(np.flatnonzero(match >= 0)[0])
@@ -197,15 +195,14 @@ class Associations:
                     strict=True,
                 )
             )
-            insert_rows(connection, calibs, _calib_columns(keys), rows)
-            summarize(connection, kind, table.data_ids, None, (0,), [row])
+            insert_rows(session, calibs, _calib_columns(keys), rows)
+            summarize(session, kind, table.data_ids, None, (0,), [row])
 
     def _overlapping(
-        self, connection: sa.Connection, kind: DatasetTypeRow, row: CollectionRow, timespan: Timespan
+        self, session: Session, kind: DatasetTypeRow, row: CollectionRow, timespan: Timespan
     ) -> tuple[DataIdTable, NDArray[np.int64], NDArray[np.int64]]:
         c, keys = kind.tables.calibs.c, kind.tables.keys
-        found = self._database.fetch(
-            connection,
+        found = session.fetch(
             sa.select(*(c[k] for k in keys), c.begin_ns, c.end_ns).where(
                 c.dataset_type_id == kind.id,
                 c.collection_id == row.id,
@@ -242,10 +239,10 @@ class Associations:
             Only these data IDs.
         """
         name = dataset_type if isinstance(dataset_type, str) else dataset_type.name
-        with self._database.write() as connection:
-            definitions = self._definitions.current(connection)
+        with self._database.write() as session:
+            definitions = session.definitions
             row = _collection_of_type(definitions, collection, CollectionType.CALIBRATION)
-            self._lock(connection, row)
+            self._lock(session, row)
             kind = definitions.dataset_type(name)
             calibs, keys = kind.tables.calibs, kind.tables.keys
             c = calibs.c
@@ -256,7 +253,7 @@ class Associations:
                 c.begin_ns < timespan.end_ns,
                 c.end_ns > timespan.begin_ns,
             )
-            rows = self._database.fetch(connection, sa.select(*columns).where(*overlapping))
+            rows = session.fetch(sa.select(*columns).where(*overlapping))
             if data_ids is not None:
                 wanted = set(zip(*(data_ids.values(k).tolist() for k in keys), strict=True) if keys else [()])
                 rows = [r for r in rows if tuple(r[2:-3]) in wanted]
@@ -268,27 +265,27 @@ class Associations:
                 for part in Timespan(r[-3], r[-2]).difference(timespan)
             ]
             types = {n: c[n].type for n in (*keys, "begin_ns")}
-            with temporary_rows(connection, types, [(*r[2:-3], r[-3]) for r in rows]) as t:
-                connection.execute(
+            with temporary_rows(session, types, [(*r[2:-3], r[-3]) for r in rows]) as t:
+                session.execute(
                     calibs.delete().where(
                         *overlapping,
                         sa.exists(sa.select(t.c.begin_ns).where(*(c[n] == t.c[n] for n in types))),
                     )
                 )
-            insert_rows(connection, calibs, _calib_columns(keys), remaining)
-            self._forget_summary(connection, kind, row, calibs)
+            insert_rows(session, calibs, _calib_columns(keys), remaining)
+            self._forget_summary(session, kind, row, calibs)
 
     def _forget_summary(
-        self, connection: sa.Connection, kind: DatasetTypeRow, row: CollectionRow, table: sa.Table
+        self, session: Session, kind: DatasetTypeRow, row: CollectionRow, table: sa.Table
     ) -> None:
         statement = (
             sa.select(table.c.dataset_id)
             .where(table.c.dataset_type_id == kind.id, table.c.collection_id == row.id)
             .limit(1)
         )
-        if not self._database.fetch(connection, statement):
+        if not session.fetch(statement):
             s = schema.collection_summary
-            connection.execute(s.delete().where(s.c.dataset_type_id == kind.id, s.c.collection_id == row.id))
+            session.execute(s.delete().where(s.c.dataset_type_id == kind.id, s.c.collection_id == row.id))
 
     def query(
         self,
@@ -310,13 +307,13 @@ class Associations:
         """
         name = dataset_type if isinstance(dataset_type, str) else dataset_type.name
         kinds = frozenset(CollectionType) if types is None else frozenset(types)
-        with self._database.read() as connection:
+        with self._database.read() as session:
             infos = self._collections.query(collections, flatten_chains=True)
-            definitions = self._definitions.current(connection)
+            definitions = session.definitions
             kind = definitions.dataset_type(name)
             rows = [definitions.collection(i.name) for i in infos]
             leaves = [r for r in rows if r.type in kinds and r.type is not CollectionType.CHAINED]
-            found = [self._database.fetch(connection, s) for s in search_statements(kind, leaves)]
+            found = [session.fetch(s) for s in search_statements(kind, leaves)]
             chosen = candidates_of_rows(kind, leaves, found)
         by_id = definitions.collections_by_id
         out: list[DatasetAssociation] = []
@@ -331,15 +328,13 @@ class Associations:
             out.append(DatasetAssociation(ref, leaves[int(chosen.ranks[i])].name, span))
         return out
 
-    def remove_collection(
-        self, connection: sa.Connection, definitions: Definitions, row: CollectionRow
-    ) -> None:
+    def remove_collection(self, session: Session, row: CollectionRow) -> None:
         """Take everything out of a TAGGED or CALIBRATION collection."""
-        calibration = row.type is CollectionType.CALIBRATION
+        definitions, calibration = session.definitions, row.type is CollectionType.CALIBRATION
         for group in definitions.groups.values():
             table = group.calibs if calibration else group.tags
             type_ids = [t.id for t in definitions.dataset_types.values() if t.tables is group]
-            connection.execute(
+            session.execute(
                 table.delete().where(table.c.collection_id == row.id, table.c.dataset_type_id.in_(type_ids))
             )
 

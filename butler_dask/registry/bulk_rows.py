@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from .planner_statistics import count_rows
-from .raw_sql import command, driver_connection, is_sqlite, takes_statements
+from .session import Session
 
 _FEW_TEMPORARY_ROWS = 20
 """Temporary tables of fewer rows are joined well enough without statistics."""
@@ -23,7 +22,7 @@ Rows = Sequence[tuple[Any, ...]]
 
 
 def insert_rows(
-    connection: sa.Connection,
+    session: Session,
     table: sa.Table,
     columns: Sequence[str],
     rows: Rows,
@@ -35,7 +34,7 @@ def insert_rows(
 
     Parameters
     ----------
-    connection : `sqlalchemy.Connection`
+    session : `Session`
         From `Database.write`.
     table : `sqlalchemy.Table`
         Where to.
@@ -57,28 +56,28 @@ def insert_rows(
     if not rows:
         return 0
     if not table._prefixes:
-        count_rows(connection, table, len(rows))
+        session.count_rows(table.name, len(rows))
     if on_conflict != "raise":
-        rows = _in_order(connection, table, columns, rows)
-    quote = connection.dialect.identifier_preparer.quote
+        rows = _in_order(session, table, columns, rows)
+    quote = session.connection.dialect.identifier_preparer.quote
     name = quote(table.name)
     names = ", ".join(map(quote, columns))
-    mark = "?" if is_sqlite(connection) else "%s"
+    mark = "?" if session.is_sqlite else "%s"
     values = f"({', '.join([mark] * len(columns))})"
     insert = f"INSERT INTO {name} ({names}) VALUES "
     if on_conflict == "ignore":
-        return _execute(connection, f"{insert}{values} ON CONFLICT DO NOTHING", rows)
+        return _execute(session, f"{insert}{values} ON CONFLICT DO NOTHING", rows)
     if on_conflict == "replace":
         keys = [c.name for c in table.primary_key.columns]
         changed = [c for c in columns if c not in keys] if replace_columns is None else replace_columns
         action = ", ".join(f"{quote(c)} = excluded.{quote(c)}" for c in changed)
         action = f"UPDATE SET {action}" if changed else "NOTHING"
         conflict = f" ON CONFLICT ({', '.join(map(quote, keys))}) DO {action}"
-        return _execute(connection, insert + values + conflict, rows)
+        return _execute(session, insert + values + conflict, rows)
     if len(rows) < _FEW_ROWS:
-        return _execute(connection, insert + values, rows)
-    if not is_sqlite(connection):
-        return _copy(connection, f"COPY {name} ({names}) FROM STDIN", rows)
+        return _execute(session, insert + values, rows)
+    if not session.is_sqlite:
+        return _copy(session, f"COPY {name} ({names}) FROM STDIN", rows)
     # Several rows a statement: a third less time than one each.
     per_statement = max(_VALUES_PER_STATEMENT // len(columns), 1)
     whole = len(rows) - len(rows) % per_statement
@@ -86,24 +85,24 @@ def insert_rows(
     portions = [
         tuple(itertools.islice(flat, per_statement * len(columns))) for _ in range(0, whole, per_statement)
     ]
-    _execute(connection, insert + ", ".join([values] * per_statement), portions)
-    _execute(connection, insert + values, rows[whole:])
+    _execute(session, insert + ", ".join([values] * per_statement), portions)
+    _execute(session, insert + values, rows[whole:])
     return len(rows)
 
 
-def _in_order(connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Rows) -> Rows:
+def _in_order(session: Session, table: sa.Table, columns: Sequence[str], rows: Rows) -> Rows:
     # On a server each row waits for who inserts the same one; in the same order nobody waits in a circle.
-    if is_sqlite(connection) or len(rows) == 1:
+    if session.is_sqlite or len(rows) == 1:
         return rows
     keys = [i for i, c in enumerate(columns) if table.c[c].primary_key] or list(range(len(columns)))
     return sorted(rows, key=lambda row: [row[i] for i in keys])
 
 
-def _execute(connection: sa.Connection, sql: str, rows: Rows) -> int:
+def _execute(session: Session, sql: str, rows: Rows) -> int:
     if not rows:
         return 0
-    driver: Any = connection.dialect.loaded_dbapi
-    cursor = driver_connection(connection).cursor()
+    driver: Any = session.connection.dialect.loaded_dbapi
+    cursor = session.driver.cursor()
     try:
         if len(rows) == 1:
             cursor.execute(sql, rows[0])
@@ -119,9 +118,9 @@ def _execute(connection: sa.Connection, sql: str, rows: Rows) -> int:
         cursor.close()
 
 
-def _copy(connection: sa.Connection, sql: str, rows: Rows) -> int:
-    driver: Any = connection.dialect.loaded_dbapi
-    cursor = driver_connection(connection).cursor()
+def _copy(session: Session, sql: str, rows: Rows) -> int:
+    driver: Any = session.connection.dialect.loaded_dbapi
+    cursor = session.driver.cursor()
     try:
         with cursor.copy(sql) as copy:
             for row in rows:
@@ -135,7 +134,7 @@ def _copy(connection: sa.Connection, sql: str, rows: Rows) -> int:
 
 @contextmanager
 def temporary_rows(
-    connection: sa.Connection,
+    session: Session,
     columns: Mapping[str, sa.types.TypeEngine[Any]],
     rows: Rows,
     key: str | None = None,
@@ -144,7 +143,7 @@ def temporary_rows(
 
     Parameters
     ----------
-    connection : `sqlalchemy.Connection`
+    session : `Session`
         From `Database.read` or `Database.write`.
     columns : mapping of `str` to `sqlalchemy.types.TypeEngine`
         Names and types.
@@ -153,23 +152,23 @@ def temporary_rows(
     key : `str`, optional
         Column that is the key; default: all together are.
     """
-    in_use: dict[Hashable, int] = connection.info.setdefault("butler_dask temporary tables", {})
+    in_use: dict[Hashable, int] = session.temporary_tables
     form: Hashable = (tuple((n, type(t).__name__) for n, t in columns.items()), key)
     place = in_use.get(form, 0)
     in_use[form] = place + 1
-    table, create = _temporary_table(connection.dialect, form, place, columns, key)
+    table, create = _temporary_table(session.connection.dialect, form, place, columns, key)
     try:
-        command(connection, create)
-        insert_rows(connection, table, list(columns), rows)
-        if not is_sqlite(connection) or len(rows) >= _FEW_TEMPORARY_ROWS:
+        session.command(create)
+        insert_rows(session, table, list(columns), rows)
+        if not session.is_sqlite or len(rows) >= _FEW_TEMPORARY_ROWS:
             # Without statistics it may be searched by the first of its key's columns only.
-            command(connection, f"ANALYZE {table.name}")
+            session.command(f"ANALYZE {table.name}")
         yield table
     finally:
         in_use[form] = place
         # Else the rollback, done already or still to come, drops the table as well.
-        if takes_statements(connection):
-            command(connection, f"DROP TABLE IF EXISTS {table.name}")
+        if session.takes_statements:
+            session.command(f"DROP TABLE IF EXISTS {table.name}")
 
 
 # The same tables again and again, so that SQLAlchemy knows statements with them by heart.

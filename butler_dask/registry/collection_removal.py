@@ -12,7 +12,7 @@ from .collections import Collections
 from .database import Database, repeated
 from .dataset_census import DatasetCensus
 from .datasets import Datasets
-from .definitions import CollectionRow, DefinitionCache, Definitions
+from .definitions import CollectionRow, Definitions
 
 
 class CollectionRemoval:
@@ -22,8 +22,6 @@ class CollectionRemoval:
     ----------
     database : `Database`
         Where they are.
-    definitions : `DefinitionCache`
-        The registry's cache of collections and dataset types.
     collections : `Collections`
         The collections.
     datasets : `Datasets`
@@ -35,12 +33,11 @@ class CollectionRemoval:
     def __init__(
         self,
         database: Database,
-        definitions: DefinitionCache,
         collections: Collections,
         datasets: Datasets,
         associations: Associations,
     ) -> None:
-        self._database, self._definitions = database, definitions
+        self._database = database
         self._collections, self._datasets, self._associations = collections, datasets, associations
 
     @repeated
@@ -52,18 +49,18 @@ class CollectionRemoval:
         OrphanedRecordError
             If it is in a chain, or is a RUN with stored files (see `remove_runs`).
         """
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
+        with self._database.write() as session:
+            definitions = session.locked_definitions()
             row = definitions.own_collection(name, "remove")
             if row.type is CollectionType.RUN:
-                if self._datasets.has_files(connection, row):
+                if self._datasets.has_files(session, row):
                     raise OrphanedRecordError(
                         f"RUN {name!r} holds datasets with files; remove it with `butler remove-runs`."
                     )
-                self._datasets.remove_runs(connection, definitions, [row])
+                self._datasets.remove_runs(session, [row])
             elif row.type is not CollectionType.CHAINED:
-                self._associations.remove_collection(connection, definitions, row)
-            self._collections.remove_row(connection, row, definitions)
+                self._associations.remove_collection(session, row)
+            self._collections.remove_rows(session, [row])
 
     @repeated
     def remove_runs(self, names: Sequence[str], *, unlink_from_chains: bool = False) -> list[FileRecord]:
@@ -89,8 +86,8 @@ class CollectionRemoval:
         CollectionTypeError
             If a collection is no RUN.
         """
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
+        with self._database.write() as session:
+            definitions = session.locked_definitions()
             rows = _runs(definitions, names)
             for name in names:
                 definitions.own_collection(name, "remove")
@@ -110,10 +107,8 @@ class CollectionRemoval:
                 )
             for chain, runs in chains.items():
                 self._collections.remove_from_chain(chain, runs)
-            definitions = self._definitions.current(connection)
-            out = self._datasets.remove_runs(connection, definitions, rows)
-            for row in rows:
-                self._collections.remove_row(connection, row, definitions)
+            out = self._datasets.remove_runs(session, rows)
+            self._collections.remove_rows(session, rows)
         return out
 
     def census(self, names: Sequence[str]) -> DatasetCensus:
@@ -124,9 +119,8 @@ class CollectionRemoval:
         CollectionTypeError
             If a collection is no RUN.
         """
-        with self._database.read() as connection:
-            definitions = self._definitions.current(connection)
-            return self._datasets.census_of_runs(connection, definitions, _runs(definitions, names))
+        with self._database.read() as session:
+            return self._datasets.census_of_runs(session, _runs(session.definitions, names))
 
 
 def _runs(definitions: Definitions, names: Sequence[str]) -> list[CollectionRow]:

@@ -27,7 +27,8 @@ from . import schema
 from .bulk_rows import insert_rows
 from .chain_history import ChainHistory
 from .database import Database, repeated
-from .definitions import CollectionRow, DefinitionCache, Definitions
+from .definitions import CollectionRow, Definitions
+from .session import Session
 
 
 class Collections:
@@ -37,13 +38,11 @@ class Collections:
     ----------
     database : `Database`
         Where they are.
-    definitions : `DefinitionCache`
-        The registry's cache of them.
     """
 
-    def __init__(self, database: Database, definitions: DefinitionCache) -> None:
-        self._database, self._definitions = database, definitions
-        self._history = ChainHistory(database)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._history = ChainHistory()
 
     @repeated
     def register(self, name: str, type: CollectionType = CollectionType.RUN, doc: str = "") -> bool:
@@ -60,17 +59,17 @@ class Collections:
             If it exists with another type.
         """
         check_collection_name(name)
-        with self._database.read() as connection:
-            if self._registered(self._definitions.current(connection), name, type):
+        with self._database.read() as session:
+            if self._registered(session.definitions, name, type):
                 return False
-        with self._database.write() as connection:
+        with self._database.write() as session:
             # Looked at again: another process may have made it in between.
-            if self._registered(self._definitions.locked(connection), name, type):
+            if self._registered(session.locked_definitions(), name, type):
                 return False
-            connection.execute(schema.collection.insert().values(name=name, type=int(type), doc=doc))
+            session.execute(schema.collection.insert().values(name=name, type=int(type), doc=doc))
             if type is CollectionType.CHAINED:
-                self._history.record(connection, name, "register", (), ())
-            self._definitions.changed(connection)
+                self._history.record(session, name, "register", (), ())
+            session.definitions_changed()
         return True
 
     @staticmethod
@@ -94,10 +93,9 @@ class Collections:
         MissingCollectionError
             If there is none; the nearest match is named.
         """
-        with self._database.read() as connection:
-            definitions = self._definitions.current(connection)
-            row = definitions.collection(name)
-            return self._infos(connection, definitions, [row], include_parents, include_summary)[0]
+        with self._database.read() as session:
+            row = session.definitions.collection(name)
+            return self._infos(session, [row], include_parents, include_summary)[0]
 
     def query(
         self,
@@ -136,8 +134,8 @@ class Collections:
         """
         if include_chains is None:
             include_chains = not flatten_chains
-        with self._database.read() as connection:
-            definitions = self._definitions.current(connection)
+        with self._database.read() as session:
+            definitions = session.definitions
             found: dict[int, CollectionRow] = {}
             for expression in split_patterns(expressions):
                 if isinstance(expression, re.Pattern):
@@ -152,7 +150,7 @@ class Collections:
                 if (types is None or r.type in types)
                 and (include_chains or r.type is not CollectionType.CHAINED)
             ]
-            return self._infos(connection, definitions, rows, include_parents, include_summary)
+            return self._infos(session, rows, include_parents, include_summary)
 
     def _add(
         self, definitions: Definitions, row: CollectionRow, flatten: bool, found: dict[int, CollectionRow]
@@ -166,13 +164,13 @@ class Collections:
 
     def _infos(
         self,
-        connection: sa.Connection,
-        definitions: Definitions,
+        session: Session,
         rows: Sequence[CollectionRow],
         parents: bool,
         summary: bool,
     ) -> list[CollectionInfo]:
-        types = self._summaries(connection, definitions, rows) if summary else {}
+        types = self._summaries(session, rows) if summary else {}
+        definitions = session.definitions
         by_id = definitions.collections_by_id
         return [
             CollectionInfo(
@@ -186,14 +184,10 @@ class Collections:
             for row in rows
         ]
 
-    def _summaries(
-        self, connection: sa.Connection, definitions: Definitions, rows: Sequence[CollectionRow]
-    ) -> dict[int, set[str]]:
-        s = schema.collection_summary.c
+    def _summaries(self, session: Session, rows: Sequence[CollectionRow]) -> dict[int, set[str]]:
+        definitions, s = session.definitions, schema.collection_summary.c
         own: dict[int, set[str]] = {}
-        for collection_id, type_id in self._database.fetch(
-            connection, sa.select(s.collection_id, s.dataset_type_id)
-        ):
+        for collection_id, type_id in session.fetch(sa.select(s.collection_id, s.dataset_type_id)):
             known = definitions.dataset_types_by_id.get(type_id)
             if known is not None:
                 own.setdefault(collection_id, set()).add(known.definition.name)
@@ -204,19 +198,18 @@ class Collections:
 
     def flatten(self, names: str | Iterable[str]) -> list[CollectionInfo]:
         """Return the collections a search over names looks in: no chains, in order, each once."""
-        with self._database.read() as connection:
-            definitions = self._definitions.current(connection)
-            rows = definitions.leaves((names,) if isinstance(names, str) else tuple(names))
-            return self._infos(connection, definitions, rows, False, False)
+        with self._database.read() as session:
+            rows = session.definitions.leaves((names,) if isinstance(names, str) else tuple(names))
+            return self._infos(session, rows, False, False)
 
     def governor_values(self, names: Sequence[str]) -> dict[str, frozenset[str]]:
         """Return which instruments and skymaps the datasets in collections have, by dimension name."""
         g = schema.collection_governor.c
-        with self._database.read() as connection:
-            leaves = {row.id for row in self._definitions.current(connection).leaves(tuple(names))}
+        with self._database.read() as session:
+            leaves = {row.id for row in session.definitions.leaves(tuple(names))}
             found: dict[str, set[str]] = {}
-            for collection_id, dimension, value in self._database.fetch(
-                connection, sa.select(g.collection_id, g.dimension, g.value)
+            for collection_id, dimension, value in session.fetch(
+                sa.select(g.collection_id, g.dimension, g.value)
             ):
                 if collection_id in leaves:
                     found.setdefault(dimension, set()).add(value)
@@ -242,23 +235,23 @@ class Collections:
         CollectionTypeError
             If the parent is not CHAINED.
         """
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
+        with self._database.write() as session:
+            definitions = session.locked_definitions()
             row = self._own_chain(definitions, parent)
             members = [definitions.collection(name) for name in dict.fromkeys(children)]
             before, after = [c.name for c in definitions.children_of(row)], [m.name for m in members]
             if before == after:
                 return
             self._check_cycle(definitions, row, members)
-            connection.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
+            session.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
             insert_rows(
-                connection,
+                session,
                 schema.chain,
                 ("parent_id", "position", "child_id"),
                 [(row.id, i, m.id) for i, m in enumerate(members)],
             )
-            self._history.record(connection, parent, mode, before, after)
-            self._definitions.changed(connection)
+            self._history.record(session, parent, mode, before, after)
+            session.definitions_changed()
 
     def extend_chain(self, parent: str, children: Sequence[str]) -> None:
         """Put collections at the end of a chain, those in it already moved there."""
@@ -271,8 +264,9 @@ class Collections:
     @repeated
     def remove_from_chain(self, parent: str, children: Sequence[str]) -> None:
         """Take collections out of a chain."""
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
+        with self._database.write() as session:
+            definitions = session.locked_definitions()
+            self._own_chain(definitions, parent)
             for name in children:
                 definitions.collection(name)
             self.edit_chain(parent, lambda old: _without(old, children), mode="remove")
@@ -300,8 +294,8 @@ class Collections:
         MissingCollectionError, CollectionTypeError, CollectionCycleError
             As `set_chain`.
         """
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
+        with self._database.write() as session:
+            definitions = session.locked_definitions()
             present = definitions.children_of(self._own_chain(definitions, parent))
             self.set_chain(parent, edit(tuple(c.name for c in present)), mode=mode)
 
@@ -315,11 +309,10 @@ class Collections:
         CollectionTypeError
             If it is no chain.
         """
-        with self._database.read() as connection:
-            definitions = self._definitions.current(connection)
-            changes = self._history.query(connection, name)
+        with self._database.read() as session:
+            changes = self._history.query(session, name)
             if not changes:
-                _required_chain(definitions.collection(name))
+                _required_chain(session.definitions.collection(name))
             return changes
 
     @repeated
@@ -342,10 +335,10 @@ class Collections:
         """
         if steps < 1:
             raise CollectionError(f"{steps} changes cannot be undone; 1 is the last one.")
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
+        with self._database.write() as session:
+            definitions = session.locked_definitions()
             self._own_chain(definitions, name)
-            changes = self._history.query(connection, name)
+            changes = self._history.query(session, name)
             if steps > len(changes):
                 raise CollectionError(
                     f"Chain {name!r} has {len(changes)} recorded changes; {steps} cannot be undone."
@@ -387,34 +380,36 @@ class Collections:
 
     def set_doc(self, name: str, doc: str) -> None:
         """Replace the documentation of a collection."""
-        with self._database.write() as connection:
-            row = self._definitions.locked(connection).collection(name)
+        with self._database.write() as session:
+            row = session.locked_definitions().collection(name)
             c = schema.collection
-            connection.execute(c.update().where(c.c.id == row.id).values(doc=doc))
-            self._definitions.changed(connection)
+            session.execute(c.update().where(c.c.id == row.id).values(doc=doc))
+            session.definitions_changed()
 
-    def remove_row(self, connection: sa.Connection, row: CollectionRow, definitions: Definitions) -> None:
-        """Take a collection off the list, and its own members if it is a chain.
+    def remove_rows(self, session: Session, rows: Iterable[CollectionRow]) -> None:
+        """Take collections off the list, and their own members if they are chains.
 
         Raises
         ------
         OrphanedRecordError
-            If it is a member of a chain.
+            If one is a member of a chain.
         """
-        parents = [definitions.collections_by_id[p].name for p in definitions.parents.get(row.id, ())]
-        if parents:
-            raise OrphanedRecordError(
-                f"Collection {row.name!r} is a member of {', '.join(map(repr, parents))}; "
-                "take it out of these chains first."
-            )
-        if row.type is CollectionType.CHAINED:
-            connection.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
-            before = [c.name for c in definitions.children_of(row)]
-            self._history.record(connection, row.name, "delete", before, ())
-        for table in (schema.collection_summary, schema.collection_governor):
-            connection.execute(table.delete().where(table.c.collection_id == row.id))
-        connection.execute(schema.collection.delete().where(schema.collection.c.id == row.id))
-        self._definitions.changed(connection)
+        definitions = session.definitions
+        for row in rows:
+            parents = [definitions.collections_by_id[p].name for p in definitions.parents.get(row.id, ())]
+            if parents:
+                raise OrphanedRecordError(
+                    f"Collection {row.name!r} is a member of {', '.join(map(repr, parents))}; "
+                    "take it out of these chains first."
+                )
+            if row.type is CollectionType.CHAINED:
+                session.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
+                before = [c.name for c in definitions.children_of(row)]
+                self._history.record(session, row.name, "delete", before, ())
+            for table in (schema.collection_summary, schema.collection_governor):
+                session.execute(table.delete().where(table.c.collection_id == row.id))
+            session.execute(schema.collection.delete().where(schema.collection.c.id == row.id))
+        session.definitions_changed()
 
 
 def _without(names: Sequence[str], others: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
-"""Database: one SQL database: connections, transactions, and statements read in them.
+"""Database: one SQL database: connections and transactions.
 
-SQLite is the default; PostgreSQL goes through the same calls. A thread has one connection at a time. Writers
+SQLite is the default; PostgreSQL goes through the same calls. A thread has one session at a time. Writers
 wait for one another up to a time limit. What PostgreSQL breaks off, because two transactions waited for each
 other or a connection was lost, is done again from the beginning where the whole of it is ours (`repeated`);
 a transaction that a user began is the user's to repeat.
@@ -14,33 +14,26 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from ..errors import (
-    DataIdValueError,
-    InvalidQueryError,
-    ReadOnlyRepositoryError,
-    RepositoryBusyError,
-    RepositoryError,
-)
+from ..errors import DataIdValueError, ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
 from .database_errors import delays, is_locked, is_lost, is_transient, translated
-from .explained_statement import ExplainedStatement
-from .planner_statistics import begin_counting, renew_statistics
+from .definitions import DefinitionCache
+from .explained_statement import StatementLog
+from .planner_statistics import renew_statistics
 from .postgresql_server import PostgresqlServer
-from .raw_sql import command, driver_connection, is_in_transaction, rows_of, with_marks
+from .raw_sql import command, driver_connection
+from .session import Session
 from .sqlite_file import SqliteFile
 from .thread_state import ThreadState
 
 LOCK_TIMEOUT_S = 120.0
 """How long other programs are waited for, unless the repository's configuration says otherwise."""
-
-_PORTION = 10_000
-"""Rows of a large answer that are Python values at a time."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,9 +86,9 @@ class Database:
         self.path: str | None = None
         self._file: SqliteFile | None = None
         self._server: PostgresqlServer | None = None
-        self.after_rollback: Callable[[], None] = _nothing
-        self.explained: list[ExplainedStatement] | None = None
-        """Statements read from now on are appended with their plans, if it is a list."""
+        self.log = StatementLog()
+        """Where statements are explained."""
+        self._definitions = DefinitionCache()
         if self.is_sqlite:
             self.path = None if self.url.database in (None, "", ":memory:") else self.url.database
             self._file = SqliteFile(
@@ -155,7 +148,7 @@ class Database:
             try:
                 return work()
             except RepositoryBusyError as error:
-                inside = self._state.connection is not None
+                inside = self._state.session is not None
                 if inside or not is_transient(error.__cause__) or time.monotonic() > deadline:
                     raise
             time.sleep(delay)
@@ -176,14 +169,15 @@ class Database:
             raise DataIdValueError(f"A number is larger than the registry takes, 64 bits: {error}") from error
 
     @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        """Give a connection whose statements all see the same state of the database.
+    def read(self) -> Iterator[Session]:
+        """Give a session whose statements all see the same state of the database.
 
-        Inside `write` of the same thread it is the writing connection.
+        Inside `write` of the same thread it is the writing one.
         """
         state = self._state
-        if state.connection is not None:
-            yield state.connection
+        if state.session is not None:
+            state.session.look_again()
+            yield state.session
             return
         with self._translation(), state.lock:
             connection = self._opened(state)
@@ -193,17 +187,20 @@ class Database:
                 else:
                     connection.execution_options(isolation_level="REPEATABLE READ")
                     connection.begin()
-                state.connection = connection
-                yield connection
+                state.session = self._session(connection, sees_one_state=True)
+                yield state.session
             finally:
-                state.connection = None
+                state.session = None
                 # Rolled back so that temporary rows go too.
                 self._rollback(connection)
                 self._finished(connection)
 
+    def _session(self, connection: sa.Connection, *, sees_one_state: bool) -> Session:
+        return Session(connection, self._definitions, self.log, sees_one_state=sees_one_state)
+
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """Give a connection in a transaction; nested ones are savepoints.
+    def write(self) -> Iterator[Session]:
+        """Give a session that may change the database; nested ones are savepoints.
 
         Raises
         ------
@@ -218,11 +215,12 @@ class Database:
                 f"The registry {self.url.render_as_string()} was opened for reading; open the repository "
                 "with writeable=True to change it."
             )
-        if state.connection is not None:
+        if state.session is not None:
             if not state.writing:
                 raise RuntimeError("A write was begun inside a read of the same thread")
-            with self._savepoint(state, state.connection):
-                yield state.connection
+            state.session.look_again()
+            with self._savepoint(state, state.session):
+                yield state.session
             return
         with self._translation(), state.lock:
             connection = self._opened(state)
@@ -231,17 +229,17 @@ class Database:
                     self._patiently(connection, "BEGIN IMMEDIATE")
                 else:
                     connection.begin()
-                state.connection, state.writing = connection, True
-                begin_counting(connection)
-                yield connection
-                renew_statistics(connection)
+                session = self._session(connection, sees_one_state=self.is_sqlite)
+                state.session, state.writing = session, True
+                yield session
+                renew_statistics(session)
                 self._commit(connection)
+                session.committed()
             except BaseException:
                 self._rollback(connection)
-                self.after_rollback()
                 raise
             finally:
-                state.connection, state.writing = None, False
+                state.session, state.writing = None, False
                 self._finished(connection)
 
     def _commit(self, connection: sa.Connection) -> None:
@@ -260,20 +258,20 @@ class Database:
             ) from error
 
     @contextmanager
-    def _savepoint(self, state: ThreadState, connection: sa.Connection) -> Iterator[None]:
+    def _savepoint(self, state: ThreadState, session: Session) -> Iterator[None]:
         state.savepoints += 1
         name = f"s{state.savepoints}"
-        command(connection, f"SAVEPOINT {name}")
+        session.command(f"SAVEPOINT {name}")
         try:
             yield
         except BaseException:
-            if is_in_transaction(connection):
-                command(connection, f"ROLLBACK TO SAVEPOINT {name}")
-            self.after_rollback()
+            if session.is_open:
+                session.command(f"ROLLBACK TO SAVEPOINT {name}")
+            session.forget_definitions()
             raise
         finally:
             state.savepoints -= 1
-        command(connection, f"RELEASE SAVEPOINT {name}")
+        session.command(f"RELEASE SAVEPOINT {name}")
 
     def _opened(self, state: ThreadState) -> sa.Connection:
         # A SQLite connection belongs to its thread; taking one from a pool for each transaction would cost
@@ -325,93 +323,23 @@ class Database:
                 return
             time.sleep(delay)
 
-    # Statements
-
-    def fetch(
-        self, connection: sa.Connection, statement: sa.Executable, parameters: Mapping[str, Any] | None = None
-    ) -> list[tuple[Any, ...]]:
-        """Return all rows of a statement as plain tuples.
-
-        Raises
-        ------
-        InvalidQueryError
-            If a number overflows on the way.
-        """
-        return [row for rows in self.fetch_portions(connection, statement, parameters) for row in rows]
-
-    def fetch_portions(
-        self, connection: sa.Connection, statement: sa.Executable, parameters: Mapping[str, Any] | None = None
-    ) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of a statement in portions, for who keeps columns and not the rows.
-
-        Raises
-        ------
-        InvalidQueryError
-            If a number overflows on the way.
-        """
-        start, count = time.perf_counter(), 0
-        try:
-            result = connection.execute(statement, parameters)
-        except sa.exc.DataError as error:
-            reason = str(error.orig).strip().splitlines()[0]
-            raise InvalidQueryError(f"The database cannot calculate this query: {reason}") from error
-        cursor: Any = result.cursor
-        while rows := cursor.fetchmany(_PORTION):
-            count += len(rows)
-            yield rows
-        if self.explained is not None:
-            context: Any = result.context
-            values = context.parameters[0] if context.parameters else ()
-            seconds = time.perf_counter() - start
-            self.explained.append(
-                ExplainedStatement.ask(connection, context.statement, values, count, seconds)
-            )
-        result.close()
-
-    def fetch_sql(
-        self, connection: sa.Connection, sql: str, parameters: tuple[Any, ...] = ()
-    ) -> list[tuple[Any, ...]]:
-        """Return all rows of SQL text with ``?`` for each value, past SQLAlchemy's statement layer.
-
-        For look-ups of one row, where building a statement would cost more than running it.
-        """
-        sql = with_marks(connection, sql)
-        start = time.perf_counter()
-        rows = rows_of(connection, sql, parameters)
-        if self.explained is not None:
-            seconds = time.perf_counter() - start
-            self.explained.append(ExplainedStatement.ask(connection, sql, parameters, len(rows), seconds))
-        return rows
-
-    def lock_rows(
-        self, connection: sa.Connection, table: sa.Table, ids: Sequence[int], *, exclusive: bool
-    ) -> list[int]:
-        """Keep others from removing rows (or, exclusively, from using them) until the transaction ends.
-
-        SQLite has one writer at a time anyhow.
-
-        Returns
-        -------
-        missing : `list` [`int`]
-            Rows that somebody else removed meanwhile.
-        """
-        if self.is_sqlite or not ids:
-            return []
-        rows = sa.select(table.c.id).where(table.c.id.in_(sorted(ids))).order_by(table.c.id)
-        found = {r[0] for r in self.fetch(connection, rows.with_for_update(read=not exclusive))}
-        return [i for i in ids if i not in found]
-
-    def count_up(self, connection: sa.Connection, name: str, count: int) -> int:
+    def count_up(self, session: Session, name: str, count: int) -> int:
         """Add to a counter, and return its new value.
 
         On a server this takes effect at once and for good, whatever becomes of the transaction: else others
         would wait for its end.
         """
-        sql = "UPDATE counter SET value = value + ? WHERE name = ? RETURNING value"
         if self._server is None:
-            return int(self.fetch_sql(connection, sql, (count, name))[0][0])
-        with self._server.apart.begin() as other:
-            return int(self.fetch_sql(other, sql, (count, name))[0][0])
+            sql = "UPDATE counter SET value = value + ? WHERE name = ? RETURNING value"
+            return int(session.fetch_sql(sql, (count, name))[0][0])
+        return self._server.count_up(name, count)
+
+    def forget_definitions(self) -> None:
+        """Read collections and dataset types again next time."""
+        self._definitions.last = None
+        session = self._state.session
+        if session is not None:
+            session.forget_definitions()
 
 
 class _OnDatabase(Protocol):
@@ -429,10 +357,6 @@ def repeated(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, 
 
     functools.update_wrapper(whole, method)
     return whole
-
-
-def _nothing() -> None:
-    """Do nothing after a rollback, until somebody sets something to do."""
 
 
 def _close(kept: set[sa.Connection], engine: sa.Engine) -> None:

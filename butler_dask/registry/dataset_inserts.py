@@ -30,9 +30,9 @@ from . import schema
 from .bulk_rows import insert_rows, temporary_rows
 from .database import Database, repeated
 from .datasets import Datasets, uuid_list
-from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
+from .definitions import CollectionRow, DatasetTypeRow
 from .dimension_records import DimensionRecords
-from .planner_statistics import count_rows
+from .session import Session
 
 _FEW = 50
 """Batches of at most so many rows are inserted row by row."""
@@ -48,8 +48,6 @@ class DatasetInserts:
     ----------
     database : `Database`
         Where to.
-    definitions : `DefinitionCache`
-        The registry's cache of collections and dataset types.
     records : `DimensionRecords`
         Dimension records, against which new data IDs are checked.
     datasets : `Datasets`
@@ -59,11 +57,10 @@ class DatasetInserts:
     def __init__(
         self,
         database: Database,
-        definitions: DefinitionCache,
         records: DimensionRecords,
         datasets: Datasets,
     ) -> None:
-        self._database, self._definitions = database, definitions
+        self._database = database
         self._records, self._datasets = records, datasets
 
     @repeated
@@ -79,36 +76,35 @@ class DatasetInserts:
         """
         if not len(table):
             return
-        with self._database.write() as connection:
-            definitions = self._definitions.current(connection)
-            kind, runs = self._targets(definitions, table)
-            self._datasets.lock_runs(connection, runs, exclusive=False)
-            missing = self._records.missing_values(connection, table.data_ids)
+        with self._database.write() as session:
+            kind, runs = self._targets(session, table)
+            self._datasets.lock_runs(session, runs, exclusive=False)
+            missing = self._records.missing_values(session, table.data_ids)
             if missing is not None:
                 name, values = missing
                 raise DataIdValueError(
                     f"Cannot insert {table.dataset_type.name!r} datasets: the repository has no {name} for "
                     f"{values!r}. Insert its dimension record first."
                 )
-            ids = self._allocate(connection, len(table))
+            ids = self._allocate(session, len(table))
             if len(table) <= _FEW:
-                self._insert_few(connection, kind, table, runs, ids, files)
+                self._insert_few(session, kind, table, runs, ids, files)
             else:
-                with self._staged(connection, kind, table, runs, ids, files) as staged:
+                with self._staged(session, kind, table, runs, ids, files) as staged:
                     try:
                         with self._database.write():
-                            connection.execute(self._into_datasets(kind, staged))
-                            connection.execute(self._into_group(kind, staged))
+                            session.execute(self._into_datasets(kind, staged))
+                            session.execute(self._into_group(kind, staged))
                     except sa.exc.IntegrityError as error:
-                        self._explain_conflict(connection, kind, table, runs, error)
+                        self._explain_conflict(session, kind, table, runs, error)
                     if files is not None:
-                        connection.execute(self._into_files(staged, staged["id"]))
-                        self._keep_files(connection, staged)
-            self._summarize(connection, kind, table, runs)
+                        session.execute(self._into_files(staged, staged["id"]))
+                        self._keep_files(session, staged)
+            self._summarize(session, kind, table, runs)
 
     def _insert_few(
         self,
-        connection: sa.Connection,
+        session: Session,
         kind: DatasetTypeRow,
         table: DatasetTable,
         runs: Sequence[CollectionRow],
@@ -124,47 +120,46 @@ class DatasetInserts:
         try:
             with self._database.write():
                 insert_rows(
-                    connection,
+                    session,
                     schema.dataset,
                     ("id", "uuid", "dataset_type_id", "run_id", "ingest_ns"),
                     list(zip(row_ids, uuids, kinds, run_ids, now, strict=True)),
                 )
                 insert_rows(
-                    connection,
+                    session,
                     kind.tables.datasets,
                     ("dataset_type_id", "run_id", *keys, "dataset_id", "uuid"),
                     list(zip(kinds, run_ids, *values, row_ids, uuids, strict=True)),
                 )
         except sa.exc.IntegrityError as error:
-            self._explain_conflict(connection, kind, table, runs, error)
+            self._explain_conflict(session, kind, table, runs, error)
         if files is not None:
-            self._insert_files(connection, row_ids, files, replace=False)
+            self._insert_files(session, row_ids, files, replace=False)
 
     @repeated
     def record(self, batches: Sequence[tuple[DatasetTable, FileTable]]) -> None:
         """Insert datasets and files that may be there already; see `Registry.record_outputs`."""
-        with self._database.write() as connection:
-            definitions = self._definitions.current(connection)
+        with self._database.write() as session:
             # In the same order by whomever they are recorded, so that two never wait for each other.
             for table, files in sorted(batches, key=lambda b: b[0].dataset_type.name):
                 if not len(table):
                     continue
-                kind, runs = self._targets(definitions, table)
-                self._datasets.lock_runs(connection, runs, exclusive=False)
-                ids = self._allocate(connection, len(table))
-                with self._staged(connection, kind, table, runs, ids, files) as staged:
-                    self._record_staged(connection, kind, staged, ids)
-                self._summarize(connection, kind, table, runs)
+                kind, runs = self._targets(session, table)
+                self._datasets.lock_runs(session, runs, exclusive=False)
+                ids = self._allocate(session, len(table))
+                with self._staged(session, kind, table, runs, ids, files) as staged:
+                    self._record_staged(session, kind, staged, ids)
+                self._summarize(session, kind, table, runs)
 
     def _record_staged(
-        self, connection: sa.Connection, kind: DatasetTypeRow, staged: Staged, ids: NDArray[np.int64]
+        self, session: Session, kind: DatasetTypeRow, staged: Staged, ids: NDArray[np.int64]
     ) -> None:
         d, own = schema.dataset, kind.tables.datasets
-        connection.execute(self._into_datasets(kind, staged).on_conflict_do_nothing())
+        session.execute(self._into_datasets(kind, staged).on_conflict_do_nothing())
         # Only those whose UUID was new get a data ID; of these, not those whose data ID is another dataset's.
         new = (d.c.uuid == staged["uuid"], d.c.id == staged["id"])
-        connection.execute(self._into_group(kind, staged, *new).on_conflict_do_nothing())
-        connection.execute(
+        session.execute(self._into_group(kind, staged, *new).on_conflict_do_nothing())
+        session.execute(
             d.delete().where(
                 d.c.id.between(int(ids[0]), int(ids[-1])),
                 ~sa.exists(sa.select(own.c.dataset_id).where(own.c.dataset_id == d.c.id)),
@@ -173,48 +168,44 @@ class DatasetInserts:
         # A retried quantum has just written its files anew: what they are now counts.
         statement = self._into_files(staged, d.c.id, d.c.uuid == staged["uuid"])
         names = ("path", "kind_id", "size", "checksum", "shared")
-        connection.execute(
+        session.execute(
             statement.on_conflict_do_update(
                 index_elements=["dataset_id"], set_={n: statement.excluded[n] for n in names}
             )
         )
-        self._keep_files(connection, staged)
+        self._keep_files(session, staged)
 
     @repeated
     def add_files(self, table: DatasetTable, files: FileTable) -> None:
         """Insert or replace the file records of datasets that are in the registry."""
         if not len(table):
             return
-        with self._database.write() as connection:
-            definitions = self._definitions.current(connection)
+        with self._database.write() as session:
             for i in _used_codes(table):
-                definitions.own_collection(table.runs[i], "add files to")
-            ids = self._datasets.row_ids(connection, table)
-            self._insert_files(connection, ids.tolist(), files, replace=True)
+                session.definitions.own_collection(table.runs[i], "add files to")
+            ids = self._datasets.row_ids(session, table)
+            self._insert_files(session, ids.tolist(), files, replace=True)
 
-    def _insert_files(
-        self, connection: sa.Connection, ids: Sequence[int], files: FileTable, *, replace: bool
-    ) -> None:
+    def _insert_files(self, session: Session, ids: Sequence[int], files: FileTable, *, replace: bool) -> None:
         if len(files) != len(ids):
             raise ValueError(f"{len(ids)} datasets but {len(files)} file records")
-        rows = self._file_rows(connection, files)
+        rows = self._file_rows(session, files)
         insert_rows(
-            connection,
+            session,
             schema.file,
             ("dataset_id", *rows),
             [r for r in zip(ids, *rows.values(), strict=True) if r[1]],
             on_conflict="replace" if replace else "raise",
         )
-        if self._files_wait(connection):
+        if self._files_wait(session):
             paths = [(p,) for p in set(rows["path"])]
-            with temporary_rows(connection, {"path": sa.String()}, paths) as t:
-                self._keep_files(connection, t.c)
+            with temporary_rows(session, {"path": sa.String()}, paths) as t:
+                self._keep_files(session, t.c)
 
     # Parts
 
-    def _targets(
-        self, definitions: Definitions, table: DatasetTable
-    ) -> tuple[DatasetTypeRow, list[CollectionRow]]:
+    def _targets(self, session: Session, table: DatasetTable) -> tuple[DatasetTypeRow, list[CollectionRow]]:
+        definitions = session.definitions
         kind = definitions.dataset_type(table.dataset_type.name)
         if table.dataset_type.isComponent():
             raise DatasetTypeError(
@@ -236,14 +227,14 @@ class DatasetInserts:
                 )
         return kind, runs
 
-    def _allocate(self, connection: sa.Connection, count: int) -> NDArray[np.int64]:
-        last = self._database.count_up(connection, "dataset", count)
+    def _allocate(self, session: Session, count: int) -> NDArray[np.int64]:
+        last = self._database.count_up(session, "dataset", count)
         return np.arange(last - count + 1, last + 1, dtype=np.int64)
 
     @contextmanager
     def _staged(
         self,
-        connection: sa.Connection,
+        session: Session,
         kind: DatasetTypeRow,
         table: DatasetTable,
         runs: Sequence[CollectionRow],
@@ -269,16 +260,16 @@ class DatasetInserts:
         if files is not None:
             if len(files) != len(table):
                 raise ValueError(f"{len(table)} datasets but {len(files)} file records")
-            for name, values in self._file_rows(connection, files).items():
+            for name, values in self._file_rows(session, files).items():
                 add(name, schema.file.c[name].type, values)
         rows = list(zip(*columns.values(), strict=True))
-        with temporary_rows(connection, types, rows, key="id") as t:
+        with temporary_rows(session, types, rows, key="id") as t:
             yield {**{n: t.c[n] for n in columns}, **staged}
 
-    def _file_rows(self, connection: sa.Connection, files: FileTable) -> dict[str, Sequence[Any]]:
+    def _file_rows(self, session: Session, files: FileTable) -> dict[str, Sequence[Any]]:
         n = max(len(files.storage_classes), 1)
         codes = (files.formatter_codes.astype(np.int64) * n + files.storage_class_codes).tolist()
-        kinds = self._file_kinds(connection, files, set(codes))
+        kinds = self._file_kinds(session, files, set(codes))
         paths = list(files.paths)
         shared = [False] * len(paths)
         if len(set(paths)) < len(paths):
@@ -294,18 +285,16 @@ class DatasetInserts:
             "shared": shared,
         }
 
-    def _file_kinds(
-        self, connection: sa.Connection, files: FileTable, codes: Iterable[int]
-    ) -> dict[int, int]:
+    def _file_kinds(self, session: Session, files: FileTable, codes: Iterable[int]) -> dict[int, int]:
         k = schema.file_kind
         n = max(len(files.storage_classes), 1)
         wanted = {c: (files.formatters[c // n], files.storage_classes[c % n]) for c in codes}
         sql = "SELECT formatter, storage_class, id FROM file_kind"
-        known = {(f, s): i for f, s, i in self._database.fetch_sql(connection, sql)}
+        known = {(f, s): i for f, s, i in session.fetch_sql(sql)}
         new = sorted({w for w in wanted.values() if w not in known})
         if new:
-            insert_rows(connection, k, ("formatter", "storage_class"), new, on_conflict="ignore")
-            known = {(f, s): i for f, s, i in self._database.fetch_sql(connection, sql)}
+            insert_rows(session, k, ("formatter", "storage_class"), new, on_conflict="ignore")
+            known = {(f, s): i for f, s, i in session.fetch_sql(sql)}
         return {c: known[w] for c, w in wanted.items()}
 
     def _into(self, table: sa.Table, values: Mapping[str, Any], *conditions: Any) -> Any:
@@ -344,37 +333,37 @@ class DatasetInserts:
         # A dataset without file has an empty path.
         return self._into(schema.file, values, staged["uuid"].is_not(None), staged["path"] != "", *conditions)
 
-    def _files_wait(self, connection: sa.Connection) -> bool:
-        return bool(self._database.fetch_sql(connection, "SELECT 1 FROM pending_deletion LIMIT 1"))
+    def _files_wait(self, session: Session) -> bool:
+        return bool(session.fetch_sql("SELECT 1 FROM pending_deletion LIMIT 1"))
 
-    def _keep_files(self, connection: sa.Connection, staged: Any) -> None:
+    def _keep_files(self, session: Session, staged: Any) -> None:
         # A path that waits for deletion and was written again must not be deleted.
         p = schema.pending_deletion
-        if self._files_wait(connection):
-            connection.execute(p.delete().where(p.c.path.in_(sa.select(staged["path"]))))
+        if self._files_wait(session):
+            session.execute(p.delete().where(p.c.path.in_(sa.select(staged["path"]))))
 
     def _summarize(
         self,
-        connection: sa.Connection,
+        session: Session,
         kind: DatasetTypeRow,
         table: DatasetTable,
         runs: Sequence[CollectionRow],
     ) -> None:
         for changed in (schema.dataset, schema.file, kind.tables.datasets):
-            count_rows(connection, changed, len(table))
+            session.count_rows(changed.name, len(table))
         used = _used_codes(table)
-        summarize(connection, kind, table.data_ids, table.run_codes, used, runs)
+        summarize(session, kind, table.data_ids, table.run_codes, used, runs)
 
     def _explain_conflict(
         self,
-        connection: sa.Connection,
+        session: Session,
         kind: DatasetTypeRow,
         table: DatasetTable,
         runs: Sequence[CollectionRow],
         error: sa.exc.IntegrityError,
     ) -> None:
         name = kind.definition.name
-        present = self._datasets.known_row_ids(connection, table)
+        present = self._datasets.known_row_ids(session, table)
         for row in np.flatnonzero(present >= 0).tolist():
             raise ConflictingDefinitionError(
                 f"Dataset {table.id(row)} ({name!r} {table.data_ids[row]}) is already in the registry."
@@ -388,7 +377,7 @@ class DatasetInserts:
                 raise ConflictingDefinitionError(
                     f"Two datasets {name!r} for {unique[first]} were given for RUN {run.name!r}."
                 ) from error
-            existing = self._datasets.in_run(connection, kind, run)
+            existing = self._datasets.in_run(session, kind, run)
             clash = np.flatnonzero(part.match(existing.data_ids) >= 0)
             if len(clash):
                 raise ConflictingDefinitionError(
@@ -403,7 +392,7 @@ def _used_codes(table: DatasetTable) -> list[int]:
 
 
 def summarize(
-    connection: sa.Connection,
+    session: Session,
     kind: DatasetTypeRow,
     data_ids: DataIdTable,
     codes: NDArray[Any] | None,
@@ -414,7 +403,7 @@ def summarize(
 
     Parameters
     ----------
-    connection : `sqlalchemy.Connection`
+    session : `Session`
         From `Database.write`.
     kind : `DatasetTypeRow`
         Dataset type.
@@ -439,14 +428,14 @@ def summarize(
             for value in set(column.tolist()) if len(column) <= _FEW else np.unique(column).tolist():
                 governors.append((collection_id, name, data_ids.categories[name][value]))
     insert_rows(
-        connection,
+        session,
         schema.collection_summary,
         ("dataset_type_id", "collection_id"),
         rows,
         on_conflict="ignore",
     )
     insert_rows(
-        connection,
+        session,
         schema.collection_governor,
         ("collection_id", "dimension", "value"),
         governors,

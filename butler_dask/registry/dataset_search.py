@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from ..errors import CalibrationLookupError, DatasetTypeError
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id_table import DataIdTable, first_rows
-from ..vocabulary.dataset import DatasetTable
+from ..vocabulary.dataset import DatasetTable, uuid_column
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import MAX_NS, MIN_NS, Timespan
 from . import schema
 from .bulk_rows import temporary_rows
 from .database import Database
-from .datasets import uuid_column
-from .definitions import CollectionRow, DatasetTypeRow, DefinitionCache, Definitions
+from .definitions import CollectionRow, DatasetTypeRow, Definitions
+from .session import Session
 
 _FEW_LEAVES = 4
 """A search of so few collections is not narrowed by the summaries first."""
@@ -77,25 +77,22 @@ class DatasetSearch:
     ----------
     database : `Database`
         Where they are.
-    definitions : `DefinitionCache`
-        The registry's cache of collections and dataset types.
     """
 
-    def __init__(self, database: Database, definitions: DefinitionCache) -> None:
-        self._database, self._definitions = database, definitions
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def leaves(
         self,
-        connection: sa.Connection,
-        definitions: Definitions,
+        session: Session,
         kind: DatasetTypeRow,
         collections: Iterable[str],
     ) -> list[CollectionRow]:
         """Return the collections, chains flattened, that hold datasets of a type, in search order."""
-        leaves = definitions.leaves(tuple(collections))
+        leaves = session.definitions.leaves(tuple(collections))
         if len(leaves) > _FEW_LEAVES:
             sql = "SELECT collection_id FROM collection_summary WHERE dataset_type_id = ?"
-            holding = {r[0] for r in self._database.fetch_sql(connection, sql, (kind.id,))}
+            holding = {r[0] for r in session.fetch_sql(sql, (kind.id,))}
             return [row for row in leaves if row.id in holding]
         return list(leaves)
 
@@ -134,9 +131,8 @@ class DatasetSearch:
             If a CALIBRATION collection gives several for one data ID (and time).
         """
         name = dataset_type if isinstance(dataset_type, str) else dataset_type.name
-        with self._database.read() as connection:
-            definitions = self._definitions.current(connection)
-            kind = definitions.dataset_type(name)
+        with self._database.read() as session:
+            kind = session.definitions.dataset_type(name)
             group = kind.definition.dimensions
             missing = [n for n in group.required if n not in data_ids.columns]
             if missing:
@@ -144,14 +140,14 @@ class DatasetSearch:
                     f"Dataset type {name!r} has dimensions {group}; the data IDs {data_ids.dimensions} have "
                     f"no {', '.join(missing)}."
                 )
-            leaves = self.leaves(connection, definitions, kind, collections)
+            leaves = self.leaves(session, kind, collections)
             if len(data_ids) == 1:
-                return self._find_one(connection, definitions, kind, leaves, data_ids, begin_ns, end_ns)
+                return self._find_one(session, kind, leaves, data_ids, begin_ns, end_ns)
             wanted = data_ids.subset(group)
             unique, inverse = (
                 wanted.unique() if len(wanted) > 1 else (wanted, np.zeros(len(wanted), np.int64))
             )
-            candidates = self._candidates_of(connection, kind, leaves, unique)
+            candidates = self._candidates_of(session, kind, leaves, unique)
             codes = candidates.data_ids.match(unique) if len(candidates) else np.zeros(0, np.int64)
             best = _first_matches(inverse, codes, candidates, begin_ns, end_ns, len(unique), kind, leaves)
             hit = best >= 0
@@ -159,7 +155,7 @@ class DatasetSearch:
             _, first, rows = np.unique(candidates.row_ids[best[hit]], return_index=True, return_inverse=True)
             index = np.full(len(wanted), -1, dtype=np.int64)
             index[hit] = rows
-            return self.table(definitions, kind, candidates, best[hit][first]), index
+            return self.table(session.definitions, kind, candidates, best[hit][first]), index
 
     def table(
         self,
@@ -182,7 +178,7 @@ class DatasetSearch:
 
     def _candidates_of(
         self,
-        connection: sa.Connection,
+        session: Session,
         kind: DatasetTypeRow,
         leaves: Sequence[CollectionRow],
         unique: DataIdTable,
@@ -191,12 +187,12 @@ class DatasetSearch:
         if n == 0 or not leaves:
             return empty_candidates(kind)
         if not keys:
-            return candidates_of_rows(kind, leaves, [self._rows_of_one(connection, kind, leaves, ())])
+            return candidates_of_rows(kind, leaves, [self._rows_of_one(session, kind, leaves, ())])
         with ExitStack() as stack:
             bounds = _bounds(unique)
             # A look-up in every collection costs about as much as reading a row.
             most = n * max(len(leaves), 4)
-            dense = n > _FEW_DATA_IDS and self._are_fewer(connection, kind, leaves, bounds, most)
+            dense = n > _FEW_DATA_IDS and self._are_fewer(session, kind, leaves, bounds, most)
             statements = []
             if dense:
                 for part in search_statements(kind, leaves):
@@ -205,18 +201,17 @@ class DatasetSearch:
                 table = kind.tables.datasets
                 rows = list(zip(*(unique.values(k).tolist() for k in keys), strict=True))
                 wanted = stack.enter_context(
-                    temporary_rows(connection, {k: table.c[k].type for k in keys}, rows)
+                    temporary_rows(session, {k: table.c[k].type for k in keys}, rows)
                 )
                 for part in search_statements(kind, leaves):
                     columns = part.selected_columns
                     statements.append(part.where(*(columns[k] == wanted.c[k] for k in keys)))
-            portions = (p for s in statements for p in self._database.fetch_portions(connection, s))
+            portions = (p for s in statements for p in session.fetch_portions(s))
             return candidates_of_rows(kind, leaves, portions)
 
     def _find_one(
         self,
-        connection: sa.Connection,
-        definitions: Definitions,
+        session: Session,
         kind: DatasetTypeRow,
         leaves: Sequence[CollectionRow],
         data_ids: DataIdTable,
@@ -226,7 +221,7 @@ class DatasetSearch:
         # The same as for many, without numpy, which takes longer than the database for one row.
         keys = kind.tables.keys
         width = len(keys)
-        rows = self._rows_of_one(connection, kind, leaves, tuple(data_ids.value(k, 0) for k in keys))
+        rows = self._rows_of_one(session, kind, leaves, tuple(data_ids.value(k, 0) for k in keys))
         rank = {leaf.id: i for i, leaf in enumerate(leaves)}
         if begin_ns is not None and end_ns is not None:
             begin = int(begin_ns[0])
@@ -250,20 +245,20 @@ class DatasetSearch:
             DataIdTable.from_values(group, {k: best[i : i + 1] for i, k in enumerate(keys)}, 1),
             uuid_column([bytes(best[width + 1])]),
             np.zeros(1, dtype=np.int32),
-            [definitions.collections_by_id[best[width + 2]].name],
+            [session.definitions.collections_by_id[best[width + 2]].name],
             np.array([best[width]], dtype=np.int64),
         )
         return table, np.zeros(1, dtype=np.int64)
 
     def _rows_of_one(
         self,
-        connection: sa.Connection,
+        session: Session,
         kind: DatasetTypeRow,
         leaves: Sequence[CollectionRow],
         values: tuple[Any, ...],
     ) -> list[tuple[Any, ...]]:
         # The way of Butler.get: text made by hand, since building statements would take most of the time.
-        quote = self._database.engine.dialect.identifier_preparer.quote
+        quote = session.quote
         keys = [quote(k) for k in kind.tables.keys]
         rows: list[tuple[Any, ...]] = []
         for types, table in (
@@ -287,12 +282,12 @@ class DatasetSearch:
                 f"WHERE t.dataset_type_id = ? AND t.{where} IN ({', '.join('?' * len(ids))})"
                 + "".join(f" AND t.{k} = ?" for k in keys)
             )
-            rows += self._database.fetch_sql(connection, sql, (kind.id, *ids, *values))
+            rows += session.fetch_sql(sql, (kind.id, *ids, *values))
         return rows
 
     def _are_fewer(
         self,
-        connection: sa.Connection,
+        session: Session,
         kind: DatasetTypeRow,
         leaves: Sequence[CollectionRow],
         bounds: Mapping[str, tuple[Any, Any]],
@@ -304,7 +299,7 @@ class DatasetSearch:
                 sa.literal(1), maintain_column_froms=True
             )
             counted = sa.select(sa.func.count()).select_from(inside.limit(most + 1).subquery())
-            most -= int(self._database.fetch(connection, counted)[0][0])
+            most -= int(session.fetch(counted)[0][0])
             if most < 0:
                 return False
         return True
@@ -371,8 +366,12 @@ def candidates_of_rows(
             numbers.append([np.array(c, dtype=np.int64) for c in (columns[width], *columns[width + 2 :])])
     if not tables:
         return empty_candidates(kind)
-    data_ids, uuids = DataIdTable.concatenate(tables), np.concatenate(identities)
-    row_ids, run_ids, *rest = map(np.concatenate, zip(*numbers, strict=True))
+    if len(tables) == 1:
+        (data_ids,), (uuids,), (columns_of_numbers,) = tables, identities, numbers
+    else:
+        data_ids, uuids = DataIdTable.concatenate(tables), np.concatenate(identities)
+        columns_of_numbers = list(map(np.concatenate, zip(*numbers, strict=True)))
+    row_ids, run_ids, *rest = columns_of_numbers
     n = len(row_ids)
     collections, begin_ns, end_ns = rest or (run_ids, np.full(n, MIN_NS), np.full(n, MAX_NS))
     ids = np.array([leaf.id for leaf in leaves], dtype=np.int64)

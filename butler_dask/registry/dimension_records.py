@@ -10,13 +10,14 @@ import sqlalchemy as sa
 
 from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError
 from ..vocabulary.data_id import DataCoordinate, DimensionRecord
-from ..vocabulary.data_id_table import DataIdTable, first_rows
+from ..vocabulary.data_id_table import DataIdTable, coded_column, first_rows, plain_column, row_codes
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dimensions import DimensionElement, DimensionUniverse
 from ..vocabulary.timespan import Timespan
 from .bulk_rows import insert_rows, temporary_rows
 from .database import Database, repeated
 from .schema import element_tables, overlap_tables
+from .session import Session
 
 _FEW = 40
 """Keys looked up one statement each rather than through a temporary table."""
@@ -35,7 +36,7 @@ class DimensionRecords:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql: dict[str, str] = {}
+        self._sql: dict[tuple[str, ...], str] = {}
 
     @repeated
     def insert(
@@ -80,47 +81,47 @@ class DimensionRecords:
         table = element_tables[element_name]
         columns = [c.name for c in table.columns]
         values = [row_of_record(r) for r in rows]
-        with self._database.write() as connection:
+        with self._database.write() as session:
             if element_name == "physical_filter":
                 bands = sorted({r.band for r in rows if r.band is not None})
                 insert_rows(
-                    connection, element_tables["band"], ("name",), [(b,) for b in bands], on_conflict="ignore"
+                    session, element_tables["band"], ("name",), [(b,) for b in bands], on_conflict="ignore"
                 )
             try:
                 with self._database.write():
                     if skip_existing:
-                        rows = self._absent(connection, element, rows)
+                        rows = self._absent(session, element, rows)
                         values = [row_of_record(r) for r in rows]
                     # What another process inserted since we looked is skipped as well.
                     count = insert_rows(
-                        connection,
+                        session,
                         table,
                         columns,
                         values,
                         on_conflict="replace" if replace else "ignore" if skip_existing else "raise",
                     )
             except sa.exc.IntegrityError as error:
-                self._explain_conflict(connection, element, rows, error)
+                self._explain_conflict(session, element, rows, error)
             if element.spatial:
-                self._insert_overlaps(connection, element, rows, replace, skip_existing)
+                self._insert_overlaps(session, element, rows, replace, skip_existing)
         return count
 
     def _absent(
-        self, connection: sa.Connection, element: DimensionElement, rows: Sequence[DimensionRecord]
+        self, session: Session, element: DimensionElement, rows: Sequence[DimensionRecord]
     ) -> list[DimensionRecord]:
         unique = {key_of_record(r): r for r in reversed(rows)}
-        present = self._fetch_keys(connection, element, list(unique))
+        present = self._fetch_keys(session, element, list(unique))
         return [r for k, r in reversed(unique.items()) if k not in present]
 
     def _explain_conflict(
         self,
-        connection: sa.Connection,
+        session: Session,
         element: DimensionElement,
         rows: Sequence[DimensionRecord],
         error: sa.exc.IntegrityError,
     ) -> None:
         seen: set[RecordKey] = set()
-        present = self._fetch_keys(connection, element, [key_of_record(r) for r in rows])
+        present = self._fetch_keys(session, element, [key_of_record(r) for r in rows])
         for record in rows:
             key = key_of_record(record)
             if key in present:
@@ -140,7 +141,7 @@ class DimensionRecords:
                     continue
                 values = {n: record.get(n) for n in (*parent.requires, name)}
                 key = tuple(values.values())
-                if not self._fetch_keys(connection, parent, [key]):
+                if not self._fetch_keys(session, parent, [key]):
                     raise DataIdValueError(
                         f"A record of {element.name!r} names {name!r} {record.get(name)!r}, which has no "
                         f"record of its own for {values!r}; insert that one first."
@@ -149,7 +150,7 @@ class DimensionRecords:
 
     def _insert_overlaps(
         self,
-        connection: sa.Connection,
+        session: Session,
         element: DimensionElement,
         rows: Sequence[DimensionRecord],
         replace: bool,
@@ -162,12 +163,12 @@ class DimensionRecords:
         for record in rows:
             key = key_of_record(record)
             if replace:
-                connection.execute(table.delete().where(*(c == v for c, v in zip(keys, key, strict=True))))
+                session.execute(table.delete().where(*(c == v for c, v in zip(keys, key, strict=True))))
             if record.region is not None:
                 for begin, end in pixelization.envelope(record.region):
                     pixels.extend((*key, i) for i in range(begin, end))
         insert_rows(
-            connection,
+            session,
             table,
             [*(c.name for c in keys), "htm7"],
             pixels,
@@ -189,13 +190,13 @@ class DimensionRecords:
             If it exists and differs, and ``update`` is not set.
         """
         element = record.definition
-        with self._database.write() as connection:
-            present = self._fetch_keys(connection, element, [key_of_record(record)])
+        with self._database.write() as session:
+            present = self._fetch_keys(session, element, [key_of_record(record)])
             if not present:
                 if self.insert(element.name, [record], replace=False, skip_existing=True):
                     return True
                 # Another process did it since we looked.
-                present = self._fetch_keys(connection, element, [key_of_record(record)])
+                present = self._fetch_keys(session, element, [key_of_record(record)])
             old = present[key_of_record(record)]
             changed = {
                 name: old.get(name)
@@ -215,33 +216,29 @@ class DimensionRecords:
 
     # Look-ups
 
-    def _look_up(self, name: str) -> str:
-        """Return the SQL that finds a record by its key."""
-        sql = self._sql.get(name)
+    def _look_up(self, session: Session, name: str, wanted: Sequence[str] = ()) -> str:
+        """Return the SQL that finds a record, or some columns of it, by its key."""
+        sql = self._sql.get((name, *wanted))
         if sql is None:
-            quote = self._database.engine.dialect.identifier_preparer.quote
-            columns = ", ".join(quote(c.name) for c in element_tables[name].columns)
+            quote = session.quote
+            columns = ", ".join(map(quote, wanted or element_tables[name].columns.keys()))
             keys = " AND ".join(f"{quote(c.name)} = ?" for c in key_columns(name))
-            sql = self._sql[name] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
+            sql = self._sql[name, *wanted] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
         return sql
 
     def _fetch_keys(
-        self, connection: sa.Connection, element: DimensionElement, keys: Sequence[RecordKey]
+        self, session: Session, element: DimensionElement, keys: Sequence[RecordKey]
     ) -> dict[RecordKey, DimensionRecord]:
         name = element.name
         rows: list[tuple[Any, ...]] = []
         if len(keys) <= _FEW:
             for key in dict.fromkeys(keys):
-                rows.extend(self._database.fetch_sql(connection, self._look_up(name), key))
+                rows.extend(session.fetch_sql(self._look_up(session, name), key))
         else:
             own = key_columns(name)
             table = element_tables[name]
-            with temporary_rows(
-                connection, {c.name: c.type for c in own}, list(dict.fromkeys(keys))
-            ) as wanted:
-                rows = self._database.fetch(
-                    connection, sa.select(table).where(*(c == wanted.c[c.name] for c in own))
-                )
+            with temporary_rows(session, {c.name: c.type for c in own}, list(dict.fromkeys(keys))) as wanted:
+                rows = session.fetch(sa.select(table).where(*(c == wanted.c[c.name] for c in own)))
         return {key_of_record(r): r for r in records_of_rows(element, rows)}
 
     def fetch(self, element_name: str, data_ids: DataIdTable) -> list[DimensionRecord | None]:
@@ -252,8 +249,8 @@ class DimensionRecords:
         first = first_rows(inverse)
         columns = [data_ids.values(n)[first].tolist() for n in required]
         keys: list[RecordKey] = list(zip(*columns, strict=True)) if columns else [()] * len(first)
-        with self._database.read() as connection:
-            found = self._fetch_keys(connection, element, keys)
+        with self._database.read() as session:
+            found = self._fetch_keys(session, element, keys)
         return [found.get(keys[i]) for i in inverse.tolist()]
 
     def expand(self, data_id: DataCoordinate) -> DataCoordinate:
@@ -271,7 +268,7 @@ class DimensionRecords:
         known = data_id.records if data_id.hasRecords() else {}
         records: dict[str, DimensionRecord | None] = {}
         universe = group.universe
-        with self._database.read() as connection:
+        with self._database.read() as session:
             # From the most specific to the most general, so that implied values are known when needed.
             for name in reversed(group.elements):
                 element = universe[name]
@@ -282,7 +279,7 @@ class DimensionRecords:
                     if any(values.get(n) is None for n in element.required):
                         continue
                     key = tuple(values[n] for n in element.required)
-                    found = self._fetch_keys(connection, element, [key])
+                    found = self._fetch_keys(session, element, [key])
                     record = found.get(key)
                 if record is None:
                     self._check_absent(element, values, data_id)
@@ -323,40 +320,37 @@ class DimensionRecords:
 
     def expand_table(self, data_ids: DataIdTable) -> DataIdTable:
         """Return data IDs with columns of all implied dimensions that every row has a value of."""
-        group = data_ids.dimensions
-        if all(n in data_ids.columns for n in group.names):
+        group, n = data_ids.dimensions, len(data_ids)
+        if data_ids.columns.keys() >= set(group.names):
             return data_ids
         universe = group.universe
         columns, categories = dict(data_ids.columns), dict(data_ids.categories)
-        with self._database.read() as connection:
+        with self._database.read() as session:
             for name in reversed(group.names):
-                element = universe[name]
-                wanted = [n for n in element.implies if n not in columns]
-                if not wanted or any(n not in columns for n in element.required):
+                element = universe.element(name)
+                required = element.required
+                wanted = [i for i in element.implies if i not in columns]
+                if not wanted or not columns.keys() >= set(required):
                     continue
-                table = DataIdTable(element.dimensions, columns, categories, len(data_ids))
-                inverse = table.codes(element.required)
+                inverse = row_codes([columns[r] for r in required], n)
                 first = first_rows(inverse)
-                keys: list[RecordKey] = list(
-                    zip(*(table.values(n)[first].tolist() for n in element.required), strict=True)
-                )
-                found = self._implied_values(connection, element, wanted, keys)
+                values = [plain_column(columns[r][first], categories.get(r)) for r in required]
+                keys: list[RecordKey] = list(zip(*values, strict=True))
+                found = self._implied_values(session, element, wanted, keys)
                 for key in keys:
                     if key not in found:
                         raise DataIdValueError(
-                            f"The repository has no {name} for "
-                            f"{dict(zip(element.required, key, strict=True))!r}."
+                            f"The repository has no {name} for {dict(zip(required, key, strict=True))!r}."
                         )
                 for i, implied in enumerate(wanted):
-                    if any(found[k][i] is None for k in keys):
+                    own = [found[key][i] for key in keys]
+                    if None in own:
                         continue
-                    part = DataIdTable.from_values(
-                        universe.empty, {implied: [found[k][i] for k in keys]}, len(keys)
-                    )
-                    columns[implied] = part.columns[implied][inverse]
-                    if implied in part.categories:
-                        categories[implied] = part.categories[implied]
-        return DataIdTable(group, columns, categories, len(data_ids))
+                    column, names = coded_column(implied, own)
+                    columns[implied] = column[inverse]
+                    if names is not None:
+                        categories[implied] = names
+        return DataIdTable(group, columns, categories, n)
 
     def expand_all(self, data_ids: DataIdTable) -> list[DataCoordinate]:
         """Return many data IDs with the records of their elements and the values they imply.
@@ -392,22 +386,24 @@ class DimensionRecords:
 
     def _implied_values(
         self,
-        connection: sa.Connection,
+        session: Session,
         element: DimensionElement,
         wanted: Sequence[str],
         keys: Sequence[RecordKey],
     ) -> dict[RecordKey, tuple[Any, ...]]:
+        if len(keys) <= _FEW:
+            sql = self._look_up(session, element.name, wanted)
+            found = ((key, session.fetch_sql(sql, key)) for key in keys)
+            return {key: rows[0] for key, rows in found if rows}
         table, own = element_tables[element.name], key_columns(element.name)
         n = len(own)
-        with temporary_rows(connection, {c.name: c.type for c in own}, keys) as rows:
+        with temporary_rows(session, {c.name: c.type for c in own}, keys) as rows:
             statement = sa.select(*own, *(table.c[w] for w in wanted)).where(
                 *(c == rows.c[c.name] for c in own)
             )
-            return {r[:n]: r[n:] for r in self._database.fetch(connection, statement)}
+            return {r[:n]: r[n:] for r in session.fetch(statement)}
 
-    def missing_values(
-        self, connection: sa.Connection, data_ids: DataIdTable
-    ) -> tuple[str, dict[str, Any]] | None:
+    def missing_values(self, session: Session, data_ids: DataIdTable) -> tuple[str, dict[str, Any]] | None:
         """Return the first dimension with a value that has no record, with that value; or `None`."""
         universe = data_ids.dimensions.universe
         for name in data_ids.dimensions.required:
@@ -417,11 +413,11 @@ class DimensionRecords:
             keys = _unique_keys(data_ids, element.required)
             own = key_columns(name)
             if len(keys) <= _FEW:
-                present = {k for k in keys if self._database.fetch_sql(connection, self._look_up(name), k)}
+                present = {k for k in keys if session.fetch_sql(self._look_up(session, name), k)}
             else:
-                with temporary_rows(connection, {c.name: c.type for c in own}, keys) as rows:
+                with temporary_rows(session, {c.name: c.type for c in own}, keys) as rows:
                     statement = sa.select(*own).where(*(c == rows.c[c.name] for c in own))
-                    present = set(self._database.fetch(connection, statement))
+                    present = set(session.fetch(statement))
             for key in keys:
                 if key not in present:
                     return name, dict(zip(element.required, key, strict=True))

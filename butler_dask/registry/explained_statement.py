@@ -58,3 +58,15 @@ class ExplainedStatement:
         lines += [f"  | {step}" for step in self.plan]
         lines.append(f"  {self.rows} rows in {self.seconds:.3f} s")
         return "\n".join(lines)
+
+
+@dataclass(slots=True)
+class StatementLog:
+    """Statements explained from now on, or none if they are not to be."""
+
+    statements: list[ExplainedStatement] | None = None
+
+    def add(self, statement: ExplainedStatement) -> None:
+        """Add a statement, if they are wanted."""
+        if self.statements is not None:
+            self.statements.append(statement)

@@ -29,16 +29,16 @@ class OverlayRegistry(Registry):
 
     def read_note(self, name: str) -> str:
         """Return a text noted under a name, empty if there is none."""
-        with self._database.read() as connection:
+        with self._database.read() as session:
             sql = "SELECT value FROM repository WHERE name = ?"
-            found = self._database.fetch_sql(connection, sql, (name,))
+            found = session.fetch_sql(sql, (name,))
         return str(found[0][0]) if found else ""
 
     def write_note(self, name: str, value: str) -> None:
         """Note a text under a name."""
-        with self._database.write() as connection:
+        with self._database.write() as session:
             columns = ("name", "value")
-            insert_rows(connection, schema.repository, columns, [(name, value)], on_conflict="replace")
+            insert_rows(session, schema.repository, columns, [(name, value)], on_conflict="replace")
 
     @property
     def shared_collections(self) -> frozenset[str]:
@@ -48,29 +48,23 @@ class OverlayRegistry(Registry):
     @contextmanager
     def adopting(self, collections: Iterable[str]) -> Iterator[None]:
         """Let what is done inside change shared collections; they are ``collections`` at the end."""
-        self._definitions.adopting = True
-        self.refresh()
-        try:
-            with self._database.write() as connection:
-                yield
-                self.write_note(SHARED_COLLECTIONS, json.dumps(sorted(collections)))
-                self._definitions.changed(connection)
-        finally:
-            self._definitions.adopting = False
-            self.refresh()
+        with self._database.write() as session, session.adopting_shared():
+            yield
+            self.write_note(SHARED_COLLECTIONS, json.dumps(sorted(collections)))
+            session.definitions_changed()
 
     def copy_dimension_records(self, source: Registry) -> None:
         """Take over all dimension records of another registry; where both have one, the other's counts."""
         tables = [*schema.element_tables.values(), *schema.overlap_tables.values()]
         theirs_in = source._database
-        with self._database.write() as connection, theirs_in.read() as reading:
+        with self._database.write() as session, theirs_in.read() as reading:
             for table in tables:
                 columns = [column.name for column in table.columns]
                 statement = sa.select(*(table.c[name] for name in columns))
-                known = {tuple(row) for row in self._database.fetch(connection, statement)}
-                rows = [tuple(row) for row in theirs_in.fetch(reading, statement)]
+                known = {tuple(row) for row in session.fetch(statement)}
+                rows = [tuple(row) for row in reading.fetch(statement)]
                 new = [row for row in rows if row not in known]
-                insert_rows(connection, table, columns, new, on_conflict="replace")
+                insert_rows(session, table, columns, new, on_conflict="replace")
 
 
 def change_mark(registry: Registry) -> str:
@@ -80,9 +74,9 @@ def change_mark(registry: Registry) -> str:
     """
     database = registry._database
     if not database.is_sqlite:
-        with database.read() as connection:
+        with database.read() as session:
             snapshot = "SELECT CAST(pg_current_snapshot() AS text)"
-            return str(database.fetch_sql(connection, snapshot)[0][0])
+            return str(session.fetch_sql(snapshot)[0][0])
     out = []
     for name in (str(database.url.database), f"{database.url.database}-wal"):
         try:

@@ -38,27 +38,3 @@ def rows_of(connection: sa.Connection, sql: str, parameters: Any = ()) -> list[t
     finally:
         cursor.close()
     return rows
-
-
-def with_marks(connection: sa.Connection, sql: str) -> str:
-    """Return SQL text with ``?`` for each value as the driver marks them."""
-    return sql if is_sqlite(connection) else sql.replace("?", "%s")
-
-
-def is_in_transaction(connection: sa.Connection) -> bool:
-    """Return whether a transaction that was begun can still be ended by a statement.
-
-    A full disk has made SQLite roll back everything; a lost connection takes no statement.
-    """
-    driver = driver_connection(connection)
-    return bool(driver.in_transaction if is_sqlite(connection) else not driver.closed)
-
-
-def takes_statements(connection: sa.Connection) -> bool:
-    """Return whether a transaction goes on.
-
-    After an error PostgreSQL takes no statement until the rollback.
-    """
-    if not is_in_transaction(connection) or is_sqlite(connection):
-        return is_in_transaction(connection)
-    return bool(driver_connection(connection).info.transaction_status.name != "INERROR")

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Self
 from ..vocabulary.dimensions import DimensionUniverse
 from .collections import Collections
 from .database import LOCK_TIMEOUT_S, Database
-from .definitions import DefinitionCache
 from .schema_version import check_versions, create_tables, schema_differences
 
 if TYPE_CHECKING:
@@ -44,9 +43,7 @@ class Registry:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._definitions = DefinitionCache(database)
-        database.after_rollback = self._definitions.forget
-        self.collections = Collections(database, self._definitions)
+        self.collections = Collections(database)
         """Collections, and the chains of them."""
 
     # Parts are imported when they are first needed: a list of collections should not wait for queries.
@@ -56,7 +53,7 @@ class Registry:
         """Dataset types."""
         from .dataset_types import DatasetTypes
 
-        return DatasetTypes(self._database, self._definitions)
+        return DatasetTypes(self._database)
 
     @cached_property
     def records(self) -> DimensionRecords:
@@ -70,51 +67,49 @@ class Registry:
         """Datasets and where their files are: read, count, remove."""
         from .datasets import Datasets
 
-        return Datasets(self._database, self._definitions)
+        return Datasets(self._database)
 
     @cached_property
     def inserts(self) -> DatasetInserts:
         """Datasets and where their files are: insert."""
         from .dataset_inserts import DatasetInserts
 
-        return DatasetInserts(self._database, self._definitions, self.records, self.datasets)
+        return DatasetInserts(self._database, self.records, self.datasets)
 
     @cached_property
     def search(self) -> DatasetSearch:
         """The first dataset of a type for each of many data IDs."""
         from .dataset_search import DatasetSearch
 
-        return DatasetSearch(self._database, self._definitions)
+        return DatasetSearch(self._database)
 
     @cached_property
     def associations(self) -> Associations:
         """Memberships of TAGGED and validity ranges of CALIBRATION collections."""
         from .associations import Associations
 
-        return Associations(self._database, self._definitions, self.collections, self.datasets)
+        return Associations(self._database, self.collections, self.datasets)
 
     @cached_property
     def removal(self) -> CollectionRemoval:
         """Removal of whole collections."""
         from .collection_removal import CollectionRemoval
 
-        return CollectionRemoval(
-            self._database, self._definitions, self.collections, self.datasets, self.associations
-        )
+        return CollectionRemoval(self._database, self.collections, self.datasets, self.associations)
 
     @cached_property
     def quanta(self) -> Quanta:
         """How each quantum of each run went."""
         from .quanta import Quanta
 
-        return Quanta(self._database, self._definitions)
+        return Quanta(self._database)
 
     @cached_property
     def queries(self) -> Queries:
         """Data IDs, records and datasets under conditions."""
         from .queries import Queries
 
-        return Queries(self._database, self._definitions, self.search)
+        return Queries(self._database, self.search)
 
     @classmethod
     def create(cls, url: str) -> Self:
@@ -200,7 +195,7 @@ class Registry:
 
     def refresh(self) -> None:
         """Forget what is kept in memory; seldom needed, since changes by others are noticed."""
-        self._definitions.forget()
+        self._database.forget_definitions()
 
     @contextmanager
     def explain_query(self) -> Iterator[list[ExplainedStatement]]:
@@ -209,11 +204,12 @@ class Registry:
         ``with registry.explain_query() as statements: registry.queries.data_ids(...)``; printing a statement
         shows all of it.
         """
-        before, self._database.explained = self._database.explained, []
+        log = self._database.log
+        before, log.statements = log.statements, []
         try:
-            yield self._database.explained
+            yield log.statements
         finally:
-            self._database.explained = before
+            log.statements = before
 
     def record_outputs(
         self, batches: Sequence[tuple[DatasetTable, FileTable]], quanta: QuantumTable | None = None

@@ -14,7 +14,7 @@ from astropy.table import Column, Table
 from astropy.time import Time
 from numpy.typing import NDArray
 
-from ..imaging.astrometry import AstrometricFit, fit_astrometry
+from ..imaging.astrometry import AstrometricFit, AstrometryOptions, MeasuredStars, fit_astrometry
 from ..imaging.exposure import Exposure
 from ..imaging.matching import match_nearest
 from ..imaging.photometric_zero_point import fit_zero_point
@@ -135,17 +135,13 @@ def fit_world_coordinates(
     usable = usable_sources(catalog, "base_PsfFlux", config.minSignalToNoise, saturated=True)
     rows = np.flatnonzero(usable & ~np.asarray(catalog["base_SdssCentroid_flag"]))
     x, y = pixel_positions(catalog)
-    fit = fit_astrometry(
-        exposure.wcs,
-        exposure.shape,
+    measured = MeasuredStars(
         x[rows],
         y[rows],
         _position_errors(catalog, rows),
         np.asarray(catalog["base_PsfFlux_instFlux"])[rows],
-        stars.ra,
-        stars.dec,
-        stars.position_err,
-        stars.flux,
+    )
+    options = AstrometryOptions(
         order=config.order,
         max_offset_arcsec=config.maxOffsetArcsec,
         max_rotation_deg=config.maxRotationDeg,
@@ -153,6 +149,7 @@ def fit_world_coordinates(
         n_sigma=config.nSigmaClip,
         min_matches=config.minMatches,
     )
+    fit = fit_astrometry(exposure.wcs, exposure.shape, measured, stars, options)
     if fit is None:
         go_on_without(
             task,

@@ -10,8 +10,9 @@ from typing import Any
 
 from ..imaging.exposure import Exposure
 from ..imaging.psf_matching import gaussian_psf, match_psf
-from ..imaging.resampling import empty_warp, resample_into, source_window
-from ..imaging.skymap import PatchInfo, TractInfo
+from ..imaging.resampling import empty_warp, resample_into
+from ..imaging.source_window import source_window
+from ..imaging.tract import PatchInfo, TractInfo
 from ..imaging.warped_psf import PsfSource, warped_psf
 from ..pipeline import NoWorkFound, PipelineTask
 

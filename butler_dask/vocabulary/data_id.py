@@ -7,19 +7,17 @@ expanded data ID carries its records.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from ..errors import (
     DataIdError,
-    DataIdValueError,
     DimensionNameError,
     DimensionValueError,
     did_you_mean,
 )
+from .dimension_value import dimension_value
 from .dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from .timespan import Timespan
 
@@ -95,35 +93,34 @@ class DataCoordinate:
                 return mapping
             if set(group.required) <= set(mapping.mapping):
                 return mapping.subset(group)
-        values: dict[str, Any] = {}
-        if defaults is not None:
-            values.update(defaults.mapping)
         given: dict[str, Any] = {}
         if isinstance(mapping, DataCoordinate):
             given.update(mapping.mapping)
         elif mapping is not None:
             given.update(mapping)
         given.update(kwargs)
-        for name in given:
-            if name not in universe:
+        values: dict[str, Any] = {} if defaults is None else dict(defaults.mapping)
+        for name, value in given.items():
+            if name not in universe.key_types:
                 known = [d.name for d in universe.getStaticDimensions()]
                 raise DimensionNameError(
                     f"Unknown key {name!r} in data ID {given!r}.{did_you_mean(name, known)}"
                 )
-        values.update({k: v for k, v in given.items() if v is not None})
+            if value is not None:
+                values[name] = value
         if group is None:
             group = universe.conform(given)
-        keys = group.data_coordinate_keys
-        full = all(k in values for k in keys)
-        missing = [k for k in group.required if k not in values]
-        if missing:
-            shown = {k: v for k, v in values.items() if k in group.names}
-            raise DimensionValueError(
-                f"Data ID {shown!r} has no value for {', '.join(map(repr, missing))}; "
-                f"needed are {', '.join(group.required)}."
-            )
-        wanted = keys if full else group.required
-        return cls(group, tuple(_checked_value(k, values[k], universe) for k in wanted))
+        wanted = group.data_coordinate_keys
+        if not values.keys() >= set(wanted):
+            wanted = group.required
+            missing = [k for k in wanted if k not in values]
+            if missing:
+                shown = {k: v for k, v in values.items() if k in group.names}
+                raise DimensionValueError(
+                    f"Data ID {shown!r} has no value for {', '.join(map(repr, missing))}; "
+                    f"needed are {', '.join(wanted)}."
+                )
+        return cls(group, tuple([dimension_value(k, values[k], universe) for k in wanted]))
 
     @classmethod
     def make_empty(cls, universe: DimensionUniverse | None = None) -> DataCoordinate:
@@ -277,7 +274,7 @@ class DataCoordinate:
         if missing:
             raise DimensionValueError(f"Data ID {self} has no value for {', '.join(missing)}")
         keys = group.data_coordinate_keys
-        if not all(k in known for k in keys):
+        if not known.keys() >= set(keys):
             keys = group.required
         records = self._records
         if records is not None:
@@ -296,7 +293,10 @@ class DataCoordinate:
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of a dimension, or the default if it is not known."""
-        return self.mapping.get(name, default)
+        try:
+            return self._values[self.dimensions.data_coordinate_keys.index(str(name))]
+        except (ValueError, IndexError):
+            return default
 
     def keys(self) -> Iterable[str]:
         """Return the names of the dimensions whose values are known."""
@@ -344,19 +344,20 @@ class DataCoordinate:
 
     def __getitem__(self, name: str) -> DataIdValue:
         try:
-            return self.mapping[str(name)]
-        except KeyError:
-            pass
+            return self._values[self.dimensions.data_coordinate_keys.index(str(name))]
+        except (ValueError, IndexError):
+            pass  # no such dimension; or its value, an implied one, is not known
         if name in self.dimensions:
             raise KeyError(f"Data ID {self} is not expanded: the value of {name!r} is not known")
         raise KeyError(f"Data ID {self} has no dimension {name!r}")
 
     def __contains__(self, name: object) -> bool:
-        return name in self.mapping
+        return name in self.dimensions.data_coordinate_keys[: len(self._values)]
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DataCoordinate):
-            return self.dimensions == other.dimensions and self.required_values == other.required_values
+            n = len(self.dimensions.required)
+            return self.dimensions == other.dimensions and self._values[:n] == other._values[:n]
         if isinstance(other, Mapping):
             return dict(self.required) == dict(other) or dict(self.mapping) == dict(other)
         return NotImplemented
@@ -406,7 +407,7 @@ class DimensionRecord:
             self.timespan = Timespan(fields.pop("datetime_begin", None), fields.pop("datetime_end", None))
         if element.key is not None and element.name in fields and element.key.name not in fields:
             fields[element.key.name] = fields.pop(element.name)
-        self._fields = element.schema.record_values(fields)
+        self._fields = element.schema.take_values(fields)
 
     @classmethod
     def restored(
@@ -541,41 +542,3 @@ def _one_for_each(values: Iterable[DataIdValue], names: Sequence[str]) -> tuple[
     if len(given) != len(names):
         raise DataIdError(f"{len(given)} values {given!r} for the dimensions {', '.join(names)}")
     return given
-
-
-def is_integer_text(text: str) -> bool:
-    """Return whether a text is an integer in decimal digits, as on command lines."""
-    return re.fullmatch(r"[+-]?[0-9]{1,19}", text) is not None
-
-
-def dimension_value(name: str, value: Any) -> DataIdValue:
-    """Return a value of a dimension as that dimension's type.
-
-    Raises
-    ------
-    DataIdValueError
-        If it has another type.
-    """
-    return _checked_value(name, value, DimensionUniverse())
-
-
-def _checked_value(name: str, value: Any, universe: DimensionUniverse) -> DataIdValue:
-    key = universe[name].key
-    assert key is not None
-    if key.type is int:
-        if isinstance(value, str):
-            is_integer = is_integer_text(value)
-        else:  # `Integral` has numpy's integers too
-            is_integer = isinstance(value, (int, Integral)) and not isinstance(value, bool)
-        if is_integer:
-            number = int(value)
-            if -(2**63) <= number < 2**63:
-                return number
-    elif isinstance(value, str) and "\0" not in value and (value.isascii() or is_text(value)):
-        return str(value)
-    raise DataIdValueError(f"Dimension {name!r} takes {key.type.__name__} values, not {value!r}")
-
-
-def is_text(value: str) -> bool:
-    """Return whether a string can be written as UTF-8: bytes of a command line may not."""
-    return not any("\ud800" <= c <= "\udfff" for c in value)

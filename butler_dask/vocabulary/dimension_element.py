@@ -5,7 +5,7 @@ An element by itself; `dimensions` has it beside the others of its universe.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -240,31 +240,31 @@ class ElementSchema:
             names.append("timespan")
         return names
 
-    def record_values(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of the scalar fields of a record, in order; `None` where one is not given.
+    def take_values(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Take the values of the scalar fields of a record, in order; `None` where one is not given.
 
         Parameters
         ----------
-        fields : mapping of `str` to object
-            Values by field name.
+        fields : `dict` of `str` to object
+            Values by field name; it is empty afterwards.
 
         Raises
         ------
         DataIdValueError
             If a key is missing, a field unknown, or a value of the wrong type.
         """
-        element, given = self.element, dict(fields)
+        element = self.element
         values: dict[str, Any] = {}
         for spec in self.all:
-            value = given.pop(spec.name, None)
+            value = fields.pop(spec.name, None)
             if value is None:
                 if not spec.nullable and spec not in element.alternate_keys:
                     raise DataIdValueError(f"A record of {element.name!r} needs {spec.name!r}")
             else:
                 value = _field_value(value, spec, element.name)
             values[spec.name] = value
-        if given:
-            name = next(iter(given))
+        if fields:
+            name = next(iter(fields))
             raise DataIdValueError(
                 f"Records of {element.name!r} have no field {name!r}.{did_you_mean(name, self.names)} "
                 f"They have: {', '.join(self.names)}."

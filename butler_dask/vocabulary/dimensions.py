@@ -211,6 +211,11 @@ class DimensionUniverse:
         return ElementSet({n: e for n, e in self._elements.items() if e.is_dimension})
 
     @cached_property
+    def key_types(self) -> Mapping[str, type | None]:
+        """Type of the values of each dimension, by name; `None` for a relation, which has no value."""
+        return {n: None if e.key is None else e.key.type for n, e in self._elements.items()}
+
+    @cached_property
     def governor_dimensions(self) -> ElementSet:
         """Instrument and skymap."""
         return ElementSet({n: e for n, e in self._elements.items() if e.governor})
@@ -415,7 +420,7 @@ class DimensionGroup:
         """Element whose timespan is that of a data ID, `None` if it has none."""
         return self.temporal_elements[0] if self.temporal_elements else None
 
-    @property
+    @cached_property
     def data_coordinate_keys(self) -> tuple[str, ...]:
         """Required dimensions, then implied: the order of a full data ID's values."""
         return self.required + self.implied
@@ -475,6 +480,8 @@ class DimensionGroup:
         return len(self.names)
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True  # mostly, as equal groups are one object
         if isinstance(other, DimensionGroup):
             return self.required == other.required
         return NotImplemented
