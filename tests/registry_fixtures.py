@@ -58,6 +58,18 @@ def empty_registry(registry_url: str) -> Iterator[Registry]:
     registry.close()
 
 
+@pytest.fixture(scope="module", params=["sqlite", *_kinds])
+def module_registry(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Registry]:
+    """Registry without records, for all tests of a module."""
+    url = new_url(request.param, tmp_path_factory.mktemp("registry"))
+    registry = Registry.create(url)
+    yield registry
+    registry.close()
+    drop(url)
+
+
 @pytest.fixture(params=["sqlite", *_kinds])
 def english_registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
     """Registry without records, on a server in a database that orders strings as English dictionaries do."""
