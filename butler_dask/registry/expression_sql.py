@@ -417,6 +417,9 @@ class ExpressionCompiler:
             value = constant_operand(constant)
             self._check_comparable(node, left, value)
             values.append(_database_value(value))
+        if any(isinstance(value, float) for value in values):
+            # PostgreSQL is told one type for all, that of the first.
+            values = [float(value) for value in values]
         terms = list(others)
         if len(values) > _MANY_VALUES:
             terms.append(self._tables.member(left.sql, values))
