@@ -32,6 +32,8 @@ from butler_dask.graph.graph_file import write_graph
 from butler_dask.pipeline import TaskMetadata
 from butler_dask.vocabulary.dataset import DatasetRef
 
+pytest_plugins = ("engine_fixtures",)
+
 RUN = "u/me/run"
 
 
@@ -55,22 +57,6 @@ def mischief(mischief_directory) -> Path:
 def client(mischief_directory):
     with local_cluster(2) as client:
         yield client
-
-
-@pytest.fixture
-def butler(tmp_path) -> Iterator[Butler]:
-    """A repository; at the end everything recorded in it is readable."""
-    Butler.makeRepo(str(tmp_path))
-    butler = Butler(str(tmp_path), writeable=True)
-    yield butler
-    for info in butler.repository.registry.collections.query("*"):
-        if info.type.name == "RUN":
-            for table in butler.repository.registry.datasets.existing_in_run(info.name).values():
-                for ref, file in zip(table, butler.repository.registry.datasets.files_of(table), strict=True):
-                    assert file is not None
-                    assert butler.datastore.check(file, checksum=True) is None, ref
-                    butler.datastore.get(file, ref)
-    butler.close()
 
 
 def executions(directory: Path) -> Counter:

@@ -129,9 +129,7 @@ class DataIdCompletion:
                 n_given += 1
             elif with_defaults:
                 value = self._defaults.given(name)
-            if type(value) is not kind:
-                return None
-            if not (-(2**63) <= value < 2**63 if kind is int else value.isascii() and "\0" not in value):
+            if type(value) is not kind or not _is_kept_as_it_is(value):
                 return None
             values.append(value)
         return DataCoordinate(dimensions, tuple(values)) if n_given == len(given) else None
@@ -197,3 +195,10 @@ class DataIdCompletion:
                 if record is not None and record.timespan is not None:
                     return record.timespan
         return None
+
+
+def _is_kept_as_it_is(value: Any) -> bool:
+    """Return whether a number or a text goes into the database and comes back the same."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return bool(value.isascii()) and "\0" not in value
