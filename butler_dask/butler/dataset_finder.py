@@ -36,7 +36,7 @@ DataIdLike = Mapping[str, Any] | DataCoordinate | None
 
 
 @dataclass(slots=True)
-class DatasetSearch:
+class SearchOutcome:
     """What a search found (one row or none), and how it was looked for."""
 
     dataset_type: DatasetType
@@ -121,7 +121,7 @@ class DatasetFinder:
         kwargs: Mapping[str, Any],
         *,
         at_any_time: bool,
-    ) -> DatasetSearch:
+    ) -> SearchOutcome:
         """Look for the first dataset of a registered type.
 
         Parameters
@@ -144,7 +144,7 @@ class DatasetFinder:
         end = None if timespan is None else np.array([timespan.end_ns], dtype=np.int64)
         table = DataIdTable.from_data_ids(group, (completed.data_id,))
         found, _ = self._registry.search.find(dataset_type, table, searched, begin_ns=begin, end_ns=end)
-        return DatasetSearch(dataset_type, found, completed, searched, timespan)
+        return SearchOutcome(dataset_type, found, completed, searched, timespan)
 
     def find(
         self,
@@ -235,7 +235,7 @@ class DatasetFinder:
             return ref
         return ref.expanded(self._registry.records.expand(ref.dataId))
 
-    def not_found(self, search: DatasetSearch) -> DatasetNotFoundError:
+    def not_found(self, search: SearchOutcome) -> DatasetNotFoundError:
         """Return the error that says what was looked for and where, and what may help."""
         kind, data_id, when = search.dataset_type, search.completed.data_id, search.timespan
         time = "" if when is None or when.begin is None else f" valid at {when.begin.isot} TAI"
