@@ -129,9 +129,7 @@ class DataIdCompletion:
                 n_given += 1
             elif with_defaults:
                 value = self._defaults.given(name)
-            if type(value) is not kind:
-                return None
-            if not (-(2**63) <= value < 2**63 if kind is int else value.isascii() and "\0" not in value):
+            if type(value) is not kind or not _is_storable(value):
                 return None
             values.append(value)
         return DataCoordinate(dimensions, tuple(values)) if n_given == len(given) else None
@@ -197,3 +195,10 @@ class DataIdCompletion:
                 if record is not None and record.timespan is not None:
                     return record.timespan
         return None
+
+
+def _is_storable(value: Any) -> bool:
+    """Return whether an integer or text is one that a database takes, without a closer look."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return isinstance(value, str) and value.isascii() and "\0" not in value

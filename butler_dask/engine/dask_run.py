@@ -239,10 +239,6 @@ def _log_levels() -> dict[str, int]:
     """
     levels = {"": logging.getLogger().level}
     for name, logger in list(logging.root.manager.loggerDict.items()):
-        if (
-            type(logger) is logging.Logger
-            and logger.level
-            and not name.startswith(("distributed", "dask"))
-        ):
+        if type(logger) is logging.Logger and logger.level and not name.startswith(("distributed", "dask")):
             levels[name] = logger.level
     return levels
