@@ -129,7 +129,7 @@ class DataIdCompletion:
                 n_given += 1
             elif with_defaults:
                 value = self._defaults.given(name)
-            if type(value) is not kind or not _is_kept_as_it_is(value):
+            if type(value) is not kind or not _is_storable(value):
                 return None
             values.append(value)
         return DataCoordinate(dimensions, tuple(values)) if n_given == len(given) else None
@@ -197,8 +197,8 @@ class DataIdCompletion:
         return None
 
 
-def _is_kept_as_it_is(value: Any) -> bool:
-    """Return whether a number or a text goes into the database and comes back the same."""
+def _is_storable(value: Any) -> bool:
+    """Return whether an integer or text is one that a database takes, without a closer look."""
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
-    return bool(value.isascii()) and "\0" not in value
+    return isinstance(value, str) and value.isascii() and "\0" not in value
