@@ -146,6 +146,8 @@ def serve(listening_to: int) -> None:
     ended, told = socket.socketpair()
     told.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    # Ctrl-C is for the tests, which then end this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.set_wakeup_fd(told.fileno())
     running: list[Running] = []
     with socket.socket(fileno=listening_to) as listening, selectors.DefaultSelector() as waiting:
@@ -172,6 +174,7 @@ def start(client: socket.socket) -> Running:
     if process == 0:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         client.close()
         request.become(*files, loaded)
     for file in files:
