@@ -26,7 +26,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-LONGEST_ANSWER = 100
+
+def line_from(stream: socket.socket) -> str:
+    """Return the next line that comes from a socket."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = stream.recv(1)
+        assert byte, "the server of commands has ended"
+        line += byte
+    return line.decode()
 
 
 class WarmProcess:
@@ -58,18 +66,19 @@ class WarmProcess:
         output: int,
         errors: int,
     ) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(address)
-        request = json.dumps([program, list(args), str(directory), dict(environment)]).encode()
-        socket.send_fds(self._socket, [request], [output, errors])
-        self.pid = int(self._socket.recv(LONGEST_ANSWER))
+        request = json.dumps([program, list(args), str(directory), dict(environment)])
+        socket.send_fds(self._socket, [b"\n"], [output, errors])
+        self._socket.sendall(request.encode() + b"\n")
+        self.pid = int(line_from(self._socket))
         self.returncode: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end, at most some seconds, and return its exit status, negative for a signal."""
         if self.returncode is None:
             self._socket.settimeout(timeout)
-            self.returncode = int(self._socket.recv(LONGEST_ANSWER))
+            self.returncode = int(line_from(self._socket))
             self._socket.close()
         return self.returncode
 
@@ -92,7 +101,7 @@ class WarmCommands:
         # Names of sockets have a hundred characters at most: not under a directory of a test.
         self._directory = tempfile.TemporaryDirectory(dir="/tmp")
         self.address = f"{self._directory.name}/commands"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
             listening.bind(self.address)
             listening.listen()
             self._server = subprocess.Popen(

@@ -21,8 +21,6 @@ import traceback
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
-LONGEST_REQUEST = 100_000
-
 
 @dataclass
 class Loaded:
@@ -131,7 +129,7 @@ class Running:
         if not process:
             return False
         with self.client, self.loaded, contextlib.suppress(BrokenPipeError):
-            self.client.send(str(os.waitstatus_to_exitcode(status)).encode())
+            self.client.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
             self.loaded.seek(0)
             # One that was killed has left no word.
             with contextlib.suppress(EOFError):
@@ -148,6 +146,8 @@ def serve(listening_to: int) -> None:
     ended, told = socket.socketpair()
     told.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    # Ctrl-C is for the tests, which then end this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.set_wakeup_fd(told.fileno())
     running: list[Running] = []
     with socket.socket(fileno=listening_to) as listening, selectors.DefaultSelector() as waiting:
@@ -158,7 +158,7 @@ def serve(listening_to: int) -> None:
             if listening in ready:
                 running.append(start(listening.accept()[0]))
             if ended in ready:
-                ended.recv(LONGEST_REQUEST)
+                ended.recv(4096)
                 running = [r for r in running if not r.has_ended()]
             if sys.stdin in ready:
                 return
@@ -166,17 +166,20 @@ def serve(listening_to: int) -> None:
 
 def start(client: socket.socket) -> Running:
     """Fork for a request."""
-    text, files, _, _ = socket.recv_fds(client, LONGEST_REQUEST, 2)
+    _, files, _, _ = socket.recv_fds(client, 1, 2)
+    with client.makefile() as stream:
+        request = Request(*json.loads(stream.readline()))
     loaded = tempfile.TemporaryFile()  # noqa: SIM115  closed when the command has ended
     process = os.fork()
     if process == 0:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         client.close()
-        Request(*json.loads(text)).become(*files, loaded)
+        request.become(*files, loaded)
     for file in files:
         os.close(file)
-    client.send(str(process).encode())
+    client.sendall(f"{process}\n".encode())
     return Running(process, client, loaded)
 
 
