@@ -97,9 +97,9 @@ class DatasetLookups:
         """
         registered, component, override = self._finder.type_of(dataset_type)
         search = self._finder.search(registered, data_id, collections, timespan, kwargs)
-        if not len(search.found):
+        if search.found is None:
             return None
-        ref = search.found[0]
+        ref = search.found
         if dimension_records:
             ref = ref.expanded(self._registry.records.expand(ref.dataId))
         else:

@@ -7,7 +7,8 @@ is one sort, where a window function would make the database sort by data ID row
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,11 @@ from numpy.typing import NDArray
 
 from ..errors import CalibrationLookupError, DatasetTypeError
 from ..vocabulary.collection import CollectionType
+from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable, first_rows
-from ..vocabulary.dataset import DatasetTable
+from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.dimensions import DimensionGroup
 from ..vocabulary.timespan import MAX_NS, MIN_NS, Timespan
 from . import schema
 from .bulk_rows import temporary_rows
@@ -82,6 +85,7 @@ class DatasetSearch:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._look_ups: dict[tuple[int, CollectionType, int], str] = {}
 
     def leaves(
         self,
@@ -135,15 +139,8 @@ class DatasetSearch:
         with self._database.read() as session:
             kind = session.definitions.dataset_type(name)
             group = kind.definition.dimensions
-            missing = [n for n in group.required if n not in data_ids.columns]
-            if missing:
-                raise DatasetTypeError(
-                    f"Dataset type {name!r} has dimensions {group}; the data IDs {data_ids.dimensions} have "
-                    f"no {', '.join(missing)}."
-                )
+            _check_dimensions(kind, data_ids.dimensions, data_ids.columns)
             leaves = self.leaves(session, kind, collections)
-            if len(data_ids) == 1:
-                return self._find_one(session, kind, leaves, data_ids, begin_ns, end_ns)
             wanted = data_ids.subset(group)
             unique, inverse = (
                 wanted.unique() if len(wanted) > 1 else (wanted, np.zeros(len(wanted), np.int64))
@@ -189,6 +186,9 @@ class DatasetSearch:
             return empty_candidates(kind)
         if not keys:
             return candidates_of_rows(kind, leaves, [self._rows_of_one(session, kind, leaves, ())])
+        if n == 1:
+            values = tuple(unique.value(k, 0) for k in keys)
+            return candidates_of_rows(kind, leaves, [self._rows_of_one(session, kind, leaves, values)])
         with ExitStack() as stack:
             bounds = _bounds(unique)
             # A look-up in every collection costs about as much as reading a row.
@@ -210,46 +210,87 @@ class DatasetSearch:
             portions = (p for s in statements for p in session.fetch_portions(s))
             return candidates_of_rows(kind, leaves, portions)
 
-    def _find_one(
+    def find_one(
+        self,
+        dataset_type: DatasetType | str,
+        data_id: DataCoordinate,
+        collections: Sequence[str],
+        timespan: Timespan | None = None,
+    ) -> DatasetRef | None:
+        """Find the first dataset of a type for one data ID.
+
+        The same as `find`, without columns, which take longer than the database for one row.
+
+        Parameters
+        ----------
+        dataset_type : `DatasetType` or `str`
+            Type.
+        data_id : `DataCoordinate`
+            Data ID, with at least the type's required dimensions.
+        collections : sequence of `str`
+            Where to look, first match wins.
+        timespan : `Timespan`, optional
+            Time for the look-up in CALIBRATION collections.
+
+        Returns
+        -------
+        ref : `DatasetRef` or `None`
+            Its data ID has the required values only.
+
+        Raises
+        ------
+        CalibrationLookupError
+            If a CALIBRATION collection gives several (at that time).
+        """
+        name = dataset_type if isinstance(dataset_type, str) else dataset_type.name
+        with self._database.read() as session:
+            definitions = session.definitions
+            kind = definitions.dataset_type(name)
+            group = kind.definition.dimensions
+            if data_id.dimensions != group:
+                _check_dimensions(kind, data_id.dimensions, data_id.dimensions.required)
+                data_id = data_id.subset(group)
+            leaves = self.leaves(session, kind, collections)
+            row = self._first_row(session, kind, leaves, data_id.required_values, timespan)
+            if row is None:
+                return None
+            width = len(kind.tables.keys)
+            return DatasetRef(
+                kind.definition,
+                DataCoordinate(group, row[:width]),
+                definitions.collections_by_id[row[width + 2]].name,
+                id=uuid.UUID(bytes=bytes(row[width + 1])),
+            )
+
+    def _first_row(
         self,
         session: Session,
         kind: DatasetTypeRow,
         leaves: Sequence[CollectionRow],
-        data_ids: DataIdTable,
-        begin_ns: NDArray[np.int64] | None,
-        end_ns: NDArray[np.int64] | None,
-    ) -> tuple[DatasetTable, NDArray[np.int64]]:
-        # The same as for many, without numpy, which takes longer than the database for one row.
-        keys = kind.tables.keys
-        width = len(keys)
-        rows = self._rows_of_one(session, kind, leaves, tuple(data_ids.value(k, 0) for k in keys))
-        rank = {leaf.id: i for i, leaf in enumerate(leaves)}
-        if begin_ns is not None and end_ns is not None:
-            begin = int(begin_ns[0])
-            end = max(int(end_ns[0]), begin + 1)
+        values: tuple[Any, ...],
+        timespan: Timespan | None,
+    ) -> tuple[Any, ...] | None:
+        """Return the first row for the values of one data ID, with the columns of `search_statements`."""
+        rows = self._rows_of_one(session, kind, leaves, values)
+        width = len(kind.tables.keys)
+        certified = {leaf.id for leaf in leaves if leaf.type is CollectionType.CALIBRATION}
+        if timespan is not None and certified:
+            begin, end = timespan.begin_ns, max(timespan.end_ns, timespan.begin_ns + 1)
             rows = [
                 r
                 for r in rows
-                if leaves[rank[r[width + 3]]].type is not CollectionType.CALIBRATION
-                or (r[width + 4] < end and begin < r[width + 5])
+                if r[width + 3] not in certified or (r[width + 4] < end and begin < r[width + 5])
             ]
-        if not rows:
-            return DatasetTable.empty(kind.definition), np.full(1, -1, dtype=np.int64)
+        if len(rows) < 2:
+            return rows[0] if rows else None
+        rank = {leaf.id: i for i, leaf in enumerate(leaves)}
         best = min(rows, key=lambda r: rank[r[width + 3]])
         rivals = [r for r in rows if r[width + 3] == best[width + 3] and r[width] != best[width]]
         if rivals:
-            time = None if begin_ns is None or end_ns is None else Timespan(int(begin_ns[0]), int(end_ns[0]))
-            _raise_ambiguous(kind, candidates_of_rows(kind, leaves, [[best, *rivals]]), [0, 1], leaves, time)
-        group = kind.definition.dimensions
-        table = DatasetTable(
-            kind.definition,
-            DataIdTable.from_values(group, {k: best[i : i + 1] for i, k in enumerate(keys)}, 1),
-            uuid_column([bytes(best[width + 1])]),
-            np.zeros(1, dtype=np.int32),
-            [session.definitions.collections_by_id[best[width + 2]].name],
-            np.array([best[width]], dtype=np.int64),
-        )
-        return table, np.zeros(1, dtype=np.int64)
+            _raise_ambiguous(
+                kind, candidates_of_rows(kind, leaves, [[best, *rivals]]), [0, 1], leaves, timespan
+            )
+        return best
 
     def _rows_of_one(
         self,
@@ -258,32 +299,17 @@ class DatasetSearch:
         leaves: Sequence[CollectionRow],
         values: tuple[Any, ...],
     ) -> list[tuple[Any, ...]]:
-        # The way of Butler.get: text made by hand, since building statements would take most of the time.
-        quote = session.quote
-        keys = [quote(k) for k in kind.tables.keys]
+        """Return all rows for the values of one data ID, with the columns of `search_statements`."""
+        ids: dict[CollectionType, list[int]] = {}
+        for leaf in leaves:
+            ids.setdefault(leaf.type, []).append(leaf.id)
         rows: list[tuple[Any, ...]] = []
-        for types, table in (
-            ((CollectionType.RUN,), kind.tables.datasets),
-            ((CollectionType.TAGGED,), kind.tables.tags),
-            ((CollectionType.CALIBRATION,), kind.tables.calibs),
-        ):
-            ids = tuple(leaf.id for leaf in leaves if leaf.type in types)
-            if not ids:
-                continue
-            of_run = table is kind.tables.datasets
-            of_calib = table is kind.tables.calibs
-            t = table.name
-            where = "run_id" if of_run else "collection_id"
-            dims = "".join(f"t.{k}, " for k in keys)
-            span = "t.begin_ns, t.end_ns" if of_calib else f"{MIN_NS}, {MAX_NS}"
-            identity = "t.uuid, t.run_id" if of_run else "d.uuid, d.run_id"
-            source = f"{t} t" if of_run else f"{t} t JOIN dataset d ON d.id = t.dataset_id"
-            sql = (
-                f"SELECT {dims}t.dataset_id, {identity}, t.{where}, {span} FROM {source} "
-                f"WHERE t.dataset_type_id = ? AND t.{where} IN ({', '.join('?' * len(ids))})"
-                + "".join(f" AND t.{k} = ?" for k in keys)
-            )
-            rows += session.fetch_sql(sql, (kind.id, *ids, *values))
+        for type_, own in ids.items():
+            form = (kind.tables.id, type_, len(own))
+            sql = self._look_ups.get(form)
+            if sql is None:
+                sql = self._look_ups[form] = _look_up(session, kind, type_, len(own))
+            rows += session.fetch_sql(sql, (kind.id, *own, *values))
         return rows
 
     def _are_fewer(
@@ -304,6 +330,36 @@ class DatasetSearch:
             if most < 0:
                 return False
         return True
+
+
+def _check_dimensions(kind: DatasetTypeRow, given: DimensionGroup, names: Collection[str]) -> None:
+    group = kind.definition.dimensions
+    missing = [n for n in group.required if n not in names]
+    if missing:
+        raise DatasetTypeError(
+            f"Dataset type {kind.definition.name!r} has dimensions {group}; the data IDs {given} have "
+            f"no {', '.join(missing)}."
+        )
+
+
+def _look_up(session: Session, kind: DatasetTypeRow, type_: CollectionType, count: int) -> str:
+    """Return SQL text like one of `search_statements`, for one data ID in so many collections.
+
+    The way of ``Butler.get``: text made by hand, since building statements would take most of the time.
+    """
+    tables, quote = kind.tables, session.quote
+    keys = [f"t.{quote(k)}" for k in tables.keys]
+    place, identity, span, join = "collection_id", "d.uuid, d.run_id", f"{MIN_NS}, {MAX_NS}", ""
+    if type_ is CollectionType.RUN:
+        table, place, identity = tables.datasets, "run_id", "t.uuid, t.run_id"
+    else:
+        table, join = tables.tags, " JOIN dataset d ON d.id = t.dataset_id"
+        if type_ is CollectionType.CALIBRATION:
+            table, span = tables.calibs, "t.begin_ns, t.end_ns"
+    columns = ", ".join([*keys, "t.dataset_id", identity, f"t.{place}", span])
+    conditions = [f"{k} = ?" for k in ("t.dataset_type_id", *keys)]
+    conditions.insert(1, f"t.{place} IN ({', '.join('?' * count)})")
+    return f"SELECT {columns} FROM {table.name} t{join} WHERE {' AND '.join(conditions)}"
 
 
 def search_statements(kind: DatasetTypeRow, leaves: Sequence[CollectionRow]) -> list[sa.Select[Any]]:
