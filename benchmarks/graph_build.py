@@ -25,8 +25,8 @@ from butler_dask.pipeline import (
     PipelineTaskConfig,
     PipelineTaskConnections,
     Struct,
+    connectionTypes as cT,
 )
-from butler_dask.pipeline import connectionTypes as cT
 from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType

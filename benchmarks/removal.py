@@ -54,7 +54,7 @@ def make_repository(root: Path, n: int) -> None:
         for run in ("u/me/gone", "u/me/stays"):
             butler.collections.register(run)
             table = DatasetTable.new(kind, data_ids, run)
-            paths = butler.datastore.paths_of(table)
+            paths = butler.datastore.predicted_records(table).paths
             codes = np.zeros(n, dtype=np.int16)
             formatter = butler.datastore.predicted_record(table[0]).formatter
             files = FileTable(

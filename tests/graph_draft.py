@@ -34,7 +34,8 @@ from butler_dask.graph.quantum_graph import QuantumGraph
 from butler_dask.graph.quantum_id import quantum_ids
 from butler_dask.vocabulary.data_id import DataCoordinate
 from butler_dask.vocabulary.data_id_table import DataIdTable
-from butler_dask.vocabulary.dataset import DatasetRef, DatasetTable, new_dataset_ids
+from butler_dask.vocabulary.dataset import DatasetRef, DatasetTable
+from butler_dask.vocabulary.dataset_id import new_dataset_ids
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from butler_dask.vocabulary.file_record import FileRecord, FileTable

@@ -20,8 +20,8 @@ from butler_dask.pipeline import (
     PipelineTaskConnections,
     Struct,
     TaskMetadata,
+    connectionTypes as cT,
 )
-from butler_dask.pipeline import connectionTypes as cT
 from butler_dask.vocabulary.dataset import DatasetRef
 from butler_dask.vocabulary.dataset_type import DatasetType
 
@@ -150,7 +150,7 @@ def add_raws(butler, visits: int, detectors: int, run: str = "HSC/raw/all") -> l
     insert = registry.records.insert
     new = {"skip_existing": True}
     insert("instrument", [{"name": "HSC", "class_name": "x", "detector_max": 200}], **new)
-    insert("band", [{"name": "r"}], **new) if registry.dimensions["band"].has_own_table else None
+    insert("band", [{"name": "r"}], **new) if registry.dimensions["band"].has_records else None
     insert("physical_filter", [{"instrument": "HSC", "name": "HSC-R", "band": "r"}], **new)
     insert("day_obs", [{"instrument": "HSC", "id": 20130617}], **new)
     insert(

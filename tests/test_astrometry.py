@@ -6,12 +6,16 @@ import pytest
 from astropy.table import Table
 from star_field import true_wcs
 
-from butler_dask.imaging.astrometry import fit_astrometry, fit_tan_sip, from_tangent_plane, tangent_plane
-from butler_dask.imaging.matching import match_nearest, match_pattern
+from butler_dask.imaging.astrometry import (
+    MeasuredStars,
+    fit_astrometry,
+)
+from butler_dask.imaging.matching import PointSet, match_nearest, match_pattern
 from butler_dask.imaging.photo_calib import PhotoCalib
 from butler_dask.imaging.photometric_zero_point import fit_zero_point
-from butler_dask.imaging.reference_catalog import flux_column, load_reference_stars
+from butler_dask.imaging.reference_catalog import ReferenceStars, flux_column, load_reference_stars
 from butler_dask.imaging.sky_wcs import SkyWcs
+from butler_dask.imaging.tan_sip import fit_tan_sip, from_tangent_plane, tangent_plane
 
 SHAPE = (4176, 2048)
 MAS = np.pi / 180 / 3600e3
@@ -24,6 +28,17 @@ def _stars(n, seed, noise_pixels, distortion=1.0):
     ra, dec = (np.radians(v) for v in wcs.pixel_to_sky(x, y))
     flux = 10 ** rng.uniform(3, 6, n)
     return wcs, x + rng.normal(0, noise_pixels, n), y + rng.normal(0, noise_pixels, n), flux, ra, dec
+
+
+def _measured(x, y, error, flux):
+    return MeasuredStars(x, y, np.full(len(x), error), flux)
+
+
+def _references(ra, dec, flux):
+    n = len(ra)
+    return ReferenceStars(
+        np.arange(n), ra, dec, np.zeros(n), flux, np.zeros(n), np.ones(n, dtype=bool), "r_flux"
+    )
 
 
 def _first_guess(wcs, offset_arcsec, rotation_deg):
@@ -70,10 +85,8 @@ def test_a_wrong_pointing_and_rotation_are_found(offset, rotation):
     keep = rng.random(250) < 0.6
     extra_ra, extra_dec = ra.mean() + rng.normal(0, 2e-3, 300), dec.mean() + rng.normal(0, 2e-3, 300)
     all_ra, all_dec = np.concatenate([ra[keep], extra_ra]), np.concatenate([dec[keep], extra_dec])
-    fit = fit_astrometry(
-        _first_guess(wcs, offset, rotation), SHAPE, x, y, np.full(250, noise), flux, all_ra, all_dec,
-        np.zeros(len(all_ra)), np.concatenate([flux[keep], 10 ** rng.uniform(3, 6, 300)]),
-    )  # fmt: skip
+    references = _references(all_ra, all_dec, np.concatenate([flux[keep], 10 ** rng.uniform(3, 6, 300)]))
+    fit = fit_astrometry(_first_guess(wcs, offset, rotation), SHAPE, _measured(x, y, noise, flux), references)
     assert fit is not None
     assert fit.used.sum() > 0.95 * keep.sum()
     # 4 mas a star and ten coefficients an axis over 150 stars: 1 mas.
@@ -86,7 +99,7 @@ def test_a_wrong_pointing_and_rotation_are_found(offset, rotation):
 def test_distortion_that_is_not_there_is_not_fitted():
     wcs, x, y, flux, ra, dec = _stars(100, 7, 0.05, distortion=0.0)
     fit = fit_astrometry(
-        _first_guess(wcs, (3, 3), 0.0), SHAPE, x, y, np.full(100, 0.05), flux, ra, dec, np.zeros(100), flux
+        _first_guess(wcs, (3, 3), 0.0), SHAPE, _measured(x, y, 0.05, flux), _references(ra, dec, flux)
     )
     assert fit.order == 1
     assert not fit.wcs.has_sip
@@ -95,7 +108,7 @@ def test_distortion_that_is_not_there_is_not_fitted():
 def test_few_stars_still_give_a_plain_solution():
     wcs, x, y, flux, ra, dec = _stars(7, 9, 0.02, distortion=0.0)
     fit = fit_astrometry(
-        _first_guess(wcs, (8, -4), 0.0), SHAPE, x, y, np.full(7, 0.02), flux, ra, dec, np.zeros(7), flux
+        _first_guess(wcs, (8, -4), 0.0), SHAPE, _measured(x, y, 0.02, flux), _references(ra, dec, flux)
     )
     assert fit.order == 1
     assert fit.used.sum() >= 6
@@ -106,16 +119,7 @@ def test_another_field_does_not_match():
     wcs, x, y, flux, _, _ = _stars(150, 1, 0.02)
     _, _, _, other_flux, ra, dec = _stars(150, 2, 0.02)
     fit = fit_astrometry(
-        _first_guess(wcs, (0, 0), 0.0),
-        SHAPE,
-        x,
-        y,
-        np.full(150, 0.02),
-        flux,
-        ra,
-        dec,
-        np.zeros(150),
-        other_flux,
+        _first_guess(wcs, (0, 0), 0.0), SHAPE, _measured(x, y, 0.02, flux), _references(ra, dec, other_flux)
     )
     assert fit is None
 
@@ -131,7 +135,7 @@ def test_pairs_are_mutual_nearest_neighbours():
 
 def test_too_few_objects_are_no_pattern():
     one = np.array([1.0])
-    assert match_pattern(one, one, one, one, one, one) is None
+    assert match_pattern(PointSet(one, one, one), PointSet(one, one, one)) is None
 
 
 def test_zero_point_is_found_among_variable_stars_and_galaxies():
@@ -194,7 +198,9 @@ def test_unrelated_catalogues_do_not_match_however_crowded(seed):
     n, m = rng.integers(20, 800, 2)
     a = rng.uniform(0, 2000, (2, n))
     b = rng.uniform(-200, 2200, (2, m))
-    match = match_pattern(*a, rng.random(n), *b, rng.random(m), max_offset=150.0, final_radius=5.0)
+    match = match_pattern(
+        PointSet(*a, rng.random(n)), PointSet(*b, rng.random(m)), max_offset=150.0, final_radius=5.0
+    )
     assert match is None
 
 
@@ -205,7 +211,9 @@ def test_few_stars_match_among_many_references(n):
     flux = 10 ** rng.uniform(3, 6, 6 * n)
     inside = np.flatnonzero((b > 0).all(axis=0) & (b < 1000).all(axis=0))[:n]
     x, y = b[:, inside] + np.array([[53.0], [-81.0]]) + rng.normal(0, 0.1, (2, len(inside)))
-    match = match_pattern(x, y, flux[inside], *b, flux, max_offset=150.0, max_rotation_deg=0.5)
+    match = match_pattern(
+        PointSet(x, y, flux[inside]), PointSet(*b, flux), max_offset=150.0, max_rotation_deg=0.5
+    )
     assert match is not None
     assert len(match.source) >= len(inside) - 1
     np.testing.assert_array_equal(match.reference, inside[match.source])

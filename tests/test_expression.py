@@ -27,8 +27,8 @@ from butler_dask.vocabulary.expression import (
     Range,
     Sign,
     parse_expression,
-    time_of_literal,
 )
+from butler_dask.vocabulary.time_literal import time_of_literal
 from butler_dask.vocabulary.timespan import Timespan, tai_nanoseconds
 
 pytest_plugins = ("registry_fixtures",)

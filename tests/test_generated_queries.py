@@ -5,8 +5,7 @@ from operator import itemgetter
 
 import pytest
 from exposure_rows import FIELDS, evaluate, insert_exposures, names_of, random_exposures
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from registry_fixtures import SERVER, drop, new_url
 
 from butler_dask.registry.registry import Registry

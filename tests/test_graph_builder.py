@@ -28,8 +28,8 @@ from butler_dask.pipeline import (
     PipelineTask,
     PipelineTaskConfig,
     PipelineTaskConnections,
+    connectionTypes as cT,
 )
-from butler_dask.pipeline import connectionTypes as cT
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.file_record import FileRecord, FileTable
@@ -210,6 +210,15 @@ def test_inputs_that_do_not_exist_are_explained(butler: Butler) -> None:
 
 def test_a_lone_instrument_need_not_be_named(butler: Butler) -> None:
     assert build(butler, "visit=903344 AND detector=5").counts() == build(butler).counts()
+
+
+def test_a_lone_instrument_need_not_be_named_by_an_expression_with_its_name_in_a_string(
+    butler: Butler,
+) -> None:
+    where = "visit=903344 AND detector=5 AND exposure.obs_id {} 'instrument check of the skymap'"
+    assert build(butler, where.format("!=")).counts() == build(butler).counts()
+    with pytest.raises(EmptyQuantumGraphError, match="instrument check"):
+        build(butler, where.format("="))
 
 
 def test_mistyped_expressions_are_refused(butler: Butler) -> None:

@@ -13,7 +13,7 @@ from butler_dask.butler.butler import Butler
 from butler_dask.engine.init_outputs import package_versions, write_init_outputs
 from butler_dask.errors import MissingCollectionError, RunConfigMismatchError
 from butler_dask.graph.quantum_graph import QuantumGraph
-from butler_dask.graph.run_collections import plan_run_collections
+from butler_dask.graph.run_collections import RunOptions, plan_run_collections
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.file_record import FileTable
 
@@ -97,7 +97,7 @@ def test_versions_are_not_saved_where_they_are_not_wanted(butler):
 
 def test_chain_and_run_are_there_before_anything_runs(butler):
     raws = add_raws(butler, 1, 1)
-    plan = plan_run_collections(butler.registry_tables, inputs="HSC/raw/all", output="u/me/out")
+    plan = plan_run_collections(butler.registry_tables, RunOptions(inputs="HSC/raw/all", output="u/me/out"))
     graph = replace(graph_of(butler, raws, run=plan.output_run), output="u/me/out")
     with pytest.raises(MissingCollectionError):
         butler.registry_tables.collections.get("u/me/out")
@@ -108,7 +108,7 @@ def test_chain_and_run_are_there_before_anything_runs(butler):
 
 def test_graph_moves_to_another_run_if_the_name_was_taken_meanwhile(butler):
     raws = add_raws(butler, 1, 1)
-    plan = plan_run_collections(butler.registry_tables, inputs="HSC/raw/all", output="u/me/out")
+    plan = plan_run_collections(butler.registry_tables, RunOptions(inputs="HSC/raw/all", output="u/me/out"))
     graph = graph_of(butler, raws, run=plan.output_run)
     butler.registry_tables.collections.register(plan.output_run)
     moved = write_init_outputs(butler, graph, plan)

@@ -9,10 +9,10 @@ from butler_dask.imaging.aperture_correction import (
     evaluate_correction,
     fit_aperture_correction,
 )
+from butler_dask.imaging.aperture_photometry import circular_aperture_fluxes
 from butler_dask.imaging.deblending import deblend_sources, sources_from_footprints
 from butler_dask.imaging.detection import detect_sources
 from butler_dask.imaging.exposure import Exposure
-from butler_dask.imaging.photometry import circular_aperture_fluxes
 from butler_dask.imaging.psf import Psf
 from butler_dask.imaging.psf_images import psf_images
 from butler_dask.imaging.shapes import adaptive_moments, windowed_centroids

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from butler_dask.imaging.psf import Psf
-from butler_dask.imaging.psf_images import combine, position_terms, psf_images, render, spline_coefficients
+from butler_dask.imaging.psf_images import kernel_spline, psf_images, psf_spline, render
 
 
 def _varying(step):
@@ -26,7 +26,7 @@ def test_many_images_equal_the_psfs_own(step, centered):
 
 def test_derivatives_are_those_of_finite_differences():
     psf = _varying(1.0)
-    kernel = combine(spline_coefficients(psf), position_terms(psf, 300.0, 200.0)[0])
+    kernel = kernel_spline(psf_spline(psf, 300.0, 200.0), 0)
     _, by_dx, by_dy = render(kernel, 0.3, -0.2, 12, 1.0, True)
     h = 1e-5
     right, _, _ = render(kernel, 0.3 + h, -0.2, 12, 1.0, False)

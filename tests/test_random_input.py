@@ -19,10 +19,8 @@ from random_input import command_line, damaged
 from small_repository import VISITS, make_repository
 
 from butler_dask import Butler, CollectionType, Timespan
-from butler_dask.cli.butler import butler as butler_group
-from butler_dask.cli.butler import main as butler
-from butler_dask.cli.pipetask import main as pipetask
-from butler_dask.cli.pipetask import pipetask as pipetask_group
+from butler_dask.cli.butler import butler as butler_group, main as butler
+from butler_dask.cli.pipetask import main as pipetask, pipetask as pipetask_group
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTRUMENTS = ROOT / "butler_dask" / "instruments"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ import yaml
 from astropy.io import fits
 from public_frames import public_data
 
+from butler_dask.datastore.formatter import ReadRequest
 from butler_dask.errors import DatasetFileError, RawIngestError
 from butler_dask.imaging.camera import Camera
 from butler_dask.instruments.instrument import Instrument
+from butler_dask.instruments.raw_files import find_raw_files, read_raw_facts
 from butler_dask.instruments.raw_frame import RawFormatter, read_raw
 from butler_dask.instruments.raw_headers import recognises, translate_header
-from butler_dask.instruments.raw_ingest import find_raw_files, read_raw_facts
 from butler_dask.instruments.visits import detector_region
 
 HSC_CARDS = {
@@ -106,9 +108,9 @@ def test_components_read_alone_are_those_of_the_whole(raw_file, small, tmp_path,
     instrument = Instrument(camera=small)
     instrument.write_camera_file(str(tmp_path))
     reader = RawFormatter()
-    keywords = {"storage_class": "Exposure", "root": str(tmp_path), "data_id": {"instrument": "HSC"}}
-    whole = reader.read(str(raw_file), **keywords)
-    part = reader.read(str(raw_file), component=component, **keywords)
+    request = ReadRequest(str(raw_file), "Exposure", root=str(tmp_path), data_id={"instrument": "HSC"})
+    whole = reader.read(request)
+    part = reader.read(replace(request, component=component))
     attribute = {"visitInfo": "visit_info"}.get(component, component)
     expected = getattr(whole, attribute)
     if component == "wcs":
@@ -119,12 +121,10 @@ def test_components_read_alone_are_those_of_the_whole(raw_file, small, tmp_path,
 
 def test_a_box_of_a_raw_is_cut_out(raw_file, small, tmp_path):
     Instrument(camera=small).write_camera_file(str(tmp_path))
-    keywords = {
-        "root": str(tmp_path),
-        "data_id": {"instrument": "HSC"},
-        "parameters": {"bbox": (10, 20, 5, 4)},
-    }
-    part = RawFormatter().read(str(raw_file), **keywords)
+    box = {"bbox": (10, 20, 5, 4)}
+    part = RawFormatter().read(
+        ReadRequest(str(raw_file), "Exposure", None, box, str(tmp_path), {"instrument": "HSC"})
+    )
     assert part.shape == (4, 5)
     assert part.xy0 == (10, 20)
     assert part.image[0, 0] == (20 * 1120 + 10) % 65536

@@ -8,7 +8,9 @@ from astropy.io import fits
 
 from butler_dask.butler.butler import Butler
 from butler_dask.errors import DatasetFileError, RawIngestError
-from butler_dask.instruments.instrument import Instrument, write_curated_calibrations
+from butler_dask.instruments.curated_calibrations import write_curated_calibrations
+from butler_dask.instruments.instrument import Instrument
+from butler_dask.instruments.raw_dataset import raw_dataset_type
 from butler_dask.instruments.raw_ingest import ingest_raws
 from butler_dask.instruments.visits import define_visits
 from butler_dask.vocabulary.collection import CollectionType
@@ -84,7 +86,7 @@ def test_registering_twice_changes_nothing(butler):
 
 
 def test_raws_are_ingested_and_read_back(butler, raws):
-    refs = ingest_raws(butler, [raws], transfer="copy")
+    refs = ingest_raws(butler, [raws], transfer="copy").refs
     assert len(refs) == 6
     assert {r.run for r in refs} == {"HSC/raw/all"}
     raw = butler.get("raw", instrument="HSC", exposure=903344, detector=5, collections="HSC/raw/all")
@@ -101,7 +103,7 @@ def test_raws_are_ingested_and_read_back(butler, raws):
 
 
 def test_a_raw_has_the_same_identity_in_every_repository(butler, raws):
-    refs = ingest_raws(butler, [raws / "903344_5.fits"], transfer="direct")
+    refs = ingest_raws(butler, [raws / "903344_5.fits"], transfer="direct").refs
     namespace = uuid.UUID("840b31d9-05cd-5161-b2c8-00d32b280d0f")
     text = "dataset_type=raw,run=HSC/raw/all,detector=5,exposure=903344,instrument=HSC"
     assert refs[0].id == uuid.uuid5(namespace, text)
@@ -112,8 +114,28 @@ def test_a_second_ingest_names_the_files_or_passes_over_them(butler, raws):
     with pytest.raises(RawIngestError, match=r"903344_5\.fits.*already"):
         ingest_raws(butler, [raws], transfer="symlink")
     assert len(list(butler.registry.queryDatasets("raw", collections="HSC/raw/all"))) == 1
-    assert len(ingest_raws(butler, [raws], transfer="symlink", skip_existing=True)) == 5
+    assert len(ingest_raws(butler, [raws], transfer="symlink", skip_existing=True).refs) == 5
     assert len(list(butler.registry.queryDatasets("raw", collections="HSC/raw/all"))) == 6
+
+
+def test_an_ingest_reads_only_the_raws_it_may_repeat(butler, raws):
+    others = range(1, 501)
+    common = {"instrument": "HSC", "day_obs": 20130617, "group": "g", "physical_filter": "HSC-R"}
+    registry = butler.registry
+    registry.insertDimensionData("day_obs", {"instrument": "HSC", "id": 20130617})
+    registry.insertDimensionData("group", {"instrument": "HSC", "name": "g"})
+    registry.insertDimensionData("exposure", *(common | {"id": n, "obs_id": str(n)} for n in others))
+    raw = raw_dataset_type(butler.dimensions)
+    registry.registerDatasetType(raw)
+    butler.collections.register("HSC/raw/all")
+    registry.insertDatasets(
+        raw, [{"instrument": "HSC", "exposure": n, "detector": 4} for n in others], "HSC/raw/all"
+    )
+    ingest_raws(butler, [raws / "903342_4.fits", raws / "903344_5.fits"], transfer="symlink")
+    with butler.registry_tables.explain_query() as statements:
+        assert len(ingest_raws(butler, [raws], transfer="symlink", skip_existing=True).refs) == 4
+    assert statements
+    assert max(statement.rows for statement in statements) < len(others) / 5
 
 
 def test_one_bad_file_leaves_no_trace_of_the_others(butler, raws, tmp_path):
@@ -127,7 +149,9 @@ def test_one_bad_file_leaves_no_trace_of_the_others(butler, raws, tmp_path):
     assert truncated.name in str(caught.value)
     assert not list(butler.registry.queryDimensionRecords("exposure", instrument="HSC"))
     assert "HSC/raw/all" not in butler.collections.query("*")
-    assert len(ingest_raws(butler, [raws, bad, truncated], transfer="copy", fail_fast=False)) == 6
+    ingested = ingest_raws(butler, [raws, bad, truncated], transfer="copy", fail_fast=False)
+    assert len(ingested.refs) == 6
+    assert [sum(word in text for text in ingested.problems) for word in ("HSC-Q", truncated.name)] == [1, 1]
 
 
 def test_two_files_of_one_raw_are_refused(butler, raws, tmp_path):

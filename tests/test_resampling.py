@@ -8,9 +8,10 @@ from butler_dask.imaging.exposure import Exposure, FilterLabel
 from butler_dask.imaging.mask import Mask
 from butler_dask.imaging.photo_calib import PhotoCalib
 from butler_dask.imaging.psf import Psf
-from butler_dask.imaging.resampling import empty_warp, overlap_box, resample_into, source_window
+from butler_dask.imaging.resampling import empty_warp, resample_into
 from butler_dask.imaging.sky_wcs import SkyWcs
 from butler_dask.imaging.skymap import SkyMap
+from butler_dask.imaging.source_window import overlap_box, source_window
 from butler_dask.imaging.visit_info import VisitInfo
 from butler_dask.imaging.warped_psf import PsfSource, warped_psf
 from butler_dask.pipeline import NoWorkFound

@@ -19,8 +19,8 @@ from butler_dask.butler.butler import Butler
 from butler_dask.engine.cluster import existing_cluster, quiet_distributed
 from butler_dask.engine.distributed_private import (
     add_to_task_metadata,
-    forgive,
-    last_warning,
+    fail_at_next_death,
+    pardon_queued_tasks,
     rows_of_task,
     take_task_metadata,
 )
@@ -98,9 +98,9 @@ def test_blame_is_taken_back_and_the_last_warning_leaves_one_death(client):
     def check(dask_scheduler) -> list[int]:
         task = dask_scheduler.tasks[key]
         task.suspicious = 2
-        forgive(dask_scheduler, [key, ("nobody", 1)])
+        pardon_queued_tasks(dask_scheduler, [key, ("nobody", 1)])
         counts = [task.suspicious]
-        last_warning(dask_scheduler, key)
+        fail_at_next_death(dask_scheduler, key)
         counts += [task.suspicious, dask_scheduler.allowed_failures]
         task.suspicious = 0
         return counts

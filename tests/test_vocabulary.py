@@ -1,17 +1,19 @@
 """Values of the data model."""
 
 import pickle
+import subprocess
+import sys
 import uuid
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from butler_dask.errors import DataIdValueError, DimensionNameError, DimensionValueError
 from butler_dask.vocabulary.data_id import DataCoordinate
 from butler_dask.vocabulary.data_id_table import DataIdTable
-from butler_dask.vocabulary.dataset import DatasetRef, DatasetTable, dataset_id_of_data_id, new_dataset_ids
+from butler_dask.vocabulary.dataset import DatasetRef, DatasetTable
+from butler_dask.vocabulary.dataset_id import dataset_id_of_data_id, new_dataset_ids
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.dimensions import DimensionUniverse
 from butler_dask.vocabulary.timespan import Timespan
@@ -51,6 +53,16 @@ def test_data_id_lacks_a_required_value():
         DataCoordinate.standardize(visit=3, dimensions=["visit"])
     with pytest.raises(DataIdValueError, match="takes int"):
         DataCoordinate.standardize(instrument="HSC", visit="three")
+
+
+def test_a_process_that_only_knows_of_dimensions_can_make_records():
+    program = (
+        "from butler_dask.vocabulary.dimensions import DimensionUniverse\n"
+        "record = DimensionUniverse()['detector'].RecordClass(instrument='HSC', id=1, full_name='D1')\n"
+        "print(record.dataId)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout == "{instrument: 'HSC', detector: 1}\n"
 
 
 def test_data_ids_compare_by_required_values_and_survive_pickling():

@@ -21,7 +21,7 @@ from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.file_record import FileTable
-from ..vocabulary.search_defaults import SearchDefaults
+from ..vocabulary.search_defaults import SearchDefaults, lone_values
 from ..vocabulary.storage_class import StorageClass
 from ..vocabulary.timespan import Timespan
 from .butler_collections import ButlerCollections
@@ -197,8 +197,7 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
         return True
 
     def _inferred_data_id(self) -> dict[str, DataIdValue]:
-        values = self._registry.collections.governor_values(self._defaults.collections)
-        return {name: next(iter(found)) for name, found in values.items() if len(found) == 1}
+        return lone_values(self._registry.collections.governor_values(self._defaults.collections))
 
     def clone(
         self,

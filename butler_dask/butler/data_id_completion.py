@@ -12,8 +12,9 @@ from typing import Any
 
 from ..errors import DimensionNameError, InconsistentDataIdError, did_you_mean
 from ..registry.registry import Registry
-from ..vocabulary.data_id import DataCoordinate, DataIdValue, dimension_value, is_integer_text
+from ..vocabulary.data_id import DataCoordinate, DataIdValue
 from ..vocabulary.data_id_table import DataIdTable
+from ..vocabulary.dimension_value import dimension_value, is_integer_text
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import SearchDefaults
 from ..vocabulary.timespan import Timespan

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 
 from ..datastore.datastore import Datastore, StagedDataset
-from ..datastore.storage_root import LocalRoot, copy_chunks, link_or_move, open_stream
+from ..datastore.local_root import link_or_move
+from ..datastore.storage_path import file_name, file_uri
+from ..datastore.storage_root import copy_chunks, open_stream
 from ..datastore.zip_archive import EXTENSION, members_of, unpacked
 from ..errors import DatasetFileError, DatasetTypeError, MissingDatasetFileError
+from ..published_file import published
 from ..registry.registry import Registry
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.file_record import FileDataset, FileRecord, FileTable
 from .file_transaction import FileTransactions
-
-_FILE_SYSTEM = LocalRoot("/")
 
 
 class DatasetURI(str):
@@ -36,7 +37,7 @@ class DatasetURI(str):
         """
         if not self.startswith("file://"):
             raise ValueError(f"{self} is not a local file")
-        return _FILE_SYSTEM.local(self)
+        return file_name(self)
 
     def geturl(self) -> str:
         """Return the URI as plain text."""
@@ -212,20 +213,13 @@ def retrieve(
             _copy(local, target)
         else:
             link_or_move(local if is_local else DatasetURI(uri).ospath, target, transfer)
-    return [DatasetURI(_FILE_SYSTEM.uri(t)) for t in targets]
+    return [DatasetURI(file_uri(t)) for t in targets]
 
 
 def _copy(source: str, target: str) -> None:
-    temporary = f"{target}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as stream:
-            for chunk in copy_chunks(open_stream(source)):
-                stream.write(chunk)
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    with published(target) as stream:
+        for chunk in copy_chunks(open_stream(source)):
+            stream.write(chunk)
 
 
 def member_of(datastore: Datastore, record: FileRecord, ref: DatasetRef) -> str | None:

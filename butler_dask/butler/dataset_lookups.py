@@ -256,7 +256,7 @@ class DatasetLookups:
             target = self._finder.placed(
                 self._finder.target(datasetRefOrType, dataId, run, kwargs), self._datastore
             )
-            return DatasetURI(self._datastore.uri(self._datastore.path_of(target)))
+            return DatasetURI(self._datastore.uri(self._datastore.predicted_record(target).path))
         return DatasetURI(self._datastore.uri(stored(ref, file).path))
 
     def getURIs(
@@ -303,7 +303,8 @@ class DatasetLookups:
             if file is not None:
                 path = file.path
             elif predict:
-                path = self._datastore.path_of(self._finder.placed(ref, self._datastore))
+                placed = self._finder.placed(ref, self._datastore)
+                path = self._datastore.predicted_record(placed).path
             elif allow_missing:
                 continue
             else:

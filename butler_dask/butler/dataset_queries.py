@@ -10,10 +10,9 @@ from typing import Any
 from ..errors import MissingDatasetTypeError
 from ..registry.registry import Registry
 from ..vocabulary.collection import split_names
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup
 from ..vocabulary.search_defaults import SearchDefaults
 from .dataset_finder import DataIdLike, DatasetFinder

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from os import PathLike
 
 from ..datastore.datastore import Datastore
-from ..datastore.storage_root import is_absolute
+from ..datastore.storage_path import is_absolute
 from ..errors import ConflictingDefinitionError, RepositoryError, reading_description
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataCoordinate

@@ -13,20 +13,21 @@ import re
 import uuid
 import zipfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from ..datastore.datastore import Datastore
-from ..datastore.storage_root import LocalRoot, copy_chunks, open_stream
+from ..datastore.storage_path import file_uri
+from ..datastore.storage_root import copy_chunks, open_stream
 from ..datastore.zip_archive import INDEX, read_index, unpacked
 from ..errors import DatasetFileError, MissingDatasetFileError
+from ..published_file import published
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimensions import UNIVERSE_VERSION
+from ..vocabulary.dimension_definitions import UNIVERSE_VERSION
 from ..vocabulary.file_record import FileRecord, FileTable
 from .dataset_files import DatasetURI, member_of, tables_of_refs
 from .dimension_transfers import records_of_data_ids
@@ -111,21 +112,14 @@ def write_zip(
     records = io.StringIO()
     write_export(dimension_entries(records_of_data_ids(registry, [t.data_ids for t in tables])), records)
     os.makedirs(place, exist_ok=True)
-    temporary = f"{target}.{os.getpid()}.tmp"
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name, (source, id_) in sources.items():
-                with unpacked(source, id_) as path, archive.open(name, "w", force_zip64=True) as stream:
-                    for chunk in copy_chunks(open_stream(path)):
-                        stream.write(chunk)
-            archive.writestr(_RECORDS, records.getvalue())
-            archive.writestr(INDEX, json.dumps(index))
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    return DatasetURI(LocalRoot("/").uri(target))
+    with published(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, (source, id_) in sources.items():
+            with unpacked(source, id_) as path, archive.open(name, "w", force_zip64=True) as stream:
+                for chunk in copy_chunks(open_stream(path)):
+                    stream.write(chunk)
+        archive.writestr(_RECORDS, records.getvalue())
+        archive.writestr(INDEX, json.dumps(index))
+    return DatasetURI(file_uri(target))
 
 
 def _info_document(record: FileRecord, source: str) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..registry.registry import Registry
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionUniverse
 
 _OF_A_VISIT = ("visit_definition", "visit_detector_region", "visit_system_membership")
@@ -48,12 +47,12 @@ def records_of_data_ids(
         By element, in an order in which they can be inserted.
     """
     universe = DimensionUniverse()
-    order = universe.sorted(e.name for e in universe.elements if e.has_own_table)
+    order = universe.sorted(e.name for e in universe.elements if e.has_records)
     needed: dict[str, dict[Key, None]] = defaultdict(dict)
     for table in tables:
         for name in table.dimensions.elements:
             element = universe[name]
-            if element.has_own_table and all(n in table.columns for n in element.required):
+            if element.has_records and all(n in table.columns for n in element.required):
                 needed[name].update(dict.fromkeys(_unique_keys(table, element.required)))
     found: dict[str, list[DimensionRecord]] = {}
     for name in _OF_A_VISIT:
@@ -64,7 +63,7 @@ def records_of_data_ids(
         if name not in found:
             found[name] = _fetched(registry, name, list(needed[name]))
         for parent in (universe[n] for n in (*element.requires, *element.implies)):
-            if parent.has_own_table:
+            if parent.has_records:
                 keys = needed[parent.name]
                 for record in found[name]:
                     key = tuple(record.get(n) for n in parent.required)

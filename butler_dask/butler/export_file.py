@@ -19,8 +19,9 @@ from typing import Any, BinaryIO, TextIO
 import yaml
 
 from ..errors import FormatVersionError, RepositoryError
-from ..vocabulary.dimension_record import DimensionRecord
-from ..vocabulary.dimensions import UNIVERSE_VERSION, DimensionUniverse
+from ..vocabulary.data_id import DimensionRecord
+from ..vocabulary.dimension_definitions import UNIVERSE_VERSION
+from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.timespan import Timespan
 
 EXPORT_VERSION = (1, 0, 2)

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datastore.datastore import Datastore
-from ..datastore.storage_root import is_absolute
+from ..datastore.storage_path import is_absolute
+from ..published_file import published_name
 from ..registry.overlay_registry import OverlayRegistry, change_mark
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionInfo, CollectionType
@@ -96,9 +97,8 @@ def adopt_cameras(root: str, shared_root: str) -> None:
     for name in os.listdir(source) if os.path.isdir(source) else ():
         if not os.path.exists(os.path.join(target, name)):
             os.makedirs(target, exist_ok=True)
-            temporary = os.path.join(target, f"{name}.{os.getpid()}.tmp")
-            shutil.copyfile(os.path.join(source, name), temporary)
-            os.replace(temporary, os.path.join(target, name))
+            with published_name(os.path.join(target, name)) as temporary:
+                shutil.copyfile(os.path.join(source, name), temporary)
 
 
 _Memberships = dict[str, dict[str, list[DatasetAssociation]]]

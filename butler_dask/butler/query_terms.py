@@ -12,8 +12,9 @@ from ..errors import (
 )
 from ..registry.query_conditions import QueryConditions
 from ..vocabulary.collection import split_names
-from ..vocabulary.data_id import DataCoordinate, DataIdValue, dimension_value
+from ..vocabulary.data_id import DataCoordinate, DataIdValue
 from ..vocabulary.data_id_table import DataIdTable
+from ..vocabulary.dimension_value import dimension_value
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Expression, parse_expression
 from ..vocabulary.expression_factory import ExpressionProxy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..registry.registry import Registry
-from ..vocabulary.dimension_record import DimensionRecord
+from ..vocabulary.data_id import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import SearchDefaults
 from .query_results import QueryResults

@@ -24,13 +24,13 @@ from ..errors import (
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionType, NamesExpression, split_names, split_patterns
 from ..vocabulary.collection_summary import CollectionSummary, DatasetTypeSet
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dataset import DatasetAssociation, DatasetIdGenEnum, DatasetRef, DatasetTable
+from ..vocabulary.dataset import DatasetAssociation, DatasetRef, DatasetTable
+from ..vocabulary.dataset_id import DatasetIdGenEnum
 from ..vocabulary.dataset_type import DatasetType, split_component
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
-from ..vocabulary.search_defaults import RegistryDefaults, SearchDefaults
+from ..vocabulary.search_defaults import RegistryDefaults, SearchDefaults, lone_values
 from ..vocabulary.storage_class import StorageClassFactory
 from ..vocabulary.timespan import Timespan
 from .dataset_results import (
@@ -72,13 +72,9 @@ class ButlerRegistry:
         for name in value.collections:
             self._registry.collections.get(name)
         if isinstance(value, RegistryDefaults) and value.infers and value.collections:
-            names = value.collections
-            value = SearchDefaults(names, value.run, value.data_id, lambda: self._only_governors(names))
+            names, governors = value.collections, self._registry.collections.governor_values
+            value = SearchDefaults(names, value.run, value.data_id, lambda: lone_values(governors(names)))
         self._defaults.assign(value)
-
-    def _only_governors(self, collections: tuple[str, ...]) -> dict[str, str]:
-        values = self._registry.collections.governor_values(collections)
-        return {name: next(iter(found)) for name, found in values.items() if len(found) == 1}
 
     @property
     def storageClasses(self) -> StorageClassFactory:
@@ -278,9 +274,12 @@ class ButlerRegistry:
         update: bool = False,
     ) -> bool | dict[str, Any]:
         """Insert a record unless it exists; see `DimensionRecords.sync`."""
-        if not isinstance(row, DimensionRecord):
-            row = self.dimensions.element(str(element)).RecordClass(**row)
-        return self._registry.records.sync(row, update=update)
+        record: DimensionRecord
+        if isinstance(row, DimensionRecord):
+            record = row
+        else:
+            record = self.dimensions.element(str(element)).RecordClass(**row)
+        return self._registry.records.sync(record, update=update)
 
     def queryDimensionRecords(
         self,

@@ -34,6 +34,7 @@ from ..errors import (
     RepositoryExistsError,
     did_you_mean,
 )
+from ..published_file import published
 from ..registry.database import LOCK_TIMEOUT_S
 from ..registry.registry import Registry
 
@@ -155,10 +156,8 @@ class Repository:
         if made.base:
             made.open_registry(writeable=True).close()
         # Last, and all at once: a directory without it is no repository.
-        temporary = f"{config}.{os.getpid()}.tmp"
-        with open(temporary, "w", encoding="utf-8") as stream:
+        with published(config, "w") as stream:
             stream.writelines(f"{key}: {json.dumps(value)}\n" for key, value in document.items())
-        os.replace(temporary, config)
         return made
 
     @classmethod

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..datastore.datastore import Datastore
-from ..datastore.file_datastore import is_temporary
 from ..datastore.path_template import quoted_run
 from ..errors import DatasetFileError
+from ..published_file import is_temporary
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.dataset import DatasetRef, DatasetTable

@@ -6,14 +6,15 @@ import os
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from ..datastore.datastore import Datastore
 from ..datastore.formatter import formatter_name, load_formatter
-from ..datastore.storage_root import LocalRoot, is_absolute, open_stream
+from ..datastore.local_root import LocalRoot
+from ..datastore.storage_path import is_absolute
+from ..datastore.storage_root import open_stream
 from ..errors import (
     DataIdValueError,
     DatasetFileError,
@@ -21,17 +22,17 @@ from ..errors import (
     DatasetTypeError,
     RepositoryError,
 )
+from ..published_file import published
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionInfo, CollectionType
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.file_record import FileDataset, FileTable
 from ..vocabulary.timespan import Timespan
-from .dataset_files import DatasetURI, member_of, retrieve, tables_of_refs
+from .dataset_files import member_of, retrieve, tables_of_refs
 from .dimension_transfers import data_id_tables, records_of_data_ids
 from .export_file import (
     dimension_entries,
@@ -193,7 +194,7 @@ class RepositoryExport:
         uris = retrieve(
             self._registry, self._datastore, firsts, self._directory, self._transfer, overwrite=True
         )
-        prefix = DatasetURI(LocalRoot("/").uri(os.path.abspath(self._directory))).ospath.rstrip("/") + "/"
+        prefix = os.path.abspath(self._directory).rstrip("/") + "/"
         names = [uri.ospath for uri in uris]
         self._made += names
         for entry, name in zip(found.values(), names, strict=True):
@@ -253,15 +254,8 @@ class RepositoryExport:
     def finish(self, filename: str) -> None:
         """Write the export file, all at once."""
         entries = self.entries()
-        temporary = f"{filename}.{os.getpid()}.tmp"
-        try:
-            with open(temporary, "w", encoding="utf-8") as stream:
-                write_export(entries, stream)
-            os.replace(temporary, filename)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+        with published(filename, "w") as stream:
+            write_export(entries, stream)
 
     def discard(self) -> None:
         """Remove the files that came into the directory; to be called instead of `finish`."""

@@ -84,7 +84,7 @@ class GeneralQueryResults(QueryResults[dict[str, Any]]):
         out = []
         for name in self._group.elements if self.has_dimension_records else ():
             element = universe[name]
-            if element.has_own_table:
+            if element.has_records:
                 out += [f"{name}.{f}" for f in element.schema.names if f not in self._group.names]
         own = {f"{n}.{key.name}" for n in self._group.names if (key := universe[n].key) is not None}
         return [f for f in dict.fromkeys(out) if f not in own]

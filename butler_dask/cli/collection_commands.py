@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+import butler_dask as bd
+
+from ..errors import DatasetNotFoundError
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
 from .options import (
@@ -16,6 +19,7 @@ from .options import (
     row_limit,
     where_option,
 )
+from .query_commands import dataset_query, dataset_types_in, searched_collections
 from .tables import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -71,19 +75,17 @@ def collection_chain(
 
     CHILDREN are collection names or globs, also comma-separated. --history and --undo take none.
     """
-    from ..butler.butler import Butler
-
     if (history or undo is not None) and children:
         raise click.UsageError("--history and --undo take no CHILDREN")
     if history:
-        with Butler(repo) as butler:
+        with bd.Butler(repo) as butler:
             _print_history(butler.collections.chain_history(parent), form)
         return
     if undo is not None:
-        with Butler(repo, writeable=True) as butler:
+        with bd.Butler(repo, writeable=True) as butler:
             click.echo(f"[{', '.join(butler.collections.undo(parent, undo))}]")
         return
-    with Butler(repo, writeable=True) as butler:
+    with bd.Butler(repo, writeable=True) as butler:
         names = split_names(children)
         collections = butler.collections
         if mode == "pop":
@@ -152,11 +154,8 @@ def associate(
 
     Example: butler associate DATA u/me/best -d calexp --collections u/me/1 --find-first
     """
-    from ..butler.butler import Butler
-    from .query_commands import dataset_query, dataset_types_in, searched_collections
-
     left = row_limit(abs(limit))
-    with Butler(repo, writeable=True) as butler, butler.query() as query:
+    with bd.Butler(repo, writeable=True) as butler, butler.query() as query:
         names = searched_collections(butler, collections, find_first=find_first)
         tables = []
         for kind in dataset_types_in(butler, split_names(types), names):
@@ -206,14 +205,10 @@ def certify_calibrations(
 
     Example: butler certify-calibrations DATA u/me/flats HSC/calib flat --begin-date 2013-06-17T00:00:00
     """
-    from ..butler.butler import Butler
-    from ..errors import DatasetNotFoundError
-    from ..vocabulary.timespan import Timespan
-
-    timespan = Timespan(_time(begin_date, "--begin-date"), _time(end_date, "--end-date"))
+    timespan = bd.Timespan(_time(begin_date, "--begin-date"), _time(end_date, "--end-date"))
     if timespan.isEmpty():
         raise click.UsageError(f"--end-date {end_date} is not after --begin-date {begin_date}")
-    with Butler(repo, writeable=True) as butler:
+    with bd.Butler(repo, writeable=True) as butler:
         info = butler.collections.get_info(input_collection)
         searched = (
             list(info.children)[:1]

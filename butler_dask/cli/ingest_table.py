@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..datastore.storage_root import is_absolute
+from ..datastore.storage_path import is_absolute
 from ..errors import ButlerUserError, DatasetFileError, did_you_mean
 from ..vocabulary.data_id import DataCoordinate
-from ..vocabulary.dataset import DatasetRef, dataset_id_of_data_id
+from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.dataset_id import dataset_id_of_data_id
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileDataset
 

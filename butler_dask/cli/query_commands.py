@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import butler_dask as bd
+
+from ..errors import InvalidQueryError, MissingDatasetTypeError, did_you_mean
 from ..vocabulary.collection import CollectionType, glob_regex, is_glob, split_names
 from .command import log_options
 from .options import (
@@ -39,9 +42,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _opened(repo: str, explain: bool) -> Iterator[Butler]:
-    from ..butler.butler import Butler
 
-    with Butler(repo, writeable=False) as butler, explained(butler.registry_tables, explain):
+    with bd.Butler(repo, writeable=False) as butler, explained(butler.registry_tables, explain):
         yield butler
 
 
@@ -144,8 +146,6 @@ def searched_collections(butler: Butler, collections: Sequence[str], *, find_fir
     InvalidQueryError
         If the first dataset is asked for and there is no order to look in.
     """
-    from ..errors import InvalidQueryError
-
     if find_first and (not collections or any(is_glob(c) for c in collections)):
         raise InvalidQueryError(
             "The first dataset of each data ID is found in collections searched in an order: name them "
@@ -163,8 +163,6 @@ def dataset_types_in(butler: Butler, globs: Sequence[str], collections: Sequence
     MissingDatasetTypeError
         If a plain name is not registered; the nearest one is named.
     """
-    from ..vocabulary.dataset_type import split_component
-
     plain = [g for g in globs if not is_glob(g)]
     for name in plain:
         butler.get_dataset_type(name)
@@ -174,7 +172,7 @@ def dataset_types_in(butler: Butler, globs: Sequence[str], collections: Sequence
         return sorted(present)
     patterns = [glob_regex(g) for g in globs]
     matching = {n for n in present if any(p.fullmatch(n) for p in patterns)}
-    return sorted(matching | {n for n in plain if split_component(n)[0] in present})
+    return sorted(matching | {n for n in plain if bd.vocabulary.split_component(n)[0] in present})
 
 
 def _explain_no_datasets(
@@ -251,8 +249,6 @@ def query_dataset_types(
         rows = [[*row, t.isCalibration()] for row, t in zip(rows, types, strict=True)]
     print_rows(headers, rows, form, left=True)
     if not types:
-        from ..errors import did_you_mean
-
         names = ", ".join(repr(g) for g in split_names(glob)) or "'*'"
         where = f" in {', '.join(map(repr, collections))}" if collections else ""
         hint = did_you_mean(missing[0], known) if missing else ""
@@ -323,8 +319,6 @@ def _joined(
     butler: Butler, query: Query, datasets: Sequence[str], collections: Sequence[str]
 ) -> tuple[list[str], Query]:
     """Return the dataset types that names and globs are about, and the query for data IDs with all."""
-    from ..errors import MissingDatasetTypeError
-
     globs = split_names(datasets)
     if not globs:
         return [], query

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+import butler_dask as bd
+
+from ..errors import CollectionTypeError, OrphanedRecordError
 from ..vocabulary.collection import CollectionInfo, CollectionType, is_glob, split_names
 from .command import log_options
 from .options import confirm_option, dry_run_option, repo_argument, where_option
@@ -23,9 +26,7 @@ if TYPE_CHECKING:
 @contextmanager
 def _opened(repo: str, dry_run: bool) -> Iterator[Butler]:
     """Open a repository; what an interrupted removal left to do is done first."""
-    from ..butler.butler import Butler
-
-    with Butler(repo, writeable=not dry_run) as butler:
+    with bd.Butler(repo, writeable=not dry_run) as butler:
         if not dry_run:
             left = butler.finish_removals()
             if left:
@@ -95,8 +96,6 @@ def remove_collections(
 
     Example: butler remove-collections DATA 'u/me/*' --remove-from-parents
     """
-    from ..errors import OrphanedRecordError
-
     with _opened(repo, dry_run) as butler:
         found = butler.collections.query_info(split_names(collection), include_parents=True)
         infos = [i for i in found if i.type is not CollectionType.RUN]
@@ -155,8 +154,6 @@ def prune_collection(
 
     Example: butler prune-collection DATA --purge --unstore --collection u/me/1/20201013T140417Z
     """
-    from ..errors import CollectionTypeError
-
     if name is not None and option_name is not None and name != option_name:
         raise click.UsageError("Name one collection, as argument or with --collection.")
     target = name or option_name
@@ -290,7 +287,6 @@ def prune_datasets(
 
 
 def _require_type(butler: Butler, names: Sequence[str], type_: CollectionType, option: str) -> None:
-    from ..errors import CollectionTypeError
 
     for name in names:
         found = butler.collections.get_info(name).type

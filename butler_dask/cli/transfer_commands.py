@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import butler_dask as bd
+
+from ..errors import RepositoryError
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
 from .options import (
@@ -114,9 +117,7 @@ def export(
     Example: butler export DATA /tmp/out 'calexp*' --collections u/me/1
     --where "instrument='HSC' AND visit=903344"
     """
-    from ..butler.butler import Butler
-
-    with Butler(repo, writeable=False) as butler:
+    with bd.Butler(repo, writeable=False) as butler:
         refs = found_datasets(butler, split_names(glob), collections, where, find_first)
         names = _with_members(butler, collections) if collections else []
         with busy(f"Exporting {len(refs)} datasets"), _new_export(butler, directory, transfer) as out:
@@ -136,8 +137,6 @@ def _new_export(butler: Butler, directory: str, transfer: str) -> Iterator[Any]:
     """Export to a directory made for it and, on an error, removed."""
     import os
     import shutil
-
-    from ..errors import RepositoryError
 
     if os.path.lexists(directory):
         raise RepositoryError(f"{directory} is there already; export to a new directory.")
@@ -172,10 +171,7 @@ def export_calibs(
 
     Example: butler export-calibs DATA /tmp/calibs HSC/calib --dataset-type bias,dark
     """
-    from ..butler.butler import Butler
-    from ..errors import RepositoryError
-
-    with Butler(repo, writeable=False) as butler:
+    with bd.Butler(repo, writeable=False) as butler:
         infos = butler.collections.query_info(
             split_names(collections) or "*",
             flatten_chains=True,
@@ -234,9 +230,7 @@ def import_(
 
     Example: butler import DATA /tmp/out --transfer copy
     """
-    from ..butler.butler import Butler
-
-    with _repository_for(repo), Butler(repo, writeable=True) as butler, busy("Importing"):
+    with _repository_for(repo), bd.Butler(repo, writeable=True) as butler, busy("Importing"):
         refs = butler.import_(
             directory=directory,
             filename=export_file,
@@ -253,13 +247,10 @@ def _repository_for(repo: str) -> Iterator[None]:
     import os
     import shutil
 
-    from ..butler.butler import Butler
-    from ..butler.repository import known_repositories
-
-    if os.path.lexists(repo) or "://" in repo or repo in known_repositories():
+    if os.path.lexists(repo) or "://" in repo or repo in bd.butler.known_repositories():
         yield
         return
-    Butler.makeRepo(repo)
+    bd.Butler.makeRepo(repo)
     try:
         yield
     except BaseException:
@@ -309,9 +300,7 @@ def transfer_datasets(
 
     Example: butler transfer-datasets DATA OTHER 'calexp*' --collections u/me/1 --register-dataset-types
     """
-    from ..butler.butler import Butler
-
-    with Butler(source, writeable=False) as theirs, Butler(dest, writeable=True) as ours:
+    with bd.Butler(source, writeable=False) as theirs, bd.Butler(dest, writeable=True) as ours:
         globs = split_names((*glob, *dataset_type))
         refs = found_datasets(theirs, globs, collections, where, find_first, split_names(order_by), limit)
         with busy(f"Transferring {len(refs)} datasets"):
@@ -368,10 +357,8 @@ def retrieve_artifacts(
     Example: butler retrieve-artifacts DATA out -d calexp --collections u/me/1
     --where "instrument='HSC' AND visit=903344"
     """
-    from ..butler.butler import Butler
-
     made: list[str] = []
-    with Butler(repo, writeable=False) as butler:
+    with bd.Butler(repo, writeable=False) as butler:
         globs = split_names(dataset_type)
         refs = found_datasets(butler, globs, collections, where, find_first, split_names(order_by), limit)
         with busy(f"Retrieving {len(refs)} datasets"):

@@ -9,19 +9,28 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from distributed import wait
+from distributed.client import FuturesCancelledError
 
 from ..errors import ButlerDaskError
-from .cluster import existing_cluster, local_cluster
+from .cluster import Workers
 from .dask_graph import DaskGraph, Key
 from .recorder import ProgressCallback
 from .run_ledger import QuantumFailure
 from .run_settings import RunSettings
 from .run_summary import RunEnd
+from .scheduler_plugin import (
+    ButlerSchedulerPlugin,
+    drain_on_scheduler,
+    progress_of_message,
+    progress_topic,
+)
+from .worker_plugin import ButlerWorkerPlugin, PlanLocation, stop_on_worker
 
 if TYPE_CHECKING:
     from dask.task_spec import Task
@@ -43,13 +52,10 @@ def run_on_dask(
     path: Path,
     settings: RunSettings,
     *,
-    jobs: int,
-    address: str | None,
-    client: Client | None,
+    workers: Workers,
     progress: ProgressCallback | None,
     fail_fast: bool,
     window: int,
-    dashboard: str | None,
 ) -> RunEnd:
     """Run a graph on a Dask cluster.
 
@@ -63,9 +69,9 @@ def run_on_dask(
         File of the plan.
     settings : `RunSettings`
         How each quantum is run.
-    jobs : `int`
-        Number of worker processes where neither address nor client is given.
-    address, client, progress, fail_fast, window, dashboard
+    workers : `Workers`
+        Where quanta run.
+    progress, fail_fast, window
         As in `run_graph`.
 
     Returns
@@ -78,15 +84,6 @@ def run_on_dask(
     ButlerDaskError
         If outputs could not be recorded, or the scheduler is gone.
     """
-    from .worker_plugin import PlanLocation
-
-    where: AbstractContextManager[Client]
-    if client is not None:
-        where = nullcontext(client)
-    elif address is not None:
-        where = existing_cluster(address)
-    else:
-        where = local_cluster(jobs, dashboard=dashboard)
     graph = dask_graph.graph
     location = PlanLocation(
         str(Path(butler.root).absolute()),
@@ -96,9 +93,9 @@ def run_on_dask(
         butler.datastore,
         settings,
         _log_levels(),
-        own_workers=client is None and address is None,
+        own_workers=workers.are_ours,
     )
-    with where as connected:
+    with workers.connected() as connected:
         run = _DaskRun(connected, dask_graph, location, progress, fail_fast)
         with connected.as_current(), run.plugins():
             return run.run(window)
@@ -111,7 +108,7 @@ class _DaskRun:
         self,
         client: Client,
         dask_graph: DaskGraph,
-        location: Any,
+        location: PlanLocation,
         progress: ProgressCallback | None,
         fail_fast: bool,
     ) -> None:
@@ -123,9 +120,6 @@ class _DaskRun:
     @contextmanager
     def plugins(self) -> Iterator[None]:
         """Have the plugins registered, and hear of progress and log lines, inside the block."""
-        from .scheduler_plugin import ButlerSchedulerPlugin, progress_topic
-        from .worker_plugin import ButlerWorkerPlugin
-
         client, location = self._client, self._location
         with ExitStack() as stack:
             topic = progress_topic(location.plan_id)
@@ -191,9 +185,6 @@ class _DaskRun:
         self._in_flight.append(self._client.get(tasks, sinks, sync=False))
 
     def _wait_for_oldest(self) -> None:
-        from distributed import wait
-        from distributed.client import FuturesCancelledError
-
         futures = self._in_flight[0]
         try:
             wait(futures)
@@ -211,13 +202,9 @@ class _DaskRun:
         self._in_flight.clear()
 
     def _stop_workers(self, wait: bool) -> None:
-        from .worker_plugin import stop_on_worker
-
         self._client.run(stop_on_worker, self._location.plan_id, wait, on_error="ignore")
 
     def _drain(self, close: bool) -> dict[str, Any]:
-        from .scheduler_plugin import drain_on_scheduler
-
         state: dict[str, Any] = self._client.run_on_scheduler(
             drain_on_scheduler, plan_id=self._location.plan_id, close=close
         )
@@ -235,8 +222,6 @@ class _DaskRun:
 
     async def _heard(self, event: tuple[float, Any]) -> None:
         """Take an event of the scheduler plugin; runs on the client's event loop."""
-        from .scheduler_plugin import progress_of_message
-
         _, message = event
         if "stop" in message:
             self._stopped = self._stopped or str(message["stop"])

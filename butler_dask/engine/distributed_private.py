@@ -61,7 +61,7 @@ def rows_of_task(scheduler: Scheduler, key: Key) -> tuple[int, ...]:
     return tuple(arguments[1]) if len(arguments) > 1 else ()
 
 
-def forgive(scheduler: Scheduler, keys: Iterable[Key]) -> None:
+def pardon_queued_tasks(scheduler: Scheduler, keys: Iterable[Key]) -> None:
     """Take back the blame for a worker's death from tasks that were only queued on it."""
     for key in keys:
         task = scheduler.tasks.get(key)
@@ -69,7 +69,7 @@ def forgive(scheduler: Scheduler, keys: Iterable[Key]) -> None:
             task.suspicious -= 1
 
 
-def last_warning(scheduler: Scheduler, key: Key) -> None:
+def fail_at_next_death(scheduler: Scheduler, key: Key) -> None:
     """Make the next death of a worker under this task its failure (``KilledWorker``)."""
     task = scheduler.tasks.get(key)
     if task is not None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ..errors import ButlerDaskError, ButlerUserError, did_you_mean
 from ..graph.graph_file import write_graph
+from .cluster import Workers
 from .dask_graph import WINDOW_TASKS, Clustering, DaskGraph
 from .earlier_outputs import clear_earlier_outputs
 from .journal import plan_path
@@ -97,7 +98,8 @@ def run_graph(
     KeyboardInterrupt
         If interrupted, after what had finished was recorded.
     """
-    chosen = choose_executor(executor, jobs, address, client)
+    workers = Workers(jobs, address, client, dashboard)
+    chosen = choose_executor(executor, workers)
     settings = settings or RunSettings()
     dask_graph = DaskGraph(graph, cluster)
     clobber = bool(graph.metadata.get("clobber"))
@@ -115,6 +117,7 @@ def run_graph(
             n_threads = 1 if chosen == "sync" else jobs
             end = run_locally(dask_graph, butler, settings, n_threads, progress, fail_fast, window)
         else:
+            # It imports distributed, which takes longer than a small run in threads.
             from .dask_run import run_on_dask
 
             end = run_on_dask(
@@ -122,13 +125,10 @@ def run_graph(
                 butler,
                 path,
                 settings,
-                jobs=jobs,
-                address=address,
-                client=client,
+                workers=workers,
                 progress=progress,
                 fail_fast=fail_fast,
                 window=window,
-                dashboard=dashboard,
             )
         heard_all = not end.stopped
     finally:
@@ -138,9 +138,7 @@ def run_graph(
     return RunSummary.of(graph, end, time.monotonic() - began)
 
 
-def choose_executor(
-    executor: str | None, jobs: int, address: str | None = None, client: Client | None = None
-) -> Executor:
+def choose_executor(executor: str | None, workers: Workers) -> Executor:
     """Return the executor meant by what a user gave.
 
     Raises
@@ -148,9 +146,9 @@ def choose_executor(
     ButlerUserError
         If there is none of that name, or the choices contradict one another.
     """
-    there = address is not None or client is not None
+    there = not workers.are_ours
     if executor is None:
-        return "dask" if there else "threads" if jobs == 1 else "processes"
+        return "dask" if there else "threads" if workers.jobs == 1 else "processes"
     if executor not in EXECUTORS:
         raise ButlerUserError(
             f"No executor {executor!r}.{did_you_mean(executor, EXECUTORS)} There are: {', '.join(EXECUTORS)}."

@@ -15,9 +15,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InitInputMissingError, MissingCollectionError, RunConfigMismatchError
+from ..pipeline.task_class import import_task_class
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
-from .quantum_runner import find_task_class, task_config
+from .quantum_runner import task_config
 
 if TYPE_CHECKING:
     from ..butler.butler import Butler
@@ -189,7 +190,7 @@ class _Construction:
 
     def __init__(self, butler: Butler, graph: QuantumGraph, columns: TaskColumns) -> None:
         self._butler, self._graph, self._columns = butler, graph, columns
-        self.task_class = find_task_class(columns.task_class_name)
+        self.task_class = import_task_class(columns.task_class_name)
         self.config = task_config(self.task_class, columns.config_text)
         self._task: Any = None
 

@@ -10,7 +10,6 @@ This is the one place where errors of tasks are caught.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import socket
 import threading
@@ -22,10 +21,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ButlerDaskError, PipelineGraphError
+from ..errors import ButlerDaskError
 from ..graph.quantum import Quantum
 from ..pipeline.pipeline_task import ExecutionResources, PipelineTask, QuantumContext
 from ..pipeline.quantum_outcome import AnnotatedPartialOutputsError, NoWorkFound, RepeatableQuantumError
+from ..pipeline.task_class import import_task_class
 from ..pipeline.task_metadata import TaskMetadata
 from ..vocabulary.file_record import FileRecord
 from .commit_marker import describe_files, find_finished, number
@@ -334,7 +334,7 @@ class QuantumRunner:
         return found
 
     def _make_task(self, columns: TaskColumns) -> tuple[PipelineTask, Any]:
-        task_class = find_task_class(columns.task_class_name)
+        task_class = import_task_class(columns.task_class_name)
         config = task_config(task_class, columns.config_text)
         init_inputs = {
             d.connection: self.datastore.get(d.file or self.datastore.predicted_record(d.ref), d.ref)
@@ -343,22 +343,6 @@ class QuantumRunner:
         }
         task = task_class(config=config, initInputs=init_inputs)
         return task, config.ConnectionsClass(config=config)
-
-
-def find_task_class(name: str) -> type[PipelineTask]:
-    """Import a task class by its dotted name.
-
-    Raises
-    ------
-    PipelineGraphError
-        If there is no such class.
-    """
-    module, _, attribute = name.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise PipelineGraphError(f"Task class {name!r} cannot be imported: {error}") from error
-    return found  # type: ignore[no-any-return]  # named in a pipeline
 
 
 def task_config(task_class: type[PipelineTask], text: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -116,8 +116,6 @@ class RunLedger:
     dependents: tuple[NDArray[np.int64], NDArray[np.int32]]
     task_starts: Sequence[int] = (0,)
     fail_fast: bool = False
-    failures: list[QuantumFailure] = field(default_factory=list)
-    """What failed so far, in order."""
 
     def __post_init__(self) -> None:
         n = len(self.dependents[0]) - 1
@@ -130,9 +128,16 @@ class RunLedger:
         self.counts[:, QuantumState.WAITING] = sizes
         self.adopted = 0
         """Quanta that an earlier attempt had finished."""
+        # By row, so that a success takes the failure before it back without a look at all others.
+        self._failures: dict[int, QuantumFailure] = {}
 
     def __len__(self) -> int:
         return len(self.states)
+
+    @property
+    def failures(self) -> list[QuantumFailure]:
+        """What failed so far, in order."""
+        return list(self._failures.values())
 
     def state(self, row: int) -> QuantumState:
         """Return the state of a quantum."""
@@ -198,13 +203,14 @@ class RunLedger:
         if report.succeeded:
             self.adopted += report.adopted
             self._move(row, QuantumState.NO_WORK if report.status == "no_work" else QuantumState.SUCCEEDED)
-            self.failures = [f for f in self.failures if f.row != row] if self.failures else self.failures
+            self._failures.pop(row, None)
             return [WriteReport(report)]
         if before == QuantumState.FAILED:
             return []
         self._move(row, QuantumState.FAILED)
-        failure = QuantumFailure(row, report.error_type, report.error_message, report.error_traceback)
-        self.failures.append(failure)
+        self._failures[row] = QuantumFailure(
+            row, report.error_type, report.error_message, report.error_traceback
+        )
         self._block_dependents(row)
         instructions: list[Instruction] = [WriteReport(report)]
         if self.fail_fast:

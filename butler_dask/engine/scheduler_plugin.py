@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import SchedulerPlugin
 
-from .distributed_private import forgive, last_warning, rows_of_task, take_task_metadata
+from ..butler.butler import Butler
+from ..graph.graph_file import read_graph
+from .distributed_private import fail_at_next_death, pardon_queued_tasks, rows_of_task, take_task_metadata
 from .quantum_report import QuantumReport
 from .recorder import Progress, Recorder
 from .run_ledger import QuantumFailure, QuantumGivenUp, QuantumStarted, StrikeBook
@@ -62,9 +64,6 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         self.recorder = await asyncio.to_thread(self._open)
 
     def _open(self) -> Recorder:
-        from ..butler.butler import Butler
-        from ..graph.graph_file import read_graph
-
         graph = read_graph(self.location.path)
         butler = Butler(self.location.root, writeable=True)
         self._stack.callback(butler.close)
@@ -162,8 +161,8 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
             kind = "KilledWorker"
             text = (
                 f"Its worker died {self._book.allowed} times while running it; the last was "
-                f"{details.get('worker')}. Likely causes: not enough memory (see peak memory of its siblings "
-                "in `pipetask report`), or a crash in compiled code."
+                f"{details.get('worker')}. Likely causes: not enough memory (the metadata datasets of its "
+                "siblings say what these took at their peak), or a crash in compiled code."
             )
         else:
             kind = text.split("(", 1)[0]
@@ -177,7 +176,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
             return
         rows_of = {k: rows_of_task(self._scheduler, k) for k in ours}
         verdicts = self._book.worker_died(worker, [r[0] for r in rows_of.values() if r])
-        forgive(self._scheduler, ours)
+        pardon_queued_tasks(self._scheduler, ours)
         for verdict in verdicts:
             if verdict.row is None:
                 continue
@@ -191,7 +190,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
             if verdict.strikes == self._book.allowed - 1:
                 for key, rows in rows_of.items():
                     if verdict.row in rows:
-                        last_warning(self._scheduler, key)
+                        fail_at_next_death(self._scheduler, key)
 
     def _is_ours(self, key: Any) -> bool:
         return isinstance(key, tuple) and isinstance(key[0], str) and key[0].endswith(self.run_tag)

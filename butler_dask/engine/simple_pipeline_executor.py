@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from ..butler.butler import Butler
 from ..errors import CollectionError
 from ..graph.all_dimensions_builder import AllDimensionsQuantumGraphBuilder
 from ..pipeline.pipeline import Pipeline
@@ -20,7 +21,6 @@ from .init_outputs import write_init_outputs
 from .run_settings import RunSettings
 
 if TYPE_CHECKING:
-    from ..butler.butler import Butler
     from ..graph.quantum import Quantum
     from ..graph.quantum_graph import QuantumGraph
     from ..pipeline.pipeline_graph import PipelineGraph
@@ -76,8 +76,6 @@ class SimplePipelineExecutor:
         MissingCollectionError
             If an input does not exist.
         """
-        from ..butler.butler import Butler
-
         run = output_run or f"{output}/{run_timestamp()}"
         with Butler(root, writeable=True) as butler:
             registry = butler.registry_tables

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import WorkerPlugin
 
 from ..errors import RepositoryError
+from ..graph.graph_file import read_graph
 from .distributed_private import add_to_task_metadata
 from .open_plan import OpenPlan, find_open, keep_open, let_go
 from .quantum_report import QuantumReport
@@ -110,8 +111,6 @@ class ButlerWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed shi
         RepositoryError
             If this host does not see the repository.
         """
-        from ..graph.graph_file import read_graph
-
         location = self.location
         if location.own_workers and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)

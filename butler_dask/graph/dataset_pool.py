@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dataset import DatasetTable, new_dataset_ids
+from ..vocabulary.dataset import DatasetTable
+from ..vocabulary.dataset_id import new_dataset_ids
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileTable
 from .string_column import StringColumn
-
-NO_FILES = FileTable([], np.zeros(0, np.int16), (), np.zeros(0, np.int16), (), np.zeros(0, np.int64), [])
-"""Table of no file records."""
 
 
 class SharedRows:

@@ -29,14 +29,15 @@ from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from ..vocabulary.search_defaults import lone_values
 from .common_data_ids import Projection
 from .dataset_pool import DatasetPool
 from .dataset_query_constraint import ALL, DatasetQueryConstraint
 from .graph_assembly import DraftEdges, DraftTask, assemble
 from .graph_columns import GraphConnection
 from .init_datasets import find_init_datasets
-from .input_search import DatasetSearch, check_prerequisites
-from .pipeline_parts import GraphQuestion, PipelinePart, common_data_id
+from .input_search import InputSearch, check_prerequisites
+from .pipeline_parts import GraphQuestion, PipelinePart
 from .quantum_adjustment import adjust_quanta, adjusts_quanta
 from .quantum_graph import QuantumGraph
 from .record_cache import RecordCache
@@ -125,7 +126,8 @@ def build_quantum_graph(
             GraphQuestion(
                 where,
                 bind,
-                common_data_id(butler, inputs, where, data_id),
+                data_id or {},
+                lone_values(butler.registry_tables.collections.governor_values(inputs)),
                 tuple(data_id_tables),
                 dataset_query_constraint,
             ),
@@ -166,6 +168,32 @@ def build_quantum_graph(
 
 
 @dataclass
+class _TaskQuanta:
+    """The quanta of one task, while it is decided which of them are in the graph.
+
+    Parameters
+    ----------
+    task : `TaskNode`
+        The task.
+    part : `PipelinePart`
+        The connected part of the pipeline it is in.
+    projection : `Projection`
+        Data IDs of its quanta, n rows.
+    alive : `numpy.ndarray`, shape (n,), bool
+        Which may still be in the graph.
+    """
+
+    task: TaskNode
+    part: PipelinePart
+    projection: Projection
+    alive: NDArray[np.bool_]
+
+    def pairs(self, group: DimensionGroup) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return quantum rows and rows of the data IDs of other dimensions that go together."""
+        return self.part.common.pairs(self.task.dimensions, group)
+
+
+@dataclass
 class _Build:
     """A graph in the making."""
 
@@ -184,7 +212,7 @@ class _Build:
 
     def __post_init__(self) -> None:
         self.records = RecordCache(self.butler.registry_tables)
-        self.search = DatasetSearch(self.butler, self.inputs, self.records)
+        self.search = InputSearch(self.butler, self.inputs, self.records)
         self.parts = self.question.parts(self.pipeline, self.search, self.inputs, self.butler.registry_tables)
         self._part_of = {label: part for part in self.parts for label in part.labels}
         # Predicted datasets by type: 1 will exist, 0 will not, -1 not known yet (its quantum was skipped).
@@ -219,69 +247,69 @@ class _Build:
         for edge in task.iter_all_outputs():
             pool = self._pool(edge)
             pool.predict(part.common.project(pool.dataset_type.dimensions).table)
-        done = self._finished(task, part, projection)
+        own = _TaskQuanta(task, part, projection, np.ones(len(projection), dtype=bool))
+        done = self._finished(own)
         if done.any():
             self.skipped[task.label] = int(np.count_nonzero(done))
-        alive = ~done
+        own.alive = ~done
         edges: list[DraftEdges] = []
         connections = _connections_of(task, self.pipeline)
         codes = {c.name: i for i, c in enumerate(connections)}
         for edge in task.inputs.values():
-            quanta, datasets = self._regular_input(edge, task, part, projection, alive)
+            quanta, datasets = self._regular_input(edge, own)
             edges.append(
                 DraftEdges(codes[edge.connection_name], edge.parent_dataset_type_name, quanta, datasets)
             )
-            alive &= self._enough(task, edge, projection, alive, quanta)
+            own.alive &= self._with_enough_inputs(edge, own, quanta)
         for edge in task.prerequisite_inputs.values():
-            if alive.any():
-                rows = np.flatnonzero(alive)
-                quanta, datasets = self._search_for(edge, task, part, projection, rows)
+            if own.alive.any():
+                rows = np.flatnonzero(own.alive)
+                quanta, datasets = self._search_for(edge, own, rows)
                 quanta = rows[quanta].astype(np.int32)
                 edges.append(
                     DraftEdges(codes[edge.connection_name], edge.parent_dataset_type_name, quanta, datasets)
                 )
-                self._require(task, edge, projection, alive, quanta)
+                self._note_lacking(edge, own, quanta)
         outputs = []
         for edge in task.iter_all_outputs():
-            quanta, made = part.common.pairs(task.dimensions, self._pool(edge).dataset_type.dimensions)
+            quanta, made = own.pairs(self._pool(edge).dataset_type.dimensions)
             outputs.append(
                 DraftEdges(codes[edge.connection_name], edge.dataset_type_name, quanta, made.astype(np.int64))
             )
-        draft = DraftTask(task, projection.table, alive, connections, edges, outputs)
-        if adjusts_quanta(task) and alive.any():
+        draft = DraftTask(task, projection.table, own.alive, connections, edges, outputs)
+        if adjusts_quanta(task) and own.alive.any():
             self.notes += adjust_quanta(draft, self.pools, self.records, self.run)
-        self._settle_outputs(draft, done)
+        self._predict_outputs(draft, done)
         self.drafts.append(draft)
 
     def _search_for(
-        self, edge: Edge, task: TaskNode, part: PipelinePart, projection: Projection, rows: NDArray[np.int64]
+        self, edge: Edge, own: _TaskQuanta, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Look up existing datasets of one connection for some of a task's quanta."""
         node = self._node(edge)
-        spans = self._timespans(task, part, projection) if node.is_calibration else None
+        spans = self._timespans(own) if node.is_calibration else None
         return self.search.prerequisites(
             edge,
             node.dataset_type,
-            projection.table.take(rows),
+            own.projection.table.take(rows),
             self._pool(edge),
             None if spans is None else (spans[0][rows], spans[1][rows]),
         )
 
-    def _timespans(
-        self, task: TaskNode, part: PipelinePart, projection: Projection
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    def _timespans(self, own: _TaskQuanta) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """Return begin and end of the observations each quantum is about [TAI ns].
 
         A quantum without a time of its own (a combined bias) has that of all exposures it is made from.
         """
-        if task.dimensions.temporal_elements or not part.dimensions.temporal_elements:
-            return self.records.timespans(projection.table)
-        group = DimensionUniverse()[part.dimensions.temporal_elements[0]].dimensions
-        spans = self.records.timespans(part.common.project(group).table)
-        quanta, observations = part.common.pairs(task.dimensions, group)
+        elements = own.part.dimensions.temporal_elements
+        if own.task.dimensions.temporal_elements or not elements:
+            return self.records.timespans(own.projection.table)
+        group = DimensionUniverse()[elements[0]].dimensions
+        spans = self.records.timespans(own.part.common.project(group).table)
+        quanta, observations = own.pairs(group)
         if spans is None or not len(quanta):
             return None
-        starts = np.searchsorted(quanta, np.arange(len(projection)))
+        starts = np.searchsorted(quanta, np.arange(len(own.projection)))
         return (
             np.minimum.reduceat(spans[0][observations], starts),
             np.maximum.reduceat(spans[1][observations], starts),
@@ -296,23 +324,23 @@ class _Build:
             self.pools[name] = DatasetPool(self._node(edge).dataset_type)
         return self.pools[name]
 
-    def _finished(self, task: TaskNode, part: PipelinePart, projection: Projection) -> NDArray[np.bool_]:
+    def _finished(self, own: _TaskQuanta) -> NDArray[np.bool_]:
         """Return which quanta need not run because what they make exists."""
-        done = np.zeros(len(projection), dtype=bool)
-        if not self.skip_in or not len(projection):
+        done = np.zeros(len(own.projection), dtype=bool)
+        if not self.skip_in or not len(own.projection):
             return done
-        kind = self._node(task.metadata_output).dataset_type
-        found = self.search.find(kind, projection.table, self.skip_in)
+        kind = self._node(own.task.metadata_output).dataset_type
+        found = self.search.find(kind, own.projection.table, self.skip_in)
         if found is not None:
             done |= found.stored
-        if done.all() or not task.outputs:
+        if done.all() or not own.task.outputs:
             return done
         # Without metadata (outputs transferred from elsewhere) every output must be there.
         complete = ~done
-        for edge in task.outputs.values():
+        for edge in own.task.outputs.values():
             group = self._node(edge).dimensions
-            made = part.common.project(group)
-            quanta, rows = part.common.pairs(task.dimensions, group)
+            made = own.part.common.project(group)
+            quanta, rows = own.pairs(group)
             wanted = complete[quanta]
             needed, places = np.unique(rows[wanted].astype(np.int64), return_inverse=True)
             found = self.search.find(self._node(edge).dataset_type, made.table.take(needed), self.skip_in)
@@ -322,24 +350,22 @@ class _Build:
             complete[missing] = False
         return done | complete
 
-    def _regular_input(
-        self, edge: Edge, task: TaskNode, part: PipelinePart, projection: Projection, alive: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def _regular_input(self, edge: Edge, own: _TaskQuanta) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the edges of one input connection, to datasets that exist or will."""
         node = self._node(edge)
         if node.producing_edge is None and edge.is_calibration:
-            rows = np.flatnonzero(alive)
-            quanta, found = self._search_for(edge, task, part, projection, rows)
+            rows = np.flatnonzero(own.alive)
+            quanta, found = self._search_for(edge, own, rows)
             return rows[quanta].astype(np.int32), found
-        quanta, datasets = part.common.pairs(task.dimensions, node.dimensions)
-        wanted = alive[quanta]
+        quanta, datasets = own.pairs(node.dimensions)
+        wanted = own.alive[quanta]
         if not wanted.all():
             quanta, datasets = quanta[wanted], datasets[wanted]
         if node.producing_edge is None:
-            into = self._overall_rows(node, part)
+            into = self._overall_rows(node, own.part)
             rows = into[datasets]
             return quanta[rows >= 0], rows[rows >= 0]
-        self._look_behind(node, datasets)
+        self._find_what_skipped_quanta_left(node, datasets)
         usable = self._available[node.name][datasets] == 1
         return quanta[usable], datasets[usable].astype(np.int64)
 
@@ -354,7 +380,7 @@ class _Build:
             )
         return self._overall[node.name]
 
-    def _look_behind(self, node: DatasetTypeNode, rows: NDArray[np.int32]) -> None:
+    def _find_what_skipped_quanta_left(self, node: DatasetTypeNode, rows: NDArray[np.int32]) -> None:
         """Find out what skipped quanta left of the datasets in these rows."""
         state = self._available[node.name]
         unknown = np.unique(rows[state[rows] < 0].astype(np.int64))
@@ -369,63 +395,47 @@ class _Build:
             state[unknown[there]] = 1
             pool.substitute(unknown[there], existing[there])
 
-    def _enough(
-        self,
-        task: TaskNode,
-        edge: Edge,
-        projection: Projection,
-        alive: NDArray[np.bool_],
-        quanta: NDArray[np.int32],
+    def _with_enough_inputs(
+        self, edge: Edge, own: _TaskQuanta, quanta: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
         """Return which quanta have as many datasets as a connection needs; note those that have not."""
-        counts = np.bincount(quanta, minlength=len(projection))
-        self._check_single(task, edge, projection, alive, counts)
+        counts = np.bincount(quanta, minlength=len(own.projection))
+        self._check_single(edge, own, counts)
         enough: NDArray[np.bool_] = counts >= edge.minimum
-        short = np.flatnonzero(alive & ~enough)
+        short = np.flatnonzero(own.alive & ~enough)
         if len(short):
-            examples = "; ".join(str(dict(projection.table[i].required)) for i in short[:_EXAMPLES].tolist())
+            examples = "; ".join(
+                str(dict(own.projection.table[i].required)) for i in short[:_EXAMPLES].tolist()
+            )
             more = ", ..." if len(short) > _EXAMPLES else ""
             self.notes.append(
-                f"{len(short)} of {np.count_nonzero(alive)} quanta of {task.label!r} are left out: they have "
-                f"fewer than {edge.minimum} {edge.dataset_type_name!r}: {examples}{more}."
+                f"{len(short)} of {np.count_nonzero(own.alive)} quanta of {own.task.label!r} are left out: "
+                f"they have fewer than {edge.minimum} {edge.dataset_type_name!r}: {examples}{more}."
             )
         return enough
 
-    def _require(
-        self,
-        task: TaskNode,
-        edge: Edge,
-        projection: Projection,
-        alive: NDArray[np.bool_],
-        quanta: NDArray[np.int32],
-    ) -> None:
-        counts = np.bincount(quanta, minlength=len(projection))
-        self._check_single(task, edge, projection, alive, counts)
-        short = np.flatnonzero(alive & (counts < edge.minimum))
+    def _note_lacking(self, edge: Edge, own: _TaskQuanta, quanta: NDArray[np.int32]) -> None:
+        counts = np.bincount(quanta, minlength=len(own.projection))
+        self._check_single(edge, own, counts)
+        short = np.flatnonzero(own.alive & (counts < edge.minimum))
         if len(short):
-            examples = [projection.table[i] for i in short[:_EXAMPLES].tolist()]
-            self.lacking.append((task.label, edge, self._node(edge).dimensions, examples, len(short)))
+            examples = [own.projection.table[i] for i in short[:_EXAMPLES].tolist()]
+            self.lacking.append((own.task.label, edge, self._node(edge).dimensions, examples, len(short)))
 
     @staticmethod
-    def _check_single(
-        task: TaskNode,
-        edge: Edge,
-        projection: Projection,
-        alive: NDArray[np.bool_],
-        counts: NDArray[np.int64],
-    ) -> None:
+    def _check_single(edge: Edge, own: _TaskQuanta, counts: NDArray[np.int64]) -> None:
         if edge.multiple:
             return
-        several = np.flatnonzero(alive & (counts > 1))
+        several = np.flatnonzero(own.alive & (counts > 1))
         if len(several):
             row = int(several[0])
             raise QuantumGraphBuilderError(
-                f"Connection {edge.connection_name!r} of {task.label!r} takes one "
-                f"{edge.dataset_type_name!r}, but {counts[row]} were found for {projection.table[row]}. "
+                f"Connection {edge.connection_name!r} of {own.task.label!r} takes one "
+                f"{edge.dataset_type_name!r}, but {counts[row]} were found for {own.projection.table[row]}. "
                 "Declare it with multiple=True, or give the task more dimensions."
             )
 
-    def _settle_outputs(self, draft: DraftTask, done: NDArray[np.bool_]) -> None:
+    def _predict_outputs(self, draft: DraftTask, done: NDArray[np.bool_]) -> None:
         """Say which outputs will exist, and check that none is in the way."""
         task = draft.node
         conflicts: list[str] = []

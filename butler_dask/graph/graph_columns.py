@@ -76,19 +76,6 @@ class TaskColumns:
         """Rows of its quanta."""
         return range(self.first_quantum, self.first_quantum + len(self.data_ids))
 
-    def connection_index(self, name: str) -> int:
-        """Return the index of a connection.
-
-        Raises
-        ------
-        KeyError
-            If there is none of that name.
-        """
-        for i, c in enumerate(self.connections):
-            if c.name == name:
-                return i
-        raise KeyError(f"Task {self.label!r} has no connection {name!r}")
-
 
 @dataclass(frozen=True, slots=True)
 class DatasetColumns:

@@ -12,11 +12,11 @@ from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionUniverse
 from .graph_columns import InitDataset
-from .input_search import DatasetSearch
+from .input_search import InputSearch
 
 
 def find_init_datasets(
-    pipeline: PipelineGraph, search: DatasetSearch, inputs: Sequence[str], run: str, *, run_exists: bool
+    pipeline: PipelineGraph, search: InputSearch, inputs: Sequence[str], run: str, *, run_exists: bool
 ) -> tuple[tuple[InitDataset, ...], tuple[InitDataset, ...]]:
     """Return what the construction of the tasks reads and writes.
 
@@ -24,7 +24,7 @@ def find_init_datasets(
     ----------
     pipeline : `PipelineGraph`
         The tasks, resolved.
-    search : `DatasetSearch`
+    search : `InputSearch`
         Finds what exists.
     inputs : sequence of `str`
         Collections searched for what no task of the pipeline writes, in order.

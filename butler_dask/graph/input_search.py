@@ -61,7 +61,7 @@ class Found:
         return np.where(self.stored, into[self.rows], -1)
 
 
-class DatasetSearch:
+class InputSearch:
     """Finds existing datasets for quanta.
 
     Parameters

@@ -6,7 +6,6 @@ tasks that share none must not, or their data IDs would multiply. Hence one quer
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,9 @@ from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from .common_data_ids import CommonDataIds
 from .dataset_query_constraint import DatasetQueryConstraint
-from .input_search import DatasetSearch
+from .input_search import InputSearch
 
 if TYPE_CHECKING:
-    from ..butler.butler import Butler
     from ..registry.registry import Registry
 
 
@@ -59,6 +57,8 @@ class GraphQuestion:
         Values of names in ``where``.
     data_id : mapping
         Values that hold for all data IDs.
+    defaults : mapping
+        Values of the instrument and sky map that hold where neither ``where`` nor ``data_id`` says another.
     tables : `tuple` [`DataIdTable`]
         Only data IDs found in each of these are considered.
     constraint : `DatasetQueryConstraint`
@@ -68,11 +68,22 @@ class GraphQuestion:
     where: str
     bind: Mapping[str, Any] | None
     data_id: Mapping[str, Any]
+    defaults: Mapping[str, Any]
     tables: tuple[DataIdTable, ...]
     constraint: DatasetQueryConstraint
 
+    @property
+    def _conditions(self) -> dict[str, Any]:
+        """What every query of the registry is asked with."""
+        return {
+            "where": self.where,
+            "bind": self.bind,
+            "data_id": self.data_id,
+            "default": self.defaults.get,
+        }
+
     def parts(
-        self, pipeline: PipelineGraph, search: DatasetSearch, inputs: tuple[str, ...], registry: Registry
+        self, pipeline: PipelineGraph, search: InputSearch, inputs: tuple[str, ...], registry: Registry
     ) -> list[PipelinePart]:
         """Ask one query for each connected part of the pipeline.
 
@@ -80,7 +91,7 @@ class GraphQuestion:
         ----------
         pipeline : `PipelineGraph`
             The tasks, resolved.
-        search : `DatasetSearch`
+        search : `InputSearch`
             Knows which dataset types are registered.
         inputs : `tuple` [`str`]
             Collections searched for overall inputs, in order.
@@ -104,9 +115,7 @@ class GraphQuestion:
     def _data_ids(
         self, registry: Registry, group: DimensionGroup, datasets: Sequence[tuple[str, tuple[str, ...]]]
     ) -> DataIdTable:
-        table: DataIdTable = registry.queries.data_ids(
-            group, where=self.where, bind=self.bind, data_id=self.data_id, datasets=datasets
-        )
+        table: DataIdTable = registry.queries.data_ids(group, datasets=datasets, **self._conditions)
         for given in self.tables:
             names = [n for n in given.dimensions.required if n in table.columns]
             if names:
@@ -114,7 +123,7 @@ class GraphQuestion:
         return table
 
     def reasons_for_nothing(
-        self, part: PipelinePart, search: DatasetSearch, inputs: Sequence[str], registry: Registry
+        self, part: PipelinePart, search: InputSearch, inputs: Sequence[str], registry: Registry
     ) -> list[str]:
         """Say why a part has no data ID; arguments are those of `parts`."""
         where = ", ".join(map(repr, inputs)) or "no collection (name some with --input)"
@@ -131,27 +140,19 @@ class GraphQuestion:
         if not inputs and part.datasets:
             names = ", ".join(repr(name) for name, _ in part.datasets)
             return [f"No input collections are given to search for {names}: name them with --input (-i)."]
-        terms: dict[str, Any] = {"where": self.where, "bind": self.bind, "data_id": self.data_id}
-        reasons: list[str] = registry.queries.explain(part.dimensions, **terms, datasets=part.datasets)
+        reasons: list[str] = registry.queries.explain(
+            part.dimensions, datasets=part.datasets, **self._conditions
+        )
         for name, collections in part.datasets:
-            if not len(registry.queries.datasets(name, collections, find_first=False, **terms, limit=1)):
+            if not len(
+                registry.queries.datasets(name, collections, find_first=False, limit=1, **self._conditions)
+            ):
                 what = f"fulfils {self.where!r}" if self.where else "is there"
                 reasons.insert(0, f"No {name!r} in {where} {what}. It is an input of {labels}.")
         if not reasons:
             names = ", ".join(repr(name) for name, _ in part.datasets) or "no dataset"
             reasons = [f"No data ID of {part.dimensions} has {names} in {where} and fulfils {self.where!r}."]
         return reasons
-
-
-def common_data_id(
-    butler: Butler, inputs: Sequence[str], where: str, data_id: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the data ID that holds for everything: what is given, and the lone instrument or sky map."""
-    values: dict[str, Any] = {}
-    for name, found in butler.registry_tables.collections.governor_values(inputs).items():
-        if len(found) == 1 and not re.search(rf"\b{name}\b", where):
-            values[name] = next(iter(found))
-    return {**values, **(data_id or {})}
 
 
 def _connected_labels(pipeline: PipelineGraph) -> list[list[str]]:

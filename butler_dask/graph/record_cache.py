@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.timespan import MAX_NS, MIN_NS
 
@@ -93,7 +92,7 @@ class RecordCache:
             table = DataIdTable.from_values(data_id.dimensions, values, 1)
         for name in data_id.dimensions.elements:
             element = data_id.universe[name]
-            if element.has_own_table and set(element.required) <= set(table.columns):
+            if element.has_records and set(element.required) <= set(table.columns):
                 found, _ = self.of_rows(name, table)
                 records[name] = found[0]
         return data_id.expanded(records)
@@ -109,7 +108,7 @@ class RecordCache:
         for table in {id(t): t for t in tables}.values():
             for name in table.dimensions.names:
                 element = table.dimensions.universe[name]
-                if not element.has_own_table or not set(element.dimensions.required) <= set(table.columns):
+                if not element.has_records or not set(element.dimensions.required) <= set(table.columns):
                     continue
                 keys, _ = self._fetch(name, table)
                 known = self._records[name]

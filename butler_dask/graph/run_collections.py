@@ -151,26 +151,12 @@ class RunCollections:
             )
 
 
-def plan_run_collections(
-    registry: Registry,
-    *,
-    inputs: str | Sequence[str] = (),
-    output: str | None = None,
-    output_run: str | None = None,
-    extend_run: bool = False,
-    replace_run: bool = False,
-    prune_replaced: Prune | None = None,
-    rebase: bool = False,
-    skip_existing: bool = False,
-    skip_existing_in: str | Sequence[str] = (),
-    now: datetime | None = None,
-) -> RunCollections:
-    """Decide which collections a run reads and writes; nothing is written.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What a user says of the collections of a run: the options of ``pipetask run``.
 
     Parameters
     ----------
-    registry : `Registry`
-        Where the collections are.
     inputs : `str` or sequence of `str`
         Input collections or comma-separated lists of them; chains are flattened.
     output : `str`, optional
@@ -195,32 +181,106 @@ def plan_run_collections(
     Raises
     ------
     CollectionError
-        If the options contradict one another, or the inputs are not those of the existing chain.
+        If they contradict one another, or a name is not one of a collection.
+    """
+
+    inputs: str | Sequence[str] = ()
+    output: str | None = None
+    output_run: str | None = None
+    extend_run: bool = False
+    replace_run: bool = False
+    prune_replaced: Prune | None = None
+    rebase: bool = False
+    skip_existing: bool = False
+    skip_existing_in: str | Sequence[str] = ()
+    now: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.output is None and self.output_run is None:
+            raise CollectionError("Where should the outputs go? Name a collection with --output (-o).")
+        if self.extend_run and self.replace_run:
+            raise CollectionError(
+                "--extend-run adds to the newest run, --replace-run puts a new one in its place: give only "
+                "one."
+            )
+        if self.prune_replaced is not None and not self.replace_run:
+            raise CollectionError(
+                "--prune-replaced says what to delete of a run that --replace-run replaces: add "
+                "--replace-run."
+            )
+        for name in (self.output, self.output_run):
+            if name is not None:
+                check_collection_name(name)
+
+
+def plan_run_collections(registry: Registry, options: RunOptions) -> RunCollections:
+    """Decide which collections a run reads and writes; nothing is written.
+
+    Parameters
+    ----------
+    registry : `Registry`
+        Where the collections are.
+    options : `RunOptions`
+        What the user says of them.
+
+    Raises
+    ------
+    CollectionError
+        If the options do not fit what is there, or the inputs are not those of the existing chain.
     MissingCollectionError
         If an input does not exist.
     CollectionTypeError
         If the output collection exists and is no chain, or the output run no RUN.
     """
-    given = split_names(inputs)
-    if output is None and output_run is None:
-        raise CollectionError("Where should the outputs go? Name a collection with --output (-o).")
-    if extend_run and replace_run:
-        raise CollectionError(
-            "--extend-run adds to the newest run, --replace-run puts a new one in its place: give only one."
-        )
-    if prune_replaced is not None and not replace_run:
-        raise CollectionError(
-            "--prune-replaced says what to delete of a run that --replace-run replaces: add --replace-run."
-        )
-    for name in (output, output_run):
-        if name is not None:
-            check_collection_name(name)
-
+    given = split_names(options.inputs)
     flat = [c.name for c in registry.collections.flatten(given)] if given else []
-    chain_info = _find(registry, output)
-    if chain_info is not None and chain_info.type is not CollectionType.CHAINED:
+    chain_info = _find(registry, options.output)
+    _check_chain(options, given, chain_info)
+    members = [] if chain_info is None else list(chain_info.children)
+    if chain_info is None:
+        runs: list[str] = []
+        tail = flat
+    else:
+        runs, tail = _runs_and_inputs(registry, options, members, flat if given else None)
+    tail = [c for c in tail if c not in runs]
+    replaced = None
+    if options.replace_run:
+        if not runs:
+            raise CollectionError(
+                f"--replace-run: {options.output!r} has no run to replace; it holds {_shown(members)}. Leave "
+                "out --replace-run."
+            )
+        replaced, runs = runs[0], runs[1:]
+    run = _output_run(registry, options, runs, chain_info)
+    run_info = _find(registry, run)
+    _check_run(options, run, run_info, replaced)
+    older = [c for c in runs if c != run]
+    chain = (run, *older, *(c for c in tail if c != run))
+    skip_in = split_names(options.skip_existing_in)
+    skip = [c.name for c in registry.collections.flatten(skip_in)] if skip_in else []
+    if options.extend_run:
+        skip.insert(0, run)
+    elif options.skip_existing:
+        skip = [*older, *skip]
+    return RunCollections(
+        output_run=run,
+        output=options.output,
+        inputs=chain if run_info is not None else chain[1:],
+        chain=chain if options.output is not None else (),
+        found=tuple(members),
+        extend=run_info is not None,
+        replaced=replaced,
+        prune_replaced=options.prune_replaced,
+        skip_existing_in=tuple(dict.fromkeys(skip)),
+    )
+
+
+def _check_chain(options: RunOptions, given: Sequence[str], chain: CollectionInfo | None) -> None:
+    """Raise if the output collection is not one the options can be meant for."""
+    output = options.output
+    if chain is not None and chain.type is not CollectionType.CHAINED:
         raise CollectionTypeError(
-            f"--output {output!r} is a {chain_info.type.name} collection, but must be CHAINED or new. "
+            f"--output {output!r} is a {chain.type.name} collection, but must be CHAINED or new. "
             "Name another one; to write into a RUN of your own naming use --output-run."
         )
     if output is not None and output in given:
@@ -228,55 +288,70 @@ def plan_run_collections(
             f"{output!r} is given as --input and as --output. Leave out --input: what is in the chain is "
             "searched."
         )
-    if rebase and not given:
+    if options.rebase and not given:
         raise CollectionError("--rebase needs the new inputs: name them with --input (-i).")
-    if replace_run and chain_info is None:
+    if options.replace_run and chain is None:
         raise CollectionError(
             f"--replace-run needs an existing --output, but there is no collection {output!r}. Leave out "
             "--replace-run for the first run."
         )
 
-    members = [] if chain_info is None else list(chain_info.children)
-    if chain_info is None:
-        runs, tail = [], flat
-    elif rebase:
-        runs, tail = _own_runs(registry, output or "", members), flat
-    elif given:
-        runs, tail = _split_at_inputs(output or "", registry, members, flat)
-    else:
-        own = _own_runs(registry, output or "", members)
-        runs = members[: _count_leading(members, own)]
-        tail = members[len(runs) :]
-    tail = [c for c in tail if c not in runs]
 
-    replaced = None
-    if replace_run:
+def _runs_and_inputs(
+    registry: Registry, options: RunOptions, members: Sequence[str], inputs: Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """Return the runs of an output chain that exists, newest first, and what it is to end with.
+
+    Parameters
+    ----------
+    registry : `Registry`
+        Where the collections are.
+    options : `RunOptions`
+        What the user says.
+    members : sequence of `str`
+        What the chain holds.
+    inputs : sequence of `str` or `None`
+        Inputs given, flattened; `None` for those the chain has.
+    """
+    output = options.output or ""
+    if inputs is None:
+        own = _own_runs(registry, output, members)
+        n = _count_leading(members, own)
+        return list(members[:n]), list(members[n:])
+    if options.rebase:
+        return _own_runs(registry, output, members), list(inputs)
+    return _split_at_inputs(output, registry, members, inputs)
+
+
+def _output_run(
+    registry: Registry, options: RunOptions, runs: Sequence[str], chain: CollectionInfo | None
+) -> str:
+    """Return the RUN to write."""
+    if options.output_run is not None:
+        return options.output_run
+    if options.extend_run:
         if not runs:
-            raise CollectionError(
-                f"--replace-run: {output!r} has no run to replace; it holds {_shown(members)}. Leave out "
-                "--replace-run."
-            )
-        replaced, runs = runs[0], runs[1:]
-
-    if output_run is not None:
-        run = output_run
-    elif extend_run:
-        if not runs:
-            what = (
-                f"there is no collection {output!r}" if chain_info is None else f"{output!r} has no run yet"
+            there_is = (
+                f"there is no collection {options.output!r}"
+                if chain is None
+                else f"{options.output!r} has no run yet"
             )
             raise CollectionError(
-                f"--extend-run adds to an existing run, but {what}. Leave out --extend-run."
+                f"--extend-run adds to an existing run, but {there_is}. Leave out --extend-run."
             )
-        run = runs[0]
-    else:
-        assert output is not None
-        run = _free_name(registry, f"{output}/{run_timestamp(now)}")
+        return runs[0]
+    return _free_name(registry, f"{options.output}/{run_timestamp(options.now)}")
 
-    run_info = _find(registry, run)
-    if run_info is not None and run_info.type is not CollectionType.RUN:
-        raise CollectionTypeError(f"The output run {run!r} is a {run_info.type.name} collection, not a RUN.")
-    if run_info is not None and not extend_run:
+
+def _check_run(options: RunOptions, run: str, info: CollectionInfo | None, replaced: str | None) -> None:
+    """Raise if the RUN to write is not as the options say."""
+    if info is None:
+        if options.extend_run:
+            raise CollectionError(f"--extend-run: there is no run {run!r} yet. Leave out --extend-run.")
+        return
+    if info.type is not CollectionType.RUN:
+        raise CollectionTypeError(f"The output run {run!r} is a {info.type.name} collection, not a RUN.")
+    if not options.extend_run:
         if run == replaced:
             raise CollectionError(
                 f"--replace-run cannot replace {run!r} by itself: give --output-run another name."
@@ -284,32 +359,6 @@ def plan_run_collections(
         raise CollectionError(
             f"The output run {run!r} exists. Add --extend-run to complete it, or give another --output-run."
         )
-    if run_info is None and extend_run:
-        raise CollectionError(f"--extend-run: there is no run {run!r} yet. Leave out --extend-run.")
-
-    older = [c for c in runs if c != run]
-    chain = (run, *older, *(c for c in tail if c != run))
-    searched = chain if run_info is not None else chain[1:]
-    skip = (
-        [c.name for c in registry.collections.flatten(split_names(skip_existing_in))]
-        if skip_existing_in
-        else []
-    )
-    if extend_run:
-        skip.insert(0, run)
-    elif skip_existing:
-        skip = [*older, *skip]
-    return RunCollections(
-        output_run=run,
-        output=output,
-        inputs=tuple(searched),
-        chain=chain if output is not None else (),
-        found=tuple(members),
-        extend=run_info is not None,
-        replaced=replaced,
-        prune_replaced=prune_replaced,
-        skip_existing_in=tuple(dict.fromkeys(skip)),
-    )
 
 
 def _find(registry: Registry, name: str | None) -> CollectionInfo | None:

@@ -1,7 +1,8 @@
 """Aperture correction: what a flux must be multiplied by to be the flux in the reference circle.
 
 For each kind of flux the ratio to the reference aperture is fitted over bright stars as a polynomial in
-position, low enough for the number of stars.
+position, low enough for the number of stars. This follows Rubin's ``MeasureApCorrTask`` (Bosch et al. 2018,
+PASJ 70, S5; doi:10.1093/pasj/psx080), which has Chebyshev terms where there are monomials here.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ class ApertureCorrection:
 
     Parameters
     ----------
-    coefficients : `numpy.ndarray`, shape (n_terms,), float64
+    coefficients : `numpy.ndarray`, shape (n_terms,), float64 [1]
         Polynomial (order of `polynomial_terms`) over positions scaled to [-1, 1].
     rms : `float`
-        Scatter of the stars about it.
+        Scatter of the stars about it [1].
     n_used : `int`
         Stars it rests on.
     """
@@ -39,7 +40,7 @@ class ApertureCorrection:
     n_used: int
 
 
-def _scaled(
+def _scaled_positions(
     x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     ny, nx = shape
@@ -52,20 +53,25 @@ def evaluate_correction(
     y: NDArray[np.float64],
     shape: tuple[int, int],
 ) -> NDArray[np.float64]:
-    """Return a correction at positions [pixels].
+    """Return a correction at positions.
 
     Parameters
     ----------
-    coefficients : `float` or `numpy.ndarray`
+    coefficients : `float` or `numpy.ndarray`, shape (n_terms,), float64 [1]
         As in ``Exposure.ap_corr``: a constant or polynomial coefficients.
-    x, y : `numpy.ndarray`, shape (n,)
-        Positions [pixels].
+    x, y : `numpy.ndarray`, shape (n,), float64 [pixels]
+        Positions.
     shape : `tuple` [`int`, `int`]
         (ny, nx) of the exposure.
+
+    Returns
+    -------
+    correction : `numpy.ndarray`, shape (n,), float64 [1]
+        Factor of the flux at each position.
     """
     values = np.atleast_1d(np.asarray(coefficients, np.float64))
     degree = round((float(np.sqrt(8 * len(values) + 1)) - 3) / 2)
-    u, v = _scaled(x, y, shape)
+    u, v = _scaled_positions(x, y, shape)
     result: NDArray[np.float64] = values @ polynomial_terms(u, v, degree)
     return result
 
@@ -87,7 +93,7 @@ def fit_aperture_correction(
     ----------
     catalog : `astropy.table.Table`
         Of `measure_sources`.
-    rows : `numpy.ndarray`, shape (n,), bool
+    rows : `numpy.ndarray`, shape (n,), bool [1]
         Stars to use.
     field, reference : `str`
         Stems of the flux to be corrected and of the one it should agree with.
@@ -114,7 +120,7 @@ def fit_aperture_correction(
         good &= np.isfinite(ratio) & np.isfinite(noise) & (flux > 0) & (target > 0)
     if good.sum() < 2:
         return None
-    u, v = _scaled(
+    u, v = _scaled_positions(
         np.asarray(catalog["base_SdssCentroid_x"]), np.asarray(catalog["base_SdssCentroid_y"]), shape
     )
     middle = np.median(ratio[good])
@@ -147,7 +153,7 @@ def apply_aperture_corrections(
     ----------
     catalog : `astropy.table.Table`
         Changed in place.
-    corrections : mapping of `str` to `float` or `numpy.ndarray`
+    corrections : mapping of `str` to `float` or `numpy.ndarray`, shape (n_terms,), float64 [1]
         ``Exposure.ap_corr``, by ``<field>_instFlux``.
     fields : sequence of `str`
         Stems of the flux fields to correct; those without a correction are left as they are.

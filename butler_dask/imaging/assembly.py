@@ -2,38 +2,54 @@
 
 Overscan, bias, linearity and the saturation masks all belong to single pixels of one channel. They are
 applied in the same pass that moves the pixel to its place, since each further pass over 34 MB of pixels
-costs as much as all this arithmetic.
+costs as much as all this arithmetic. The steps are those of Rubin's ``IsrTask``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .detector import Amplifier, Detector, box_slices
+from .detector import Detector, box_slices
 from .mask import Mask
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
+class _Corrections(NamedTuple):
+    """What is removed from a channel; an array without elements stands for nothing to remove."""
+
+    row_levels: NDArray[np.float32]
+    column_levels: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    linearity: NDArray[np.float32]
+
+
+class _BrightLevels(NamedTuple):
+    """Levels above the overscan [ADU] from which mask bits are set."""
+
+    saturation: np.float32
+    suspect: np.float32
+    sat_bit: int
+    suspect_bit: int
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _assemble_channel(
     raw: Any,
-    levels: Any,
-    columns: Any,
-    bias: Any,
-    coefficients: Any,
-    saturation: float,
-    suspect: float,
+    corrections: _Corrections,
+    bright: _BrightLevels,
     flip_x: bool,
     flip_y: bool,
-    sat_bit: int,
-    suspect_bit: int,
     image: Any,
     mask: Any,
 ) -> None:
+    levels, columns = corrections.row_levels, corrections.column_levels
+    bias, coefficients = corrections.bias, corrections.linearity
+    saturation, suspect = bright.saturation, bright.suspect
+    sat_bit, suspect_bit = bright.sat_bit, bright.suspect_bit
     height, width = raw.shape
     has_bias = bias.size > 0
     has_columns = columns.size > 0
@@ -90,14 +106,16 @@ def assemble(
 
     Parameters
     ----------
-    raw : `numpy.ndarray`, shape `Detector.raw_shape`
-        Raw pixels [ADU], any number type.
+    raw : `numpy.ndarray`, shape `Detector.raw_shape`, any number type [ADU]
+        Raw pixels.
     detector : `Detector`
         Whose amplifiers say where everything is.
-    row_levels, column_levels : mapping of amplifier name to `numpy.ndarray`, float32, optional
-        Serial and parallel overscan level of every data row and column [ADU], in raw order.
-    bias : `numpy.ndarray`, shape `Detector.shape`, float32, optional
-        Subtracted after the overscan [ADU].
+    row_levels : mapping of `str` to `numpy.ndarray`, shape (data rows,), float32 [ADU], optional
+        Serial overscan level of every data row, by amplifier, in raw order.
+    column_levels : mapping of `str` to `numpy.ndarray`, shape (data columns,), float32 [ADU], optional
+        Parallel overscan level of every data column, by amplifier, in raw order.
+    bias : `numpy.ndarray`, shape `Detector.shape`, float32 [ADU], optional
+        Subtracted after the overscan.
     linearity : mapping of amplifier name to sequence of `float`, optional
         Coefficients c of ``x + sum_k c[k] x**(k + 2)``, applied after the bias.
     mask_saturation : `bool`
@@ -107,8 +125,8 @@ def assemble(
 
     Returns
     -------
-    image : `numpy.ndarray`, shape `Detector.shape`, float32
-        [ADU].
+    image : `numpy.ndarray`, shape `Detector.shape`, float32 [ADU]
+        Assembled pixels.
     mask : `Mask`
         SAT and SUSPECT.
 
@@ -133,34 +151,25 @@ def assemble(
         columns = (column_levels or {}).get(amplifier.name)
         coefficients = (linearity or {}).get(amplifier.name, ())
         target = box_slices(amplifier.box)
-        _assemble_channel(
-            section,
+        corrections = _Corrections(
             np.zeros(section.shape[0], dtype=np.float32) if levels is None else levels,
             _NOTHING if columns is None or not columns.any() else columns,
             _NO_IMAGE if bias is None else bias[target],
             np.array(coefficients, dtype=np.float32),
+        )
+        bright = _BrightLevels(
             np.float32(amplifier.saturation if mask_saturation else np.inf),
             np.float32((suspect_levels or {}).get(amplifier.name, np.inf)),
-            amplifier.flip_x,
-            amplifier.flip_y,
             mask.bitmask("SAT"),
             mask.bitmask("SUSPECT"),
+        )
+        _assemble_channel(
+            section,
+            corrections,
+            bright,
+            amplifier.flip_x,
+            amplifier.flip_y,
             image[target],
             mask.array[target],
         )
     return image, mask
-
-
-def amplifier_of(detector: Detector, x: int, y: int) -> Amplifier:
-    """Return the amplifier that reads a pixel of the assembled detector.
-
-    Raises
-    ------
-    ValueError
-        If the pixel is outside.
-    """
-    for amplifier in detector.amplifiers:
-        x0, y0, width, height = amplifier.box
-        if x0 <= x < x0 + width and y0 <= y < y0 + height:
-            return amplifier
-    raise ValueError(f"Pixel ({x}, {y}) is outside detector {detector.name!r} of shape {detector.shape}")

@@ -2,6 +2,10 @@
 
 The levels are kept, not the picture: a hundred numbers rebuild it. A cubic spline along each axis is two
 small matrix products, so evaluating costs a few hundredths of a second for a detector.
+
+The mesh of clipped levels is that of SExtractor (Bertin & Arnouts 1996, A&AS 117, 393;
+doi:10.1051/aas:1996164) and of Rubin's ``SubtractBackgroundTask``; a clipped mean is taken where SExtractor
+estimates the mode, for sources are masked beforehand.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ FORMAT_VERSION = 1
 DEFAULT_IGNORED_PLANES = ("BAD", "EDGE", "DETECTED", "DETECTED_NEGATIVE", "NO_DATA", "SAT", "CR")
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 def _clipped_means(
     image: NDArray[np.float32],
     mask: NDArray[np.int32],
@@ -86,7 +90,7 @@ def _clipped_means(
     return levels, scatters
 
 
-def _kept_variance(n_sigma: float) -> float:
+def _variance_left_by_clipping(n_sigma: float) -> float:
     """Variance of a unit Gaussian cut at +-n_sigma, in units of the whole."""
     inside = math.erf(n_sigma / math.sqrt(2.0))
     return 1.0 - 2.0 * n_sigma * math.exp(-0.5 * n_sigma * n_sigma) / math.sqrt(2.0 * math.pi) / inside
@@ -120,10 +124,12 @@ class BackgroundModel:
 
     Parameters
     ----------
-    levels : `numpy.ndarray`, shape (n_y, n_x), float64
-        Level of each bin [unit of the image], without NaN.
-    y_nodes, x_nodes : `numpy.ndarray`, float64
-        Bin centres [pixels].
+    levels : `numpy.ndarray`, shape (n_y, n_x), float64 [unit of the image]
+        Level of each bin, without NaN.
+    y_nodes : `numpy.ndarray`, shape (n_y,), float64 [pixels]
+        Bin centres along y.
+    x_nodes : `numpy.ndarray`, shape (n_x,), float64 [pixels]
+        Bin centres along x.
     shape : `tuple` [`int`, `int`]
         (ny, nx) of the image it describes.
     interpolation : `str`
@@ -146,7 +152,7 @@ class BackgroundModel:
 
         Returns
         -------
-        image : `numpy.ndarray`, shape (ny, nx), float32
+        image : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image]
         """
         ny, nx = self.shape if shape is None else shape
         along_y = _interpolation_matrix(self.y_nodes, ny, self.interpolation)
@@ -190,7 +196,16 @@ class BackgroundList(Sequence[BackgroundModel]):
         return BackgroundList(self._models)
 
     def image(self, shape: tuple[int, int] | None = None) -> NDArray[np.float32]:
-        """Return the sum of all at every pixel, shape (ny, nx), float32.
+        """Return the sum of all at every pixel.
+
+        Parameters
+        ----------
+        shape : `tuple` [`int`, `int`], optional
+            (ny, nx); that of the first model when not given.
+
+        Returns
+        -------
+        image : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image]
 
         Raises
         ------
@@ -209,7 +224,13 @@ class BackgroundList(Sequence[BackgroundModel]):
     getImage = image
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the list as named arrays (a FITS table or an npz), read back by `from_arrays`."""
+        """Return the list as named arrays (a FITS table or an npz), read back by `from_arrays`.
+
+        Returns
+        -------
+        arrays : `dict` of `str` to `numpy.ndarray`, shape (...), any type [units of `BackgroundModel`]
+            The fields of each model with its number, ``version`` and ``n_models``.
+        """
         arrays: dict[str, NDArray[Any]] = {
             "version": np.array([FORMAT_VERSION], np.int64),
             "n_models": np.array([len(self._models)], np.int64),
@@ -225,6 +246,11 @@ class BackgroundList(Sequence[BackgroundModel]):
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> BackgroundList:
         """Rebuild from `to_arrays`.
+
+        Parameters
+        ----------
+        arrays : mapping of `str` to `numpy.ndarray`, shape (...), any type [units of `BackgroundModel`]
+            As `to_arrays` returns.
 
         Raises
         ------
@@ -300,7 +326,7 @@ def fit_background(
         n_sigma,
         n_iterations,
         min_good_fraction,
-        _kept_variance(n_sigma),
+        _variance_left_by_clipping(n_sigma),
     )
     good = np.isfinite(levels)
     if not good.any():
@@ -310,7 +336,7 @@ def fit_background(
         )
     y_nodes, x_nodes = _centers(y_edges), _centers(x_edges)
     if not good.all():
-        levels = _filled(levels, good)
+        levels = _with_gaps_filled(levels, good)
     return BackgroundModel(levels, y_nodes, x_nodes, (ny, nx), interpolation)
 
 
@@ -327,7 +353,7 @@ def _centers(edges: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(0.5 * (edges[1:] + edges[:-1] - 1), np.float64)
 
 
-def _filled(levels: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _with_gaps_filled(levels: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Fill bins without a level by a Gaussian-weighted mean of the others, nearest ones counting most."""
     result = levels.copy()
     yy, xx = np.nonzero(good)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def _convolve_even(image: Any, kernel: Any, out: Any) -> None:
     """Convolve with a kernel given by its quadrant (half + 1, half + 1); the image is padded by half.
 
@@ -68,8 +68,8 @@ def _convolve_even(image: Any, kernel: Any, out: Any) -> None:
                 dx += 1
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})  # type: ignore[untyped-decorator]  # numba ships no types
-def _update(measured: Any, current: Any, potential: Any, following: Any) -> Any:
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def _iterate_once(measured: Any, current: Any, potential: Any, following: Any) -> Any:
     """One iteration: following = measured + correction(current); return sum |following - current|.
 
     The divergence is a sum over the pixel's four faces, on which the charge is the mean of the two pixels':
@@ -120,15 +120,15 @@ def convolve_kernel(image: NDArray[np.float32], kernel: NDArray[np.floating[Any]
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx), float32
+    image : `numpy.ndarray`, shape (ny, nx), float32 [electrons]
         Pixels.
-    kernel : `numpy.ndarray`, shape (n, n), n odd
-        Kernel; the quick way is taken where it is even in x and y, as physics wants it.
+    kernel : `numpy.ndarray`, shape (n, n), float32 or float64 [1 / electrons]
+        Kernel of odd size; the quick way is taken where it is even in x and y, as physics wants it.
 
     Returns
     -------
-    result : `numpy.ndarray`, shape (ny, nx), float32
-        Same shape.
+    result : `numpy.ndarray`, shape (ny, nx), float32 [1]
+        Kernel times image, summed.
     """
     half = kernel.shape[0] // 2
     out = np.empty_like(image)
@@ -169,11 +169,11 @@ def correct_brighter_fatter(
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx), float32
-        Charge as collected [electrons], sky and dark included, not yet flat-fielded, finite everywhere;
+    image : `numpy.ndarray`, shape (ny, nx), float32 [electrons]
+        Charge as collected, sky and dark included, not yet flat-fielded, finite everywhere;
         defects interpolated. Not changed.
-    kernel : `numpy.ndarray`, shape (n, n), n odd
-        Kernel [1 / electrons].
+    kernel : `numpy.ndarray`, shape (n, n), float32 or float64 [1 / electrons]
+        Kernel of odd size.
     max_iterations : `int`
         Give up after so many.
     threshold : `float`
@@ -181,7 +181,7 @@ def correct_brighter_fatter(
 
     Returns
     -------
-    corrected : `numpy.ndarray`, shape (ny, nx), float32
+    corrected : `numpy.ndarray`, shape (ny, nx), float32 [electrons]
         Charge as it would have been collected.
     n_iterations : `int`
         Iterations done.
@@ -216,6 +216,6 @@ def correct_brighter_fatter(
         n_iterations += 1
         _repeat_edges(frames[0], half)
         _convolve_padded(frames[0], kernel, potential)
-        change = float(_update(image, frames[0][inner], potential, frames[1][inner]))
+        change = float(_iterate_once(image, frames[0][inner], potential, frames[1][inner]))
         frames.reverse()
     return np.ascontiguousarray(frames[0][inner]), n_iterations, change

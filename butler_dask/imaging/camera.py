@@ -25,31 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DescriptionError, FormatVersionError, did_you_mean, reading_description
-from .detector import Amplifier, Box, Detector
+from .detector import Detector
+from .detector_document import detectors_from_document, detectors_to_document
 from .sky_wcs import SkyWcs
 
 CAMERA_FORMAT_VERSION = 1
 """Version of the dictionary that `Camera.to_dict` makes and `Camera.from_dict` reads."""
-
-_AMPLIFIER_BOXES = {
-    "box": "box",
-    "raw": "raw_box",
-    "data": "raw_data_box",
-    "serial_overscan": "raw_serial_overscan_box",
-    "parallel_overscan": "raw_parallel_overscan_box",
-    "prescan": "raw_prescan_box",
-}
-_AMPLIFIER_NUMBERS = ("gain", "read_noise", "saturation")
-_DETECTOR_FIELDS = {
-    "serial": "serial",
-    "purpose": "purpose",
-    "raft": "raft",
-    "name_in_raft": "name_in_raft",
-    "x_mm": "focal_plane_x_mm",
-    "y_mm": "focal_plane_y_mm",
-    "yaw_deg": "yaw_deg",
-    "pixel_size_mm": "pixel_size_mm",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +179,7 @@ class Camera:
         centre = np.array([detector.focal_plane_x_mm, detector.focal_plane_y_mm])
         ny, nx = detector.shape
         crpix = np.array([(nx - 1) / 2.0, (ny - 1) / 2.0]) - turn.T @ centre / pixel
-        sip = self._sip(pixel)
+        sip = self._radial_sip(pixel)
         return SkyWcs.tangent(
             (float(crpix[0]), float(crpix[1])),
             (boresight_ra_deg, boresight_dec_deg),
@@ -207,7 +188,7 @@ class Camera:
             sip_b=None if sip is None else sip[1],
         )
 
-    def _sip(self, pixel_mm: float) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    def _radial_sip(self, pixel_mm: float) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         if not any(self.radial_distortion):
             return None
         order = 2 * len(self.radial_distortion) + 1
@@ -221,14 +202,6 @@ class Camera:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dictionary of plain values from which `from_dict` makes an equal camera."""
-        types: dict[Any, str] = {}
-        rows = []
-        for detector in self:
-            key = (detector.shape, detector.raw_shape, detector.amplifiers, _frozen(detector.crosstalk))
-            row: dict[str, Any] = {"id": detector.id, "name": detector.name}
-            row["type"] = types.setdefault(key, f"type{len(types)}")
-            row |= {short: getattr(detector, name) for short, name in _DETECTOR_FIELDS.items()}
-            rows.append(row)
         return {
             "camera_version": CAMERA_FORMAT_VERSION,
             "name": self.name,
@@ -241,18 +214,9 @@ class Camera:
                 {"physical_filter": f.physical_filter, "band": f.band, "alias": list(f.alias)}
                 for f in self.filters
             ],
-            "raw": _plain(self.raw),
-            "detector_types": {
-                name: {
-                    "shape": list(shape),
-                    "raw_shape": list(raw_shape),
-                    "amplifiers": [_amplifier_to_dict(a) for a in amplifiers],
-                    **({} if crosstalk is None else {"crosstalk": [list(r) for r in crosstalk]}),
-                }
-                for (shape, raw_shape, amplifiers, crosstalk), name in types.items()
-            },
-            "detectors": rows,
-            "curated": _plain(self.curated),
+            "raw": _as_plain_values(self.raw),
+            **detectors_to_document(self),
+            "curated": _as_plain_values(self.curated),
         }
 
     @classmethod
@@ -290,19 +254,7 @@ class Camera:
             raise DescriptionError(
                 f"Camera description {document.get('name', '?')!r} lacks {', '.join(missing)}"
             )
-        detectors: dict[int, Detector] = {}
-        problems: list[str] = []
-        for row in _detector_rows(document):
-            try:
-                detector = _detector_from_row(row, document["detector_types"])
-            except (KeyError, TypeError, ValueError) as error:
-                problems.append(f"detector {row.get('id', row)!r}: {error}")
-                continue
-            if detector.id in detectors:
-                problems.append(f"detector {detector.id} is given twice")
-            detectors[detector.id] = detector
-        if not detectors and not problems:
-            problems.append("there are no detectors")
+        detectors, problems = detectors_from_document(document)
         if problems:
             raise DescriptionError(f"Camera description {document['name']!r} is wrong: {'; '.join(problems)}")
         return cls(
@@ -372,91 +324,11 @@ def camera_from_text(text: str, where: str) -> Camera:
     return Camera.from_dict(document)
 
 
-def _frozen(matrix: NDArray[np.float64] | None) -> tuple[tuple[float, ...], ...] | None:
-    return None if matrix is None else tuple(tuple(float(v) for v in row) for row in matrix)
-
-
-def _plain(value: Any) -> Any:
+def _as_plain_values(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: _as_plain_values(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [_as_plain_values(v) for v in value]
     if isinstance(value, np.ndarray):
         return value.tolist()
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _amplifier_to_dict(amplifier: Amplifier) -> dict[str, Any]:
-    result: dict[str, Any] = {"name": amplifier.name}
-    result |= {short: list(getattr(amplifier, name)) for short, name in _AMPLIFIER_BOXES.items()}
-    result |= {name: getattr(amplifier, name) for name in _AMPLIFIER_NUMBERS}
-    result |= {"flip_x": amplifier.flip_x, "flip_y": amplifier.flip_y}
-    if amplifier.linearity_coefficients:
-        result["linearity"] = list(amplifier.linearity_coefficients)
-    return result
-
-
-def _detector_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    defaults = dict(document.get("detector_defaults") or {})
-    detectors = document["detectors"]
-    if isinstance(detectors, Mapping):
-        columns = detectors["columns"]
-        return [defaults | dict(zip(columns, row, strict=True)) for row in detectors["rows"]]
-    return [defaults | dict(row) for row in detectors]
-
-
-def _box(value: Any, what: str) -> Box:
-    box = tuple(int(v) for v in value)
-    if len(box) != 4:
-        raise ValueError(f"{what} is [x0, y0, width, height], not {value!r}")
-    return box[0], box[1], box[2], box[3]
-
-
-def _detector_from_row(row: Mapping[str, Any], types: Mapping[str, Any]) -> Detector:
-    type_name = row.get("type") or next(iter(types))
-    if type_name not in types:
-        raise KeyError(f"no detector type {type_name!r}.{did_you_mean(str(type_name), types)}")
-    kind = types[type_name]
-    amplifiers = []
-    for i, entry in enumerate(kind["amplifiers"]):
-        boxes = {
-            name: _box(entry[short], f"{short} of amplifier {entry.get('name')!r}")
-            for short, name in _AMPLIFIER_BOXES.items()
-            if short in entry
-        }
-        numbers = {}
-        for name in _AMPLIFIER_NUMBERS:
-            value = row.get(name, entry.get(name, kind.get(name)))
-            if isinstance(value, (list, tuple)):
-                if len(value) != len(kind["amplifiers"]):
-                    raise ValueError(f"{name} {value!r} has not one number an amplifier")
-                value = value[i]
-            if value is not None:
-                numbers[name] = float(value)
-        amplifiers.append(
-            Amplifier(
-                name=str(entry["name"]),
-                flip_x=bool(entry.get("flip_x", False)),
-                flip_y=bool(entry.get("flip_y", False)),
-                linearity_coefficients=tuple(float(c) for c in entry.get("linearity", ())),
-                **numbers,  # type: ignore[arg-type]
-                **boxes,  # type: ignore[arg-type]
-            )
-        )
-    crosstalk = row.get("crosstalk", kind.get("crosstalk"))
-    optional = {
-        name: (float(row[short]) if short.endswith(("_mm", "_deg")) else str(row[short]))
-        for short, name in _DETECTOR_FIELDS.items()
-        if short in row
-    }
-    ny, nx = (int(n) for n in kind["shape"])
-    raw_ny, raw_nx = (int(n) for n in kind["raw_shape"])
-    return Detector(
-        id=int(row["id"]),
-        name=str(row["name"]),
-        shape=(ny, nx),
-        raw_shape=(raw_ny, raw_nx),
-        amplifiers=tuple(amplifiers),
-        crosstalk=None if crosstalk is None else np.array(crosstalk, dtype=np.float64),
-        **optional,  # type: ignore[arg-type]
-    )

@@ -1,6 +1,8 @@
 """Combine: one calibration frame from many, outliers rejected pixel by pixel.
 
 Frames are stacked in blocks of rows, so that memory is a few rows of all frames, not all of them as float64.
+Clipping begins as in Rubin's ``MEANCLIP`` statistic, with which its calibration products are combined: about
+the median, by the spread between the quartiles.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from .mask import Mask
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _clip_block(
     stack: Any, noise: Any, clip_sigma: float, iterations: int, mean: Any, variance: Any, used: Any
 ) -> None:
@@ -92,9 +94,9 @@ def combine_images(
 
     Parameters
     ----------
-    images : sequence of `numpy.ndarray`, shape (ny, nx), float32
+    images : sequence of `numpy.ndarray`, shape (ny, nx), float32 [any one unit]
         Frames on one scale; NaN where a frame has no value.
-    mean_variance : `numpy.ndarray`, shape (ny, nx), float32, optional
+    mean_variance : `numpy.ndarray`, shape (ny, nx), float32 [unit of the frames squared], optional
         Mean variance of the frames. It says what deviation noise explains, which a handful of values cannot,
         and the result's variance is this over the number of frames used, not the scatter of those values.
     clip_sigma : `float`
@@ -106,11 +108,11 @@ def combine_images(
 
     Returns
     -------
-    mean : `numpy.ndarray`, shape (ny, nx), float32
+    mean : `numpy.ndarray`, shape (ny, nx), float32 [unit of the frames]
         Clipped mean; zero where no frame has a value.
     mask : `Mask`
         NO_DATA where no frame has a value.
-    variance : `numpy.ndarray`, shape (ny, nx), float32
+    variance : `numpy.ndarray`, shape (ny, nx), float32 [unit of the frames squared]
         Variance of the mean.
 
     Raises

@@ -10,12 +10,13 @@ looks at every pixel once; all else visits only the few that are struck.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .exposure import Exposure
+from .exposure import Exposure, Pixels
 from .psf import Psf
 
 
@@ -25,7 +26,7 @@ class CosmicRays:
 
     Parameters
     ----------
-    y, x : `numpy.ndarray`, shape (n_pixels,), int64
+    y, x : `numpy.ndarray`, shape (n_pixels,), int64 [pixels]
         Pixels struck.
     n_objects : `int`
         Connected groups of them.
@@ -36,18 +37,22 @@ class CosmicRays:
     n_objects: int
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _sharpness(
-    image: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    mask: NDArray[np.int32],
-    blocked_bits: int,
-    i: int,
-    j: int,
-    ratios: NDArray[np.float64],
-    noise_factor: float,
-) -> bool:
+class _Limits(NamedTuple):
+    """What a pixel must exceed to be struck, see `find_cosmic_rays`; ``fall`` is that of four directions."""
+
+    min_sigma: float
+    grow_sigma: float
+    fall: NDArray[np.float64]
+    grow_fall: float
+    noise_factor: float
+    n_rounds: int
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_sharp(pixels: Pixels, blocked_bits: int, i: int, j: int, limits: _Limits) -> bool:
     """Whether the pixel stands above the pair of neighbours in some direction by more than the PSF allows."""
+    image, mask, variance = pixels.image, pixels.mask, pixels.variance
+    ratios, noise_factor = limits.fall, limits.noise_factor
     ny, nx = image.shape
     peak = image[i, j]
     sigma = np.sqrt(variance[i, j])
@@ -76,16 +81,10 @@ def _sharpness(
     return False
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _surroundings(
-    image: NDArray[np.float32],
-    mask: NDArray[np.int32],
-    blocked_bits: int,
-    struck: NDArray[np.uint8],
-    i: int,
-    j: int,
-) -> float:
+@numba.njit(cache=True, nogil=True)
+def _median_around(pixels: Pixels, blocked_bits: int, struck: NDArray[np.uint8], i: int, j: int) -> float:
     """Lower median of the unstruck pixels in a 5 x 5 box; 0 if there are fewer than three."""
+    image, mask = pixels.image, pixels.mask
     ny, nx = image.shape
     values = np.empty(25)
     n = 0
@@ -100,21 +99,13 @@ def _surroundings(
     return float(ordered[(n - 1) // 2])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _strike(
-    image: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    mask: NDArray[np.int32],
-    blocked_bits: int,
-    min_sigma: float,
-    grow_sigma: float,
-    ratios: NDArray[np.float64],
-    grow_ratios: NDArray[np.float64],
-    noise_factor: float,
-    n_rounds: int,
-    struck: NDArray[np.uint8],
+@numba.njit(cache=True, nogil=True)
+def _find_struck(
+    pixels: Pixels, blocked_bits: int, limits: _Limits, struck: NDArray[np.uint8]
 ) -> NDArray[np.int64]:
     """Return the flat indices of struck pixels, and mark them in ``struck``, which comes zeroed."""
+    image, mask, variance = pixels.image, pixels.mask, pixels.variance
+    min_sigma, grow_sigma = limits.min_sigma, limits.grow_sigma
     ny, nx = image.shape
     limit2 = np.float32(min_sigma * min_sigma)
     n = 0
@@ -125,7 +116,7 @@ def _strike(
             v = image[i, j]
             if v <= 0 or v * v <= limit2 * variance[i, j] or mask[i, j] & blocked_bits:
                 continue
-            if _sharpness(image, variance, mask, blocked_bits, i, j, ratios, noise_factor):
+            if _is_sharp(pixels, blocked_bits, i, j, limits):
                 if n == capacity:
                     bigger = np.empty(2 * capacity, np.int64)
                     bigger[:n] = found
@@ -136,7 +127,7 @@ def _strike(
         struck[found[k] // nx, found[k] % nx] = 1
     # Follow the tracks: neighbours of struck pixels are judged with those taken out, and less strictly.
     first = 0
-    for _ in range(n_rounds):
+    for _ in range(limits.n_rounds):
         last = n
         for k in range(first, last):
             i, j = found[k] // nx, found[k] % nx
@@ -147,8 +138,8 @@ def _strike(
                     v = image[a, b]
                     if v <= 0 or v * v <= grow_sigma * grow_sigma * variance[a, b]:
                         continue
-                    level = _surroundings(image, mask, blocked_bits, struck, a, b)
-                    excess = v - max(level, 0.0) / grow_ratios[0]
+                    level = _median_around(pixels, blocked_bits, struck, a, b)
+                    excess = v - max(level, 0.0) / limits.grow_fall
                     if excess <= grow_sigma * np.sqrt(variance[a, b]):
                         continue
                     if n == capacity:
@@ -164,8 +155,8 @@ def _strike(
     return found[:n]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _group(found: NDArray[np.int64], slot: NDArray[np.int32]) -> tuple[int, NDArray[np.int64]]:
+@numba.njit(cache=True, nogil=True)
+def _connected_groups(found: NDArray[np.int64], slot: NDArray[np.int32]) -> tuple[int, NDArray[np.int64]]:
     """Return how many connected groups of struck pixels there are, and the group of each pixel."""
     ny, nx = slot.shape
     group = np.full(found.size, -1, np.int64)
@@ -194,8 +185,8 @@ def _group(found: NDArray[np.int64], slot: NDArray[np.int32]) -> tuple[int, NDAr
     return count, group
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _fill(
+@numba.njit(cache=True, nogil=True)
+def _replace_pixels(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],
     bad: NDArray[np.uint8],
@@ -279,21 +270,17 @@ def find_cosmic_rays(
     ) / peak  # fmt: skip
     mask = exposure.mask
     blocked = mask.bitmask([p for p in ("BAD", "SAT", "NO_DATA", "INTRP", "SUSPECT") if p in mask.planes])
-    found = _strike(
-        exposure.image,
-        exposure.variance,
-        mask.array,
-        blocked,
-        min_sigma,
-        grow_sigma,
+    limits = _Limits(
+        float(min_sigma),
+        float(grow_sigma),
         contrast * fall,
-        grow_contrast * np.full(4, fall[:2].mean()),
-        noise_factor,
-        n_rounds,
-        np.zeros(exposure.shape, np.uint8),
+        float(grow_contrast * fall[:2].mean()),
+        float(noise_factor),
+        int(n_rounds),
     )
+    found = _find_struck(exposure.pixels, blocked, limits, np.zeros(exposure.shape, np.uint8))
     nx = exposure.shape[1]
-    count, group = _group(found, np.zeros(exposure.shape, np.int32))
+    count, group = _connected_groups(found, np.zeros(exposure.shape, np.int32))
     charge = np.bincount(group, exposure.image.ravel()[found], minlength=count)
     kept = charge >= min_electrons
     found = found[kept[group]] if count else found
@@ -305,5 +292,5 @@ def repair_cosmic_rays(exposure: Exposure, cosmic_rays: CosmicRays) -> None:
     planes = [p for p in ("BAD", "SAT", "NO_DATA") if p in exposure.mask.planes]
     bad = exposure.mask.is_set(planes).astype(np.uint8)
     bad[cosmic_rays.y, cosmic_rays.x] = 1
-    _fill(exposure.image, exposure.variance, bad, cosmic_rays.y, cosmic_rays.x)
+    _replace_pixels(exposure.image, exposure.variance, bad, cosmic_rays.y, cosmic_rays.x)
     exposure.mask.array[cosmic_rays.y, cosmic_rays.x] |= np.int32(exposure.mask.bitmask(("CR", "INTRP")))

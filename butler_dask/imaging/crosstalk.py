@@ -2,7 +2,8 @@
 
 A crosstalk calibration is ``{"amplifiers": [names], "coefficients": [[...]]}``; row i, column j is the
 fraction of amplifier i's signal that appears in amplifier j, at the pixel read at the same moment (see
-`butler_dask.imaging.detector.readout_view`).
+`butler_dask.imaging.detector.readout_view`). The method is that of Rubin's ``CrosstalkTask`` for one
+detector: the measured signal of the source stands for the true one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def crosstalk_matrix(detector: Detector, crosstalk: Mapping[str, Any] | None = N
 
     Returns
     -------
-    matrix : `numpy.ndarray`, shape (n_amp, n_amp), float64
+    matrix : `numpy.ndarray`, shape (n_amp, n_amp), float64 [1]
         Zero on the diagonal; all zero if nothing is known.
 
     Raises
@@ -56,7 +57,7 @@ def crosstalk_matrix(detector: Detector, crosstalk: Mapping[str, Any] | None = N
     return matrix
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _subtract_rows(
     image: Any, mask: Any, geometry: Any, width: int, height: int, matrix: Any, threshold: float, bit: int
 ) -> None:
@@ -111,7 +112,7 @@ def _subtract_rows(
                                 mask[y, x0 + dx * k] |= bit
 
 
-def _geometry(image: NDArray[Any], detector: Detector) -> NDArray[np.int64]:
+def _readout_steps(image: NDArray[Any], detector: Detector) -> NDArray[np.int64]:
     """First column, column step, first row, row step of each channel in reading order."""
     result = np.empty((len(detector.amplifiers), 4), dtype=np.int64)
     for n, amplifier in enumerate(detector.amplifiers):
@@ -138,13 +139,13 @@ def subtract_crosstalk(
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape `Detector.shape`, float32
-        [ADU above bias], changed in place.
+    image : `numpy.ndarray`, shape `Detector.shape`, float32 [ADU above bias]
+        Changed in place.
     mask : `Mask`
         CROSSTALK is set where a source pixel is at or above ``threshold``.
     detector : `Detector`
         Where the amplifiers are.
-    matrix : `numpy.ndarray`, shape (n_amp, n_amp)
+    matrix : `numpy.ndarray`, shape (n_amp, n_amp), float64 [1]
         As `crosstalk_matrix` returns.
     threshold : `float`
         [ADU].
@@ -168,7 +169,7 @@ def subtract_crosstalk(
     _subtract_rows(
         image,
         mask.array,
-        _geometry(image, detector),
+        _readout_steps(image, detector),
         width,
         height,
         matrix.astype(np.float32),
@@ -184,12 +185,17 @@ def add_crosstalk(
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape `Detector.shape`, float32
-        [ADU above bias].
+    image : `numpy.ndarray`, shape `Detector.shape`, float32 [ADU above bias]
+        Pixels without crosstalk.
     detector : `Detector`
         Where the amplifiers are.
-    matrix : `numpy.ndarray`, shape (n_amp, n_amp)
+    matrix : `numpy.ndarray`, shape (n_amp, n_amp), float64 [1]
         As `crosstalk_matrix` returns.
+
+    Returns
+    -------
+    image : `numpy.ndarray`, shape `Detector.shape`, float32 [ADU above bias]
+        Pixels with crosstalk.
     """
     result = image.copy()
     for i, source in enumerate(detector.amplifiers):

@@ -10,6 +10,7 @@ against what the others leave, until that settles.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 
 from .exposure import Exposure
 from .footprints import FootprintSet
+from .noise_model import variance_slope
 from .psf import Psf
-from .psf_images import combine, position_terms, render, spline_coefficients
-from .stamps import DEFAULT_BAD_PLANES, SourceList, variance_slope
+from .psf_images import PsfSpline, kernel_spline, psf_spline, render
+from .stamps import DEFAULT_BAD_PLANES, SourceList
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Deblend:
         The parents, as given, and behind them the children.
     n_deblended : `int`
         Parents that were divided.
-    skipped : `numpy.ndarray`, int64
+    skipped : `numpy.ndarray`, shape (n_skipped,), int64 [1]
         Rows of parents left whole for their size.
     """
 
@@ -50,8 +52,8 @@ def sources_from_footprints(
     ----------
     footprints : `FootprintSet`
         Detected sources.
-    sky_positions : `tuple`, optional
-        x and y of sky sources [pixels].
+    sky_positions : `tuple` of two `numpy.ndarray`, shape (n,), float64 [pixels], optional
+        x and y of sky sources.
     """
     n = len(footprints)
     first = np.searchsorted(footprints.peak_footprint, np.arange(1, n + 1))
@@ -70,24 +72,38 @@ def sources_from_footprints(
     )
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+class _Blend(NamedTuple):
+    """A footprint with several peaks: arrays of its box, shape (height, width)."""
+
+    image: NDArray[np.float64]
+    inside: NDArray[np.bool_]
+    usable: NDArray[np.bool_]
+    variance: float
+    slope: float
+
+
+class _Peaks(NamedTuple):
+    """Peaks of a blend: places in its box [pixels], PSF flux and kernel of each."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    kernels: NDArray[np.float64]
+    step: float
+    half: int
+
+
+@numba.njit(cache=True, nogil=True)
 def _fit_peak(
-    residual: NDArray[np.float64],
-    usable: NDArray[np.bool_],
-    variance: float,
-    slope: float,
-    x: float,
-    y: float,
-    kernel: NDArray[np.float64],
-    step: float,
-    radius: float,
-    move: bool,
+    residual: NDArray[np.float64], blend: _Blend, peaks: _Peaks, k: int, radius: float, move: bool
 ) -> tuple[float, float, float]:
     """One Gauss-Newton step of flux and position against the light the others leave."""
+    usable, variance, slope = blend.usable, blend.variance, blend.slope
+    x, y = peaks.x[k], peaks.y[k]
     h, w = residual.shape
     reach = int(np.ceil(radius)) + 1
     cx, cy = int(np.rint(x)), int(np.rint(y))
-    p, px, py = render(kernel, x - cx, y - cy, reach, step, True)
+    p, px, py = render(peaks.kernels[k], x - cx, y - cy, reach, peaks.step, True)
     num, den = 0.0, 0.0
     for i in range(2 * reach + 1):
         b = cy - reach + i
@@ -131,19 +147,12 @@ def _fit_peak(
     return flux, x + dx, y + dy
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _add_psf(
-    image: NDArray[np.float64],
-    flux: float,
-    x: float,
-    y: float,
-    kernel: NDArray[np.float64],
-    step: float,
-    half: int,
-) -> None:
+@numba.njit(cache=True, nogil=True)
+def _add_psf(image: NDArray[np.float64], peaks: _Peaks, k: int, flux: float) -> None:
     h, w = image.shape
-    cx, cy = int(np.rint(x)), int(np.rint(y))
-    p, _, _ = render(kernel, x - cx, y - cy, half, step, False)
+    half = peaks.half
+    cx, cy = int(np.rint(peaks.x[k])), int(np.rint(peaks.y[k]))
+    p, _, _ = render(peaks.kernels[k], peaks.x[k] - cx, peaks.y[k] - cy, half, peaks.step, False)
     for i in range(2 * half + 1):
         b = cy - half + i
         if b < 0 or b >= h:
@@ -154,52 +163,40 @@ def _add_psf(
                 image[b, a] += flux * p[i, j]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _shares(
-    image: NDArray[np.float64],
-    inside: NDArray[np.bool_],
-    usable: NDArray[np.bool_],
-    variance: float,
-    slope: float,
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    coefficients: NDArray[np.float64],
-    terms: NDArray[np.float64],
-    step: float,
-    half: int,
-    sigma: float,
-    n_rounds: int,
-    model_error: float,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Shares of each peak in each pixel; x and y are moved to where the light is."""
-    n = x.size
-    h, w = image.shape
-    flux = np.zeros(n)
+@numba.njit(cache=True, nogil=True)
+def _fit_jointly(blend: _Blend, peaks: _Peaks, radius: float, n_rounds: int) -> NDArray[np.float64]:
+    """Move the peaks to where the light is, set their fluxes, and return what they leave of the image."""
+    n = peaks.x.size
+    x, y, flux = peaks.x, peaks.y, peaks.flux
     x0, y0 = x.copy(), y.copy()
-    kernels = np.empty((n, coefficients.shape[1], coefficients.shape[2]))
-    for k in range(n):
-        kernels[k] = combine(coefficients, terms[k])
-    residual = image.copy()
-    radius = 2.0 * sigma
+    residual = blend.image.copy()
     for r in range(n_rounds):
         for k in range(n):
             if flux[k] > 0:
-                _add_psf(residual, flux[k], x[k], y[k], kernels[k], step, half)
-            f, nx, ny = _fit_peak(
-                residual, usable, variance, slope, x[k], y[k], kernels[k], step, radius, r > 0
-            )
+                _add_psf(residual, peaks, k, flux[k])
+            f, nx, ny = _fit_peak(residual, blend, peaks, k, radius, r > 0)
             # A peak that walks off is held where it was detected.
             if (nx - x0[k]) ** 2 + (ny - y0[k]) ** 2 <= 2.25:
                 x[k], y[k] = nx, ny
             flux[k] = f
             if f > 0:
-                _add_psf(residual, -f, x[k], y[k], kernels[k], step, half)
-    # Which peaks does the PSF explain, to within the noise and its own error?
-    point = np.zeros(n, np.bool_)
-    for k in range(n):
-        reach = int(np.ceil(radius))
-        cx, cy = int(np.rint(x[k])), int(np.rint(y[k]))
-        p, _, _ = render(kernels[k], x[k] - cx, y[k] - cy, reach, step, False)
+                _add_psf(residual, peaks, k, -f)
+    return residual
+
+
+@numba.njit(cache=True, nogil=True)
+def _psf_explains(
+    residual: NDArray[np.float64], blend: _Blend, peaks: _Peaks, radius: float, model_error: float
+) -> NDArray[np.bool_]:
+    """Say which peaks the PSF explains, to within the noise and its own error."""
+    h, w = residual.shape
+    image, usable, variance, slope = blend.image, blend.usable, blend.variance, blend.slope
+    reach = int(np.ceil(radius))
+    point = np.zeros(peaks.x.size, np.bool_)
+    for k in range(peaks.x.size):
+        x, y, flux = peaks.x[k], peaks.y[k], peaks.flux[k]
+        cx, cy = int(np.rint(x)), int(np.rint(y))
+        p, _, _ = render(peaks.kernels[k], x - cx, y - cy, reach, peaks.step, False)
         chi2, count = 0.0, 0
         for i in range(2 * reach + 1):
             b = cy - reach + i
@@ -207,28 +204,37 @@ def _shares(
                 continue
             for j in range(2 * reach + 1):
                 a = cx - reach + j
-                if a < 0 or a >= w or not usable[b, a] or (a - x[k]) ** 2 + (b - y[k]) ** 2 > radius * radius:
+                if a < 0 or a >= w or not usable[b, a] or (a - x) ** 2 + (b - y) ** 2 > radius * radius:
                     continue
-                light = max(flux[k] * p[i, j], 0.0)
+                light = max(flux * p[i, j], 0.0)
                 total = max(image[b, a] - residual[b, a], light)
                 chi2 += residual[b, a] ** 2 / (variance + slope * total + (model_error * total) ** 2)
                 count += 1
-        point[k] = flux[k] > 0 and count > 5 and chi2 < count + 4.0 * np.sqrt(2.0 * count)
+        point[k] = flux > 0 and count > 5 and chi2 < count + 4.0 * np.sqrt(2.0 * count)
+    return point
+
+
+@numba.njit(cache=True, nogil=True)
+def _templates(blend: _Blend, peaks: _Peaks, point: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return what each peak alone would look like: its PSF, or what is symmetric about it."""
+    image, inside = blend.image, blend.inside
+    h, w = image.shape
+    n = peaks.x.size
     templates = np.zeros((n, h, w), np.float32)
     others = np.zeros((h, w))
     for k in range(n):
         if point[k]:
-            _add_psf(others, flux[k], x[k], y[k], kernels[k], step, half)
+            _add_psf(others, peaks, k, peaks.flux[k])
     for k in range(n):
         if point[k]:
             one = np.zeros((h, w))
-            _add_psf(one, flux[k], x[k], y[k], kernels[k], step, half)
+            _add_psf(one, peaks, k, peaks.flux[k])
             for i in range(h):
                 for j in range(w):
                     if inside[i, j]:
                         templates[k, i, j] = max(one[i, j], 0.0)
             continue
-        cx2, cy2 = int(np.rint(2.0 * x[k])), int(np.rint(2.0 * y[k]))
+        cx2, cy2 = int(np.rint(2.0 * peaks.x[k])), int(np.rint(2.0 * peaks.y[k]))
         for i in range(h):
             for j in range(w):
                 a, b = cx2 - j, cy2 - i
@@ -238,26 +244,57 @@ def _shares(
                 low = min(here, there)
                 if low > 0:
                     templates[k, i, j] = low
+    return templates
+
+
+@numba.njit(cache=True, nogil=True)
+def _divide(templates: NDArray[np.float32], blend: _Blend, peaks: _Peaks) -> None:
+    """Turn templates into shares of each pixel, in place."""
+    n, h, w = templates.shape
     for i in range(h):
         for j in range(w):
-            if not inside[i, j]:
+            if not blend.inside[i, j]:
                 continue
             total = 0.0
             for k in range(n):
                 total += templates[k, i, j]
-            if total > 1e-3 * np.sqrt(variance):
+            if total > 1e-3 * np.sqrt(blend.variance):
                 for k in range(n):
                     templates[k, i, j] /= total
             else:
                 # Stray light goes to the peaks by their nearness.
                 total = 0.0
                 for k in range(n):
-                    d = 1.0 / (1.0 + (j - x[k]) ** 2 + (i - y[k]) ** 2) ** 2
+                    d = 1.0 / (1.0 + (j - peaks.x[k]) ** 2 + (i - peaks.y[k]) ** 2) ** 2
                     templates[k, i, j] = d
                     total += d
                 for k in range(n):
                     templates[k, i, j] /= total
-    return templates, point
+
+
+@numba.njit(cache=True, nogil=True)
+def _shares(
+    blend: _Blend,
+    spline: PsfSpline,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    half: int,
+    sigma: float,
+    n_rounds: int,
+    model_error: float,
+) -> NDArray[np.float32]:
+    """Shares of each peak in each pixel; x and y are moved to where the light is."""
+    n = x.size
+    kernels = np.empty((n, spline.coefficients.shape[1], spline.coefficients.shape[2]))
+    for k in range(n):
+        kernels[k] = kernel_spline(spline, k)
+    peaks = _Peaks(x, y, np.zeros(n), kernels, spline.step, half)
+    radius = 2.0 * sigma
+    residual = _fit_jointly(blend, peaks, radius, n_rounds)
+    point = _psf_explains(residual, blend, peaks, radius, model_error)
+    templates: NDArray[np.float32] = _templates(blend, peaks, point)
+    _divide(templates, blend, peaks)
+    return templates
 
 
 def deblend_sources(
@@ -305,7 +342,7 @@ def deblend_sources(
         x0, y0, x1, y1 = footprints.boxes[k]
         patch = footprints.labels[y0:y1, x0:x1] == k + 1
         exposure.mask.array[y0:y1, x0:x1][patch] |= np.int32(exposure.mask.bitmask("NOT_DEBLENDED"))
-    coefficients = spline_coefficients(psf)
+    spline = psf_spline(psf, footprints.peak_x, footprints.peak_y)
     half = psf.size // 2
     sigma = psf.sigma_at(*psf.center)
     slope = variance_slope(exposure, footprints.labels)
@@ -326,11 +363,9 @@ def deblend_sources(
         variance = float(np.median(exposure.variance[box][inside] - slope * np.maximum(image[inside], 0.0)))
         x = footprints.peak_x[rows].astype(np.float64) - x0
         y = footprints.peak_y[rows].astype(np.float64) - y0
-        terms = position_terms(psf, x + x0, y + y0)
-        share, _ = _shares(
-            image, inside, usable, max(variance, 1e-6), slope, x, y, coefficients, terms, psf.step, half,
-            sigma, n_rounds, model_error,
-        )  # fmt: skip
+        blend = _Blend(image, inside, usable, max(variance, 1e-6), slope)
+        own_spline = spline._replace(terms=spline.terms[rows])
+        share = _shares(blend, own_spline, x, y, half, sigma, n_rounds, model_error)
         xs.append(x + x0)
         ys.append(y + y0)
         parents.append(np.full(len(x), k, np.int64))

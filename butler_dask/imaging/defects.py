@@ -1,4 +1,4 @@
-"""Defects: rectangles of a detector whose pixels carry no signal worth using."""
+"""Defects: rectangles of a detector whose pixels carry no signal worth using, as in Rubin's ``Defects``."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def find_defects(where: NDArray[np.bool_]) -> Table:
 
     Parameters
     ----------
-    where : `numpy.ndarray`, shape (ny, nx), bool
+    where : `numpy.ndarray`, shape (ny, nx), bool [1]
         Bad pixels.
 
     Returns

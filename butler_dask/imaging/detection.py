@@ -2,7 +2,9 @@
 
 The image is correlated with the PSF's Gaussian (the matched filter of a point source in even noise), divided
 by the noise that the variance plane gives the result, and cut at so many sigma. A footprint is a connected
-patch of such pixels, grown by some PSF widths.
+patch of such pixels, grown by some PSF widths. This follows Rubin's ``SourceDetectionTask`` (Bosch et al.
+2018, PASJ 70, S5; doi:10.1093/pasj/psx080), with the noise taken from the variance plane under the same
+kernel.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class Detections:
     negative: FootprintSet
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 def _convolve_separable(
     image: NDArray[np.float32], kernel: NDArray[np.float32], result: NDArray[np.float32]
 ) -> None:
@@ -66,21 +68,25 @@ def _convolve_separable(
 
 
 def convolve_gaussian(image: NDArray[np.float32], sigma_pixels: float) -> NDArray[np.float32]:
-    """Return an image convolved with a Gaussian that sums to 1, shape (ny, nx), float32.
+    """Return an image convolved with a Gaussian that sums to 1.
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx), float32
+    image : `numpy.ndarray`, shape (ny, nx), float32 [any unit]
         Non-finite pixels, and what lies outside, count as 0.
     sigma_pixels : `float`
         Standard deviation [pixels].
+
+    Returns
+    -------
+    smooth : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image]
     """
     result = np.empty_like(image)
     _convolve_separable(np.ascontiguousarray(image), gaussian_kernel(sigma_pixels), result)
     return result
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 def _to_significance(smooth: NDArray[np.float32], variance: NDArray[np.float32]) -> None:
     for i in range(smooth.shape[0]):
         for j in range(smooth.shape[1]):
@@ -100,7 +106,7 @@ def significance_image(exposure: Exposure, sigma_pixels: float) -> NDArray[np.fl
 
     Returns
     -------
-    significance : `numpy.ndarray`, shape (ny, nx), float32
+    significance : `numpy.ndarray`, shape (ny, nx), float32 [sigma]
 
     Notes
     -----

@@ -69,14 +69,14 @@ def readout_view(assembled: NDArray[Any], amplifier: Amplifier) -> NDArray[Any]:
 
     Parameters
     ----------
-    assembled : `numpy.ndarray`, shape (ny, nx)
+    assembled : `numpy.ndarray`, shape (ny, nx), any type [any unit]
         Assembled detector.
     amplifier : `Amplifier`
         Which channel.
 
     Returns
     -------
-    view : `numpy.ndarray`
+    view : `numpy.ndarray`, shape (height, width), any type [unit of the array]
         A view, mirrored where the channel is read from high to low columns.
     """
     view = assembled[box_slices(amplifier.box)]
@@ -109,7 +109,7 @@ class Detector:
         Rotation of the detector's +x from the focal plane's +x, counter-clockwise [deg].
     pixel_size_mm : `float`
         Pixel size [mm].
-    crosstalk : `numpy.ndarray`, shape (n_amp, n_amp), float64, or None
+    crosstalk : `numpy.ndarray`, shape (n_amp, n_amp), float64 [1], or None
         Row i, column j: fraction of amplifier i's signal that appears in amplifier j.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,18 +29,36 @@ class FilterLabel:
     physical: str = ""
 
 
+class Pixels(NamedTuple):
+    """The three planes of an exposure alone, as compiled loops take them.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image]
+        Pixels.
+    mask : `numpy.ndarray`, shape (ny, nx), int32 [bits]
+        Bits of a `Mask`.
+    variance : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image squared]
+        Variance of the image.
+    """
+
+    image: NDArray[np.float32]
+    mask: NDArray[np.int32]
+    variance: NDArray[np.float32]
+
+
 @dataclass(slots=True)
 class Exposure:
     """A masked image with its calibration.
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx), float32
-        Pixels [electrons after isr; nJy in a warp].
+    image : `numpy.ndarray`, shape (ny, nx), float32 [electrons after isr, nJy in a warp]
+        Pixels.
     mask : `Mask`, optional
         Same shape; nothing set when not given.
-    variance : `numpy.ndarray`, shape (ny, nx), float32, optional
-        Variance of the image, its unit squared; NaN-free; zeros when not given.
+    variance : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image squared], optional
+        Variance of the image; NaN-free; zeros when not given.
     xy0 : `tuple` [`int`, `int`]
         Position (x0, y0) of array pixel [0, 0] in the parent frame (detector or tract). ``wcs`` and ``psf``
         are in *array* coordinates, not the parent's.
@@ -89,6 +107,11 @@ class Exposure:
     def shape(self) -> tuple[int, int]:
         """Shape (ny, nx)."""
         return (self.image.shape[0], self.image.shape[1])
+
+    @property
+    def pixels(self) -> Pixels:
+        """The planes themselves, not copies."""
+        return Pixels(self.image, self.mask.array, self.variance)
 
     def copy(self) -> Exposure:
         """Return a copy with its own planes; the immutable components are shared."""

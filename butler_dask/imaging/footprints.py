@@ -2,8 +2,11 @@
 
 A local maximum counts as a peak only if it stands out of the saddle that joins it to a higher one by several
 sigma: otherwise every bright star's wings break up into noise. Peaks come from one pass over the detected
-pixels in descending order with a disjoint-set forest (a merge tree), at n log n for all footprints together;
-footprints themselves are joined from runs of pixels, row by row, so that an empty sky costs one look.
+pixels in descending order with a disjoint-set forest (a merge tree: Najman & Couprie 2006, IEEE Trans. Image
+Process. 15, 3531; doi:10.1109/TIP.2006.877518; how far a peak stands out is its persistence, Edelsbrunner et
+al. 2002, Discrete Comput. Geom. 28, 511; doi:10.1007/s00454-002-2885-2), at n log n for all footprints
+together; footprints themselves are joined from runs of pixels, row by row, so that an empty sky costs one
+look.
 """
 
 from __future__ import annotations
@@ -18,7 +21,20 @@ from .exposure import Exposure
 
 
 def gaussian_kernel(sigma_pixels: float, n_sigma: float = 4.0) -> NDArray[np.float32]:
-    """Return one half (middle first) of a Gaussian sampled by pixels, the whole summing to 1, float32."""
+    """Return one half of a Gaussian sampled by pixels, the whole summing to 1.
+
+    Parameters
+    ----------
+    sigma_pixels : `float`
+        Standard deviation [pixels].
+    n_sigma : `float`
+        How far it reaches.
+
+    Returns
+    -------
+    kernel : `numpy.ndarray`, shape (half + 1,), float32 [1]
+        The middle first.
+    """
     half = max(1, int(np.ceil(n_sigma * sigma_pixels)))
     kernel = np.exp(-0.5 * (np.arange(half + 1) / sigma_pixels) ** 2)
     kernel /= kernel[0] + 2.0 * kernel[1:].sum()
@@ -31,18 +47,18 @@ class FootprintSet:
 
     Parameters
     ----------
-    labels : `numpy.ndarray`, shape (ny, nx), int32
+    labels : `numpy.ndarray`, shape (ny, nx), int32 [1]
         Number of the footprint (from 1) of each pixel, 0 outside.
-    boxes : `numpy.ndarray`, shape (n, 4), int64
-        x0, y0, x1, y1 (exclusive) of each footprint [pixels].
-    areas : `numpy.ndarray`, shape (n,), int64
-        Pixels of each.
-    peak_x, peak_y : `numpy.ndarray`, shape (n_peaks,), int64
+    boxes : `numpy.ndarray`, shape (n, 4), int64 [pixels]
+        x0, y0, x1, y1 (exclusive) of each footprint.
+    areas : `numpy.ndarray`, shape (n,), int64 [pixels]
+        How many pixels each has.
+    peak_x, peak_y : `numpy.ndarray`, shape (n_peaks,), int64 [pixels]
         Pixel of each peak, brightest first in each footprint.
-    peak_footprint : `numpy.ndarray`, shape (n_peaks,), int64
+    peak_footprint : `numpy.ndarray`, shape (n_peaks,), int64 [1]
         Footprint number (from 1), ascending.
-    peak_significance : `numpy.ndarray`, shape (n_peaks,), float64
-        Height in the smoothed image [sigma].
+    peak_significance : `numpy.ndarray`, shape (n_peaks,), float64 [sigma]
+        Height in the smoothed image.
     """
 
     labels: NDArray[np.int32]
@@ -67,8 +83,8 @@ class FootprintSet:
         return int(high.sum()), len(np.unique(self.peak_footprint[high]))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _above(
+@numba.njit(cache=True, nogil=True)
+def _pixels_beyond(
     significance: NDArray[np.float32], threshold: float, sign: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Flat indices and heights of the pixels beyond the threshold."""
@@ -91,8 +107,8 @@ def _above(
     return where, height
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _grow(where: NDArray[np.int64], half_widths: NDArray[np.int64], mark: NDArray[np.uint8]) -> None:
+@numba.njit(cache=True, nogil=True)
+def _mark_discs(where: NDArray[np.int64], half_widths: NDArray[np.int64], mark: NDArray[np.uint8]) -> None:
     """Mark every pixel within a disc of a detected one; ``mark`` comes zeroed."""
     ny, nx = mark.shape
     radius = half_widths.size // 2
@@ -118,15 +134,15 @@ def _grow(where: NDArray[np.int64], half_widths: NDArray[np.int64], mark: NDArra
                         mark[i + d, k] = 1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _find(parents: NDArray[np.int32], k: int) -> int:
+@numba.njit(cache=True, nogil=True)
+def _root_of(parents: NDArray[np.int32], k: int) -> int:
     while parents[k] != k:
         parents[k] = parents[parents[k]]
         k = parents[k]
     return k
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _merge_tree_peaks(
     where: NDArray[np.int64],
     height: NDArray[np.float32],
@@ -155,7 +171,7 @@ def _merge_tree_peaks(
                 m = index[a, b] - 1
                 if m < 0 or m == k or parents[m] < 0:
                     continue
-                other = _find(parents, m)
+                other = _root_of(parents, m)
                 if root < 0:
                     root = other
                 elif other != root:
@@ -172,8 +188,10 @@ def _merge_tree_peaks(
     return is_peak
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _label(mark: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+@numba.njit(cache=True, nogil=True)
+def _label_patches(
+    mark: NDArray[np.uint8], labels: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return boxes and areas of the 8-connected patches of marked pixels, and number them in ``labels``.
 
     ``labels`` comes zeroed. Runs of marked pixels along a row are joined with those they touch in the row
@@ -209,7 +227,7 @@ def _label(mark: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[NDArray[
                 above += 1
             k = above
             while k < last and runs[k, 1] <= j:
-                a, b = _find(parents, k), _find(parents, n)
+                a, b = _root_of(parents, k), _root_of(parents, n)
                 if a < b:
                     parents[b] = a
                 elif b < a:
@@ -227,7 +245,7 @@ def _label(mark: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[NDArray[
     boxes[:, 2], boxes[:, 3] = 0, 0
     areas = np.zeros(count, np.int64)
     for k in range(n):
-        label = number[_find(parents, k)]
+        label = number[_root_of(parents, k)]
         i, start, end = runs[k, 0], runs[k, 1], runs[k, 2]
         for j in range(start, end):
             labels[i, j] = label
@@ -238,14 +256,14 @@ def _label(mark: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[NDArray[
     return boxes, areas
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _fill_index(where: NDArray[np.int64], index: NDArray[np.int32]) -> None:
+@numba.njit(cache=True, nogil=True)
+def _number_pixels(where: NDArray[np.int64], index: NDArray[np.int32]) -> None:
     nx = index.shape[1]
     for k in range(where.size):
         index[where[k] // nx, where[k] % nx] = k + 1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _significance_at(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],
@@ -333,8 +351,8 @@ def find_footprints(
 
     Parameters
     ----------
-    significance : `numpy.ndarray`, shape (ny, nx), float32
-        Of `significance_image` [sigma].
+    significance : `numpy.ndarray`, shape (ny, nx), float32 [sigma]
+        Of `significance_image`.
     threshold : `float`
         [sigma].
     sign : `int`
@@ -355,14 +373,14 @@ def find_footprints(
     footprints : `FootprintSet`
     """
     shape = (significance.shape[0], significance.shape[1])
-    where, height = _above(significance, float(threshold), float(sign))
+    where, height = _pixels_beyond(significance, float(threshold), float(sign))
     # Zeroed by numpy: pages that are never touched cost nothing.
     labels = np.zeros(shape, np.int32)
     if len(where) == 0:
         none = np.zeros(0, np.int64)
         return FootprintSet(labels, np.zeros((0, 4), np.int64), none, none, none, none, np.zeros(0))
     # The label image first serves to find each detected pixel's number.
-    _fill_index(where, labels)
+    _number_pixels(where, labels)
     order = np.argsort(-height, kind="stable")
     is_peak = _merge_tree_peaks(where, height, order, labels, min_prominence, min_contrast)
     if fine is not None:
@@ -374,8 +392,8 @@ def find_footprints(
     offsets = np.arange(-radius, radius + 1)
     half_widths = np.floor(np.sqrt(np.maximum(grow_pixels**2 - offsets**2, 0.0))).astype(np.int64)
     mark = np.zeros(shape, np.uint8)
-    _grow(where, half_widths, mark)
-    boxes, areas = _label(mark, labels)
+    _mark_discs(where, half_widths, mark)
+    boxes, areas = _label_patches(mark, labels)
     of_pixel = labels.ravel()[where]
     if min_pixels > 1:
         kept = np.bincount(of_pixel, minlength=len(areas) + 1) >= min_pixels

@@ -1,7 +1,8 @@
 """Frame correction: gain, noise model, dark and flat, in as few passes over the pixels as they allow.
 
 Variance is photon noise of the signal plus read noise, in electrons squared, before anything is subtracted or
-divided; noise of the calibration frames is added where they have it.
+divided; noise of the calibration frames is added where they have it. Steps, noise model and mask planes are
+those of Rubin's ``IsrTask`` (``updateVariance``, ``darkCorrection``, ``flatCorrection``).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .mask import Mask
 _NO_IMAGE = np.zeros((0, 0), dtype=np.float32)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _gain_and_variance(
     image: Any,
     variance: Any,
@@ -65,21 +66,21 @@ def apply_gain_and_variance(
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape `Detector.shape`, float32
-        [ADU above bias]; electrons afterwards.
+    image : `numpy.ndarray`, shape `Detector.shape`, float32 [ADU above bias]
+        Changed in place; in electrons afterwards, if gains are applied.
     mask : `Mask`
         UNMASKEDNAN is set on pixels that are not finite; they become zero.
     detector : `Detector`
         Gains [e-/ADU] and read noises [e-].
     apply_gains : `bool`
         Leave the image in ADU when false; the variance follows.
-    bias_variance : `numpy.ndarray`, float32, optional
-        Variance of the bias frame [ADU^2], added.
+    bias_variance : `numpy.ndarray`, shape `Detector.shape`, float32 [ADU^2], optional
+        Variance of the bias frame, added.
 
     Returns
     -------
-    variance : `numpy.ndarray`, shape `Detector.shape`, float32
-        [electrons^2], or [ADU^2].
+    variance : `numpy.ndarray`, shape `Detector.shape`, float32 [electrons^2, or ADU^2 without gains]
+        Variance of the image.
     n_nan : `int`
         Pixels that were not finite.
     """
@@ -101,7 +102,7 @@ def apply_gain_and_variance(
     return variance, n_nan
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _dark_and_flat(
     image: Any,
     variance: Any,
@@ -157,16 +158,22 @@ def apply_dark_and_flat(
 
     Parameters
     ----------
-    image, variance : `numpy.ndarray`, shape (ny, nx), float32
-        Pixels and their variance.
+    image : `numpy.ndarray`, shape (ny, nx), float32 [electrons or ADU]
+        Pixels, changed in place.
+    variance : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image squared]
+        Their variance, changed in place.
     mask : `Mask`
         BAD is set where the flat is not positive; such pixels are not divided.
-    dark, dark_variance : `numpy.ndarray`, optional
-        In the image's unit.
+    dark : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image], optional
+        Dark frame.
+    dark_variance : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image squared], optional
+        Its variance.
     dark_scale : `float`
         Dark time of the image over that of the dark.
-    flat, flat_variance : `numpy.ndarray`, optional
+    flat : `numpy.ndarray`, shape (ny, nx), float32 [1], optional
         Relative response, around 1.
+    flat_variance : `numpy.ndarray`, shape (ny, nx), float32 [1], optional
+        Its variance.
 
     Raises
     ------
@@ -201,11 +208,11 @@ def merge_calibration_mask(mask: Mask, calibration: Mask) -> None:
     """
     names = [n for n in ("BAD", "NO_DATA", "UNMASKEDNAN") if n in calibration.planes]
     bits = calibration.bitmask(names)
-    _or_bits(mask.array, calibration.array, bits, mask.bitmask("BAD"))
+    _set_where_any_bit(mask.array, calibration.array, bits, mask.bitmask("BAD"))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _or_bits(target: Any, source: Any, bits: int, value: int) -> None:
+@numba.njit(cache=True, nogil=True)
+def _set_where_any_bit(target: Any, source: Any, bits: int, value: int) -> None:
     height, width = target.shape
     for y in range(height):
         row = source[y]

@@ -1,4 +1,8 @@
-"""Fringes: interference of night-sky lines in the silicon, scaled from a fringe frame and subtracted."""
+"""Fringes: interference of night-sky lines in the silicon, scaled from a fringe frame and subtracted.
+
+As Rubin's ``FringeTask`` does: image and pattern are compared in small boxes at random places, and the one is
+regressed on the other.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +31,11 @@ def fringe_amplitude(
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx), float32
+    image : `numpy.ndarray`, shape (ny, nx), float32 [any unit]
         Flattened image.
     mask : `Mask`
         Pixels of ``planes`` are left out.
-    fringe : `numpy.ndarray`, same shape, float32
+    fringe : `numpy.ndarray`, shape (ny, nx), float32 [any unit]
         Fringe pattern of any mean.
     planes : `tuple` [`str`, ...]
         Masked reasons.
@@ -47,7 +51,7 @@ def fringe_amplitude(
     Returns
     -------
     amplitude : `float`
-        Factor of the pattern; zero if the pattern is flat.
+        Factor of the pattern [unit of the image / unit of the pattern]; zero if the pattern is flat.
     """
     ny, nx = image.shape
     size = 2 * half_size + 1
@@ -86,5 +90,15 @@ def fringe_amplitude(
 
 
 def subtract_fringe(image: NDArray[np.float32], fringe: NDArray[np.float32], amplitude: float) -> None:
-    """Subtract the scaled pattern, its median excepted, in place."""
+    """Subtract the scaled pattern, its median excepted, in place.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`, shape (ny, nx), float32 [any unit]
+        Changed.
+    fringe : `numpy.ndarray`, shape (ny, nx), float32 [any unit]
+        Fringe pattern.
+    amplitude : `float`
+        As `fringe_amplitude` returns [unit of the image / unit of the pattern].
+    """
     image -= np.float32(amplitude) * (fringe - np.float32(np.median(fringe[::4, ::4])))

@@ -2,8 +2,10 @@
 
 Each bad pixel becomes the mean of two linear interpolations, along its row and along its column, each
 weighted by the inverse of the gap it spans. A bad column is thus filled along rows and a bleed trail across
-itself, without being told which is which. It is a local estimate for display, detection and convolution;
-the pixels stay marked.
+itself, without being told which is which. It is a local estimate for display, detection and convolution; the
+pixels stay marked. It stands where Rubin has ``interpolateOverDefects`` (linear prediction along rows only;
+Bosch et al. 2018, PASJ 70, S5; doi:10.1093/pasj/psx080), and is inverse-distance weighting, which has no
+other source.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ _CHUNK = 64
 """Pixels looked at together: most have no bad one, and to ask that of 64 takes eight instructions."""
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _find_bad(mask: Any, bits: int) -> Any:
+@numba.njit(cache=True, nogil=True)
+def _pixels_with_bits(mask: Any, bits: int) -> Any:
     height, width = mask.shape
     found = np.empty((1024, 2), np.int32)
     n = 0
@@ -47,8 +49,8 @@ def _find_bad(mask: Any, bits: int) -> Any:
     return found[:n]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
-def _estimate(
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _interpolate_each(
     image: Any, variance: Any, mask: Any, bits: int, found: Any, reach: int, fallback: float, noise: float
 ) -> Any:
     height, width = mask.shape
@@ -103,8 +105,10 @@ def _estimate(
     return values, noises
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _fill(image: Any, variance: Any, mask: Any, found: Any, values: Any, noises: Any, bit: int) -> None:
+@numba.njit(cache=True, nogil=True)
+def _write_pixels(
+    image: Any, variance: Any, mask: Any, found: Any, values: Any, noises: Any, bit: int
+) -> None:
     for i in range(found.shape[0]):
         y, x = found[i, 0], found[i, 1]
         image[y, x] = values[i]
@@ -124,10 +128,10 @@ def find_pixels(mask: Mask, planes: Iterable[str]) -> NDArray[np.int32]:
 
     Returns
     -------
-    pixels : `numpy.ndarray`, shape (n, 2), int32
+    pixels : `numpy.ndarray`, shape (n, 2), int32 [pixels]
         Row and column of each, row by row.
     """
-    found: NDArray[np.int32] = _find_bad(mask.array, mask.bitmask(planes))
+    found: NDArray[np.int32] = _pixels_with_bits(mask.array, mask.bitmask(planes))
     return found
 
 
@@ -145,9 +149,11 @@ def interpolate_pixels(
 
     Parameters
     ----------
-    image, variance : `numpy.ndarray`, shape (ny, nx), float32
-        Changed. The variance becomes that of the neighbours used, not that of their mean: the pixel carries
-        no information, and must not look as if it did.
+    image : `numpy.ndarray`, shape (ny, nx), float32 [any unit]
+        Changed.
+    variance : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image squared]
+        Changed. It becomes that of the neighbours used, not that of their mean: the pixel carries no
+        information, and must not look as if it did.
     mask : `Mask`
         INTRP is set on the pixels changed.
     planes : `tuple` [`str`, ...]
@@ -156,7 +162,7 @@ def interpolate_pixels(
         How far neighbours are looked for [pixels].
     fallback : `float`, optional
         Value of pixels with no neighbour in reach; the median of the good pixels (sampled) when not given.
-    pixels : `numpy.ndarray`, shape (n, 2), int32, optional
+    pixels : `numpy.ndarray`, shape (n, 2), int32 [pixels], optional
         What `find_pixels` returned for ``planes``, where it is known already.
 
     Returns
@@ -167,12 +173,12 @@ def interpolate_pixels(
     found = find_pixels(mask, planes) if pixels is None else pixels
     if len(found) == 0:
         return 0
-    values, noises = _estimates(image, variance, mask, planes, found, reach, fallback)
-    _fill(image, variance, mask.array, found, values, noises, mask.bitmask("INTRP"))
+    values, noises = _estimates_or_fallback(image, variance, mask, planes, found, reach, fallback)
+    _write_pixels(image, variance, mask.array, found, values, noises, mask.bitmask("INTRP"))
     return len(found)
 
 
-def _estimates(
+def _estimates_or_fallback(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],
     mask: Mask,
@@ -190,7 +196,7 @@ def _estimates(
         noise = float(np.median(variance[::step, ::step][good])) if good.any() else 0.0
     values: NDArray[np.float32]
     noises: NDArray[np.float32]
-    values, noises = _estimate(image, variance, mask.array, bits, found, reach, fallback, noise)
+    values, noises = _interpolate_each(image, variance, mask.array, bits, found, reach, fallback, noise)
     return values, noises
 
 
@@ -206,8 +212,10 @@ def estimate_pixels(
 
     Parameters
     ----------
-    image, variance : `numpy.ndarray`, shape (ny, nx), float32
+    image : `numpy.ndarray`, shape (ny, nx), float32 [any unit]
         Pixels.
+    variance : `numpy.ndarray`, shape (ny, nx), float32 [unit of the image squared]
+        Their variance.
     mask : `Mask`
         Which pixels are masked.
     planes : `tuple` [`str`, ...]
@@ -217,15 +225,15 @@ def estimate_pixels(
 
     Returns
     -------
-    pixels : `numpy.ndarray`, shape (n, 2), int32
+    pixels : `numpy.ndarray`, shape (n, 2), int32 [pixels]
         As `find_pixels` returns.
-    values : `numpy.ndarray`, shape (n,), float32
+    values : `numpy.ndarray`, shape (n,), float32 [unit of the image]
         Estimates.
     """
     found = find_pixels(mask, planes)
     if len(found) == 0:
         return found, np.zeros(0, dtype=np.float32)
-    return found, _estimates(image, variance, mask, planes, found, reach, None)[0]
+    return found, _estimates_or_fallback(image, variance, mask, planes, found, reach, None)[0]
 
 
 def fill_pixels(
@@ -240,7 +248,7 @@ def fill_pixels(
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx), float32
+    image : `numpy.ndarray`, shape (ny, nx), float32 [any unit]
         Changed.
     mask : `Mask`
         Which pixels.
@@ -248,7 +256,7 @@ def fill_pixels(
         By which planes.
     value : `float`
         New value.
-    pixels : `numpy.ndarray`, shape (n, 2), int32, optional
+    pixels : `numpy.ndarray`, shape (n, 2), int32 [pixels], optional
         What `find_pixels` returned for these planes, among others maybe.
     """
     if pixels is None:

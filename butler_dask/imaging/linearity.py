@@ -1,19 +1,16 @@
 """Linearity: the detector's response to light, straightened channel by channel.
 
 A linearizer is a dictionary ``{"amplifiers": {name: [c2, c3, ...]}}``: corrected = x + c2 x^2 + c3 x^3 + ...,
-x in ADU above bias.
+x in ADU above bias, as in Rubin's ``LinearizePolynomial``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from ..errors import did_you_mean
-from .detector import Detector, box_slices
+from .detector import Detector
 
 
 def linearity_coefficients(
@@ -42,32 +39,3 @@ def linearity_coefficients(
             )
         result[name] = tuple(float(c) for c in coefficients)
     return result
-
-
-def linearize(values: ArrayLike, coefficients: Sequence[float]) -> NDArray[np.float32]:
-    """Apply the polynomial to pixel values [ADU above bias]."""
-    x = np.asarray(values, dtype=np.float32)
-    term = np.zeros_like(x)
-    for c in reversed(coefficients):
-        term = (term + np.float32(c)) * x
-    return x + term * x
-
-
-def linearize_image(
-    image: NDArray[np.float32], detector: Detector, coefficients: Mapping[str, Sequence[float]]
-) -> None:
-    """Linearise an assembled image in place.
-
-    Parameters
-    ----------
-    image : `numpy.ndarray`, shape `Detector.shape`, float32
-        [ADU above bias].
-    detector : `Detector`
-        Where the amplifiers are.
-    coefficients : mapping of amplifier name to sequence of `float`
-        As `linearity_coefficients` returns.
-    """
-    for amplifier in detector.amplifiers:
-        if coefficients.get(amplifier.name):
-            section = box_slices(amplifier.box)
-            image[section] = linearize(image[section], coefficients[amplifier.name])

@@ -32,13 +32,18 @@ DEFAULT_MASK_PLANES: Mapping[str, int] = {
 }
 """Bit numbers of the planes every new Mask starts with."""
 
+FULL_FOOTPRINT_PLANES = ("BAD", "SAT", "EDGE", "NO_DATA", "UNMASKEDNAN")
+"""Planes that resampling spreads over every pixel the kernel touches. Other planes (repaired cosmic rays,
+detections) are spread over the four pixels nearest to the position only, as the field's warper does with its
+bilinear mask kernel: spread over 6 x 6 pixels, a repaired cosmic ray would cost ten times its area."""
+
 
 class Mask:
     """An int32 bit plane with named bits.
 
     Parameters
     ----------
-    array : `numpy.ndarray`, shape (ny, nx), int32
+    array : `numpy.ndarray`, shape (ny, nx), int32 [bits]
         Bits; taken as it is, not copied.
     planes : mapping of `str` to `int`, optional
         Bit number of each plane name.
@@ -116,12 +121,20 @@ class Mask:
         return self.planes[name]
 
     def is_set(self, names: Iterable[str] | str) -> NDArray[np.bool_]:
-        """Return where any of the named planes is set, shape (ny, nx), bool."""
+        """Return where any of the named planes is set, shape (ny, nx), bool [1]."""
         result: NDArray[np.bool_] = (self.array & self.bitmask(names)) != 0
         return result
 
     def set_where(self, where: NDArray[np.bool_], names: Iterable[str] | str) -> None:
-        """Set the named planes where ``where`` (shape (ny, nx), bool) holds."""
+        """Set the named planes at some pixels.
+
+        Parameters
+        ----------
+        where : `numpy.ndarray`, shape (ny, nx), bool [1]
+            Which pixels.
+        names : `str` or iterable of `str`
+            Plane names.
+        """
         self.array[where] |= np.int32(self.bitmask(names))
 
     def clear(self, names: Iterable[str] | str) -> None:

@@ -3,14 +3,66 @@
 Every pair of a bright source and a bright reference object votes for the offset between them: true pairs
 agree on one offset, false ones spread evenly, so the peak of the histogram is the pointing error. A small
 rotation is tried in steps. From the peak an affine transformation is refined with a shrinking search radius.
+It is a generalised Hough transform (Ballard 1981, Pattern Recognit. 13, 111;
+doi:10.1016/0031-3203(81)90009-1) over offset and rotation.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class PointSet:
+    """Points of a plane and how bright each is.
+
+    Parameters
+    ----------
+    x, y : `numpy.ndarray`, shape (n,), float64 [pixels]
+        Positions.
+    brightness : `numpy.ndarray`, shape (n,), float64 [any unit of flux]
+        Only its order counts.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    brightness: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def rows(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> PointSet:
+        """Return some of the points.
+
+        Parameters
+        ----------
+        rows : `numpy.ndarray`, shape (m,), int64 or bool [1]
+            Their row numbers, or of each point whether it is taken.
+        """
+        return PointSet(self.x[rows], self.y[rows], self.brightness[rows])
+
+    def brightest(self, n: int) -> PointSet:
+        """Return the n brightest points, or all if there are fewer."""
+        return self.rows(np.argsort(-self.brightness, kind="stable")[:n])
+
+    def holds(self, others: PointSet, margin: float) -> NDArray[np.bool_]:
+        """Return which of m other points lie in the box of these, widened by a margin [pixels].
+
+        Returns
+        -------
+        inside : `numpy.ndarray`, shape (m,), bool [1]
+        """
+        inside: NDArray[np.bool_] = (
+            (others.x > self.x.min() - margin)
+            & (others.x < self.x.max() + margin)
+            & (others.y > self.y.min() - margin)
+            & (others.y < self.y.max() + margin)
+        )
+        return inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +71,12 @@ class Match:
 
     Parameters
     ----------
-    source, reference : `numpy.ndarray`, shape (n,), int64
+    source, reference : `numpy.ndarray`, shape (n,), int64 [1]
         Rows of each pair; each row at most once.
-    distance : `numpy.ndarray`, shape (n,), float64
-        Separation after the transformation [pixels].
-    affine : `numpy.ndarray`, shape (2, 3), float64
-        Predicted reference position (x, y, 1) to observed position [pixels].
+    distance : `numpy.ndarray`, shape (n,), float64 [pixels]
+        Separation after the transformation.
+    affine : `numpy.ndarray`, shape (2, 3), float64 [1, the last column pixels]
+        Predicted reference position (x, y, 1) to observed position.
     votes, expected_votes : `float`
         Pairs in the winning bin of offsets, and by chance.
     """
@@ -48,17 +100,19 @@ def match_nearest(
 
     Parameters
     ----------
-    x, y, reference_x, reference_y : `numpy.ndarray`
-        Positions [pixels].
+    x, y : `numpy.ndarray`, shape (n,), float64 [pixels]
+        Positions.
+    reference_x, reference_y : `numpy.ndarray`, shape (m,), float64 [pixels]
+        Positions they are paired with.
     radius : `float`
-        [pixels].
+        Largest distance of a pair [pixels].
 
     Returns
     -------
-    source, reference : `numpy.ndarray`, int64
+    source, reference : `numpy.ndarray`, shape (n_pairs,), int64 [1]
         Rows.
-    distance : `numpy.ndarray`, float64
-        [pixels].
+    distance : `numpy.ndarray`, shape (n_pairs,), float64 [pixels]
+        How far apart they are.
     """
     from scipy.spatial import cKDTree
 
@@ -74,7 +128,7 @@ def match_nearest(
     return rows.astype(np.int64), nearest[rows], distance[rows]
 
 
-def _vote(
+def _most_frequent_offset(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     rx: NDArray[np.float64],
@@ -104,12 +158,8 @@ def _vote(
 
 
 def match_pattern(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    brightness: NDArray[np.float64],
-    reference_x: NDArray[np.float64],
-    reference_y: NDArray[np.float64],
-    reference_brightness: NDArray[np.float64],
+    observed: PointSet,
+    predicted: PointSet,
     *,
     max_offset: float = 250.0,
     max_rotation_deg: float = 1.0,
@@ -122,12 +172,10 @@ def match_pattern(
 
     Parameters
     ----------
-    x, y : `numpy.ndarray`, shape (n,)
-        Observed positions [pixels].
-    brightness : `numpy.ndarray`, shape (n,)
-        Instrumental fluxes; the brightest are matched first.
-    reference_x, reference_y, reference_brightness : `numpy.ndarray`, shape (m,)
-        Predicted positions [pixels] and fluxes.
+    observed : `PointSet`
+        Sources; the brightest are matched first.
+    predicted : `PointSet`
+        Reference objects where they should be.
     max_offset : `float`
         Largest pointing error along each axis [pixels].
     max_rotation_deg : `float`
@@ -146,80 +194,89 @@ def match_pattern(
     match : `Match` or `None`
         None when no offset is more frequent than chance allows for all places tried, or too few pairs remain.
     """
-    if len(x) < min_matches or len(reference_x) < min_matches:
+    if len(observed) < min_matches:
         return None
-    top = np.argsort(-brightness, kind="stable")[:n_bright]
+    top = observed.brightest(n_bright)
     # The reference catalogue reaches beyond the detector, by an area that the pointing error decides.
-    inside = (
-        (reference_x > x.min() - max_offset)
-        & (reference_x < x.max() + max_offset)
-        & (reference_y > y.min() - max_offset)
-        & (reference_y < y.max() + max_offset)
-    )
-    candidates = np.flatnonzero(inside)
+    candidates = predicted.rows(observed.holds(predicted, max_offset))
     if len(candidates) < min_matches:
         return None
-    ratio = ((np.ptp(x) + 2 * max_offset) * (np.ptp(y) + 2 * max_offset)) / max(np.ptp(x) * np.ptp(y), 1.0)
-    n_reference = int(min(len(candidates), n_bright * min(ratio, 4.0)))
-    reference_top = candidates[np.argsort(-reference_brightness[candidates], kind="stable")[:n_reference]]
-    cx, cy = float(np.mean(x)), float(np.mean(y))
-    extent = 0.5 * float(np.hypot(np.ptp(x), np.ptp(y)))
+    width, height = np.ptp(observed.x), np.ptp(observed.y)
+    ratio = ((width + 2 * max_offset) * (height + 2 * max_offset)) / max(width * height, 1.0)
+    candidates = candidates.brightest(int(n_bright * min(ratio, 4.0)))
+    vote = _vote_with_rotations(observed, top, candidates, max_offset, max_rotation_deg, bin_size)
+    # Near the middle of the histogram chance pairs are up to twice as frequent as on average.
+    likely = _poisson_tail(vote.votes, 2.0 * vote.expected) * vote.n_trials <= 1e-2
+    if not likely and vote.votes < 0.7 * min(len(top), len(candidates)):
+        return None
+    affine = vote.affine
+    for radius in (1.5 * bin_size, bin_size, max(final_radius, 0.5 * bin_size), final_radius, final_radius):
+        tx, ty = _transformed(affine, predicted.x, predicted.y)
+        rows, references, _ = match_nearest(top.x, top.y, tx, ty, radius)
+        if len(rows) < min_matches:
+            return None
+        affine = _fit_affine(predicted.rows(references), top.rows(rows), affine)
+    tx, ty = _transformed(affine, predicted.x, predicted.y)
+    rows, references, distance = match_nearest(observed.x, observed.y, tx, ty, final_radius)
+    if len(rows) < min_matches:
+        return None
+    # Unrelated catalogues have some pairs too, and the fit has chosen the best of many places to look.
+    n_predicted = int(observed.holds(PointSet(tx, ty, predicted.brightness), 0.0).sum())
+    density = n_predicted / max(float(width * height), 1.0)
+    by_chance = len(observed) * density * np.pi * final_radius**2
+    likely = _poisson_tail(len(rows), by_chance) * vote.n_trials <= 1e-3
+    if not likely and len(rows) < 0.5 * min(len(observed), n_predicted):
+        return None
+    return Match(rows, references, distance, affine, vote.votes, vote.expected)
+
+
+class _Vote(NamedTuple):
+    """The transformation most pairs agree on, their number, that by chance, and how many were tried."""
+
+    affine: NDArray[np.float64]
+    votes: float
+    expected: float
+    n_trials: float
+
+
+def _vote_with_rotations(
+    observed: PointSet,
+    top: PointSet,
+    candidates: PointSet,
+    max_offset: float,
+    max_rotation_deg: float,
+    bin_size: float,
+) -> _Vote:
+    """Let pairs vote for an offset at each of several rotations about the middle of the sources."""
+    cx, cy = float(np.mean(observed.x)), float(np.mean(observed.y))
+    extent = 0.5 * float(np.hypot(np.ptp(observed.x), np.ptp(observed.y)))
     # Steps small enough that the far corner moves by half a bin.
     rotation_step = np.degrees(bin_size / max(extent, bin_size))
     n_steps = int(np.ceil(max_rotation_deg / rotation_step))
     best = (1.0, 0.0, 0.0, 0.0, -np.inf, 1.0, 1.0)
+    u, v = candidates.x - cx, candidates.y - cy
     for k in sorted(range(-n_steps, n_steps + 1), key=abs):
         angle = np.radians(k * rotation_step)
         c, s = np.cos(angle), np.sin(angle)
-        u, v = reference_x[reference_top] - cx, reference_y[reference_top] - cy
         rx, ry = cx + c * u - s * v, cy + s * u + c * v
-        dx, dy, votes, expected = _vote(x[top], y[top], rx, ry, max_offset, bin_size)
+        dx, dy, votes, expected = _most_frequent_offset(top.x, top.y, rx, ry, max_offset, bin_size)
         score = (votes - expected) / np.sqrt(expected + 1.0)
         if score > best[4]:
             best = (c, s, dx, dy, score, votes, expected)
     c, s, dx, dy, _, votes, expected = best
-    n_trials = (2 * n_steps + 1) * (2 * max_offset / bin_size) ** 2
-    # Near the middle of the histogram chance pairs are up to twice as frequent as on average.
-    if _chance(votes, 2.0 * expected) * n_trials > 1e-2 and votes < 0.7 * min(len(top), len(reference_top)):
-        return None
     affine = np.array([[c, -s, cx + dx - c * cx + s * cy], [s, c, cy + dy - s * cx - c * cy]])
-    rows = references = np.zeros(0, np.int64)
-    distance = np.zeros(0)
-    for radius in (
-        1.5 * bin_size,
-        1.0 * bin_size,
-        max(final_radius, 0.5 * bin_size),
-        final_radius,
-        final_radius,
-    ):
-        tx, ty = _apply(affine, reference_x, reference_y)
-        rows, references, distance = match_nearest(x[top], y[top], tx, ty, radius)
-        if len(rows) < min_matches:
-            return None
-        affine = _fit_affine(
-            reference_x[references], reference_y[references], x[top][rows], y[top][rows], affine
-        )
-    tx, ty = _apply(affine, reference_x, reference_y)
-    rows, references, distance = match_nearest(x, y, tx, ty, final_radius)
-    if len(rows) < min_matches:
-        return None
-    # Unrelated catalogues have some pairs too, and the fit has chosen the best of many places to look.
-    on_image = (tx > x.min()) & (tx < x.max()) & (ty > y.min()) & (ty < y.max())
-    density = on_image.sum() / max(float(np.ptp(x) * np.ptp(y)), 1.0)
-    by_chance = len(x) * density * np.pi * final_radius**2
-    if _chance(len(rows), by_chance) * n_trials > 1e-3 and len(rows) < 0.5 * min(len(x), int(on_image.sum())):
-        return None
-    return Match(rows, references, distance, affine, votes, expected)
+    n_trials = (2 * n_steps + 1) * (2 * max_offset / bin_size) ** 2
+    return _Vote(affine, votes, expected, n_trials)
 
 
-def _chance(count: float, expected: float) -> float:
+def _poisson_tail(count: float, expected: float) -> float:
     """Return the probability of at least so many Poisson events."""
     from scipy.special import gammainc
 
     return float(gammainc(max(count, 1e-9), expected)) if expected > 0 else 0.0
 
 
-def _apply(
+def _transformed(
     affine: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return (
@@ -228,21 +285,15 @@ def _apply(
     )
 
 
-def _fit_affine(
-    rx: NDArray[np.float64],
-    ry: NDArray[np.float64],
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    start: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def _fit_affine(predicted: PointSet, observed: PointSet, start: NDArray[np.float64]) -> NDArray[np.float64]:
     """Least squares with one round of clipping; only an offset if there are few pairs."""
-    tx, ty = _apply(start, rx, ry)
-    ex, ey = x - tx, y - ty
+    tx, ty = _transformed(start, predicted.x, predicted.y)
+    ex, ey = observed.x - tx, observed.y - ty
     middle = np.median(ex), np.median(ey)
     away = np.hypot(ex - middle[0], ey - middle[1])
     keep = away <= 3.0 * np.median(away) + 1e-6
     if keep.sum() < 8:
         return np.asarray(start + np.array([[0, 0, middle[0]], [0, 0, middle[1]]]), np.float64)
-    design = np.column_stack([rx[keep], ry[keep], np.ones(keep.sum())])
-    solution, *_ = np.linalg.lstsq(design, np.column_stack([x[keep], y[keep]]), rcond=None)
+    design = np.column_stack([predicted.x[keep], predicted.y[keep], np.ones(keep.sum())])
+    solution, *_ = np.linalg.lstsq(design, np.column_stack([observed.x, observed.y])[keep], rcond=None)
     return np.asarray(solution.T, np.float64)

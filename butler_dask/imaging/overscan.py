@@ -8,6 +8,10 @@ pixels adds 3 % to the read noise, that of 6 adds 8 %. Where the level changes s
 default (``ROBUST_PER_ROW``) averages over neighbouring rows and adds only as much of a row's own deviation
 as is real, judged by how much larger deviations are than pixel noise explains. What is given up: in a
 detector with true row-to-row jumps of the size of that error, half of each jump stays.
+
+Sources: the other fit types are those of Rubin's ``OverscanCorrectionTask``; ``ROBUST_PER_ROW`` is a filter
+of Savitzky & Golay (1964, Anal. Chem. 36, 1627; doi:10.1021/ac60214a047) with the shrinkage of James & Stein
+(1961, Proc. 4th Berkeley Symp. Math. Stat. Prob. 1, 361).
 """
 
 from __future__ import annotations
@@ -44,8 +48,8 @@ def row_levels(
 
     Parameters
     ----------
-    overscan : `numpy.ndarray`, shape (n_rows, n_columns)
-        Overscan pixels [ADU].
+    overscan : `numpy.ndarray`, shape (n_rows, n_columns), any number type [ADU]
+        Overscan pixels.
     fit_type : `str`
         One of `FIT_TYPES`.
     order : `int`
@@ -55,8 +59,8 @@ def row_levels(
 
     Returns
     -------
-    levels : `numpy.ndarray`, shape (n_rows,), float32
-        Level of each row [ADU].
+    levels : `numpy.ndarray`, shape (n_rows,), float32 [ADU]
+        Level of each row.
 
     Raises
     ------
@@ -75,19 +79,19 @@ def row_levels(
         elif fit_type == "MEAN":
             level = float(values.mean(dtype=np.float64))
         else:
-            level = float(_clipped(values.ravel()[None, :], clip_sigma)[0][0])
+            level = float(_clipped_row_means(values.ravel()[None, :], clip_sigma)[0][0])
         return np.full(n_rows, level, dtype=np.float32)
     if fit_type == "MEDIAN_PER_ROW":
         return np.median(values, axis=1).astype(np.float32)
-    rows, sigma = _clipped(values, clip_sigma)
+    rows, sigma = _clipped_row_means(values, clip_sigma)
     if fit_type == "MEAN_PER_ROW":
         return rows
     if fit_type == "ROBUST_PER_ROW":
-        return _shrunk(rows, sigma**2 / values.shape[1])
-    return _smooth(rows, fit_type, order, clip_sigma)
+        return _shrunk_to_smooth_level(rows, sigma**2 / values.shape[1])
+    return _fitted_along_rows(rows, fit_type, order, clip_sigma)
 
 
-def _clipped(values: NDArray[np.float32], clip_sigma: float) -> tuple[NDArray[np.float32], float]:
+def _clipped_row_means(values: NDArray[np.float32], clip_sigma: float) -> tuple[NDArray[np.float32], float]:
     """Mean of each row without what lies beyond ``clip_sigma`` of its median, and the pixels' sigma."""
     means = np.empty(len(values), dtype=np.float32)
     residual = np.empty_like(values)
@@ -101,7 +105,7 @@ def _clipped(values: NDArray[np.float32], clip_sigma: float) -> tuple[NDArray[np
     return means, float(sigma)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _row_medians(values: Any, medians: Any, residual: Any) -> None:
     n_rows, n = values.shape
     line = np.empty(n, np.float32)
@@ -121,7 +125,7 @@ def _row_medians(values: Any, medians: Any, residual: Any) -> None:
             residual[y, k] = values[y, k] - medians[y]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _clip_rows(values: Any, residual: Any, limit: float, means: Any) -> Any:
     """Replace each row's median by the mean of what is within the limit of it; return the pixels' sigma."""
     n_rows, n = values.shape
@@ -143,7 +147,9 @@ def _clip_rows(values: Any, residual: Any, limit: float, means: Any) -> Any:
     return np.sqrt(square / max(freedom, 1))
 
 
-def _shrunk(rows: NDArray[np.float32], noise_variance: float, half_window: int = 25) -> NDArray[np.float32]:
+def _shrunk_to_smooth_level(
+    rows: NDArray[np.float32], noise_variance: float, half_window: int = 25
+) -> NDArray[np.float32]:
     """Smooth row levels, keeping the part of each row's deviation that noise does not explain.
 
     The smooth level is a Savitzky-Golay filter of second order (follows curvature, leaves a part ``own`` of
@@ -172,7 +178,9 @@ def _shrunk(rows: NDArray[np.float32], noise_variance: float, half_window: int =
     return result
 
 
-def _smooth(rows: NDArray[np.float32], fit_type: str, order: int, clip_sigma: float) -> NDArray[np.float32]:
+def _fitted_along_rows(
+    rows: NDArray[np.float32], fit_type: str, order: int, clip_sigma: float
+) -> NDArray[np.float32]:
     x = np.linspace(-1.0, 1.0, len(rows))
     if fit_type in ("POLY", "CHEB", "LEG"):
         kind: Any = {
@@ -214,8 +222,8 @@ def serial_levels(
 
     Parameters
     ----------
-    raw : `numpy.ndarray`, shape (ny, nx)
-        Raw array [ADU].
+    raw : `numpy.ndarray`, shape (ny, nx), any number type [ADU]
+        Raw array.
     amplifier : `Amplifier`
         Whose boxes.
     fit_type, order, clip_sigma
@@ -225,8 +233,8 @@ def serial_levels(
 
     Returns
     -------
-    levels : `numpy.ndarray`, shape (data rows,), float32
-        Level [ADU]; zero where the amplifier has no overscan.
+    levels : `numpy.ndarray`, shape (data rows,), float32 [ADU]
+        Level; zero where the amplifier has no overscan.
 
     Raises
     ------
@@ -260,8 +268,8 @@ def parallel_levels(
 
     Parameters
     ----------
-    raw : `numpy.ndarray`, shape (ny, nx)
-        Raw array [ADU].
+    raw : `numpy.ndarray`, shape (ny, nx), any number type [ADU]
+        Raw array.
     amplifier : `Amplifier`
         Whose boxes.
     serial_level : `float`
@@ -271,8 +279,8 @@ def parallel_levels(
 
     Returns
     -------
-    levels : `numpy.ndarray`, shape (data columns,), float32
-        Level [ADU]; zero where the amplifier has no such overscan.
+    levels : `numpy.ndarray`, shape (data columns,), float32 [ADU]
+        Level; zero where the amplifier has no such overscan.
     """
     box = amplifier.raw_parallel_overscan_box
     n_columns = amplifier.raw_data_box[2]

@@ -1,4 +1,4 @@
-"""PhotoCalib: from instrumental flux to nanojansky."""
+"""PhotoCalib: from instrumental flux to nanojansky and AB magnitude (Oke & Gunn 1983; doi:10.1086/160817)."""
 
 from __future__ import annotations
 
@@ -38,11 +38,32 @@ class PhotoCalib:
         return cls(mean, mean * err_mag * np.log(10.0) / 2.5)
 
     def instFluxToNanojansky(self, inst_flux: ArrayLike) -> NDArray[np.float64]:
-        """Convert instrumental flux to nJy."""
+        """Convert instrumental flux to nJy.
+
+        Parameters
+        ----------
+        inst_flux : array_like, shape (...), float64 [electrons of the whole exposure]
+            Instrumental flux.
+
+        Returns
+        -------
+        flux : `numpy.ndarray`, shape (...), float64 [nJy]
+        """
         return np.asarray(inst_flux, dtype=np.float64) * self.calibration_mean
 
     def instFluxToMagnitude(self, inst_flux: ArrayLike) -> NDArray[np.float64]:
-        """Convert instrumental flux to AB magnitude; NaN where the flux is not positive."""
+        """Convert instrumental flux to AB magnitude.
+
+        Parameters
+        ----------
+        inst_flux : array_like, shape (...), float64 [electrons of the whole exposure]
+            Instrumental flux.
+
+        Returns
+        -------
+        mag : `numpy.ndarray`, shape (...), float64 [mag]
+            NaN where the flux is not positive.
+        """
         flux = np.asarray(inst_flux, dtype=np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             result: NDArray[np.float64] = self.zero_point_mag - 2.5 * np.log10(

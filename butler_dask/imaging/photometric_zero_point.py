@@ -1,4 +1,8 @@
-"""Photometric zero point: the magnitude of one unit of flux, from stars of known brightness."""
+"""Photometric zero point: the magnitude of one unit of flux, from stars of known brightness.
+
+A weighted mean with clipping, the task of Rubin's ``PhotoCalTask``. What stars scatter beyond their errors is
+estimated from the better half of them and added to every weight.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ class ZeroPoint:
     Parameters
     ----------
     zero_point_mag : `float`
-        AB magnitude of one unit of instrumental flux.
+        AB magnitude of one unit of instrumental flux [mag].
     error_mag : `float`
-        Standard error.
+        Standard error [mag].
     scatter_mag : `float`
-        Robust scatter of the stars used.
-    used : `numpy.ndarray`, shape (n,), bool
+        Robust scatter of the stars used [mag].
+    used : `numpy.ndarray`, shape (n,), bool [1]
         Stars it rests on.
     """
 
@@ -52,10 +56,10 @@ def fit_zero_point(
 
     Parameters
     ----------
-    flux, flux_err : `numpy.ndarray`, shape (n,)
+    flux, flux_err : `numpy.ndarray`, shape (n,), float64 [electrons of the whole exposure]
         Instrumental fluxes.
-    reference_flux, reference_flux_err : `numpy.ndarray`, shape (n,)
-        True fluxes [nJy].
+    reference_flux, reference_flux_err : `numpy.ndarray`, shape (n,), float64 [nJy]
+        True fluxes.
     floor_mag : `float`
         Scatter of real stars beyond their errors [mag].
     n_sigma, n_iterations : `float`, `int`
@@ -79,7 +83,7 @@ def fit_zero_point(
     center = float(np.median(offset[used]))
     scatter = max(1.4826 * float(np.median(np.abs(offset[used] - center))), floor_mag)
     for _ in range(n_iterations):
-        total = np.hypot(error, max(floor_mag, _excess(offset[used] - center, error[used])))
+        total = np.hypot(error, max(floor_mag, _scatter_beyond_errors(offset[used] - center, error[used])))
         new = good & (np.abs(offset - center) < n_sigma * np.maximum(total, 0.5 * scatter))
         if new.sum() < max(min_stars, 1):
             break
@@ -90,11 +94,13 @@ def fit_zero_point(
         scatter = max(1.4826 * float(np.median(np.abs(offset[used] - center))), 1e-6)
         if done:
             break
-    weight = 1.0 / (error[used] ** 2 + max(floor_mag, _excess(offset[used] - center, error[used])) ** 2)
+    weight = 1.0 / (
+        error[used] ** 2 + max(floor_mag, _scatter_beyond_errors(offset[used] - center, error[used])) ** 2
+    )
     return ZeroPoint(center, float(1.0 / np.sqrt(weight.sum())), scatter, used)
 
 
-def _excess(residual: NDArray[np.float64], error: NDArray[np.float64]) -> float:
+def _scatter_beyond_errors(residual: NDArray[np.float64], error: NDArray[np.float64]) -> float:
     """Scatter beyond the errors, robustly, from the better half of the stars."""
     best = error <= np.median(error)
     spread = 1.4826 * np.median(np.abs(residual[best]))

@@ -3,12 +3,14 @@
 A picture is a matplotlib figure made without pyplot, so it needs no display and may be drawn in any thread. A
 detector has more pixels than a screen: image and mask are reduced by whole factors first, the image by block
 averages (so noise falls and the stretch shows faint things), the mask by the OR of a block (so no flagged
-pixel vanishes).
+pixel vanishes). Limits are those of IRAF's and DS9's zscale, as astropy has it; the asinh stretch is that of
+Lupton et al. (2004, PASP 116, 133; doi:10.1086/382245).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +55,7 @@ def zscale_limits(image: NDArray[Any], contrast: float = 0.25) -> tuple[float, f
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx)
+    image : `numpy.ndarray`, shape (ny, nx), any number type [any unit]
         Pixels that are not finite are left out.
     contrast : `float`
         Smaller is wider.
@@ -74,10 +76,15 @@ def block_reduced(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx)
+    image : `numpy.ndarray`, shape (ny, nx), any number type [any unit]
         Pixels.
     factor : `int`
         Block size; rows and columns beyond the last whole block are dropped.
+
+    Returns
+    -------
+    reduced : `numpy.ndarray`, shape (ny // factor, nx // factor), float32 [unit of the image]
+        NaN where a block has no finite pixel.
     """
     if factor == 1:
         return np.asarray(image, dtype=np.float32)
@@ -91,13 +98,71 @@ def block_reduced(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
         return np.asarray(np.where(count > 0, total / count, np.nan), dtype=np.float32)
 
 
-def _block_or(mask: NDArray[np.int32], factor: int) -> NDArray[np.int32]:
+def _block_reduced_mask(mask: NDArray[np.int32], factor: int) -> NDArray[np.int32]:
     if factor == 1:
         return mask
     ny, nx = mask.shape[0] // factor, mask.shape[1] // factor
     blocks = mask[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor)
     reduced: NDArray[np.int32] = np.bitwise_or.reduce(np.bitwise_or.reduce(blocks, axis=3), axis=1)
     return reduced
+
+
+@dataclass(frozen=True, slots=True)
+class PictureStyle:
+    """How a picture looks, whatever it shows.
+
+    Parameters
+    ----------
+    color_map : `str`
+        A matplotlib colour map.
+    mask_opacity : `float`
+        0 (invisible) to 1.
+    source_radius_pixels : `float`
+        Radius of the circles about sources [pixels].
+    max_pixels : `int`
+        Longest side drawn; larger images are reduced by a whole factor.
+    size_inches : `float`
+        Longest side of the figure.
+    """
+
+    color_map: str = "gray"
+    mask_opacity: float = 0.45
+    source_radius_pixels: float = 12.0
+    max_pixels: int = 1200
+    size_inches: float = 9.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Cutout:
+    """The part of an image that is drawn, and where it lies in the parent frame."""
+
+    image: NDArray[Any]
+    mask: Mask | None
+    xy0: tuple[int, int]
+
+    @classmethod
+    def of(cls, exposure: Exposure | NDArray[Any], bbox: Box | None) -> _Cutout:
+        if isinstance(exposure, Exposure):
+            whole = cls(exposure.image, exposure.mask, exposure.xy0)
+        else:
+            whole = cls(np.asarray(exposure), None, (0, 0))
+        if whole.image.ndim != 2:
+            raise ValueError(
+                f"A picture is drawn of an image with two axes, not of shape {whole.image.shape!r}"
+            )
+        return whole if bbox is None else whole._within(bbox)
+
+    def _within(self, bbox: Box) -> _Cutout:
+        x0, y0 = max(bbox[0] - self.xy0[0], 0), max(bbox[1] - self.xy0[1], 0)
+        rows = slice(y0, max(bbox[1] - self.xy0[1] + bbox[3], 0))
+        columns = slice(x0, max(bbox[0] - self.xy0[0] + bbox[2], 0))
+        if self.image[rows, columns].size == 0:
+            ny, nx = self.image.shape
+            raise ValueError(
+                f"The box {bbox} holds no pixel of the image, which has {nx} x {ny} pixels from {self.xy0}"
+            )
+        mask = None if self.mask is None else Mask(self.mask.array[rows, columns], self.mask.planes)
+        return _Cutout(self.image[rows, columns], mask, (self.xy0[0] + x0, self.xy0[1] + y0))
 
 
 def draw_exposure(
@@ -108,20 +173,16 @@ def draw_exposure(
     stretch: str = "asinh",
     limits: tuple[float, float] | None = None,
     mask_planes: Sequence[str] | None = None,
-    mask_opacity: float = 0.45,
     sources: Any = None,
     bbox: Box | None = None,
-    source_radius_pixels: float = 12.0,
     unit: str | None = None,
-    color_map: str = "gray",
-    max_pixels: int = 1200,
-    size_inches: float = 9.0,
+    style: PictureStyle | None = None,
 ) -> Figure:
     """Draw an exposure or image.
 
     Parameters
     ----------
-    exposure : `Exposure` or `numpy.ndarray`, shape (ny, nx)
+    exposure : `Exposure` or `numpy.ndarray`, shape (ny, nx), any number type [any unit]
         What to draw.
     path : path-like, optional
         File to write, as `write_picture` does.
@@ -135,23 +196,15 @@ def draw_exposure(
     mask_planes : sequence of `str`, optional
         Planes to overlay; ``["all"]``: all that are set somewhere; when not given, the same but DETECTED;
         empty or ``["none"]``: none.
-    mask_opacity : `float`
-        0 (invisible) to 1.
     sources : table, optional
         Positions to mark with circles: a table with ``base_SdssCentroid_x/_y`` or ``x``/``y``, or an array
         of shape (n, 2) [pixels of the array]. Sky sources of a table are left out: there is nothing there.
     bbox : `tuple`, optional
         (x0, y0, width, height) of the part to draw, in the parent frame [pixels].
-    source_radius_pixels : `float`
-        Radius of the circles [pixels].
     unit : `str`, optional
         Unit written at the colour bar; the exposure's BUNIT when not given.
-    color_map : `str`
-        A matplotlib colour map.
-    max_pixels : `int`
-        Longest side drawn; larger images are reduced by a whole factor.
-    size_inches : `float`
-        Longest side of the figure.
+    style : `PictureStyle`, optional
+        Colours and sizes.
 
     Returns
     -------
@@ -164,67 +217,39 @@ def draw_exposure(
         If the stretch or a mask plane does not exist (the nearest name is given), or the box lies outside.
     """
     from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
+    style = style or PictureStyle()
     if stretch not in STRETCHES:
         raise ValueError(f"No stretch {stretch!r}: {list(STRETCHES)}.{did_you_mean(stretch, STRETCHES)}")
     if unit is None:
         unit = str(exposure.metadata.get("BUNIT", "")) if isinstance(exposure, Exposure) else ""
-    image = exposure.image if isinstance(exposure, Exposure) else np.asarray(exposure)
-    mask = exposure.mask if isinstance(exposure, Exposure) else None
-    xy0 = exposure.xy0 if isinstance(exposure, Exposure) else (0, 0)
-    if image.ndim != 2:
-        raise ValueError(f"A picture is drawn of an image with two axes, not of shape {image.shape!r}")
-    if sources is not None:
-        source_x, source_y = (v + o for v, o in zip(_positions(sources), xy0, strict=True))
-    if bbox is not None:
-        x0, y0 = max(bbox[0] - xy0[0], 0), max(bbox[1] - xy0[1], 0)
-        rows = slice(y0, max(bbox[1] - xy0[1] + bbox[3], 0))
-        columns = slice(x0, max(bbox[0] - xy0[0] + bbox[2], 0))
-        if image[rows, columns].size == 0:
-            raise ValueError(
-                f"The box {bbox} holds no pixel of the image, which has {image.shape[1]} x {image.shape[0]} "
-                f"pixels from {xy0}"
-            )
-        image = image[rows, columns]
-        mask = None if mask is None else Mask(mask.array[rows, columns], mask.planes)
-        xy0 = (xy0[0] + x0, xy0[1] + y0)
-    ny, nx = image.shape
-    factor = max(1, -(-max(ny, nx) // max_pixels))
-    small = block_reduced(image, factor)
+    array_xy0 = exposure.xy0 if isinstance(exposure, Exposure) else (0, 0)
+    drawn = _Cutout.of(exposure, bbox)
+    ny, nx = drawn.image.shape
+    factor = max(1, -(-max(ny, nx) // style.max_pixels))
+    small = block_reduced(drawn.image, factor)
     norm = _normalization(small, stretch, limits)
     # Edges of the drawn pixels in the parent frame; pixel centres are at integers.
-    right, top = xy0[0] + small.shape[1] * factor - 0.5, xy0[1] + small.shape[0] * factor - 0.5
-    extent = (xy0[0] - 0.5, right, xy0[1] - 0.5, top)
+    left, bottom = drawn.xy0[0] - 0.5, drawn.xy0[1] - 0.5
+    extent = (left, left + small.shape[1] * factor, bottom, bottom + small.shape[0] * factor)
 
-    aspect = nx / ny
-    width, height = (size_inches, size_inches / aspect) if aspect > 1 else (size_inches * aspect, size_inches)
+    aspect, size = nx / ny, style.size_inches
+    width, height = (size, size / aspect) if aspect > 1 else (size * aspect, size)
     figure = Figure(
-        figsize=(max(width, 4.0) + (3.2 if mask is not None else 1.6), max(height, 3.0) + 0.9),
+        figsize=(max(width, 4.0) + (3.2 if drawn.mask is not None else 1.6), max(height, 3.0) + 0.9),
         layout="constrained",
     )
     axes = figure.add_subplot()
-    shades = colormaps[color_map].with_extremes(bad="#302038")
+    shades = colormaps[style.color_map].with_extremes(bad="#302038")
     axes.imshow(small, origin="lower", extent=extent, cmap=shades, norm=norm, interpolation="nearest")
     legend = []
-    if mask is not None:
-        bits = _block_or(mask.array, factor)
-        for plane in _planes_to_draw(mask, mask_planes):
-            where = (bits & mask.bitmask(plane)) != 0
-            color = MASK_COLORS.get(plane, "#ffffff")
-            fraction = float(np.count_nonzero(mask.array & mask.bitmask(plane))) / mask.array.size
-            if where.any():
-                axes.imshow(
-                    _overlay(where, color, mask_opacity),
-                    origin="lower",
-                    extent=extent,
-                    interpolation="nearest",
-                )
-            legend.append(Patch(facecolor=color, label=f"{plane}  {_percentage(fraction)}"))
+    if drawn.mask is not None:
+        planes = _planes_to_draw(drawn.mask, mask_planes)
+        legend = _draw_mask(axes, drawn.mask, planes, factor, extent, style.mask_opacity)
     if sources is not None:
-        _draw_circles(axes, source_x, source_y, source_radius_pixels)
+        x, y = (v + o for v, o in zip(_positions(sources), array_xy0, strict=True))
+        _draw_circles(axes, x, y, style.source_radius_pixels)
         axes.set_xlim(extent[0], extent[1])
         axes.set_ylim(extent[2], extent[3])
     axes.set_xlabel("x [pixels]")
@@ -232,19 +257,56 @@ def draw_exposure(
     axes.tick_params(labelsize=8)
     if title:
         axes.set_title(title, fontsize=10)
+    stretch_and_unit = f"{stretch}{f', {unit}' if unit else ''}"
+    _add_colour_bar_and_legend(axes, norm, shades, stretch_and_unit, legend, max(1.0, 1.0 / aspect))
+    if path is not None:
+        write_picture(figure, path)
+    return figure
+
+
+def _draw_mask(
+    axes: Any,
+    mask: Mask,
+    planes: Sequence[str],
+    factor: int,
+    extent: tuple[float, float, float, float],
+    opacity: float,
+) -> list[Any]:
+    """Lay the planes over the picture; return the entries of the legend."""
+    from matplotlib.patches import Patch
+
+    legend = []
+    bits = _block_reduced_mask(mask.array, factor)
+    for plane in planes:
+        where = (bits & mask.bitmask(plane)) != 0
+        color = MASK_COLORS.get(plane, "#ffffff")
+        fraction = float(np.count_nonzero(mask.array & mask.bitmask(plane))) / mask.array.size
+        if where.any():
+            layer = _colour_layer(where, color, opacity)
+            axes.imshow(layer, origin="lower", extent=extent, interpolation="nearest")
+        legend.append(Patch(facecolor=color, label=f"{plane}  {_percentage(fraction)}"))
+    return legend
+
+
+def _add_colour_bar_and_legend(
+    axes: Any, norm: Any, shades: Any, label: str, legend: list[Any], widening: float
+) -> None:
+    """Add both at the right; ``widening`` keeps them as wide beside a narrow picture."""
+    from matplotlib.cm import ScalarMappable
+
     # An inset keeps the bar as high as the picture, whatever the picture's shape.
-    bar_width = 0.03 * max(1.0, 1.0 / aspect)
+    bar_width = 0.03 * widening
     bar_axes = axes.inset_axes((1.0 + 0.5 * bar_width, 0.0, bar_width, 1.0))
-    bar = figure.colorbar(
+    bar = axes.figure.colorbar(
         ScalarMappable(norm=norm, cmap=shades), cax=bar_axes, extend="both", extendfrac=0.02
     )
     bar.ax.tick_params(labelsize=8)
-    bar.set_label(f"{stretch}{f', {unit}' if unit else ''}", fontsize=8)
+    bar.set_label(label, fontsize=8)
     if legend:
         axes.legend(
             handles=legend,
             loc="upper left",
-            bbox_to_anchor=(1.0 + 1.5 * bar_width + 0.09 * max(1.0, 1.0 / aspect), 1.0),
+            bbox_to_anchor=(1.0 + 1.5 * bar_width + 0.09 * widening, 1.0),
             borderaxespad=0.0,
             fontsize=8,
             title="mask planes",
@@ -252,9 +314,6 @@ def draw_exposure(
             alignment="left",
             frameon=False,
         )
-    if path is not None:
-        write_picture(figure, path)
-    return figure
 
 
 def write_picture(figure: Figure, path: str | PathLike[str], *, dpi: int = 110) -> None:
@@ -325,7 +384,7 @@ def _planes_to_draw(mask: Mask, wanted: Sequence[str] | None) -> list[str]:
     return list(wanted)
 
 
-def _overlay(where: NDArray[np.bool_], color: str, opacity: float) -> NDArray[np.float32]:
+def _colour_layer(where: NDArray[np.bool_], color: str, opacity: float) -> NDArray[np.float32]:
     from matplotlib.colors import to_rgb
 
     layer = np.zeros((*where.shape, 4), dtype=np.float32)

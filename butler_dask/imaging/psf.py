@@ -18,14 +18,14 @@ def polynomial_terms(x: ArrayLike, y: ArrayLike, degree: int) -> NDArray[np.floa
 
     Parameters
     ----------
-    x, y : array_like
+    x, y : array_like, shape (...), float64 [1]
         Scaled positions, same shape.
     degree : `int`
         Total degree.
 
     Returns
     -------
-    terms : `numpy.ndarray`, shape (n_terms, ...), float64
+    terms : `numpy.ndarray`, shape (n_terms, ...), float64 [1]
         Ordered by total degree, then by the power of y: 1, x, y, x2, xy, y2 ...
     """
     xa, ya = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
@@ -37,7 +37,7 @@ class Psf:
 
     Parameters
     ----------
-    coefficients : `numpy.ndarray`, shape (n_terms, size, size), float64
+    coefficients : `numpy.ndarray`, shape (n_terms, size, size), float64 [1]
         Kernel image of each polynomial term (order of `polynomial_terms`); size is odd and the PSF is
         centred on the middle sample.
     degree : `int`
@@ -93,7 +93,18 @@ class Psf:
         return native + 1 if native % 2 == 0 else native
 
     def kernel_at(self, x: float, y: float) -> NDArray[np.float64]:
-        """Return the model kernel (own sampling, centred) at a position [pixels], not normalised."""
+        """Return the model kernel at a position, not normalised.
+
+        Parameters
+        ----------
+        x, y : `float`
+            Position in the array's pixel coordinates [pixels].
+
+        Returns
+        -------
+        kernel : `numpy.ndarray`, shape (size, size), float64 [1]
+            Centred, in the sampling of ``coefficients``.
+        """
         terms = polynomial_terms(
             (x - self.center[0]) / self.scale[0], (y - self.center[1]) / self.scale[1], self.degree
         )
@@ -113,7 +124,7 @@ class Psf:
 
         Returns
         -------
-        image : `numpy.ndarray`, shape (size, size), float64
+        image : `numpy.ndarray`, shape (size, size), float64 [1]
         """
         kernel = self.kernel_at(x, y)
         dx, dy = (0.0, 0.0) if centered else (x - np.rint(x), y - np.rint(y))
@@ -131,7 +142,8 @@ class Psf:
     def sigma_at(self, x: float, y: float) -> float:
         """Return the Gaussian-weighted rms size (trace radius) at a position [pixels].
 
-        Adaptive moments with a circular weight (Bernstein & Jarvis 2002, AJ 123, 583, section 3), iterated
+        Adaptive moments with a circular weight (Bernstein & Jarvis 2002, AJ 123, 583;
+        doi:10.1086/338085, section 3), iterated
         until weight and source agree; a Gaussian PSF gives its own sigma.
         """
         image = self.image_at(x, y)

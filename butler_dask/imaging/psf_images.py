@@ -2,10 +2,13 @@
 
 `Psf.image_at` serves one position with scipy; measuring a thousand sources asks for compiled loops. Both
 evaluate the same cubic spline through the kernel samples, so what is fitted is what is measured with. With a
-separable spline one sub-pixel shift costs 4 + 4 products a pixel.
+separable spline one sub-pixel shift costs 4 + 4 products a pixel. Coefficients and weights are those of the
+cubic B-spline (Unser 1999, IEEE Signal Process. Mag. 16(6), 22; doi:10.1109/79.799930).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -15,37 +18,52 @@ from scipy.ndimage import spline_filter1d
 from .psf import Psf, polynomial_terms
 
 
-def spline_coefficients(psf: Psf) -> NDArray[np.float64]:
-    """Return the cubic B-spline coefficients of each polynomial term's kernel.
+class PsfSpline(NamedTuple):
+    """A Psf made ready for compiled loops over n positions.
+
+    Parameters
+    ----------
+    coefficients : `numpy.ndarray`, shape (n_terms, size + 6, size + 6), float64 [1]
+        Cubic B-spline coefficients of each polynomial term's kernel, bordered by three zeros on each side, so
+        that no tap falls outside.
+    terms : `numpy.ndarray`, shape (n, n_terms), float64 [1]
+        Polynomial terms at each position.
+    step : `float`
+        Kernel sampling [pixels].
+    """
+
+    coefficients: NDArray[np.float64]
+    terms: NDArray[np.float64]
+    step: float
+
+
+def psf_spline(psf: Psf, x: ArrayLike, y: ArrayLike) -> PsfSpline:
+    """Prepare a Psf for compiled loops.
 
     Parameters
     ----------
     psf : `Psf`
         The model.
+    x, y : array_like, shape (n,), float64 [pixels]
+        Positions.
 
     Returns
     -------
-    coefficients : `numpy.ndarray`, shape (n_terms, size + 6, size + 6), float64
-        Bordered by three zeros on each side, so that no tap falls outside.
+    spline : `PsfSpline`
     """
     filtered = np.zeros((len(psf.coefficients), psf.coefficients.shape[1] + 6, psf.coefficients.shape[1] + 6))
     for i, kernel in enumerate(psf.coefficients):
         once = spline_filter1d(kernel, order=3, axis=0)
         filtered[i, 3:-3, 3:-3] = spline_filter1d(once, order=3, axis=1)
-    return filtered
-
-
-def position_terms(psf: Psf, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-    """Return the polynomial terms of a Psf at positions [pixels], shape (n, n_terms)."""
     xa, ya = np.atleast_1d(np.asarray(x, np.float64)), np.atleast_1d(np.asarray(y, np.float64))
     terms = polynomial_terms(
         (xa - psf.center[0]) / psf.scale[0], (ya - psf.center[1]) / psf.scale[1], psf.degree
     )
-    return np.ascontiguousarray(terms.T)
+    return PsfSpline(filtered, np.ascontiguousarray(terms.T), float(psf.step))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _taps(
+@numba.njit(cache=True, nogil=True)
+def _spline_weights(
     offset: float, n: int, half: int, step: float, kernel_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """First spline coefficient, weights and weight derivatives of each output row or column."""
@@ -76,28 +94,33 @@ def _taps(
     return first, weights, slopes
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def combine(coefficients: NDArray[np.float64], terms: NDArray[np.float64]) -> NDArray[np.float64]:
+@numba.njit(cache=True, nogil=True)
+def kernel_spline(spline: PsfSpline, k: int) -> NDArray[np.float64]:
     """Return the spline coefficients of the kernel at one position.
 
     Parameters
     ----------
-    coefficients : `numpy.ndarray`, shape (n_terms, size + 6, size + 6)
-        Of `spline_coefficients`.
-    terms : `numpy.ndarray`, shape (n_terms,)
-        Of `position_terms`.
+    spline : `PsfSpline`
+        The model.
+    k : `int`
+        Which of its positions.
+
+    Returns
+    -------
+    kernel : `numpy.ndarray`, shape (size + 6, size + 6), float64 [1]
     """
-    size = coefficients.shape[1]
+    size = spline.coefficients.shape[1]
     kernel = np.zeros((size, size))
-    for t in range(terms.size):
-        w = terms[t]
+    for t in range(spline.terms.shape[1]):
+        w = spline.terms[k, t]
+        coefficients = spline.coefficients[t]
         for i in range(size):
             for j in range(size):
-                kernel[i, j] += w * coefficients[t, i, j]
+                kernel[i, j] += w * coefficients[i, j]
     return kernel
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def render(
     kernel: NDArray[np.float64],
     dx: float,
@@ -110,8 +133,8 @@ def render(
 
     Parameters
     ----------
-    kernel : `numpy.ndarray`, shape (size + 6, size + 6)
-        Of `combine`.
+    kernel : `numpy.ndarray`, shape (size + 6, size + 6), float64 [1]
+        Of `kernel_spline`.
     dx, dy : `float`
         Displacement from the middle pixel [pixels].
     half : `int`
@@ -123,13 +146,15 @@ def render(
 
     Returns
     -------
-    image, by_dx, by_dy : `numpy.ndarray`, shape (2 half + 1, 2 half + 1)
+    image : `numpy.ndarray`, shape (2 half + 1, 2 half + 1), float64 [1]
         Not normalised.
+    by_dx, by_dy : `numpy.ndarray`, shape (2 half + 1, 2 half + 1), float64 [1 / pixel]
+        Its derivatives; of shape (0, 2 half + 1) if not asked for.
     """
     size = kernel.shape[0]
     n = 2 * half + 1
-    jx, wx, sx = _taps(dx, n, half, step, size - 6)
-    iy, wy, sy = _taps(dy, n, half, step, size - 6)
+    jx, wx, sx = _spline_weights(dx, n, half, step, size - 6)
+    iy, wy, sy = _spline_weights(dy, n, half, step, size - 6)
     rows = np.empty((size, n))
     rows_slope = np.empty((size if gradient else 0, n))
     for i in range(iy.min(), min(iy.max() + 4, size)):
@@ -176,19 +201,14 @@ def render(
     return image, by_dx, by_dy
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _render_all(
-    coefficients: NDArray[np.float64],
-    terms: NDArray[np.float64],
-    dx: NDArray[np.float64],
-    dy: NDArray[np.float64],
-    half: int,
-    step: float,
+    spline: PsfSpline, dx: NDArray[np.float64], dy: NDArray[np.float64], half: int
 ) -> NDArray[np.float32]:
     n = 2 * half + 1
     images = np.empty((dx.size, n, n), np.float32)
     for i in range(dx.size):
-        image, _, _ = render(combine(coefficients, terms[i]), dx[i], dy[i], half, step, False)
+        image, _, _ = render(kernel_spline(spline, i), dx[i], dy[i], half, spline.step, False)
         total = image.sum()
         images[i] = image / total if total != 0 else image
     return images
@@ -203,8 +223,8 @@ def psf_images(
     ----------
     psf : `Psf`
         The model.
-    x, y : array_like, shape (n,)
-        Positions [pixels].
+    x, y : array_like, shape (n,), float64 [pixels]
+        Positions.
     centered : `bool`
         Centre each on its middle pixel (True), or leave it at its offset from the nearest pixel (False).
     size : `int`, optional
@@ -212,13 +232,11 @@ def psf_images(
 
     Returns
     -------
-    images : `numpy.ndarray`, shape (n, size, size), float32
+    images : `numpy.ndarray`, shape (n, size, size), float32 [1]
         The same values as `Psf.image_at` to float32 precision, but for the outermost pixel.
     """
     xa, ya = np.atleast_1d(np.asarray(x, np.float64)), np.atleast_1d(np.asarray(y, np.float64))
     dx, dy = (np.zeros_like(xa), np.zeros_like(ya)) if centered else (xa - np.rint(xa), ya - np.rint(ya))
     half = (psf.size if size is None else size) // 2
-    images: NDArray[np.float32] = _render_all(
-        spline_coefficients(psf), position_terms(psf, xa, ya), dx, dy, half, psf.step
-    )
+    images: NDArray[np.float32] = _render_all(psf_spline(psf, xa, ya), dx, dy, half)
     return images

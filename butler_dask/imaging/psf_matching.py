@@ -3,7 +3,8 @@
 The matching kernel is the ratio of the two PSFs' Fourier transforms, damped where the exposure's own has no
 power. It varies over the image as the PSF does: kernels are solved at a grid of positions and fitted by a
 polynomial, so that a handful of convolutions with constant kernels, weighted by the polynomial's terms, does
-for the whole image.
+for the whole image, as in image subtraction with a space-varying kernel (Alard 2000, A&AS 144, 363;
+doi:10.1051/aas:2000214).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def matching_kernel(
 
     Parameters
     ----------
-    source, target : `numpy.ndarray`, odd square shapes, float64
-        Centred images of the PSFs.
+    source, target : `numpy.ndarray`, shape (n, n), float64 [1]
+        Centred images of the PSFs, each of its own odd size.
     size : `int`
         Odd size of the kernel [pixels].
     damping : `float`
@@ -39,7 +40,7 @@ def matching_kernel(
 
     Returns
     -------
-    kernel : `numpy.ndarray`, shape (size, size), float64
+    kernel : `numpy.ndarray`, shape (size, size), float64 [1]
         Summing to 1.
 
     Notes
@@ -48,7 +49,7 @@ def matching_kernel(
     ratio-of-Fourier-transforms method, Gordon et al. 2008, ApJ 682, 336, section 4.2).
     """
     padded = 2 * max(source.shape[0], target.shape[0], size) + 1
-    s, t = (np.fft.rfft2(_centred(p, padded)) for p in (source, target))
+    s, t = (np.fft.rfft2(_with_middle_at_origin(p, padded)) for p in (source, target))
     power = np.abs(s) ** 2
     ratio = t * np.conj(s) / (power + damping * power.max())
     kernel = np.roll(np.fft.irfft2(ratio, (padded, padded)), (size // 2, size // 2), axis=(0, 1))[
@@ -62,7 +63,7 @@ def matching_kernel(
     return result
 
 
-def _centred(image: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+def _with_middle_at_origin(image: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     """Pad an image with zeros and roll its middle to [0, 0]."""
     padded = np.zeros((size, size))
     padded[: image.shape[0], : image.shape[1]] = image
@@ -129,7 +130,7 @@ def match_psf(
     u_row = ((np.arange(nx) - 0.5 * (nx - 1)) / max(0.5 * (nx - 1), 1.0)).astype(np.float32)
     v_row = ((np.arange(ny) - 0.5 * (ny - 1)) / max(0.5 * (ny - 1), 1.0)).astype(np.float32)
     result = np.zeros_like(image)
-    for (i, j), kernel in zip(_powers(degree), coefficients, strict=True):
+    for (i, j), kernel in zip(_powers_of_terms(degree), coefficients, strict=True):
         part = oaconvolve(image, kernel.astype(np.float32), mode="same")
         part *= u_row[np.newaxis, :] ** i * v_row[:, np.newaxis] ** j
         result += part
@@ -148,7 +149,7 @@ def match_psf(
     return matched
 
 
-def _powers(degree: int) -> list[tuple[int, int]]:
+def _powers_of_terms(degree: int) -> list[tuple[int, int]]:
     """Return the powers of x and y of the terms, in the order of `polynomial_terms`."""
     return [(d - j, j) for d in range(degree + 1) for j in range(d + 1)]
 

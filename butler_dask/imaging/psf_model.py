@@ -1,11 +1,12 @@
 """PSF model: kernel pixels that are polynomials in position, fitted to star images.
 
-Each star's residual from the present model is carried to the model's grid by the same spline that renders
-the model, and every kernel pixel is refitted as a polynomial over the stars; a few rounds give the least-
-squares model *of that rendering*, so that interpolation errors are fitted away rather than left in the
-photometry. Compared with solving for all pixels at once (PSFEx; Bertin 2011, ASP 442, 435) the matrices
-stay at the size of the polynomial. Where stars say little, kernel pixels are drawn to the radial profile
-and their changes with position to zero.
+Each star's residual from the present model is carried to the model's grid by the same spline that renders the
+model, and every kernel pixel is refitted as a polynomial over the stars; a few rounds give the least-squares
+model *of that rendering*, so that interpolation errors are fitted away rather than left in the photometry. It
+is the effective PSF of Anderson & King (2000, PASP 112, 1360; doi:10.1086/316632) with kernel pixels that
+vary with position. Compared with solving for all pixels at once (PSFEx; Bertin 2011, ASP 442, 435) the
+matrices stay at the size of the polynomial. Where stars say little, kernel pixels are drawn to the radial
+profile and their changes with position to zero.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import spline_filter1d
 
 from .exposure import Exposure
-from .photometry import fit_psfs
+from .noise_model import NoiseModel, model_noise
 from .psf import Psf, polynomial_terms
-from .psf_images import combine, position_terms, psf_images, render, spline_coefficients
+from .psf_images import kernel_spline, psf_images, psf_spline, render
+from .psf_photometry import PsfFitOptions, PsfFits, fit_psfs
 from .shapes import windowed_centroids
-from .stamps import SourceList, cut_stamps, sky_variances, variance_slope
+from .stamps import SourceList, Stamps, cut_stamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,9 @@ class PsfFit:
     ----------
     psf : `Psf`
         The model.
-    used : `numpy.ndarray`, shape (n,), bool
+    used : `numpy.ndarray`, shape (n,), bool [1]
         Stars that were not thrown out.
-    chi2 : `numpy.ndarray`, shape (n,), float64
+    chi2 : `numpy.ndarray`, shape (n,), float64 [1]
         Reduced chi2 of each star against the model.
     """
 
@@ -44,7 +46,7 @@ class PsfFit:
     chi2: NDArray[np.float64]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _shift_all(
     coefficients: NDArray[np.float64], dx: NDArray[np.float64], dy: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -64,10 +66,15 @@ def shifted(
 
     Parameters
     ----------
-    images : `numpy.ndarray`, shape (n, size, size)
+    images : `numpy.ndarray`, shape (n, size, size), float64 [any unit]
         Odd size.
-    dx, dy : `numpy.ndarray`, shape (n,)
-        Displacements [pixels].
+    dx, dy : `numpy.ndarray`, shape (n,), float64 [pixels]
+        Displacements.
+
+    Returns
+    -------
+    images : `numpy.ndarray`, shape (n, size, size), float64 [unit of the images]
+        What lies outside counts as 0.
     """
     n, size, _ = images.shape
     bordered = np.zeros((n, size + 6, size + 6))
@@ -101,12 +108,12 @@ def refined(kernels: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    kernels : `numpy.ndarray`, shape (n, size, size)
+    kernels : `numpy.ndarray`, shape (n, size, size), float64 [1]
         Odd size.
 
     Returns
     -------
-    kernels : `numpy.ndarray`, shape (n, 2 size - 1, 2 size - 1)
+    kernels : `numpy.ndarray`, shape (n, 2 size - 1, 2 size - 1), float64 [1]
     """
     size = kernels.shape[1]
     t = np.pi * (np.arange(2 * size - 1)[:, np.newaxis] / 2 - np.arange(size)[np.newaxis, :])
@@ -142,7 +149,7 @@ def fit_psf_model(
     ----------
     exposure : `Exposure`
         Background subtracted.
-    labels : `numpy.ndarray`, shape (ny, nx), int32
+    labels : `numpy.ndarray`, shape (ny, nx), int32 [1]
         Footprints, deep enough to mark the neighbours of stars.
     stars : `SourceList`
         The stars to fit.
@@ -166,112 +173,123 @@ def fit_psf_model(
     ValueError
         If no star is left.
     """
-    n = len(stars)
-    ny, nx = exposure.shape
-    half = size // 2
-    center, scale = ((nx - 1) / 2, (ny - 1) / 2), (nx / 2, ny / 2)
-    # A PSF that the detector resolves is fitted at its own sampling, an unresolved one at half of it.
-    resolved = sigma_pixels >= 1.2
-    step = 1.0 if resolved else 0.5
-    kernel_size = 2 * int(half / step) + 1
+    n, half = len(stars), size // 2
+    grid = _Grid.over(exposure, size, sigma_pixels)
     stamps = cut_stamps(exposure, labels, stars, half)
-    slope = variance_slope(exposure, labels)
-    sky = sky_variances(stamps, slope)
+    noise = model_noise(exposure, labels, stamps)
     used = stamps.good[:, half - 1 : half + 2, half - 1 : half + 2].all(axis=(1, 2))
     used &= stamps.good.mean(axis=(1, 2)) > 0.5
     if not used.any():
         raise ValueError(f"None of {n} PSF stars has a clean centre")
-    start_dx, start_dy = stars.x - stamps.x0, stars.y - stamps.y0
-    win_dx, win_dy = windowed_centroids(stamps.data, stamps.good, start_dx, start_dy, sigma_pixels)
-    kernels = Psf.gaussian(sigma_pixels / step, kernel_size).coefficients
-    psf = Psf(refined(kernels) if resolved else kernels, 0, center, scale, 0.5)
+    windowed = windowed_centroids(
+        stamps.data, stamps.good, stars.x - stamps.x0, stars.y - stamps.y0, sigma_pixels
+    )
+    options = PsfFitOptions(fit_radius=3.5 * sigma_pixels, model_error=0.01, weighted=True)
+    kernels = Psf.gaussian(sigma_pixels / grid.step, grid.kernel_size).coefficients
+    psf = grid.psf(kernels, 0)
     chi2 = np.full(n, np.nan)
-    hole = stamps.good == 0
     keep_pixel = np.ones(stamps.data.shape, bool)
     for round_number in range(n_rounds):
         this_degree = choose_degree(int(used.sum()), degree) if round_number > 1 else 0
         good = (stamps.good > 0) & keep_pixel
-        fits = fit_psfs(
-            psf, stars.x, stars.y, stamps.x0, stamps.y0, stamps.data, stamps.variance,
-            good.astype(np.uint8), sky, slope, fit_radius=3.5 * sigma_pixels, model_error=0.01, weighted=True,
-        )  # fmt: skip
+        fits = fit_psfs(psf, stars, stamps._replace(good=good.astype(np.uint8)), noise, options)
         used &= np.isfinite(fits.flux) & (fits.flux > 0) & ~fits.flux_flag
         if not used.any():
             raise ValueError(f"No flux could be fitted to any of {n} PSF stars")
-        flux = np.where(used, fits.flux, 1.0)
-        dx, dy = _anchored(fits.dx, fits.dy, win_dx, win_dy, used, stars, center, scale, this_degree)
-        models = psf_images(psf, stamps.x0 + dx, stamps.y0 + dy, size=size).astype(np.float64)
-        # psf_images rounds to the nearest pixel; a shift beyond half a pixel would move the stamp.
-        moved = (np.rint(stamps.x0 + dx) != stamps.x0) | (np.rint(stamps.y0 + dy) != stamps.y0)
-        if moved.any():
-            models[moved] = _render_at(psf, stars, stamps.x0, stamps.y0, dx, dy, half, moved)
-        light = flux[:, np.newaxis, np.newaxis] * models
-        pixel_variance = sky[:, np.newaxis, np.newaxis] + slope * np.maximum(light, 0.0)
-        difference = stamps.data - light
+        dx, dy = _tied_to_light(fits, windowed, used, grid.terms(stars.x, stars.y, this_degree))
+        drawn = _draw_stars(psf, stamps, noise, np.where(used, fits.flux, 1.0), dx, dy)
         if round_number >= 2:
-            allowed = n_sigma_pixel * np.sqrt(pixel_variance + (0.03 * light) ** 2)
-            keep_pixel = np.abs(difference) < allowed
+            allowed = n_sigma_pixel * np.sqrt(drawn.variance + (0.03 * drawn.light) ** 2)
+            keep_pixel = np.abs(drawn.difference) < allowed
             keep_pixel[:, half - 1 : half + 2, half - 1 : half + 2] = True
-            used = _without_outliers(difference, pixel_variance, light, good, used, n_sigma_star, chi2)
-        residual = np.where(hole | ~keep_pixel, 0.0, difference) / flux[:, np.newaxis, np.newaxis]
-        on_grid = _upsampled(residual[used], dx[used], dy[used], kernel_size, step)
-        terms_of = polynomial_terms(
-            (stamps.x0 + dx - center[0])[used] / scale[0],
-            (stamps.y0 + dy - center[1])[used] / scale[1],
-            psf.degree,
-        )
-        present = np.tensordot(terms_of.T, kernels, axes=1)
-        # The model sums to 1 over detector pixels, not over the finer samples.
-        present /= present.sum(axis=(1, 2), keepdims=True) * step**2
-        target = present + on_grid
-        weight = _weights(flux[used], sky[used], slope, present)
-        kernels = _fit_kernels(
-            target, weight, stamps.x0[used] + dx[used], stamps.y0[used] + dy[used], center, scale, this_degree
-        )
-        kernels = _smoothed_wings(kernels, weight, sigma_pixels / step)
-        kernels /= kernels[0].sum()
-        psf = Psf(refined(kernels) if resolved else kernels, this_degree, center, scale, 0.5)
+            chi2 = _core_chi2(drawn, good)
+            used = used & _like_most_used(chi2, used, n_sigma_star)
+        taken = (stamps.good > 0) & keep_pixel
+        kernels = _refitted_kernels(kernels, psf.degree, drawn, taken, used, noise, grid, this_degree)
+        kernels = kernels / kernels[0].sum()
+        psf = grid.psf(kernels, this_degree)
     return PsfFit(psf, used, chi2)
 
 
-def _render_at(
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """How a model is sampled, and the frame of its polynomials.
+
+    A PSF that the detector resolves is fitted at its own sampling, an unresolved one at half of it.
+    """
+
+    center: tuple[float, float]
+    scale: tuple[float, float]
+    step: float
+    kernel_size: int
+    sigma_samples: float
+
+    @classmethod
+    def over(cls, exposure: Exposure, size: int, sigma_pixels: float) -> _Grid:
+        ny, nx = exposure.shape
+        step = 1.0 if sigma_pixels >= 1.2 else 0.5
+        kernel_size = 2 * int((size // 2) / step) + 1
+        return cls(((nx - 1) / 2, (ny - 1) / 2), (nx / 2, ny / 2), step, kernel_size, sigma_pixels / step)
+
+    def terms(self, x: NDArray[np.float64], y: NDArray[np.float64], degree: int) -> NDArray[np.float64]:
+        """Return the polynomial terms at positions [pixels], shape (n_terms, n)."""
+        u, v = (x - self.center[0]) / self.scale[0], (y - self.center[1]) / self.scale[1]
+        return polynomial_terms(u, v, degree)
+
+    def psf(self, kernels: NDArray[np.float64], degree: int) -> Psf:
+        """Return the Psf of such kernels; it is sampled at half a pixel."""
+        return Psf(refined(kernels) if self.step == 1.0 else kernels, degree, self.center, self.scale, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class _DrawnStars:
+    """Stars as a model has them, and what the stamps have more; arrays of (n,) and (n, size, size)."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    dx: NDArray[np.float64]
+    dy: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    light: NDArray[np.float64]
+    difference: NDArray[np.float64]
+    variance: NDArray[np.float64]
+
+
+def _draw_stars(
     psf: Psf,
-    stars: SourceList,
-    x0: NDArray[np.int64],
-    y0: NDArray[np.int64],
+    stamps: Stamps,
+    noise: NoiseModel,
+    flux: NDArray[np.float64],
     dx: NDArray[np.float64],
     dy: NDArray[np.float64],
-    half: int,
-    rows: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    coefficients = spline_coefficients(psf)
-    images = []
-    for k in np.flatnonzero(rows):
-        kernel = combine(coefficients, position_terms(psf, x0[k] + dx[k], y0[k] + dy[k])[0])
-        image, _, _ = render(kernel, dx[k], dy[k], half, psf.step, False)
-        images.append(image / image.sum())
-    return np.array(images)
+) -> _DrawnStars:
+    size = stamps.data.shape[1]
+    x, y = stamps.x0 + dx, stamps.y0 + dy
+    models = psf_images(psf, x, y, size=size).astype(np.float64)
+    # psf_images rounds to the nearest pixel; a shift beyond half a pixel would move the stamp.
+    moved = np.flatnonzero((np.rint(x) != stamps.x0) | (np.rint(y) != stamps.y0))
+    spline = psf_spline(psf, x[moved], y[moved])
+    for k, row in enumerate(moved):
+        image, _, _ = render(kernel_spline(spline, k), dx[row], dy[row], size // 2, psf.step, False)
+        models[row] = image / image.sum()
+    light = flux[:, np.newaxis, np.newaxis] * models
+    variance = noise.sky[:, np.newaxis, np.newaxis] + noise.slope * np.maximum(light, 0.0)
+    return _DrawnStars(x, y, dx, dy, flux, light, stamps.data - light, variance)
 
 
-def _anchored(
-    dx: NDArray[np.float64],
-    dy: NDArray[np.float64],
-    win_dx: NDArray[np.float64],
-    win_dy: NDArray[np.float64],
+def _tied_to_light(
+    fits: PsfFits,
+    windowed: tuple[NDArray[np.float64], NDArray[np.float64]],
     used: NDArray[np.bool_],
-    stars: SourceList,
-    center: tuple[float, float],
-    scale: tuple[float, float],
-    degree: int,
+    terms: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Take from fitted positions what a drift of the model's own centre has added.
 
     Moving the kernel and all stars oppositely changes nothing, so the windowed centroids (noisier, but tied
     to the light) say where the kernel's centre is.
     """
-    terms = polynomial_terms((stars.x - center[0]) / scale[0], (stars.y - center[1]) / scale[1], degree)
     result = []
-    for fitted, window in ((dx, win_dx), (dy, win_dy)):
+    for fitted, window in zip((fits.dx, fits.dy), windowed, strict=True):
         difference = fitted - window
         rows = used & np.isfinite(difference)
         middle = np.median(difference[rows]) if rows.any() else 0.0
@@ -285,25 +303,44 @@ def _anchored(
     return result[0], result[1]
 
 
-def _without_outliers(
-    difference: NDArray[np.float64],
-    pixel_variance: NDArray[np.float64],
-    light: NDArray[np.float64],
-    good: NDArray[np.bool_],
-    used: NDArray[np.bool_],
-    n_sigma: float,
-    chi2: NDArray[np.float64],
-) -> NDArray[np.bool_]:
-    """Return the stars whose core agrees with the model about as well as most stars' do; fill ``chi2``."""
-    core = good & (light > 0.02 * light.max(axis=(1, 2), keepdims=True))
-    variance = pixel_variance + (0.005 * light) ** 2
+def _core_chi2(drawn: _DrawnStars, good: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the reduced chi2 of each star's core; models err by 0.5 %."""
+    core = good & (drawn.light > 0.02 * drawn.light.max(axis=(1, 2), keepdims=True))
+    variance = drawn.variance + (0.005 * drawn.light) ** 2
     count = np.maximum(core.sum(axis=(1, 2)), 1)
-    chi2[:] = np.where(core, difference**2 / variance, 0.0).sum(axis=(1, 2)) / count
+    chi2: NDArray[np.float64] = np.where(core, drawn.difference**2 / variance, 0.0).sum(axis=(1, 2)) / count
+    return chi2
+
+
+def _like_most_used(chi2: NDArray[np.float64], used: NDArray[np.bool_], n_sigma: float) -> NDArray[np.bool_]:
+    """Return the stars that agree with the model about as well as most of those used do."""
     values = np.log(chi2[used] + 1e-9)
     middle = np.median(values)
     spread = max(1.4826 * float(np.median(np.abs(values - middle))), 0.15)
     agrees: NDArray[np.bool_] = np.log(chi2 + 1e-9) < middle + n_sigma * spread
-    return used & agrees
+    return agrees
+
+
+def _refitted_kernels(
+    kernels: NDArray[np.float64],
+    old_degree: int,
+    drawn: _DrawnStars,
+    taken: NDArray[np.bool_],
+    used: NDArray[np.bool_],
+    noise: NoiseModel,
+    grid: _Grid,
+    degree: int,
+) -> NDArray[np.float64]:
+    """Carry what the stars have more than the model to its grid, and fit the kernels anew."""
+    residual = np.where(taken, drawn.difference, 0.0) / drawn.flux[:, np.newaxis, np.newaxis]
+    on_grid = _upsampled(residual[used], drawn.dx[used], drawn.dy[used], grid.kernel_size, grid.step)
+    x, y = drawn.x[used], drawn.y[used]
+    present = np.tensordot(grid.terms(x, y, old_degree).T, kernels, axes=1)
+    # The model sums to 1 over detector pixels, not over the finer samples.
+    present /= present.sum(axis=(1, 2), keepdims=True) * grid.step**2
+    weight = _weights(drawn.flux[used], noise.sky[used], noise.slope, present)
+    fitted = _fit_kernels(present + on_grid, weight, grid.terms(x, y, degree))
+    return _smoothed_wings(fitted, weight, grid.sigma_samples)
 
 
 def _weights(
@@ -319,21 +356,14 @@ def _weights(
 
 
 def _fit_kernels(
-    target: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    center: tuple[float, float],
-    scale: tuple[float, float],
-    degree: int,
+    target: NDArray[np.float64], weight: NDArray[np.float64], terms: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Fit each kernel pixel by a polynomial, its changes with position held to a fraction of its value."""
-    terms = polynomial_terms((x - center[0]) / scale[0], (y - center[1]) / scale[1], degree)
     n_terms, size = len(terms), target.shape[1]
     w = weight.reshape(len(target), -1)
     flat = target.reshape(len(target), -1)
     mean = (w * flat).sum(axis=0) / w.sum(axis=0)
-    if degree == 0:
+    if n_terms == 1:
         return np.asarray(mean.reshape(1, size, size), np.float64)
     products = (terms[:, np.newaxis] * terms[np.newaxis]).reshape(n_terms * n_terms, -1)
     matrix = np.ascontiguousarray((products @ w).T).reshape(-1, n_terms, n_terms)

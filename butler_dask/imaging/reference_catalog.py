@@ -1,16 +1,19 @@
-"""Reference catalogues: what is known of stars beforehand, brought to one exposure's epoch and filter."""
+"""Reference catalogues: what is known of stars beforehand, brought to one exposure's epoch and filter.
+
+Columns and units are those of Rubin's ``LoadReferenceObjectsTask``; proper motions move stars linearly,
+without parallax, which for any star but the nearest few is less than the errors of a ground-based fit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from butler_dask.errors import did_you_mean
-
+from ..errors import did_you_mean
 from .sky_wcs import SkyWcs
 
 if TYPE_CHECKING:
@@ -23,13 +26,13 @@ class ReferenceStars:
 
     Parameters
     ----------
-    id : `numpy.ndarray`, shape (n,), int64
+    id : `numpy.ndarray`, shape (n,), int64 [1]
         Their identifiers (row numbers if the catalogue has none).
-    ra, dec, position_err : `numpy.ndarray`, shape (n,), float64
-        Position at the exposure's epoch, and its error along one axis [rad].
-    flux, flux_err : `numpy.ndarray`, shape (n,), float64
-        In the exposure's filter [nJy]; NaN where unknown.
-    point_like : `numpy.ndarray`, shape (n,), bool
+    ra, dec, position_err : `numpy.ndarray`, shape (n,), float64 [rad]
+        Position at the exposure's epoch, and its error along one axis.
+    flux, flux_err : `numpy.ndarray`, shape (n,), float64 [nJy]
+        In the exposure's filter; NaN where unknown.
+    point_like : `numpy.ndarray`, shape (n,), bool [1]
         Not known to be resolved or variable.
     flux_column : `str`
         Where the flux came from; empty if there was no flux.
@@ -139,62 +142,64 @@ def load_reference_stars(
     scale = wcs.pixel_scale_arcsec((nx - 1) / 2, (ny - 1) / 2)
     radius = np.radians((0.5 * np.hypot(nx, ny) * scale + np.sqrt(2) * margin_arcsec) / 3600)
     center = _unit_vectors(np.atleast_1d(center_ra), np.atleast_1d(center_dec))[0]
-    parts: list[list[NDArray[np.float64]]] = []
-    column = ""
+    parts: list[ReferenceStars] = []
     for table in tables:
         if len(table) == 0:
             continue
-        names = table.colnames
         ra, dec = _in_unit(table, "coord_ra", "rad"), _in_unit(table, "coord_dec", "rad")
         near = _unit_vectors(ra, dec) @ center > np.cos(radius)
         if not near.any():
             continue
-        table, ra, dec = table[near], ra[near], dec[near]
-        n = len(table)
         try:
-            column = flux_column(names, band, physical_filter, filter_map or {})
-            flux = _in_unit(table, column, "nJy")
-            err = f"{column}Err"
-            flux_err = _in_unit(table, err, "nJy") if err in names else np.zeros(n)
+            column = flux_column(table.colnames, band, physical_filter, filter_map or {})
         except KeyError:
             if need_flux:
                 raise
-            fluxes = [c for c in names if c.endswith("_flux")]
-            flux = _in_unit(table, fluxes[0], "nJy") if fluxes else np.ones(n)
-            flux_err = np.zeros(n)
-        if "coord_raErr" in names and "coord_decErr" in names:
-            ra_err, dec_err = _in_unit(table, "coord_raErr", "rad"), _in_unit(table, "coord_decErr", "rad")
-            error = np.nan_to_num(np.sqrt(0.5 * (ra_err**2 + dec_err**2)))
-        else:
-            error = np.zeros(n)
-        if {"pm_ra", "pm_dec", "epoch"} <= set(names) and np.isfinite(epoch_mjd):
-            years = (epoch_mjd - np.ma.filled(np.ma.asarray(table["epoch"], np.float64), np.nan)) / 365.25
-            moved_ra = np.nan_to_num(_in_unit(table, "pm_ra", "mas/yr") * years) / 206264806.247
-            moved_dec = np.nan_to_num(_in_unit(table, "pm_dec", "mas/yr") * years) / 206264806.247
-            ra, dec = ra + moved_ra / np.cos(dec), dec + moved_dec
-        point = np.ones(n)
-        for name in ("resolved", "is_variable", "is_resolved"):
-            if name in names:
-                point[np.ma.filled(np.ma.asarray(table[name]), 0).astype(bool)] = 0.0
-        ids = np.asarray(table["id"], np.int64) if "id" in names else np.arange(n)
-        parts.append([ids.astype(np.int64), ra, dec, error, flux, flux_err, point])
+            column = ""
+        parts.append(_stars_of(table[near], column, epoch_mjd))
+    return _joined(parts)
+
+
+def _stars_of(table: Table, column: str, epoch_mjd: float) -> ReferenceStars:
+    """Return all objects of one shard, moved to an epoch; without a flux column, any flux serves."""
+    names, n = table.colnames, len(table)
+    ra, dec = _in_unit(table, "coord_ra", "rad"), _in_unit(table, "coord_dec", "rad")
+    flux_err = np.zeros(n)
+    if column:
+        flux = _in_unit(table, column, "nJy")
+        if f"{column}Err" in names:
+            flux_err = _in_unit(table, f"{column}Err", "nJy")
+    else:
+        fluxes = [c for c in names if c.endswith("_flux")]
+        flux = _in_unit(table, fluxes[0], "nJy") if fluxes else np.ones(n)
+    error = np.zeros(n)
+    if "coord_raErr" in names and "coord_decErr" in names:
+        ra_err, dec_err = _in_unit(table, "coord_raErr", "rad"), _in_unit(table, "coord_decErr", "rad")
+        error = np.nan_to_num(np.sqrt(0.5 * (ra_err**2 + dec_err**2)))
+    if {"pm_ra", "pm_dec", "epoch"} <= set(names) and np.isfinite(epoch_mjd):
+        years = (epoch_mjd - np.ma.filled(np.ma.asarray(table["epoch"], np.float64), np.nan)) / 365.25
+        moved_ra = np.nan_to_num(_in_unit(table, "pm_ra", "mas/yr") * years) / 206264806.247
+        moved_dec = np.nan_to_num(_in_unit(table, "pm_dec", "mas/yr") * years) / 206264806.247
+        ra, dec = ra + moved_ra / np.cos(dec), dec + moved_dec
+    point_like = np.ones(n, bool)
+    for name in ("resolved", "is_variable", "is_resolved"):
+        if name in names:
+            point_like &= ~np.ma.filled(np.ma.asarray(table[name]), 0).astype(bool)
+    ids = np.asarray(table["id"], np.int64) if "id" in names else np.arange(n)
+    return ReferenceStars(ids.astype(np.int64), ra, dec, error, flux, flux_err, point_like, column)
+
+
+def _joined(parts: Sequence[ReferenceStars]) -> ReferenceStars:
+    """Join the objects of several shards; an object that two of them list is taken once."""
     if not parts:
         empty = np.zeros(0)
         return ReferenceStars(np.zeros(0, np.int64), empty, empty, empty, empty, empty, np.zeros(0, bool), "")
-    ids, ra, dec, error, flux, flux_err, point = (np.concatenate(c) for c in zip(*parts, strict=True))
-    # Overlapping shards may list an object twice.
-    _, first = np.unique(np.column_stack([ra, dec]), axis=0, return_index=True)
+    column = next((part.flux_column for part in reversed(parts) if part.flux_column), "")
+    names = [f.name for f in fields(ReferenceStars) if f.name != "flux_column"]
+    every = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    _, first = np.unique(np.column_stack([every["ra"], every["dec"]]), axis=0, return_index=True)
     first.sort()
-    return ReferenceStars(
-        np.asarray(ids[first], np.int64),
-        ra[first],
-        dec[first],
-        error[first],
-        flux[first],
-        flux_err[first],
-        point[first] > 0,
-        column,
-    )
+    return ReferenceStars(**{name: values[first] for name, values in every.items()}, flux_column=column)
 
 
 def _unit_vectors(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:

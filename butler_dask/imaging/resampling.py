@@ -17,23 +17,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .detector import Box
-from .exposure import Exposure
-from .mask import Mask
+from .exposure import Exposure, Pixels
+from .mask import FULL_FOOTPRINT_PLANES, Mask
 from .photo_calib import PhotoCalib
 from .sky_wcs import SkyWcs
-
-NODE_SPACING_PIXELS = 64
-"""Distance of the nodes at which world coordinates are evaluated. Cubic interpolation between them is good to
-1e-6 pixels for the distortion of a wide-field corrector, so the spacing is not a tuning matter."""
-
-KERNEL_ORDER = 3
-"""Lanczos order: the kernel reaches this many pixels to each side."""
-
-FULL_FOOTPRINT_PLANES = ("BAD", "SAT", "EDGE", "NO_DATA", "UNMASKEDNAN")
-"""Planes spread over every pixel the kernel touches. Other planes (repaired cosmic rays, detections) are
-spread over the four pixels nearest to the position only, as the field's warper does with its bilinear mask
-kernel: spread over 6 x 6 pixels, a repaired cosmic ray would cost ten times its area."""
+from .source_window import KERNEL_ORDER, NODE_SPACING_PIXELS, source_window
 
 _TAPS = 2 * KERNEL_ORDER
 _TABLE_STEPS = 1024
@@ -56,7 +44,7 @@ def _weight_table() -> NDArray[np.float32]:
     return result
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _flagged_blocks(mask: NDArray[np.int32], planes: int) -> NDArray[np.bool_]:
     """Return where a kernel footprint may touch a pixel with any of ``planes`` set.
 
@@ -77,7 +65,7 @@ def _flagged_blocks(mask: NDArray[np.int32], planes: int) -> NDArray[np.bool_]:
     return blocks
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _cubic_weights(t: float) -> tuple[float, float, float, float]:
     """Return the four-point Lagrange weights at a fraction t between the two middle points."""
     return (
@@ -88,66 +76,85 @@ def _cubic_weights(t: float) -> tuple[float, float, float, float]:
     )
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]  # numba ships no types
+class _MaskRules(NamedTuple):
+    """Bits spread over the whole kernel, where they may be met (`_flagged_blocks`); the bit of no data."""
+
+    full_planes: int
+    blocks: NDArray[np.bool_]
+    no_data: int
+
+
+@numba.njit(cache=True, nogil=True, inline="always", fastmath={"reassoc", "contract", "nsz", "arcp"})
+def _fill_positions(
+    nodes: NDArray[np.float64],
+    row: int,
+    weights: NDArray[np.float64],
+    line: NDArray[np.float64],
+    position: NDArray[np.float64],
+) -> None:
+    """Interpolate the nodes at all pixels of one row of the box, in loops that become vector instructions.
+
+    ``weights``, shape (4, spacing), are the cubic weights along x; ``line``, shape (3, nodes along x), is
+    scratch.
+    """
+    spacing = weights.shape[1]
+    n_x = position.shape[1]
+    cell_y = row // spacing
+    a, b, c, d = _cubic_weights((row - cell_y * spacing) / spacing)
+    for k in range(3):
+        for i in range(line.shape[1]):
+            line[k, i] = (
+                a * nodes[k, cell_y, i]
+                + b * nodes[k, cell_y + 1, i]
+                + c * nodes[k, cell_y + 2, i]
+                + d * nodes[k, cell_y + 3, i]
+            )
+    for cell_x in range((n_x - 1) // spacing + 1):
+        first = cell_x * spacing
+        for k in range(3):
+            n0, n1, n2, n3 = (
+                line[k, cell_x],
+                line[k, cell_x + 1],
+                line[k, cell_x + 2],
+                line[k, cell_x + 3],
+            )
+            for i in range(min(spacing, n_x - first)):
+                position[k, first + i] = (
+                    weights[0, i] * n0 + weights[1, i] * n1 + weights[2, i] * n2 + weights[3, i] * n3
+                )
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 def _resample(
-    image: NDArray[np.float32],
-    variance: NDArray[np.float32],
-    mask: NDArray[np.int32],
-    blocks: NDArray[np.bool_],
-    full_planes: int,
-    no_data: int,
+    source: Pixels,
+    rules: _MaskRules,
     nodes: NDArray[np.float64],
     spacing: int,
     table: NDArray[np.float32],
     scale: float,
-    x_begin: int,
-    y_begin: int,
-    x_end: int,
-    y_end: int,
-    out_image: NDArray[np.float32],
-    out_variance: NDArray[np.float32],
-    out_mask: NDArray[np.int32],
+    box: tuple[int, int, int, int],
+    out: Pixels,
 ) -> int:
     """Fill the output box; return the number of pixels with data.
 
     ``nodes`` has shape (3, ny, nx): source x, source y and source pixels per output pixel; node [1, 1] lies
-    on the output pixel (x_begin, y_begin).
+    on the first pixel of the box.
     """
+    image, mask, variance = source.image, source.mask, source.variance
+    out_image, out_mask, out_variance = out.image, out.mask, out.variance
+    blocks, full_planes, no_data = rules.blocks, rules.full_planes, rules.no_data
+    x_begin, y_begin, x_end, y_end = box
     ny, nx = image.shape
     steps = table.shape[0] - 2
     pixels, variances = image.ravel(), variance.ravel()
-    n_nodes_x = nodes.shape[2]
-    line = np.empty((3, n_nodes_x))
+    line = np.empty((3, nodes.shape[2]))
     position = np.empty((3, x_end - x_begin))
     weights = np.empty((4, spacing))
     for i in range(spacing):
         weights[0, i], weights[1, i], weights[2, i], weights[3, i] = _cubic_weights(i / spacing)
     filled = 0
     for y in range(y_begin, y_end):
-        cell_y = (y - y_begin) // spacing
-        a, b, c, d = _cubic_weights((y - y_begin - cell_y * spacing) / spacing)
-        for k in range(3):
-            for i in range(n_nodes_x):
-                line[k, i] = (
-                    a * nodes[k, cell_y, i]
-                    + b * nodes[k, cell_y + 1, i]
-                    + c * nodes[k, cell_y + 2, i]
-                    + d * nodes[k, cell_y + 3, i]
-                )
-        # Positions of the whole row first, in loops that become vector instructions.
-        for cell_x in range((x_end - x_begin - 1) // spacing + 1):
-            first = cell_x * spacing
-            for k in range(3):
-                n0, n1, n2, n3 = (
-                    line[k, cell_x],
-                    line[k, cell_x + 1],
-                    line[k, cell_x + 2],
-                    line[k, cell_x + 3],
-                )
-                for i in range(min(spacing, x_end - x_begin - first)):
-                    position[k, first + i] = (
-                        weights[0, i] * n0 + weights[1, i] * n1 + weights[2, i] * n2 + weights[3, i] * n3
-                    )
+        _fill_positions(nodes, y - y_begin, weights, line, position)
         for x in range(x_begin, x_end):
             sx, sy = position[0, x - x_begin], position[1, x - x_begin]
             ix, iy = int(np.floor(sx)), int(np.floor(sy))
@@ -206,125 +213,6 @@ def _resample(
     return filled
 
 
-def map_nodes(
-    source: SkyWcs, target: SkyWcs, x_begin: int, y_begin: int, x_end: int, y_end: int
-) -> NDArray[np.float64]:
-    """Evaluate where output pixels lie in the source, on sparse nodes.
-
-    Parameters
-    ----------
-    source, target : `SkyWcs`
-        World coordinates of the source and output arrays.
-    x_begin, y_begin, x_end, y_end : `int`
-        Output box, half-open [pixels].
-
-    Returns
-    -------
-    nodes : `numpy.ndarray`, shape (3, n_nodes_y, n_nodes_x), float64
-        Source x, source y [pixels] and the area of an output pixel in source pixels, every
-        `NODE_SPACING_PIXELS` from one spacing before the box's first pixel to two after its last.
-    """
-    h = NODE_SPACING_PIXELS
-    xs = x_begin + h * np.arange(-1, (x_end - x_begin - 1) // h + 3, dtype=np.float64)
-    ys = y_begin + h * np.arange(-1, (y_end - y_begin - 1) // h + 3, dtype=np.float64)
-    # One more ring, so that the derivative at every node is a central difference.
-    xw = np.concatenate([[xs[0] - h], xs, [xs[-1] + h]])
-    yw = np.concatenate([[ys[0] - h], ys, [ys[-1] + h]])
-    grid_x, grid_y = np.meshgrid(xw, yw)
-    ra, dec = target.pixel_to_sky(grid_x.ravel(), grid_y.ravel())
-    sx, sy = (v.reshape(grid_x.shape) for v in source.sky_to_pixel(ra, dec))
-    dxdu, dydu = ((v[1:-1, 2:] - v[1:-1, :-2]) / (2 * h) for v in (sx, sy))
-    dxdv, dydv = ((v[2:, 1:-1] - v[:-2, 1:-1]) / (2 * h) for v in (sx, sy))
-    return np.stack([sx[1:-1, 1:-1], sy[1:-1, 1:-1], np.abs(dxdu * dydv - dxdv * dydu)])
-
-
-def overlap_box(
-    source_shape: tuple[int, int], source: SkyWcs, target_shape: tuple[int, int], target: SkyWcs
-) -> tuple[int, int, int, int]:
-    """Return the part of the output array that the source covers.
-
-    Parameters
-    ----------
-    source_shape, target_shape : `tuple` [`int`, `int`]
-        (ny, nx).
-    source, target : `SkyWcs`
-        World coordinates of the two arrays.
-
-    Returns
-    -------
-    box : `tuple`
-        (x_begin, y_begin, x_end, y_end), half-open [pixels]; empty (x_end <= x_begin or y_end <= y_begin)
-        where they do not meet.
-    """
-    ny, nx = source_shape
-    along = np.linspace(0.0, 1.0, 9)
-    x = np.concatenate([along * (nx - 1), np.full(9, nx - 1.0), along * (nx - 1), np.zeros(9)])
-    y = np.concatenate([np.zeros(9), along * (ny - 1), np.full(9, ny - 1.0), along * (ny - 1)])
-    ra, dec = source.pixel_to_sky(x, y)
-    center_ra, center_dec = target.pixel_to_sky(0.5 * (target_shape[1] - 1), 0.5 * (target_shape[0] - 1))
-    # A gnomonic projection mirrors the far side of the sky onto the plane.
-    a, d, ca, cd = np.radians(ra), np.radians(dec), np.radians(center_ra), np.radians(center_dec)
-    if np.min(np.sin(d) * np.sin(cd) + np.cos(d) * np.cos(cd) * np.cos(a - ca)) < 0.1:
-        return (0, 0, 0, 0)
-    tx, ty = target.sky_to_pixel(ra, dec)
-    margin = 2  # the edge between two of the points may bulge
-    return (
-        max(0, int(np.floor(tx.min())) - margin),
-        max(0, int(np.floor(ty.min())) - margin),
-        min(target_shape[1], int(np.ceil(tx.max())) + margin + 1),
-        min(target_shape[0], int(np.ceil(ty.max())) + margin + 1),
-    )
-
-
-class SourceWindow(NamedTuple):
-    """Where a source and an output array meet.
-
-    Parameters
-    ----------
-    target_box : `tuple`
-        (x_begin, y_begin, x_end, y_end) of the output, half-open [pixels].
-    source_box : `tuple`
-        (x0, y0, width, height) of the source that is needed for it, kernel included [pixels].
-    nodes : `numpy.ndarray`
-        From `map_nodes`, for the target box.
-    """
-
-    target_box: tuple[int, int, int, int]
-    source_box: Box
-    nodes: NDArray[np.float64]
-
-
-def source_window(
-    source_shape: tuple[int, int], source: SkyWcs, target_shape: tuple[int, int], target: SkyWcs
-) -> SourceWindow | None:
-    """Return which part of a source an output array needs, so that the rest need not be read.
-
-    Parameters
-    ----------
-    source_shape, target_shape : `tuple` [`int`, `int`]
-        (ny, nx).
-    source, target : `SkyWcs`
-        World coordinates of the two arrays.
-
-    Returns
-    -------
-    window : `SourceWindow` or None
-        None where they do not meet.
-    """
-    box = overlap_box(source_shape, source, target_shape, target)
-    if box[2] <= box[0] or box[3] <= box[1]:
-        return None
-    nodes = map_nodes(source, target, *box)
-    # All but the outermost nodes surround the box closely, and bound what lies between them to a pixel.
-    inner = nodes[:2, 1:-1, 1:-1]
-    ny, nx = source_shape
-    x0, y0 = (max(0, int(inner[k].min()) - KERNEL_ORDER - 1) for k in (0, 1))
-    x1, y1 = (min(n, int(inner[k].max()) + KERNEL_ORDER + 3) for k, n in ((0, nx), (1, ny)))
-    if x1 - x0 < _TAPS or y1 - y0 < _TAPS:
-        return None
-    return SourceWindow(box, (x0, y0, x1 - x0, y1 - y0), nodes)
-
-
 def empty_warp(shape: tuple[int, int], wcs: SkyWcs, xy0: tuple[int, int] = (0, 0)) -> Exposure:
     """Make an exposure in nJy with no data: image NaN, variance infinite, NO_DATA set.
 
@@ -379,9 +267,10 @@ def resample_into(
 
     Notes
     -----
-    Value of an output pixel: sum of Lanczos-3 weights (Duchon 1979, J. Appl. Meteor. 18, 1016) times source
-    pixels, times the photometric calibration [nJy per unit], times the output pixel's area in source pixels,
-    so that the sum over a star is its flux in nJy. Variance: the same with squared weights and factors.
+    Value of an output pixel: sum of Lanczos-3 weights (Duchon 1979, J. Appl. Meteor. 18, 1016;
+    doi:10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2) times source pixels, times the photometric
+    calibration [nJy per unit], times the output pixel's area in source pixels, so that the sum over a star is
+    its flux in nJy. Variance: the same with squared weights and factors.
     """
     if source.wcs is None or source.photo_calib is None or warp.wcs is None:
         missing = [
@@ -411,20 +300,18 @@ def resample_into(
     first = bool(np.all(warp.mask.array[box[1] : box[3], box[0] : box[2]] & no_data))
     out = warp if first else empty_warp(warp.shape, warp.wcs)
     filled: int = _resample(
-        np.ascontiguousarray(source.image[part], dtype=np.float32),
-        np.ascontiguousarray(source.variance[part], dtype=np.float32),
-        target_mask,
-        _flagged_blocks(target_mask, full),
-        full,
-        no_data,
+        Pixels(
+            np.ascontiguousarray(source.image[part], dtype=np.float32),
+            target_mask,
+            np.ascontiguousarray(source.variance[part], dtype=np.float32),
+        ),
+        _MaskRules(full, _flagged_blocks(target_mask, full), no_data),
         nodes,
         NODE_SPACING_PIXELS,
         _weight_table(),
         float(source.photo_calib.calibration_mean),
-        *box,
-        out.image,
-        out.variance,
-        out.mask.array,
+        box,
+        out.pixels,
     )
     if not first:
         over = (slice(box[1], box[3]), slice(box[0], box[2]))

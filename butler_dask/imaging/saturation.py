@@ -1,4 +1,7 @@
-"""Saturation: bleed trails are wider than the pixels above the limit."""
+"""Saturation: bleed trails are wider than the pixels above the limit.
+
+Growth of trails by their width follows Rubin's ``IsrTask`` (``widenSaturationTrails``).
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ import numpy as np
 from .mask import Mask
 
 # Growth to each side of a run of n saturated pixels along a row: narrow runs are cosmic rays or star cores
-# and stay; wide ones are bleed trails whose charge spills sideways. Widths from the reference's isr.
-_GROWTH = np.array([0, 0, 0, 0, 0, 0, 1, 1, 3, 3, 4], dtype=np.int64)
+# and stay; wide ones are bleed trails whose charge spills sideways.
+_GROWTH_OF_RUN = np.array([0, 0, 0, 0, 0, 0, 1, 1, 3, 3, 4], dtype=np.int64)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _widen(mask: Any, bit: int, growth: Any) -> int:
+@numba.njit(cache=True, nogil=True)
+def _widen_runs(mask: Any, bit: int, growth: Any) -> int:
     n_grown = 0
     height, width = mask.shape
     for y in range(height):
@@ -61,7 +64,7 @@ def widen_saturation_trails(mask: Mask) -> int:
     n_pixels : `int`
         Pixels added.
     """
-    return int(_widen(mask.array, mask.bitmask("SAT"), _GROWTH))
+    return int(_widen_runs(mask.array, mask.bitmask("SAT"), _GROWTH_OF_RUN))
 
 
 def grow_mask(mask: Mask, planes: tuple[str, ...], radius: int) -> None:

@@ -1,8 +1,9 @@
 """Shapes: second moments under an elliptical Gaussian that fits the source itself.
 
-Bernstein & Jarvis (2002, AJ 123, 583, section 3): the weight's own moments W and the moments M measured under
-it satisfy M = W / 2 when the weight matches a Gaussian source, so W is replaced by (M^-1 - W^-1)^-1 until
-nothing changes. The flux that belongs to the matched Gaussian is the field's ``base_GaussianFlux``.
+Bernstein & Jarvis (2002, AJ 123, 583; doi:10.1086/338085, section 3): the weight's own moments W and the
+moments M measured under it satisfy M = W / 2 when the weight matches a Gaussian source, so W is replaced by
+(M^-1 - W^-1)^-1 until nothing changes. The flux that belongs to the matched Gaussian is the field's
+``base_GaussianFlux``.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ class Moments:
 
     Parameters
     ----------
-    xx, yy, xy : `numpy.ndarray`, shape (n,), float64
-        Second moments [pixels2]; NaN where ``flag``.
-    flux, flux_err : `numpy.ndarray`, shape (n,), float64
-        Of the Gaussian that matches [unit of the image].
-    size_err : `numpy.ndarray`, shape (n,), float64
-        Error of (xx + yy) / 2, from the noise, for a Gaussian source [pixels2].
-    flag : `numpy.ndarray`, shape (n,), bool
+    xx, yy, xy : `numpy.ndarray`, shape (n,), float64 [pixels^2]
+        Second moments; NaN where ``flag``.
+    flux, flux_err : `numpy.ndarray`, shape (n,), float64 [unit of the image]
+        Of the Gaussian that matches.
+    size_err : `numpy.ndarray`, shape (n,), float64 [pixels^2]
+        Error of (xx + yy) / 2, from the noise, for a Gaussian source.
+    flag : `numpy.ndarray`, shape (n,), bool [1]
         Not converged.
     """
 
@@ -39,8 +40,8 @@ class Moments:
     flag: NDArray[np.bool_]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _adaptive(
+@numba.njit(cache=True, nogil=True)
+def _measure_moments(
     data: NDArray[np.float32],
     variance: NDArray[np.float32],
     dx: NDArray[np.float64],
@@ -119,12 +120,14 @@ def adaptive_moments(
 
     Parameters
     ----------
-    data, variance : `numpy.ndarray`, shape (n, size, size), float32
+    data : `numpy.ndarray`, shape (n, size, size), float32 [unit of the image]
         Cut-outs, without holes, background subtracted.
-    dx, dy : `numpy.ndarray`, shape (n,), float64
-        Centre from the middle pixel [pixels].
-    start_sigma : `float` or `numpy.ndarray`, shape (n,)
-        Width of the first weight [pixels].
+    variance : `numpy.ndarray`, shape (n, size, size), float32 [unit of the image squared]
+        Their variance.
+    dx, dy : `numpy.ndarray`, shape (n,), float64 [pixels]
+        Centre from the middle pixel.
+    start_sigma : `float` or `numpy.ndarray`, shape (n,), float64 [pixels]
+        Width of the first weight.
     n_iterations : `int`
         Gives up, with ``flag``, after so many.
 
@@ -135,7 +138,7 @@ def adaptive_moments(
     n = len(data)
     out = np.full((n, 6), np.nan)
     start = np.broadcast_to(np.asarray(start_sigma, np.float64) ** 2, (n,)).copy()
-    _adaptive(data, variance, np.asarray(dx), np.asarray(dy), start, n_iterations, out)
+    _measure_moments(data, variance, np.asarray(dx), np.asarray(dy), start, n_iterations, out)
     bad = out[:, 5] != 1.0
     xx, yy, xy = (np.where(bad, np.nan, out[:, k]) for k in range(3))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -144,8 +147,8 @@ def adaptive_moments(
     return Moments(xx, yy, xy, out[:, 3], out[:, 4], size_err, bad)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _windowed(
+@numba.njit(cache=True, nogil=True)
+def _move_to_centroids(
     data: NDArray[np.float32],
     good: NDArray[np.uint8],
     x: NDArray[np.float64],
@@ -191,14 +194,16 @@ def windowed_centroids(
     sigma_pixels: float,
     n_iterations: int = 50,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return centroids under a circular Gaussian window, as SExtractor's XWIN.
+    """Return centroids under a circular Gaussian window, as SExtractor's XWIN_IMAGE and YWIN_IMAGE.
 
     Parameters
     ----------
-    data, good : `numpy.ndarray`, shape (n, size, size)
-        Cut-outs; pixels that are not good are left out.
-    dx, dy : `numpy.ndarray`, shape (n,)
-        First positions from the middle pixel [pixels].
+    data : `numpy.ndarray`, shape (n, size, size), float32 [unit of the image]
+        Cut-outs.
+    good : `numpy.ndarray`, shape (n, size, size), uint8 [1]
+        Pixels where it is 0 are left out.
+    dx, dy : `numpy.ndarray`, shape (n,), float64 [pixels]
+        First positions from the middle pixel.
     sigma_pixels : `float`
         Width of the window [pixels].
     n_iterations : `int`
@@ -206,9 +211,9 @@ def windowed_centroids(
 
     Returns
     -------
-    dx, dy : `numpy.ndarray`, shape (n,), float64
+    dx, dy : `numpy.ndarray`, shape (n,), float64 [pixels]
         Centroids; where none is found within two widths, the first positions.
     """
     x, y = np.array(dx, np.float64), np.array(dy, np.float64)
-    _windowed(data, good, x, y, float(sigma_pixels), n_iterations)
+    _move_to_centroids(data, good, x, y, float(sigma_pixels), n_iterations)
     return x, y

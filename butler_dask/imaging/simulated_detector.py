@@ -10,9 +10,9 @@ and its truth can be asked for (`bias_adu`, `dark_electrons_s`, `flat`, `defects
 
 Conventions shared with the corrections
 ---------------------------------------
-Brighter-fatter: kernel K [1 / electron], negative for charge that repels, with
-``observed = true - 0.5 div(true grad(K * true))``, ``*`` a convolution: the inverse of the correction of
-Coulton et al. 2018 (AJ 155, 258, eq. 22) in `butler_dask.imaging.brighter_fatter`. Linearity and crosstalk:
+Brighter-fatter: kernel K [1 / electron], negative for charge that repels, with ``observed = true - 0.5
+div(true grad(K * true))``, ``*`` a convolution: the inverse of the correction of Coulton et al. 2018 (AJ 155,
+258; doi:10.3847/1538-3881/aac08d, eq. 22) in `butler_dask.imaging.brighter_fatter`. Linearity and crosstalk:
 see `Amplifier.linearity_coefficients` and `Detector.crosstalk`; crosstalk is added to linear signals in ADU.
 """
 
@@ -38,6 +38,10 @@ def brighter_fatter_kernel(size: int = 17, peak: float = -4.0e-7) -> NDArray[np.
         Odd size [pixels].
     peak : `float`
         Central value [1 / electron]; -4e-7 makes a star at full well 1 % wider and 5 % lower.
+
+    Returns
+    -------
+    kernel : `numpy.ndarray`, shape (size, size), float64 [1 / electrons]
     """
     r = np.arange(size) - size // 2
     radius = np.hypot(r[:, np.newaxis], r[np.newaxis, :])
@@ -52,15 +56,15 @@ def apply_brighter_fatter(image: NDArray[np.float32], kernel: NDArray[np.float64
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx), float32
-        Charge without the effect [electrons].
-    kernel : `numpy.ndarray`, shape (n, n), float64
-        K [1 / electron].
+    image : `numpy.ndarray`, shape (ny, nx), float32 [electrons]
+        Charge without the effect.
+    kernel : `numpy.ndarray`, shape (n, n), float64 [1 / electrons]
+        K.
 
     Returns
     -------
-    displaced : `numpy.ndarray`, shape (ny, nx), float32
-        image - 0.5 div(image grad(K * image)) [electrons].
+    displaced : `numpy.ndarray`, shape (ny, nx), float32 [electrons]
+        image - 0.5 div(image grad(K * image)).
 
     Notes
     -----
@@ -77,7 +81,7 @@ def apply_brighter_fatter(image: NDArray[np.float32], kernel: NDArray[np.float64
     return displaced
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _displace(image: NDArray[np.float32], potential: NDArray[np.float32]) -> NDArray[np.float32]:
     ny, nx = image.shape
     result = image.copy()
@@ -98,7 +102,7 @@ def _displace(image: NDArray[np.float32], potential: NDArray[np.float32]) -> NDA
     return result
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _bleed(image: NDArray[np.float32], full_well: NDArray[np.float32]) -> None:
     """Spill charge above the full well (shape (nx,), by column) half up and half down its column."""
     ny, nx = image.shape
@@ -123,7 +127,7 @@ def _bleed(image: NDArray[np.float32], full_well: NDArray[np.float32]) -> None:
                 image[y, x] = min(total, limit)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _draw_tracks(
     image: NDArray[np.float32],
     hit: NDArray[np.bool_],
@@ -155,7 +159,7 @@ class SimulatedDetector:
         Fixed patterns follow from it and ``detector.id``.
     linearity : `bool`
         Whether the electronics are non-linear.
-    kernel : `numpy.ndarray` or None
+    kernel : `numpy.ndarray`, shape (n, n), float64 [1 / electrons], or None
         Brighter-fatter kernel; None for a sensor without the effect.
     crosstalk : `bool`
         Whether channels cross-talk.
@@ -241,12 +245,16 @@ class SimulatedDetector:
         return dark
 
     def flat(self, band: str = "r") -> NDArray[np.float32]:
-        """Return the relative sensitivity, assembled, shape (ny, nx), float32, median 1.
+        """Return the relative sensitivity, assembled, of median 1.
 
         Parameters
         ----------
         band : `str`
             Vignetting and pixel response differ a little between bands.
+
+        Returns
+        -------
+        flat : `numpy.ndarray`, shape (ny, nx), float32 [1]
         """
         rng = self._rng(5)
         ny, nx = self.detector.shape
@@ -300,8 +308,8 @@ class SimulatedDetector:
 
         Parameters
         ----------
-        light : `numpy.ndarray`, shape (ny, nx), float32, or None
-            Expected electrons for a perfectly flat detector; None for a closed shutter.
+        light : `numpy.ndarray`, shape (ny, nx), float32 [electrons], or None
+            Expectation for a perfectly flat detector; None for a closed shutter.
         rng : `numpy.random.Generator`
             Noise of this exposure.
         exposure_time_s, dark_time_s : `float`
@@ -313,9 +321,9 @@ class SimulatedDetector:
 
         Returns
         -------
-        raw : `numpy.ndarray`, shape ``detector.raw_shape``, uint16 [ADU]
+        raw : `numpy.ndarray`, shape `Detector.raw_shape`, uint16 [ADU]
             As the file has it.
-        cosmic_rays : `numpy.ndarray`, shape (ny, nx), bool
+        cosmic_rays : `numpy.ndarray`, shape (ny, nx), bool [1]
             Pixels hit, assembled.
         """
         detector = self.detector

@@ -67,17 +67,17 @@ class SimulatedExposure:
 
     Parameters
     ----------
-    raw : `numpy.ndarray`, shape ``detector.raw_shape``, uint16 [ADU]
+    raw : `numpy.ndarray`, shape `Detector.raw_shape`, uint16 [ADU]
         As a file would have it.
     wcs : `SkyWcs`
         True world coordinates of the assembled detector.
     objects : `astropy.table.Table`
         Truth catalogue of the objects on the array and just outside, with x, y [pixels] and flux [electrons].
-    light : `numpy.ndarray`, shape (ny, nx), float32
-        Expected electrons a perfectly flat detector would see, sky included.
-    sky : `numpy.ndarray`, shape (ny, nx), float32
+    light : `numpy.ndarray`, shape (ny, nx), float32 [electrons]
+        Expectation of what a perfectly flat detector would see, sky included.
+    sky : `numpy.ndarray`, shape (ny, nx), float32 [electrons]
         The sky's part of it.
-    cosmic_rays : `numpy.ndarray`, shape (ny, nx), bool
+    cosmic_rays : `numpy.ndarray`, shape (ny, nx), bool [1]
         Pixels hit.
     psf : `PsfField`
         PSF of the visit over the focal plane.
@@ -192,7 +192,21 @@ def simulate_exposure(
 def focal_plane_position(
     camera: Camera, detector: int, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return focal-plane positions [mm] of positions on the assembled detector [pixels]."""
+    """Return the focal-plane positions of positions on the assembled detector.
+
+    Parameters
+    ----------
+    camera : `Camera`
+        Focal plane.
+    detector : `int`
+        Detector number.
+    x, y : `numpy.ndarray`, shape (n,), float64 [pixels]
+        Positions on the detector.
+
+    Returns
+    -------
+    x_mm, y_mm : `numpy.ndarray`, shape (n,), float64 [mm]
+    """
     definition = camera[detector]
     yaw = np.radians(definition.yaw_deg)
     u = (np.asarray(x, dtype=np.float64) - 0.5 * (definition.shape[1] - 1)) * definition.pixel_size_mm

@@ -3,7 +3,8 @@
 Everything is drawn from one seed, so a test makes the truth anew instead of storing it. Every profile, of the
 PSF as of the galaxies, is a sum of Gaussians: a convolution is then an addition of covariances, exact and
 without Fourier transforms, and a Gaussian costs two multiplications a pixel by recurrence. What is given up
-is the true power-law wing of a PSF beyond ten times its width.
+is the true power-law wing of a PSF beyond ten times its width. The mixtures for galaxies are those of Hogg &
+Lang (2013, PASP 125, 719).
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class PsfField:
     ----------
     fwhm_arcsec : `float`
         Full width at half maximum in the middle.
-    waves : `numpy.ndarray`, shape (3, 4), float64
-        For size, e1 and e2: amplitude, wave numbers along x and y [radians / mm], phase.
+    waves : `numpy.ndarray`, shape (3, 4), float64 [1, radians / mm, radians / mm, radians]
+        For size, e1 and e2: amplitude, wave numbers along x and y, phase.
     mean_ellipticity : `tuple` [`float`, `float`]
         e1, e2 common to the whole field, in the detector's axes.
     """
@@ -75,7 +76,20 @@ class PsfField:
         return cls(fwhm_arcsec, waves, (float(e1), float(e2)))
 
     def covariance(self, x_mm: ArrayLike, y_mm: ArrayLike, pixel_scale_arcsec: float) -> NDArray[np.float64]:
-        """Return (xx, yy, xy) of the narrowest Gaussian at focal-plane positions, (n, 3) [pixels**2]."""
+        """Return the covariance of the narrowest Gaussian at focal-plane positions.
+
+        Parameters
+        ----------
+        x_mm, y_mm : array_like, shape (n,), float64 [mm]
+            Positions.
+        pixel_scale_arcsec : `float`
+            Pixel scale [arcsec].
+
+        Returns
+        -------
+        covariance : `numpy.ndarray`, shape (n, 3), float64 [pixels^2]
+            xx, yy and xy.
+        """
         x, y = np.asarray(x_mm, dtype=np.float64), np.asarray(y_mm, dtype=np.float64)
         size, e1, e2 = (w[0] * np.sin(w[1] * x + w[2] * y + w[3]) for w in self.waves)
         sigma = self.fwhm_arcsec / mixture_fwhm() / pixel_scale_arcsec * (1.0 + size)
@@ -85,12 +99,35 @@ class PsfField:
     def image(
         self, x_mm: float, y_mm: float, pixel_scale_arcsec: float, size: int = 41
     ) -> NDArray[np.float64]:
-        """Return the true PSF at a focal-plane position, centred, shape (size, size), of total flux 1."""
+        """Return the true PSF at a focal-plane position.
+
+        Parameters
+        ----------
+        x_mm, y_mm : `float`
+            Position [mm].
+        pixel_scale_arcsec : `float`
+            Pixel scale [arcsec].
+        size : `int`
+            Odd size [pixels].
+
+        Returns
+        -------
+        image : `numpy.ndarray`, shape (size, size), float64 [1]
+            Centred, of total flux 1.
+        """
         image = np.zeros((size, size))
         middle = np.array([float(size // 2)])
         cov = self.covariance(np.array([x_mm]), np.array([y_mm]), pixel_scale_arcsec)
-        _render(
-            image, middle, middle, np.ones(1), cov, np.zeros((1, 3)), np.zeros(1, bool), *_tables(), 1e-12
+        _render_gaussians(
+            image,
+            middle,
+            middle,
+            np.ones(1),
+            cov,
+            np.zeros((1, 3)),
+            np.zeros(1, bool),
+            *_gaussian_mixtures(),
+            1e-12,
         )
         return image
 
@@ -168,7 +205,7 @@ class SimulatedSky:
             # Uniform in the circle, then onto the sphere.
             r, phi = self.radius_deg * np.sqrt(rng.random(count)), rng.uniform(0, 2 * np.pi, count)
             u, v = np.radians(r * np.cos(phi)), np.radians(r * np.sin(phi))
-            ra, dec = _unproject(u, v, self.ra_deg, self.dec_deg)
+            ra, dec = _at_offsets(u, v, self.ra_deg, self.dec_deg)
             size = np.zeros(count)
             e1, e2 = np.zeros(count), np.zeros(count)
             if not is_star:
@@ -244,7 +281,7 @@ def render_objects(
         (ny, nx).
     objects : `astropy.table.Table`
         x, y [pixels], flux [electrons], is_star, half_light_arcsec, e1, e2.
-    psf_covariance : `numpy.ndarray`, shape (n, 3), float64
+    psf_covariance : `numpy.ndarray`, shape (n, 3), float64 [pixels^2]
         As `PsfField.covariance` gives at the objects.
     pixel_scale_arcsec : `float`
         Pixel scale [arcsec].
@@ -260,7 +297,7 @@ def render_objects(
     e1, e2 = np.asarray(objects["e1"]), np.asarray(objects["e2"])
     galaxy = half_light[:, np.newaxis] ** 2 * np.stack([1 + e1, 1 - e1, e2], axis=-1)
     image = np.zeros(shape, dtype=np.float32)
-    _render(
+    _render_gaussians(
         image,
         np.asarray(objects["x"], dtype=np.float64),
         np.asarray(objects["y"], dtype=np.float64),
@@ -268,14 +305,28 @@ def render_objects(
         np.ascontiguousarray(psf_covariance),
         np.ascontiguousarray(galaxy),
         ~np.asarray(objects["is_star"], dtype=bool),
-        *_tables(),
+        *_gaussian_mixtures(),
         threshold_electrons,
     )
     return image
 
 
 def electrons(mag: ArrayLike, band: str, exposure_time_s: float) -> NDArray[np.float64]:
-    """Return the electrons that an AB magnitude gives in an exposure."""
+    """Return the electrons that an AB magnitude gives in an exposure.
+
+    Parameters
+    ----------
+    mag : array_like, shape (...), float64 [mag]
+        AB magnitudes.
+    band : `str`
+        One of `BANDS`.
+    exposure_time_s : `float`
+        Exposure time [s].
+
+    Returns
+    -------
+    electrons : `numpy.ndarray`, shape (...), float64 [electrons]
+    """
     m = np.asarray(mag, dtype=np.float64)
     return exposure_time_s * 10.0 ** (-0.4 * (m - ZERO_POINT_MAG[band]))
 
@@ -285,7 +336,7 @@ def sky_electrons(band: str, exposure_time_s: float, pixel_scale_arcsec: float) 
     return float(electrons(SKY_MAG_ARCSEC2[band], band, exposure_time_s)) * pixel_scale_arcsec**2
 
 
-def _tables() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _gaussian_mixtures() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (weight, variance) of the PSF's and the exponential disc's Gaussians."""
     psf = np.array([(w, s**2) for w, s in PSF_MIXTURE])
     disc = np.array(_EXPONENTIAL)
@@ -293,8 +344,8 @@ def _tables() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return psf, disc
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _render(
+@numba.njit(cache=True, nogil=True)
+def _render_gaussians(
     image: NDArray[np.float32],
     xs: NDArray[np.float64],
     ys: NDArray[np.float64],
@@ -341,7 +392,7 @@ def _render(
                         ratio *= step
 
 
-def _unproject(
+def _at_offsets(
     u: NDArray[np.float64], v: NDArray[np.float64], ra_deg: float, dec_deg: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return positions [deg] at offsets [radians] east and north along great circles of a centre."""

@@ -1,4 +1,7 @@
-"""Sky level: robust median and spread of an image, and how flat the sky is."""
+"""Sky level: robust median and spread of an image, and how flat the sky is.
+
+The numbers are those that Rubin's ``IsrTask.measureBackground`` reports, from clipped medians.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ def clipped_median(
 
     Parameters
     ----------
-    values : `numpy.ndarray`, float32
-        Pixels; NaN for none.
+    values : `numpy.ndarray`, shape (...), float32 [any unit]
+        Pixels; NaN is returned for none.
     clip_sigma : `float`
         Rejection limit.
     iterations : `int`
@@ -37,7 +40,7 @@ def clipped_median(
     return float(centre), float(sigma)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _clip_sorted(values: Any, clip_sigma: float, iterations: int) -> Any:
     n = values.size
     low, high = 0, n
@@ -97,7 +100,7 @@ def measure_sky(
 
     Parameters
     ----------
-    image : `numpy.ndarray`, shape (ny, nx), float32
+    image : `numpy.ndarray`, shape (ny, nx), float32 [any unit]
         Pixels.
     mask : `Mask`
         `SKY_MASK_PLANES` are left out.
@@ -139,7 +142,17 @@ def measure_sky(
 
 
 def sample_median(image: NDArray[np.float32], mask: Mask, *, n_pixels: int = 150_000) -> float:
-    """Return the median of the good pixels, from a regular sample of about ``n_pixels``; NaN for none."""
+    """Return the median of the good pixels; NaN if there are none.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`, shape (ny, nx), float32 [any unit]
+        Pixels.
+    mask : `Mask`
+        `SKY_MASK_PLANES` are left out.
+    n_pixels : `int`
+        Size of the regular sample that is looked at, about.
+    """
     step = max(int(np.sqrt(image.size / n_pixels)), 1)
     good = (mask.array[::step, ::step] & mask.bitmask(SKY_MASK_PLANES)) == 0
     values = image[::step, ::step][good]

@@ -1,4 +1,7 @@
-"""Sky sources: empty places measured like sources, to see what nothing looks like."""
+"""Sky sources: empty places measured like sources, to see what nothing looks like.
+
+As Rubin's ``SkyObjectsTask`` chooses them.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +43,8 @@ def sky_positions(
 
     Returns
     -------
-    x, y : `numpy.ndarray`, float64
-        At most ``n`` positions [pixels].
+    x, y : `numpy.ndarray`, shape (m,), float64 [pixels]
+        At most ``n`` positions.
     """
     ny, nx = mask.shape
     if nx <= 2 * radius or ny <= 2 * radius:

@@ -1,7 +1,8 @@
 """SkyWcs: pixel to sky and back, FITS TAN or TAN-SIP.
 
 A thin, immutable cover over `astropy.wcs.WCS` that fixes the conventions of this package: array pixel
-coordinates (0 is the centre of the first pixel), degrees, ICRS.
+coordinates (0 is the centre of the first pixel), degrees, ICRS. FITS standard 4.0, section 8; Calabretta &
+Greisen (2002, A&A 395, 1077; doi:10.1051/0004-6361:20021327).
 """
 
 from __future__ import annotations
@@ -50,10 +51,11 @@ class SkyWcs:
             Reference position (x, y), 0-based array coordinates [pixels].
         crval_deg : `tuple` [`float`, `float`]
             Right ascension and declination there [deg].
-        cd_deg : `numpy.ndarray`, shape (2, 2), float64
-            CD matrix [deg / pixel].
-        sip_a, sip_b : `numpy.ndarray`, shape (order + 1, order + 1), optional
-            Forward SIP coefficients; the inverse is solved iteratively by wcslib where it is asked for.
+        cd_deg : `numpy.ndarray`, shape (2, 2), float64 [deg / pixel]
+            CD matrix.
+        sip_a, sip_b : `numpy.ndarray`, shape (order + 1, order + 1), float64 [pixels^(1 - p - q)], optional
+            Forward SIP coefficients A_pq and B_pq; the inverse is solved iteratively by wcslib where it is
+            asked for.
         """
         from astropy.wcs import WCS, Sip
 
@@ -91,12 +93,34 @@ class SkyWcs:
         return self._wcs.sip is not None
 
     def pixel_to_sky(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return right ascension and declination [deg, ICRS] of array positions [pixels, 0-based]."""
+        """Return the sky positions of array positions.
+
+        Parameters
+        ----------
+        x, y : array_like, shape (...), float64 [pixels]
+            Positions, 0-based.
+
+        Returns
+        -------
+        ra, dec : `numpy.ndarray`, shape (...), float64 [deg]
+            Right ascension and declination, ICRS.
+        """
         ra, dec = self._wcs.all_pix2world(x, y, 0)
         return np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64)
 
     def sky_to_pixel(self, ra: ArrayLike, dec: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return array positions [pixels, 0-based] of right ascension and declination [deg, ICRS]."""
+        """Return the array positions of sky positions.
+
+        Parameters
+        ----------
+        ra, dec : array_like, shape (...), float64 [deg]
+            Right ascension and declination, ICRS.
+
+        Returns
+        -------
+        x, y : `numpy.ndarray`, shape (...), float64 [pixels]
+            Positions, 0-based.
+        """
         if self.has_sip:
             x, y = self._wcs.all_world2pix(ra, dec, 0, tolerance=1e-6, maxiter=50, quiet=True)
         else:

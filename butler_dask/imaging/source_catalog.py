@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .aperture_photometry import circular_aperture_fluxes
 from .exposure import Exposure
-from .photometry import circular_aperture_fluxes, fit_psfs
+from .noise_model import NoiseModel, model_noise
 from .psf import Psf
 from .psf_images import psf_images
-from .shapes import adaptive_moments
-from .stamps import SourceList, cut_stamps, sky_variances, variance_slope
+from .psf_photometry import PsfFitOptions, PsfFits, fit_psfs
+from .shapes import Moments, adaptive_moments
+from .stamps import SourceList, Stamps, cut_stamps
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -34,6 +36,16 @@ FLAG_PLANES: Mapping[str, str] = {
     "suspect": "SUSPECT",
 }
 """Mask plane behind each ``base_PixelFlags_flag_``."""
+
+
+CALIB_FLAGS = (
+    "calib_psf_candidate",
+    "calib_psf_used",
+    "calib_psf_reserved",
+    "calib_astrometry_used",
+    "calib_photometry_used",
+)
+"""Flags that calibration sets later."""
 
 
 def aperture_flux_name(radius: float) -> str:
@@ -66,11 +78,11 @@ def measure_sources(
         Background subtracted.
     psf : `Psf`
         The model.
-    labels : `numpy.ndarray`, shape (ny, nx), int32
+    labels : `numpy.ndarray`, shape (ny, nx), int32 [1]
         Footprint numbers.
     sources : `SourceList`
         What to measure, parents and children.
-    ids : `numpy.ndarray`, shape (n,), int64
+    ids : `numpy.ndarray`, shape (n,), int64 [1]
         Identifier of each.
     radii : sequence of `float`
         Circular apertures [pixels].
@@ -93,31 +105,14 @@ def measure_sources(
     if half is None:
         half = max(psf.size // 2, int(np.ceil(max(radii))) + 2)
     stamps = cut_stamps(exposure, labels, sources, half)
-    slope = variance_slope(exposure, labels)
-    sky = sky_variances(stamps, slope)
+    noise = model_noise(exposure, labels, stamps)
     sigma = psf.sigma_at(*psf.center)
-    fits = fit_psfs(
-        psf,
-        sources.x,
-        sources.y,
-        stamps.x0,
-        stamps.y0,
-        stamps.data,
-        stamps.variance,
-        stamps.good,
-        sky,
-        slope,
-        fixed=sources.fixed,
-        max_shift=max(3.0, 1.5 * sigma),
-        model_error=psf_model_error,
-        weighted=weighted_psf_flux,
+    options = PsfFitOptions(
+        max_shift=max(3.0, 1.5 * sigma), model_error=psf_model_error, weighted=weighted_psf_flux
     )
+    fits = fit_psfs(psf, sources, stamps, noise, options)
     x, y = stamps.x0 + fits.dx, stamps.y0 + fits.dy
-    # Holes are filled with what the PSF fit expects there, so that circles and moments are whole.
-    expected = np.where(np.isfinite(fits.flux), fits.flux, 0.0).astype(np.float32)
-    hole = stamps.good == 0
-    data = np.where(hole, fits.models * expected[:, np.newaxis, np.newaxis], stamps.data)
-    variance = np.where(hole, sky[:, np.newaxis, np.newaxis].astype(np.float32), stamps.variance)
+    data, variance = _whole_stamps(stamps, noise, fits)
     moments = adaptive_moments(data, variance, fits.dx, fits.dy, sigma)
     psf_moments = _psf_moments(psf, x, y, sigma)
     fluxes, flux_errs = circular_aperture_fluxes(
@@ -135,20 +130,12 @@ def measure_sources(
         "base_SdssCentroid_xErr": fits.dx_err,
         "base_SdssCentroid_yErr": fits.dy_err,
         "base_SdssCentroid_flag": fits.centroid_flag,
-        "base_SdssShape_xx": moments.xx,
-        "base_SdssShape_yy": moments.yy,
-        "base_SdssShape_xy": moments.xy,
-        "base_SdssShape_flag": moments.flag,
-        "base_SdssShape_psf_xx": psf_moments[0],
-        "base_SdssShape_psf_yy": psf_moments[1],
-        "base_SdssShape_psf_xy": psf_moments[2],
+        **_shape_columns(moments, psf_moments),
         "base_PsfFlux_instFlux": fits.flux,
         "base_PsfFlux_instFluxErr": fits.flux_err,
         "base_PsfFlux_flag": fits.flux_flag,
         "base_PsfFlux_chi2": fits.chi2,
-        "base_GaussianFlux_instFlux": np.where(moments.flag, np.nan, moments.flux),
-        "base_GaussianFlux_instFluxErr": np.where(moments.flag, np.nan, moments.flux_err),
-        "base_GaussianFlux_flag": moments.flag,
+        **_gaussian_flux_columns(moments),
     }
     for k, radius in enumerate(radii):
         name = aperture_flux_name(radius)
@@ -156,33 +143,75 @@ def measure_sources(
         columns[f"{name}_instFlux"] = fluxes[:, k]
         columns[f"{name}_instFluxErr"] = flux_errs[:, k]
         columns[f"{name}_flag"] = ~inside | ~np.isfinite(fluxes[:, k])
+    columns |= _pixel_flags(exposure, stamps, x, y, 2.0 * sigma)
+    columns["base_ClassificationExtendedness_value"] = np.full(n, np.nan)
+    columns["base_ClassificationExtendedness_flag"] = np.zeros(n, bool)
+    for name in CALIB_FLAGS:
+        columns[name] = np.zeros(n, bool)
+    columns["sky_source"] = sources.fixed.copy()
+    columns["detect_isPrimary"] = (sources.n_child == 0) & ~sources.fixed
+    columns["detect_significance"] = sources.significance
+    catalog = Table([Column(values, name=name, unit=_unit_of(name)) for name, values in columns.items()])
+    classify_extended(catalog)
+    return catalog
+
+
+def _whole_stamps(
+    stamps: Stamps, noise: NoiseModel, fits: PsfFits
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return data and variance, holes filled by what the PSF fit expects, so that circles are whole."""
+    expected = np.where(np.isfinite(fits.flux), fits.flux, 0.0).astype(np.float32)
+    hole = stamps.good == 0
+    data = np.where(hole, fits.models * expected[:, np.newaxis, np.newaxis], stamps.data)
+    variance = np.where(hole, noise.sky[:, np.newaxis, np.newaxis].astype(np.float32), stamps.variance)
+    return data, variance
+
+
+def _shape_columns(moments: Moments, psf_moments: Moments) -> dict[str, NDArray[np.generic]]:
+    return {
+        "base_SdssShape_xx": moments.xx,
+        "base_SdssShape_yy": moments.yy,
+        "base_SdssShape_xy": moments.xy,
+        "base_SdssShape_flag": moments.flag,
+        "base_SdssShape_psf_xx": psf_moments.xx,
+        "base_SdssShape_psf_yy": psf_moments.yy,
+        "base_SdssShape_psf_xy": psf_moments.xy,
+    }
+
+
+def _gaussian_flux_columns(moments: Moments) -> dict[str, NDArray[np.generic]]:
+    return {
+        "base_GaussianFlux_instFlux": np.where(moments.flag, np.nan, moments.flux),
+        "base_GaussianFlux_instFluxErr": np.where(moments.flag, np.nan, moments.flux_err),
+        "base_GaussianFlux_flag": moments.flag,
+    }
+
+
+def _pixel_flags(
+    exposure: Exposure, stamps: Stamps, x: NDArray[np.float64], y: NDArray[np.float64], margin: float
+) -> dict[str, NDArray[np.generic]]:
+    """Return the ``base_PixelFlags_flag_`` columns; within ``margin`` [pixels] of the edge is at the edge."""
+    columns: dict[str, NDArray[np.generic]] = {}
     planes = exposure.mask.planes
     for flag, plane in FLAG_PLANES.items():
         bits = exposure.mask.bitmask(plane) if plane in planes else 0
         columns[f"base_PixelFlags_flag_{flag}"] = (stamps.flags & bits) != 0
         if flag in ("saturated", "interpolated", "cr", "bad", "suspect"):
             columns[f"base_PixelFlags_flag_{flag}Center"] = (stamps.center_flags & bits) != 0
-    at_edge = ~_inside_image(x, y, 2.0 * sigma, exposure.shape)
+    at_edge = ~_inside_image(x, y, margin, exposure.shape)
     columns["base_PixelFlags_flag_edge"] = columns["base_PixelFlags_flag_edge"].astype(bool) | at_edge
     columns["base_PixelFlags_flag_offimage"] = ~_inside_image(x, y, -0.5, exposure.shape)
-    columns["base_ClassificationExtendedness_value"] = np.full(n, np.nan)
-    columns["base_ClassificationExtendedness_flag"] = np.zeros(n, bool)
-    for name in ("calib_psf_candidate", "calib_psf_used", "calib_psf_reserved"):
-        columns[name] = np.zeros(n, bool)
-    for name in ("calib_astrometry_used", "calib_photometry_used"):
-        columns[name] = np.zeros(n, bool)
-    columns["sky_source"] = sources.fixed.copy()
-    columns["detect_isPrimary"] = (sources.n_child == 0) & ~sources.fixed
-    columns["detect_significance"] = sources.significance
-    units = {"coord_ra": "rad", "coord_dec": "rad"}
-    for name in columns:
-        if name.startswith("base_SdssCentroid_") and not name.endswith("flag"):
-            units[name] = "pix"
-        elif name.startswith("base_SdssShape_") and not name.endswith("flag"):
-            units[name] = "pix2"
-    catalog = Table([Column(values, name=name, unit=units.get(name)) for name, values in columns.items()])
-    classify_extended(catalog)
-    return catalog
+    return columns
+
+
+def _unit_of(column: str) -> str | None:
+    if column.startswith("coord_"):
+        return "rad"
+    if column.endswith("flag"):
+        return None
+    if column.startswith("base_SdssCentroid_"):
+        return "pix"
+    return "pix2" if column.startswith("base_SdssShape_") else None
 
 
 def classify_extended(catalog: Table) -> None:
@@ -206,13 +235,10 @@ def classify_extended(catalog: Table) -> None:
     catalog["base_ClassificationExtendedness_flag"] = unknown
 
 
-def _psf_moments(
-    psf: Psf, x: NDArray[np.float64], y: NDArray[np.float64], sigma: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _psf_moments(psf: Psf, x: NDArray[np.float64], y: NDArray[np.float64], sigma: float) -> Moments:
     images = psf_images(psf, x, y, centered=True)
     zero = np.zeros(len(images))
-    moments = adaptive_moments(images, np.zeros_like(images), zero, zero, sigma)
-    return moments.xx, moments.yy, moments.xy
+    return adaptive_moments(images, np.zeros_like(images), zero, zero, sigma)
 
 
 def _inside_image(

@@ -1,7 +1,8 @@
 """Source identifiers: 63 bits of exposure, detector and counter, unique in an instrument.
 
 From the top: 32 bits of exposure, 9 of detector, 22 of counter. Exposure numbers of the form YYYYMMDDNNNNN do
-not fit 32 bits; they are packed as days since 2000 and sequence number, with the top bit set.
+not fit 32 bits; they are packed as days since 2000 and sequence number, with the top bit set. Packing
+exposure and detector above a counter is what Rubin's ``IdGenerator`` does.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def source_ids(exposure_id: int, detector: int, n: int, start: int = 1) -> NDArr
 
     Returns
     -------
-    ids : `numpy.ndarray`, shape (n,), int64
+    ids : `numpy.ndarray`, shape (n,), int64 [1]
         Positive and consecutive.
 
     Raises

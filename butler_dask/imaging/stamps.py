@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .exposure import Exposure
+from .exposure import Exposure, Pixels
 
 DEFAULT_BAD_PLANES = ("BAD", "SAT", "CR", "INTRP", "NO_DATA")
 
@@ -29,23 +30,23 @@ class SourceList:
 
     Parameters
     ----------
-    x, y : `numpy.ndarray`, shape (n,), float64
-        First positions [pixels].
-    footprint : `numpy.ndarray`, shape (n,), int64
+    x, y : `numpy.ndarray`, shape (n,), float64 [pixels]
+        First positions.
+    footprint : `numpy.ndarray`, shape (n,), int64 [1]
         Footprint number in the label image, 0 for none.
-    boxes : `numpy.ndarray`, shape (n, 4), int64
+    boxes : `numpy.ndarray`, shape (n, 4), int64 [pixels]
         x0, y0, x1, y1 (exclusive) of the footprint.
-    parent_index : `numpy.ndarray`, shape (n,), int64
+    parent_index : `numpy.ndarray`, shape (n,), int64 [1]
         Row of the parent, -1 for a source that is nobody's child.
-    n_child : `numpy.ndarray`, shape (n,), int64
+    n_child : `numpy.ndarray`, shape (n,), int64 [1]
         Children of each.
-    fixed : `numpy.ndarray`, shape (n,), bool
+    fixed : `numpy.ndarray`, shape (n,), bool [1]
         Measured where it is said to be (a sky source), not where light is found.
-    significance : `numpy.ndarray`, shape (n,), float64
-        Height of the peak [sigma].
-    share_offset : `numpy.ndarray`, shape (n,), int64
+    significance : `numpy.ndarray`, shape (n,), float64 [sigma]
+        Height of the peak.
+    share_offset : `numpy.ndarray`, shape (n,), int64 [1]
         Where a child's shares begin in ``shares`` (its box, row by row); -1: it owns its pixels.
-    shares : `numpy.ndarray`, float32
+    shares : `numpy.ndarray`, shape (n_shares,), float32 [1]
         Fraction of each pixel of the box that is this child's.
     """
 
@@ -64,7 +65,13 @@ class SourceList:
         return len(self.x)
 
     def subset(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> SourceList:
-        """Return some of the sources; their parents are no longer known."""
+        """Return some of the sources; their parents are no longer known.
+
+        Parameters
+        ----------
+        rows : `numpy.ndarray`, shape (m,), int64 or bool [1]
+            Their row numbers, or of each source whether it is taken.
+        """
         columns = {
             f.name: getattr(self, f.name)[rows].copy() for f in fields(self) if f.name not in ("shares",)
         }
@@ -72,23 +79,22 @@ class SourceList:
         return SourceList(**columns, shares=self.shares)
 
 
-@dataclass(slots=True)
-class Stamps:
+class Stamps(NamedTuple):
     """Cut-outs of sources.
 
     Parameters
     ----------
-    x0, y0 : `numpy.ndarray`, shape (n,), int64
+    x0, y0 : `numpy.ndarray`, shape (n,), int64 [pixels]
         Image pixel of each stamp's middle.
-    data : `numpy.ndarray`, shape (n, size, size), float32
+    data : `numpy.ndarray`, shape (n, size, size), float32 [unit of the image]
         The source's light; where ``good`` is 0 the value means nothing.
-    variance : `numpy.ndarray`, shape (n, size, size), float32
+    variance : `numpy.ndarray`, shape (n, size, size), float32 [unit of the image squared]
         Variance plane.
-    good : `numpy.ndarray`, shape (n, size, size), uint8
+    good : `numpy.ndarray`, shape (n, size, size), uint8 [1]
         1 where the pixel can be used.
-    flags : `numpy.ndarray`, shape (n,), int64
+    flags : `numpy.ndarray`, shape (n,), int64 [bits]
         Mask bits of all pixels of the source's footprint, or'ed.
-    center_flags : `numpy.ndarray`, shape (n,), int64
+    center_flags : `numpy.ndarray`, shape (n,), int64 [bits]
         Mask bits of the middle 3 x 3 pixels.
     """
 
@@ -101,37 +107,35 @@ class Stamps:
     center_flags: NDArray[np.int64]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _cut(
-    image: NDArray[np.float32],
-    mask: NDArray[np.int32],
-    variance: NDArray[np.float32],
-    labels: NDArray[np.int32],
-    x0: NDArray[np.int64],
-    y0: NDArray[np.int64],
-    footprint: NDArray[np.int64],
-    boxes: NDArray[np.int64],
-    share_offset: NDArray[np.int64],
-    shares: NDArray[np.float32],
-    half: int,
-    bad_bits: int,
-    data: NDArray[np.float32],
-    noise: NDArray[np.float32],
-    good: NDArray[np.uint8],
-    flags: NDArray[np.int64],
-    center_flags: NDArray[np.int64],
-) -> None:
+class _Outlines(NamedTuple):
+    """Which pixels belong to each source; the fields are those of `SourceList`."""
+
+    labels: NDArray[np.int32]
+    footprint: NDArray[np.int64]
+    boxes: NDArray[np.int64]
+    share_offset: NDArray[np.int64]
+    shares: NDArray[np.float32]
+
+
+@numba.njit(cache=True, nogil=True)
+def _cut(pixels: Pixels, outlines: _Outlines, bad_bits: int, stamps: Stamps) -> None:
+    """Fill stamps that come zeroed, but for their places."""
+    image, mask, variance = pixels.image, pixels.mask, pixels.variance
+    labels, boxes, shares = outlines.labels, outlines.boxes, outlines.shares
+    flags, center_flags = stamps.flags, stamps.center_flags
     ny, nx = image.shape
-    for s in range(x0.size):
-        own = footprint[s]
-        offset = share_offset[s]
+    size = stamps.data.shape[1]
+    half = size // 2
+    for s in range(stamps.x0.size):
+        own, offset = outlines.footprint[s], outlines.share_offset[s]
         bx0, by0, bx1 = boxes[s, 0], boxes[s, 1], boxes[s, 2]
-        for i in range(2 * half + 1):
-            yy = y0[s] - half + i
+        data, noise, good = stamps.data[s], stamps.variance[s], stamps.good[s]
+        for i in range(size):
+            yy = stamps.y0[s] - half + i
             if yy < 0 or yy >= ny:
                 continue
-            for j in range(2 * half + 1):
-                xx = x0[s] - half + j
+            for j in range(size):
+                xx = stamps.x0[s] - half + j
                 if xx < 0 or xx >= nx:
                     continue
                 label = labels[yy, xx]
@@ -150,9 +154,9 @@ def _cut(
                 v, var = image[yy, xx], variance[yy, xx]
                 if not (np.isfinite(v) and np.isfinite(var)):
                     usable = False
-                data[s, i, j] = share * v
-                noise[s, i, j] = var
-                good[s, i, j] = 1 if usable else 0
+                data[i, j] = share * v
+                noise[i, j] = var
+                good[i, j] = 1 if usable else 0
         if own != 0 and offset < 0:
             for yy in range(by0, boxes[s, 3]):
                 for xx in range(bx0, bx1):
@@ -173,7 +177,7 @@ def cut_stamps(
     ----------
     exposure : `Exposure`
         Background subtracted.
-    labels : `numpy.ndarray`, shape (ny, nx), int32
+    labels : `numpy.ndarray`, shape (ny, nx), int32 [1]
         Footprint numbers.
     sources : `SourceList`
         Stamps are centred on the pixels nearest to their positions.
@@ -196,86 +200,7 @@ def cut_stamps(
         np.zeros(n, np.int64),
         np.zeros(n, np.int64),
     )
-    _cut(
-        exposure.image,
-        exposure.mask.array,
-        exposure.variance,
-        labels,
-        stamps.x0,
-        stamps.y0,
-        sources.footprint,
-        sources.boxes,
-        sources.share_offset,
-        sources.shares,
-        half,
-        exposure.mask.bitmask([p for p in bad_planes if p in exposure.mask.planes]),
-        stamps.data,
-        stamps.variance,
-        stamps.good,
-        stamps.flags,
-        stamps.center_flags,
-    )
+    bad_bits = exposure.mask.bitmask([p for p in bad_planes if p in exposure.mask.planes])
+    outlines = _Outlines(labels, sources.footprint, sources.boxes, sources.share_offset, sources.shares)
+    _cut(exposure.pixels, outlines, bad_bits, stamps)
     return stamps
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _sky_variances(
-    data: NDArray[np.float32], variance: NDArray[np.float32], good: NDArray[np.uint8], slope: float
-) -> NDArray[np.float64]:
-    result = np.empty(data.shape[0])
-    for s in range(data.shape[0]):
-        total, n = 0.0, 0
-        for i in range(data.shape[1]):
-            for j in range(data.shape[2]):
-                if good[s, i, j]:
-                    total += variance[s, i, j] - slope * data[s, i, j]
-                    n += 1
-        result[s] = total / n if n else np.nan
-    return result
-
-
-def sky_variances(stamps: Stamps, slope: float) -> NDArray[np.float64]:
-    """Return the variance each stamp would have without its source, shape (n,), float64.
-
-    The variance plane holds the source's own photons; weights made from it would favour pixels that
-    fluctuated low. Without the part proportional to the light, one number serves a stamp.
-
-    Parameters
-    ----------
-    stamps : `Stamps`
-        Cut-outs.
-    slope : `float`
-        Variance per unit of light, see `variance_slope`.
-    """
-    values: NDArray[np.float64] = _sky_variances(stamps.data, stamps.variance, stamps.good, slope)
-    known = np.isfinite(values) & (values > 0)
-    fallback = float(np.median(values[known])) if known.any() else 1.0
-    return np.where(known, values, fallback)
-
-
-def variance_slope(exposure: Exposure, labels: NDArray[np.int32], step: int = 3) -> float:
-    """Return the variance per unit of light (1 for electrons), from bright pixels against the sky.
-
-    Parameters
-    ----------
-    exposure : `Exposure`
-        Background subtracted.
-    labels : `numpy.ndarray`, shape (ny, nx), int32
-        Footprint numbers.
-    step : `int`
-        Every so many pixels along each axis are looked at.
-    """
-    image, variance = exposure.image[::step, ::step], exposure.variance[::step, ::step]
-    bits = exposure.mask.bitmask([p for p in DEFAULT_BAD_PLANES if p in exposure.mask.planes])
-    clean = (exposure.mask.array[::step, ::step] & bits) == 0
-    inside = labels[::step, ::step] > 0
-    sky = clean & ~inside
-    if not sky.any() or not (clean & inside).any():
-        return 0.0
-    level = float(np.median(variance[sky]))
-    bright = clean & inside & (image > 5.0 * np.sqrt(max(level, 0.0)))
-    if bright.sum() < 20 or level <= 0:
-        return 0.0
-    light = image[bright].astype(np.float64)
-    slope = float((light * (variance[bright] - level)).sum() / (light * light).sum())
-    return max(slope, 0.0)

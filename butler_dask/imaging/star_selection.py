@@ -1,7 +1,8 @@
 """Star selection: point sources by the clump they form in size.
 
 Bright stars share one size, galaxies do not; so the stars are the peak of the distribution of sizes, refined
-by a polynomial in position because the PSF's size varies over a detector.
+by a polynomial in position because the PSF's size varies over a detector. This is the idea of Rubin's
+``ObjectSizeStarSelectorTask``, with a kernel density for its clustering.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class StarSelection:
 
     Parameters
     ----------
-    selected : `numpy.ndarray`, shape (n,), bool
+    selected : `numpy.ndarray`, shape (n,), bool [1]
         Rows that are stars.
     sigma_pixels : `float`
         Their median size, NaN if there are none [pixels].
@@ -74,7 +75,7 @@ def select_stars(
         Half width of the clump looked at first, in ln(sigma).
     n_sigma, min_half_width : `float`
         The clump's final half width: so many robust deviations, but not less than this in ln(sigma).
-    isolated : `numpy.ndarray`, shape (n,), bool, optional
+    isolated : `numpy.ndarray`, shape (n,), bool [1], optional
         Rows that have no close neighbour.
 
     Returns
@@ -102,13 +103,13 @@ def select_stars(
     if len(bright) == 0:
         return none
     log_sigma = 0.5 * np.log(size)
-    center = _mode(log_sigma[bright])
+    center = _densest_place(log_sigma[bright])
     x, y = np.asarray(catalog["base_SdssCentroid_x"]), np.asarray(catalog["base_SdssCentroid_y"])
     near = bright[np.abs(log_sigma[bright] - center) < window]
     expected = np.full(n, center)
     half_width = window
     for degree in (0, 1, 2, 2):
-        expected = _surface(x, y, log_sigma, near, degree)
+        expected = _fitted_surface(x, y, log_sigma, near, degree)
         residual = log_sigma[near] - expected[near]
         # Galaxies only lie on the large side: the small side tells the stars' spread.
         below = -residual[residual <= 0]
@@ -128,7 +129,7 @@ def reserve_stars(selected: NDArray[np.bool_], fraction: float, seed: int) -> ND
 
     Parameters
     ----------
-    selected : `numpy.ndarray`, shape (n,), bool
+    selected : `numpy.ndarray`, shape (n,), bool [1]
         Stars.
     fraction : `float`
         Fraction of them that is reserved.
@@ -137,7 +138,7 @@ def reserve_stars(selected: NDArray[np.bool_], fraction: float, seed: int) -> ND
 
     Returns
     -------
-    reserved : `numpy.ndarray`, shape (n,), bool
+    reserved : `numpy.ndarray`, shape (n,), bool [1]
     """
     rows = np.flatnonzero(selected)
     reserved = np.zeros(len(selected), bool)
@@ -146,7 +147,7 @@ def reserve_stars(selected: NDArray[np.bool_], fraction: float, seed: int) -> ND
     return reserved
 
 
-def _mode(values: NDArray[np.float64]) -> float:
+def _densest_place(values: NDArray[np.float64]) -> float:
     """Return the densest place of a set, by a Gaussian kernel; the smaller one of nearly equal peaks."""
     if len(values) < 4:
         return float(np.median(values))
@@ -161,7 +162,7 @@ def _mode(values: NDArray[np.float64]) -> float:
     return float(grid[high[0]])
 
 
-def _surface(
+def _fitted_surface(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     values: NDArray[np.float64],
@@ -181,7 +182,7 @@ def _surface(
     return surface
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _bright_maxima(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],
@@ -256,7 +257,7 @@ def estimate_seeing(
     round_ones = ~moments.flag & np.isfinite(log_sigma) & (ellipticity < 0.25) & (size > 0.3)
     if round_ones.sum() < min_count:
         return float("nan")
-    center = _mode(log_sigma[round_ones])
+    center = _densest_place(log_sigma[round_ones])
     if (np.abs(log_sigma[round_ones] - center) < 0.1).sum() < min_count:
         return float("nan")
     return float(np.exp(center))

@@ -1,4 +1,8 @@
-"""The PSF of a warp: those of the exposures in it, seen through the map between the pixel grids."""
+"""The PSF of a warp: those of the exposures in it, seen through the map between the pixel grids.
+
+Rubin's ``WarpedPsf`` does so wherever the PSF is asked for; here it is done at a grid of positions, and a
+polynomial fitted.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from .psf import Psf, polynomial_terms
-from .resampling import overlap_box
 from .sky_wcs import SkyWcs
+from .source_window import overlap_box
 
 
 def local_affine(source: SkyWcs, target: SkyWcs, x: float, y: float) -> NDArray[np.float64]:
@@ -26,7 +30,7 @@ def local_affine(source: SkyWcs, target: SkyWcs, x: float, y: float) -> NDArray[
 
     Returns
     -------
-    matrix : `numpy.ndarray`, shape (2, 2), float64
+    matrix : `numpy.ndarray`, shape (2, 2), float64 [source pixels / output pixel]
         [[dx_s/dx, dx_s/dy], [dy_s/dx, dy_s/dy]].
     """
     h = 8.0
@@ -46,10 +50,14 @@ def warped_psf_image(
         PSF of the source.
     source_xy : `tuple` [`float`, `float`]
         Position in the source [pixels].
-    matrix : `numpy.ndarray`, shape (2, 2)
+    matrix : `numpy.ndarray`, shape (2, 2), float64 [source pixels / output pixel]
         From `local_affine`.
     size : `int`
         Odd size of the image [output pixels].
+
+    Returns
+    -------
+    image : `numpy.ndarray`, shape (size, size), float64 [1]
 
     Notes
     -----

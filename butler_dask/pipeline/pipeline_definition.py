@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from butler_dask.errors import PipelineDefinitionError, PipelineLabelError, did_you_mean
-from butler_dask.pipeline.config_overrides import ConfigOverride
+from ..errors import PipelineDefinitionError, PipelineLabelError, did_you_mean
+from .config_overrides import ConfigOverride
 
 __all__ = [
     "Contract",

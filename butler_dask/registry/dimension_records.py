@@ -9,10 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable, first_rows
 from ..vocabulary.dataset import DatasetRef, DatasetTable
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from ..vocabulary.timespan import Timespan
 from .bulk_rows import insert_rows, temporary_rows
@@ -77,7 +76,7 @@ class DimensionRecords:
             If a record refers to a dimension value without record.
         """
         element = DimensionUniverse().element(element_name)
-        if not element.has_own_table:
+        if not element.has_records:
             raise DataIdValueError(f"Dimension {element_name!r} has no records: its values are computed")
         rows = [conformed(element, r) for r in records]
         if not rows:
@@ -141,7 +140,7 @@ class DimensionRecords:
         for record in rows:
             for name in (*element.requires, *element.implies):
                 parent = element.universe[name]
-                if not parent.has_own_table or record.get(name) is None:
+                if not parent.has_records or record.get(name) is None:
                     continue
                 values = {n: record.get(n) for n in (*parent.requires, name)}
                 key = tuple(values.values())
@@ -276,7 +275,7 @@ class DimensionRecords:
             # From the most specific to the most general, so that implied values are known when needed.
             for name in reversed(group.elements):
                 element = universe[name]
-                if not element.has_own_table:
+                if not element.has_records:
                     continue
                 record = known.get(name)
                 if record is None:
@@ -377,7 +376,7 @@ class DimensionRecords:
             found = {
                 name: self.fetch(name, table)
                 for name in group.elements
-                if group.universe[name].has_own_table
+                if group.universe[name].has_records
                 and all(n in table.columns for n in group.universe[name].required)
             }
         names = tuple(found)
@@ -445,7 +444,7 @@ class DimensionRecords:
         universe = data_ids.dimensions.universe
         for name in names:
             element = universe[name]
-            if not element.has_own_table:
+            if not element.has_records:
                 continue
             keys = _unique_keys(data_ids, element.required)
             own = key_columns(name)
@@ -464,8 +463,8 @@ class DimensionRecords:
 def _telling_names(group: DimensionGroup) -> list[str]:
     """Return the dimensions whose records vouch for the others: a detector's for its instrument."""
     elements = [group.universe[n] for n in group.required]
-    vouched = {n for e in elements if e.has_own_table for n in e.requires}
-    return [e.name for e in elements if e.has_own_table and e.name not in vouched]
+    vouched = {n for e in elements if e.has_records for n in e.requires}
+    return [e.name for e in elements if e.has_records and e.name not in vouched]
 
 
 def _unique_keys(data_ids: DataIdTable, names: Sequence[str]) -> list[RecordKey]:
@@ -503,7 +502,8 @@ def conformed(element: DimensionElement, record: DimensionRecord | Mapping[str, 
                 f"A record of {record.definition.name!r} was given as one of {element.name!r}"
             )
         return record
-    return element.RecordClass(**record)
+    made: DimensionRecord = element.RecordClass(**record)
+    return made
 
 
 def row_of_record(record: DimensionRecord) -> tuple[Any, ...]:

@@ -170,7 +170,7 @@ class EmptyAnswer:
     ) -> list[str]:
         universe, out = DimensionUniverse(), []
         for name in dimensions.names:
-            if not universe[name].has_own_table:
+            if not universe[name].has_records:
                 continue
             table = element_tables[name]
             if not session.fetch(sa.select(sa.literal(1)).select_from(table).limit(1)):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import sqlalchemy as sa
 
 from ..errors import InvalidQueryError
-from ..vocabulary.data_id import is_text
+from ..vocabulary.dimension_value import is_text
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.expression import (
     And,
@@ -35,8 +35,8 @@ from ..vocabulary.expression import (
     Pair,
     Range,
     Sign,
-    time_of_literal,
 )
+from ..vocabulary.time_literal import time_of_literal
 from ..vocabulary.timespan import MAX_NS, MIN_NS, Timespan, tai_nanoseconds
 from .expression_names import BoundValue, DatasetField, FieldReference, Kind, NameScope
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataIdValueError, DimensionNameError, DimensionValueError, did_you_mean
-from ..vocabulary.data_id import DataCoordinate, dimension_value, is_integer_text
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.dimension_value import dimension_value, is_integer_text
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from .data_id_query import DataIdQuery
 from .database import Database

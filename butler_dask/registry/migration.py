@@ -7,7 +7,6 @@ and the file of a SQLite registry is copied beside itself first.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -16,7 +15,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ..errors import FormatVersionError, RepositoryError
-from ..vocabulary.dimensions import UNIVERSE_VERSION
+from ..published_file import published_name
+from ..vocabulary.dimension_definitions import UNIVERSE_VERSION
 from . import schema
 from .database import Database
 from .schema_version import read_versions
@@ -145,11 +145,13 @@ def _plan(database: Database) -> MigrationPlan:
 
 def _copy_file(path: str, backup: str) -> None:
     # SQLite's own copying includes what is in the log only, and sees one state while others write.
-    temporary = f"{backup}.{os.getpid()}.tmp"
     try:
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(temporary)) as target:
+        with (
+            published_name(backup) as temporary,
+            closing(sqlite3.connect(path)) as source,
+            closing(sqlite3.connect(temporary)) as target,
+        ):
             source.backup(target)
-        os.replace(temporary, backup)
     except (OSError, sqlite3.Error) as error:
         raise RepositoryError(f"The copy {backup!r} of {path!r} cannot be made: {error}") from error
 

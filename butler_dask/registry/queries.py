@@ -12,10 +12,9 @@ import numpy as np
 
 from ..errors import CalibrationLookupError
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetTable
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Expression, Name
 from ..vocabulary.timespan import Timespan, time_of_tai_nanoseconds
@@ -128,7 +127,7 @@ class Queries:
     ) -> list[DimensionRecord]:
         """Return records of one element; arguments as for `data_ids`."""
         element = DimensionUniverse().element(element_name)
-        if not element.has_own_table:
+        if not element.has_records:
             # Records of sky pixels are computed from their numbers.
             pixels = self.data_ids(
                 element.dimensions, order_by=order_by, limit=limit, offset=offset, **conditions

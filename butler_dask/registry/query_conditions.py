@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from ..errors import DimensionNameError, did_you_mean
-from ..vocabulary.data_id import DataCoordinate, dimension_value
+from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
+from ..vocabulary.dimension_value import dimension_value
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Expression
 

@@ -212,7 +212,7 @@ def _element_table(element: DimensionElement) -> sa.Table:
     direct = {*element.requires, *element.implies}
     for name in direct:
         parent = universe[name]
-        if not parent.has_own_table or not {*parent.requires} <= {f.name for f in element.fields}:
+        if not parent.has_records or not {*parent.requires} <= {f.name for f in element.fields}:
             continue
         assert parent.key is not None
         # A parent that another parent requires is checked by that one's own key.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from ..errors import FormatVersionError, RepositoryError
-from ..vocabulary.dimensions import UNIVERSE_VERSION
+from ..vocabulary.dimension_definitions import UNIVERSE_VERSION
 from . import schema
 from .bulk_rows import insert_rows
 from .database import Database

@@ -156,7 +156,13 @@ class DataIdTable:
         return self.categories[name][code] if name in self.categories else code
 
     def values(self, name: str) -> NDArray[Any]:
-        """Return a column of plain values: int64, or object holding `str`, shape (n,)."""
+        """Return a column of plain values.
+
+        Returns
+        -------
+        values : `numpy.ndarray`, shape (n,), int64 or object
+            Integers, or `str` for a dimension that has categories.
+        """
         if name in self.categories:
             lookup = np.empty(len(self.categories[name]), dtype=object)
             lookup[:] = self.categories[name]
@@ -164,7 +170,13 @@ class DataIdTable:
         return self.columns[name]
 
     def take(self, rows: NDArray[Any]) -> DataIdTable:
-        """Return the rows of an index or boolean array."""
+        """Return some rows.
+
+        Parameters
+        ----------
+        rows : `numpy.ndarray`, shape (m,), integer, or shape (n,), bool
+            Which rows, in the order wanted; or for each whether it is wanted.
+        """
         columns = {k: v[rows] for k, v in self.columns.items()}
         count = int(np.count_nonzero(rows)) if rows.dtype == bool else len(rows)
         return DataIdTable(self.dimensions, columns, self.categories, count)
@@ -176,7 +188,12 @@ class DataIdTable:
         return DataIdTable(dimensions, columns, categories, len(self))
 
     def codes(self, names: Sequence[str] | None = None) -> NDArray[np.int64]:
-        """Return one int64 per row that is equal where the named columns (default: required) are equal.
+        """Return one int64 per row that is equal where the named columns are equal.
+
+        Parameters
+        ----------
+        names : sequence of `str`, optional
+            Columns to compare, most significant first; default: the required dimensions.
 
         Returns
         -------
@@ -187,7 +204,15 @@ class DataIdTable:
         return row_codes([self.columns[n] for n in names], len(self))
 
     def unique(self) -> tuple[DataIdTable, NDArray[np.int64]]:
-        """Return the table without repeated rows (sorted), and the row of each old row in it, shape (n,)."""
+        """Return the table without repeated rows.
+
+        Returns
+        -------
+        table : `DataIdTable`
+            Each row once, sorted.
+        rows : `numpy.ndarray`, shape (n,), int64
+            Where in it each row of this table is.
+        """
         codes = self.codes()
         return self.take(first_rows(codes)), codes
 
@@ -200,6 +225,11 @@ class DataIdTable:
             Where to look; where several rows match the first counts.
         names : sequence of `str`, optional
             Columns to compare; default: ``other``'s required dimensions.
+
+        Returns
+        -------
+        rows : `numpy.ndarray`, shape (n,), int64
+            Row of ``other`` for each row of this table.
         """
         names = other.dimensions.required if names is None else names
         mine = [self.columns[n] for n in names]
@@ -216,7 +246,20 @@ class DataIdTable:
         return found[joint[n_other:]]
 
     def recoded(self, name: str, categories: Sequence[str]) -> NDArray[np.int64]:
-        """Return a string column coded by another list; values not in it get codes beyond its end."""
+        """Return a string column coded by another list.
+
+        Parameters
+        ----------
+        name : `str`
+            A dimension that has categories.
+        categories : sequence of `str`
+            The other list.
+
+        Returns
+        -------
+        codes : `numpy.ndarray`, shape (n,), int64
+            Index into ``categories``; values not in it get codes beyond its end.
+        """
         index = {c: i for i, c in enumerate(categories)}
         own = self.categories[name]
         lookup = np.array([index.get(c, len(categories) + i) for i, c in enumerate(own)], dtype=np.int64)
@@ -258,22 +301,27 @@ def row_codes(columns: Sequence[NDArray[np.int64]], n_rows: int) -> NDArray[np.i
         Columns, most significant first; none gives zeros.
     n_rows : `int`
         Number of rows.
+
+    Returns
+    -------
+    codes : `numpy.ndarray`, shape (n_rows,), int64
+        Ranks of the rows, from 0.
     """
     codes = np.zeros(n_rows, dtype=np.int64)
     n_codes = 1
     for column in columns:
         if n_rows == 0:
             break
-        own, n_values = _dense(column)
+        own, n_values = _ranks(column)
         codes = codes * n_values + own
         n_codes *= n_values
         if n_codes > 2**40:
             # Kept dense so that the product never overflows.
-            codes, n_codes = _dense(codes)
-    return _dense(codes)[0] if n_rows else codes
+            codes, n_codes = _ranks(codes)
+    return _ranks(codes)[0] if n_rows else codes
 
 
-def _dense(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+def _ranks(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
     """Return the rank of each value among the distinct ones, and how many these are."""
     least = int(values.min())
     width = int(values.max()) - least + 1
@@ -291,7 +339,18 @@ def _dense(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
 
 
 def first_rows(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the first row of each code, for codes as of `row_codes`."""
+    """Return the first row of each code.
+
+    Parameters
+    ----------
+    codes : `numpy.ndarray`, shape (n,), int64
+        Dense codes, from 0, as `row_codes` gives them.
+
+    Returns
+    -------
+    rows : `numpy.ndarray`, shape (largest code + 1,), int64
+        Row in which each code is first.
+    """
     n = len(codes)
     first = np.empty(int(codes.max()) + 1 if n else 0, dtype=np.int64)
     # Assigned backwards so that the first of several equal codes stays.

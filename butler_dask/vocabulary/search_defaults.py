@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ..errors import CollectionError
@@ -121,3 +121,14 @@ class RegistryDefaults(SearchDefaults):
             collections = () if run is None else (run,)
         super().__init__(split_names(collections), run, kwargs)
         self.infers = infer
+
+
+def lone_values(found: Mapping[str, Collection[str]]) -> dict[str, DataIdValue]:
+    """Return the values that need not be said, because there is no other: the one instrument, or sky map.
+
+    Parameters
+    ----------
+    found : mapping of `str` to collection of `str`
+        The values that collections have, by dimension.
+    """
+    return {name: next(iter(values)) for name, values in found.items() if len(values) == 1}

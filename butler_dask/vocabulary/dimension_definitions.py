@@ -1,6 +1,6 @@
-"""The dimensions and relations of the universe, as a table.
+"""The dimensions and relations of the universe, defined.
 
-The universe is the reference's default one. It is a table in this module rather than a configuration file:
+The universe is the reference's default one. It is written in this module rather than a configuration file:
 every repository has the same, and code that joins dimensions may rely on it. Skypix dimensions (``htm7``,
 ``healpix9``) are made by name.
 """
@@ -8,33 +8,15 @@ every repository has the same, and code that joins dimensions may rely on it. Sk
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from .dimension_element import FieldSpec
 
 UNIVERSE_VERSION = 7
 """Version of the reference's default universe this one equals."""
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSpec:
-    """One column of an element's records.
-
-    Parameters
-    ----------
-    name : `str`
-        Column name.
-    type : `type`
-        `int`, `float`, `str` or `bool`.
-    nullable : `bool`
-        Whether it may be missing.
-    """
-
-    name: str
-    type: type
-    nullable: bool = True
-
-
-def _f(name: str, kind: type = str, nullable: bool = True) -> FieldSpec:
+def _field(name: str, kind: type = str, nullable: bool = True) -> FieldSpec:
     return FieldSpec(name, kind, nullable)
 
 
@@ -43,12 +25,12 @@ ID = FieldSpec("id", int, nullable=False)
 _NAME = FieldSpec("name", str, nullable=False)
 
 _OBSERVATION_METADATA = (
-    _f("exposure_time", float),
-    _f("observation_reason"),
-    _f("target_name"),
-    _f("science_program"),
-    _f("azimuth", float),
-    _f("zenith_angle", float),
+    _field("exposure_time", float),
+    _field("observation_reason"),
+    _field("target_name"),
+    _field("science_program"),
+    _field("azimuth", float),
+    _field("zenith_angle", float),
 )
 
 ELEMENTS: tuple[Mapping[str, Any], ...] = (
@@ -60,11 +42,11 @@ ELEMENTS: tuple[Mapping[str, Any], ...] = (
         "key": _NAME,
         "governor": True,
         "metadata": (
-            _f("visit_max", int),
-            _f("visit_system", int),
-            _f("exposure_max", int),
-            _f("detector_max", int),
-            _f("class_name"),
+            _field("visit_max", int),
+            _field("visit_system", int),
+            _field("exposure_max", int),
+            _field("detector_max", int),
+            _field("class_name"),
         ),
     },
     {
@@ -72,10 +54,10 @@ ELEMENTS: tuple[Mapping[str, Any], ...] = (
         "key": _NAME,
         "governor": True,
         "metadata": (
-            _f("hash"),
-            _f("tract_max", int),
-            _f("patch_nx_max", int),
-            _f("patch_ny_max", int),
+            _field("hash"),
+            _field("tract_max", int),
+            _field("patch_nx_max", int),
+            _field("patch_ny_max", int),
         ),
     },
     {"name": "day_obs", "requires": ("instrument",), "key": ID, "temporal": True},
@@ -83,8 +65,8 @@ ELEMENTS: tuple[Mapping[str, Any], ...] = (
         "name": "detector",
         "requires": ("instrument",),
         "key": ID,
-        "alternate_keys": (_f("full_name", str, False),),
-        "metadata": (_f("name_in_raft"), _f("raft"), _f("purpose")),
+        "alternate_keys": (_field("full_name", str, False),),
+        "metadata": (_field("name_in_raft"), _field("raft"), _field("purpose")),
     },
     {"name": "group", "requires": ("instrument",), "key": _NAME},
     {"name": "physical_filter", "requires": ("instrument",), "implies": ("band",), "key": _NAME},
@@ -94,33 +76,33 @@ ELEMENTS: tuple[Mapping[str, Any], ...] = (
         "name": "patch",
         "requires": ("skymap", "tract"),
         "key": ID,
-        "metadata": (_f("cell_x", int), _f("cell_y", int)),
+        "metadata": (_field("cell_x", int), _field("cell_y", int)),
         "spatial": True,
     },
     {
         "name": "visit_system",
         "requires": ("instrument",),
         "key": ID,
-        "alternate_keys": (_f("name", str, False),),
+        "alternate_keys": (_field("name", str, False),),
     },
     {
         "name": "exposure",
         "requires": ("instrument",),
         "implies": ("day_obs", "group", "physical_filter"),
         "key": ID,
-        "alternate_keys": (_f("obs_id", str, False),),
+        "alternate_keys": (_field("obs_id", str, False),),
         "metadata": (
             *_OBSERVATION_METADATA,
-            _f("dark_time", float),
-            _f("observation_type"),
-            _f("seq_num", int),
-            _f("seq_start", int),
-            _f("seq_end", int),
-            _f("tracking_ra", float),
-            _f("tracking_dec", float),
-            _f("sky_angle", float),
-            _f("has_simulated", bool),
-            _f("can_see_sky", bool),
+            _field("dark_time", float),
+            _field("observation_type"),
+            _field("seq_num", int),
+            _field("seq_start", int),
+            _field("seq_end", int),
+            _field("tracking_ra", float),
+            _field("tracking_dec", float),
+            _field("sky_angle", float),
+            _field("has_simulated", bool),
+            _field("can_see_sky", bool),
         ),
         "temporal": True,
     },
@@ -129,8 +111,8 @@ ELEMENTS: tuple[Mapping[str, Any], ...] = (
         "requires": ("instrument",),
         "implies": ("day_obs", "physical_filter"),
         "key": ID,
-        "alternate_keys": (_f("name", str, False),),
-        "metadata": (*_OBSERVATION_METADATA, _f("seq_num", int)),
+        "alternate_keys": (_field("name", str, False),),
+        "metadata": (*_OBSERVATION_METADATA, _field("seq_num", int)),
         "spatial": True,
         "temporal": True,
     },
