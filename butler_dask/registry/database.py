@@ -25,7 +25,7 @@ from ..errors import DataIdValueError, ReadOnlyRepositoryError, RepositoryBusyEr
 from .database_errors import delays, is_locked, is_lost, is_transient, translated
 from .definitions import DefinitionCache
 from .explained_statement import StatementLog
-from .planner_statistics import renew_statistics
+from .planner_statistics import MANY_ROWS, renew_statistics
 from .postgresql_server import PostgresqlServer
 from .session import REVISION, Session
 from .sqlite_file import SqliteFile
@@ -252,7 +252,7 @@ class Database:
                         begin=self._begin_to_write,
                     )
                     yield session
-                    if session.inserted:
+                    if max(session.inserted.values(), default=0) >= MANY_ROWS:
                         renew_statistics(session)
                     if session.is_begun:
                         self._commit(connection)
