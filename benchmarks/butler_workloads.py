@@ -270,7 +270,7 @@ def query(place: Path, sizes: dict[str, int], database: str | None) -> Measureme
         if OURS:
             out["query as table"] = Measurement(n)
             with out["query as table"].watch():
-                found = butler.registry_tables.queries.datasets("document", RUN)
+                found = butler.repository.registry.queries.datasets("document", RUN)
             assert len(found) == n
     return out
 
@@ -376,7 +376,7 @@ def runs_of_biases(butler: Any) -> dict[int, str]:
 
         from butler_dask.vocabulary.data_id_table import DataIdTable
 
-        registry = butler.registry_tables
+        registry = butler.repository.registry
         records = registry.queries.records("exposure")
         group = butler.dimensions.conform(["detector"])
         columns = {"instrument": ["Cam"] * len(records), "detector": [3] * len(records)}

@@ -81,7 +81,7 @@ def box(x: float, y: float, width: float, height: float) -> ConvexPolygon:
 def make_repository(root: Path, n_visits: int) -> None:
     Butler.makeRepo(str(root))
     butler = Butler(str(root), writeable=True)
-    registry = butler.registry_tables
+    registry = butler.repository.registry
     add = registry.records.insert
     visits = range(1, n_visits + 1)
     detectors = range(NX * NY)
@@ -192,7 +192,7 @@ def main() -> None:
             start = time.process_time()
             graph = build_quantum_graph(
                 graph_tasks,
-                butler,
+                butler.repository,
                 where="instrument='Cam' AND skymap='grid'",
                 input_collections=["raws"],
                 output_run="run",
@@ -209,7 +209,7 @@ def main() -> None:
             start = time.process_time()
             again = build_quantum_graph(
                 graph_tasks,
-                butler,
+                butler.repository,
                 where="instrument='Cam' AND skymap='grid'",
                 input_collections=["raws"],
                 output_run="run",
@@ -226,7 +226,7 @@ def main() -> None:
 
 def record(butler: Butler, graph: object) -> None:
     """Record the metadata of all quanta, which marks them finished."""
-    registry = butler.registry_tables
+    registry = butler.repository.registry
     registry.collections.register("run")
     registry.dataset_types.register(graph.output_dataset_types())
     for columns in graph.dataset_types:

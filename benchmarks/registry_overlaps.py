@@ -17,6 +17,7 @@ from lsst.sphgeom import DISJOINT, ConvexPolygon, LonLat, UnitVector3d
 
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.dimensions import DimensionUniverse
+from butler_dask.vocabulary.selection import Selection
 
 SIZE = 0.2
 """Degrees of a detector and of a patch."""
@@ -87,9 +88,11 @@ def measure(n_visits: int) -> None:
         print(f"  insert records {made - start:.2f} s")
         print(f"  join all {end - made:.2f} s, {1e6 * (end - made) / len(found):.1f} us a data ID")
         start = time.process_time()
-        one = registry.queries.data_ids(group, where="instrument='HSC' AND visit=7 AND detector=5")
+        one = registry.queries.data_ids(
+            group, Selection().where("instrument='HSC' AND visit=7 AND detector=5")
+        )
         print(f"  join one detector ({len(one)} patches) {1e3 * (time.process_time() - start):.1f} ms")
-        regions = registry.queries.records("visit_detector_region", limit=200)
+        regions = registry.queries.records("visit_detector_region", Selection(limit=200))
         patches = [p.region for p in registry.queries.records("patch")]
         start = time.process_time()
         hits = sum(not (r.region.relate(p) & DISJOINT) for r in regions for p in patches)

@@ -22,6 +22,7 @@ from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.file_record import FileTable
+from butler_dask.vocabulary.selection import Selection
 
 RAW = DatasetType("raw", ["exposure", "detector"], "Exposure")
 N_DETECTORS = 100
@@ -115,14 +116,18 @@ def measure(n_rows: int) -> None:
             "query with condition",
             seconds(
                 lambda: registry.queries.datasets(
-                    "raw", "HSC/raw/all", where="instrument='HSC' AND exposure >= 0"
+                    "raw", "HSC/raw/all", Selection().where("instrument='HSC' AND exposure >= 0")
                 )
             ),
             plain_read,
         )
         show(
             "query data IDs",
-            seconds(lambda: registry.queries.data_ids(RAW.dimensions, datasets=[("raw", ["HSC/raw/all"])])),
+            seconds(
+                lambda: registry.queries.data_ids(
+                    RAW.dimensions, Selection(datasets=[("raw", ["HSC/raw/all"])])
+                )
+            ),
             plain_read,
         )
         show("files of all", seconds(lambda: registry.datasets.files_of(table)), plain_read)

@@ -65,10 +65,10 @@ def make_repository(root: Path, n: int) -> None:
             for path in paths:
                 with open(root / path, "wb") as stream:
                     stream.write(b"{}")
-            butler.registry_tables.inserts.insert(table, files)
+            butler.repository.registry.inserts.insert(table, files)
             if run == "u/me/gone":
                 butler.collections.register("u/me/tag", CollectionType.TAGGED)
-                butler.registry_tables.associations.associate("u/me/tag", table.take(np.arange(0, n, 10)))
+                butler.repository.registry.associations.associate("u/me/tag", table.take(np.arange(0, n, 10)))
 
 
 def main() -> None:

@@ -146,7 +146,7 @@ class WarpTask(PipelineTask):
 
 def add_raws(butler, visits: int, detectors: int, run: str = "HSC/raw/all") -> list[DatasetRef]:
     """Put small raws, and the dimension records they need."""
-    registry = butler.registry_tables
+    registry = butler.repository.registry
     insert = registry.records.insert
     new = {"skip_existing": True}
     insert("instrument", [{"name": "HSC", "class_name": "x", "detector_max": 200}], **new)
@@ -192,7 +192,7 @@ def draft_graph(
     draft.add_task("characterize", f"{module}.CharacterizeTask", ("instrument", "visit", "detector"))
     if warps:
         draft.add_task("warp", f"{module}.WarpTask", ("instrument", "visit"))
-    files = butler.registry_tables.datasets.files_of_ids([r.id for r in raws])
+    files = butler.repository.registry.datasets.files_of_ids([r.id for r in raws])
     visits: dict[int, list[dict]] = {}
     for ref, file in zip(raws, files, strict=True):
         draft.add_existing(ref, file)

@@ -41,7 +41,7 @@ def make_survey(
     """Make the repository and return a writeable butler."""
     Butler.makeRepo(str(root))
     butler = Butler(str(root), writeable=True)
-    add = butler.registry_tables.records.insert
+    add = butler.repository.registry.records.insert
     add("instrument", [{"name": "HSC", "detector_max": 200, "visit_max": 10**7, "exposure_max": 10**7}])
     add("detector", [{"instrument": "HSC", "id": d, "full_name": f"d{d}"} for d in detectors])
     add("physical_filter", [{"instrument": "HSC", "name": "HSC-R", "band": "r"}])
@@ -102,7 +102,7 @@ def detector_region(detector: int) -> ConvexPolygon:
 
 
 def _add_datasets(butler: Butler, visits: Sequence[int], detectors: Sequence[int]) -> None:
-    registry = butler.registry_tables
+    registry = butler.repository.registry
     frame = ("instrument", "exposure", "detector")
     raw = DatasetType("raw", frame, "StructuredDataDict")
     bias = DatasetType("bias", ("instrument", "detector"), "StructuredDataDict", isCalibration=True)
@@ -133,15 +133,15 @@ def _add_datasets(butler: Butler, visits: Sequence[int], detectors: Sequence[int
 
 def add_datasets(butler: Butler, kind: DatasetType, run: str, **columns: Sequence[object]) -> DatasetTable:
     """Record datasets as stored; nothing reads the files while a graph is built."""
-    butler.registry_tables.collections.register(run)
-    butler.registry_tables.dataset_types.register([kind])
+    butler.repository.registry.collections.register(run)
+    butler.repository.registry.dataset_types.register([kind])
     data_ids = DataIdTable.from_values(kind.dimensions, columns, n_rows=1)
     table = DatasetTable.new(kind, data_ids, run)
     files = [
         FileRecord(f"{run}/{kind.name}/{i}.json", "butler_dask.datastore.document.Json", "", 10)
         for i in range(len(table))
     ]
-    butler.registry_tables.inserts.insert(table, FileTable.from_records(files))
+    butler.repository.registry.inserts.insert(table, FileTable.from_records(files))
     return table
 
 

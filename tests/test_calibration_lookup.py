@@ -14,6 +14,7 @@ from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.data_id_table import DataIdTable, first_rows, row_codes
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
+from butler_dask.vocabulary.selection import Selection
 from butler_dask.vocabulary.timespan import Timespan
 
 pytest_plugins = ("registry_fixtures",)
@@ -112,7 +113,9 @@ def test_query_of_one_exposure_finds_all_its_detectors_in_a_chain(registry):
     put(registry, RAW, "first", *group[:4])
     put(registry, RAW, "second", *group)
     for where, n in (("exposure=2", 2), ("exposure IN (1..3)", 6), ("exposure=3", 2), ("exposure=9", 0)):
-        found = registry.queries.datasets("raw", ["first", "second"], where=f"instrument='HSC' AND {where}")
+        found = registry.queries.datasets(
+            "raw", ["first", "second"], Selection().where(f"instrument='HSC' AND {where}")
+        )
         assert len(found) == n
         for ref in found:
             assert ref.run == ("second" if ref.dataId["exposure"] == 3 else "first")

@@ -28,6 +28,7 @@ from butler_dask.vocabulary.expression import (
     Sign,
     parse_expression,
 )
+from butler_dask.vocabulary.selection import Selection
 from butler_dask.vocabulary.time_literal import time_of_literal
 from butler_dask.vocabulary.timespan import Timespan, tai_nanoseconds
 
@@ -147,7 +148,7 @@ def test_dates_are_utc_and_numbers_tai_unless_said_otherwise():
 def visits(registry: Registry, where: str, bind=None) -> set[int]:
     """Return the HSC visits that satisfy a condition."""
     table = registry.queries.data_ids(
-        universe.conform(["visit"]), where=where, bind=bind, data_id={"instrument": "HSC"}
+        universe.conform(["visit"]), Selection().where(where, {"instrument": "HSC"}, bind=bind)
     )
     return set(table.values("visit").tolist())
 
@@ -181,7 +182,7 @@ def test_astropy_times_bind(registry):
 def test_booleans_are_conditions_by_themselves(registry):
     def exposures(where):
         table = registry.queries.data_ids(
-            universe.conform(["exposure"]), where=where, data_id={"instrument": "HSC"}
+            universe.conform(["exposure"]), Selection().where(where, {"instrument": "HSC"})
         )
         return set(table.values("exposure").tolist())
 
@@ -200,7 +201,7 @@ def test_names_without_element_are_found_where_they_are_unambiguous(registry):
         InvalidQueryError, match=r"'seq_num' is ambiguous here; write one of exposure\.seq_num"
     ):
         registry.queries.data_ids(
-            universe.conform(["visit", "exposure"]), where="seq_num=3", data_id={"instrument": "HSC"}
+            universe.conform(["visit", "exposure"]), Selection().where("seq_num=3", {"instrument": "HSC"})
         )
 
 
@@ -242,7 +243,7 @@ def test_conditions_that_mean_nothing_are_explained(registry, where, what):
 def test_dimension_without_its_instrument_is_refused(registry):
     group = universe.conform(["visit"])
     with pytest.raises(InvalidQueryError, match=r"'visit' depends on 'instrument'.*Add instrument="):
-        registry.queries.data_ids(group, where="visit=3")
+        registry.queries.data_ids(group, Selection().where("visit=3"))
     for where in (
         "visit=3 AND detector=1",
         "NOT visit=3",
@@ -250,9 +251,9 @@ def test_dimension_without_its_instrument_is_refused(registry):
         "visit.exposure_time > 3",
     ):
         with pytest.raises(InvalidQueryError, match="depends on 'instrument'"):
-            registry.queries.data_ids(group, where=where)
+            registry.queries.data_ids(group, Selection().where(where))
     with pytest.raises(InvalidQueryError, match="depends on 'skymap'"):
-        registry.queries.data_ids(group, where="instrument='HSC' AND tract=7")
+        registry.queries.data_ids(group, Selection().where("instrument='HSC' AND tract=7"))
 
 
 def test_dimension_with_its_instrument_is_accepted(registry):
@@ -268,10 +269,12 @@ def test_dimension_with_its_instrument_is_accepted(registry):
         "GLOB(instrument, 'H*') AND visit=3",
         "instrument.detector_max > 100 AND visit=3",
     ):
-        assert registry.queries.data_ids(group, where=where, bind={"name": "HSC"}).values("visit") == [3]
-    assert len(registry.queries.data_ids(group, where="visit=3", data_id={"instrument": "HSC"})) == 1
-    assert len(registry.queries.data_ids(group, where="band='r'", data_id={"instrument": "HSC"})) == 3
-    assert len(registry.queries.data_ids(universe.conform(["band"]), where="band='r'")) == 1
+        assert registry.queries.data_ids(group, Selection().where(where, bind={"name": "HSC"})).values(
+            "visit"
+        ) == [3]
+    assert len(registry.queries.data_ids(group, Selection().where("visit=3", {"instrument": "HSC"}))) == 1
+    assert len(registry.queries.data_ids(group, Selection().where("band='r'", {"instrument": "HSC"}))) == 3
+    assert len(registry.queries.data_ids(universe.conform(["band"]), Selection().where("band='r'"))) == 1
 
 
 # Dataset fields
@@ -284,7 +287,7 @@ def test_fields_of_datasets_are_conditions_too(registry):
 
     def runs(where, **bind):
         found = registry.queries.datasets(
-            "raw", ["one", "two"], find_first=False, where=where, bind=bind, data_id=instrument
+            "raw", ["one", "two"], Selection().where(where, instrument, bind=bind), find_first=False
         )
         return {r.run for r in found}, len(found)
 
@@ -299,7 +302,6 @@ def test_fields_of_datasets_are_conditions_too(registry):
     put(registry, CALEXP, "calexps", {"visit": 1, "detector": 0})
     joined = registry.queries.data_ids(
         universe.conform(["visit", "detector"]),
-        where="calexp.run = 'calexps'",
-        datasets=[("calexp", ["calexps"])],
+        Selection(datasets=[("calexp", ["calexps"])]).where("calexp.run = 'calexps'"),
     )
     assert len(joined) == 1

@@ -11,6 +11,7 @@ from registry_fixtures import SERVER, drop, new_url
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.dimensions import DimensionUniverse
 from butler_dask.vocabulary.expression import parse_expression, text_of
+from butler_dask.vocabulary.selection import Selection
 
 EXPOSURES = random_exposures(20_200_101, 150)
 ROWS = [names_of(e) for e in EXPOSURES]
@@ -118,9 +119,9 @@ _conditions = st.recursive(
 def _answers_agree(registry: Registry, condition: str) -> None:
     tree = parse_expression(condition)
     expected = [r["exposure"] for r in ROWS if evaluate(tree, r) is True]
-    found = registry.queries.data_ids(GROUP, where=condition, data_id=CAM)
+    found = registry.queries.data_ids(GROUP, Selection().where(condition, CAM))
     assert sorted(found.values("exposure").tolist()) == expected
-    assert registry.queries.count(GROUP, where=condition, data_id=CAM) == len(expected)
+    assert registry.queries.count(GROUP, Selection().where(condition, CAM)) == len(expected)
 
 
 @settings(max_examples=150, deadline=None)
@@ -160,13 +161,15 @@ def test_rows_come_in_the_order_of_plain_python_with_null_least(exposures, order
         unknown = [r for r in rows if r[name] is None]
         rows = known + unknown if falling else unknown + known
     expected = [r["exposure"] for r in rows][offset or 0 :][:limit]
-    found = exposures.queries.data_ids(GROUP, data_id=CAM, order_by=terms, limit=limit, offset=offset)
+    found = exposures.queries.data_ids(
+        GROUP, Selection(order_by=terms, limit=limit, offset=offset).where(CAM)
+    )
     assert found.values("exposure").tolist() == expected
 
 
 def test_bound_lists_of_any_length_are_members(exposures):
     for numbers in ([], [3], list(range(0, 4000, 7)), (5, 5, 5), {1, 2}):
         found = exposures.queries.data_ids(
-            GROUP, where="exposure IN (:numbers)", bind={"numbers": numbers}, data_id=CAM
+            GROUP, Selection().where("exposure IN (:numbers)", CAM, bind={"numbers": numbers})
         )
         assert sorted(found.values("exposure").tolist()) == sorted({n for n in numbers if n < 150})

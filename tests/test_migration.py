@@ -67,7 +67,7 @@ def check_content(registry: Registry) -> None:
 def test_a_migrated_repository_has_all_it_had_and_takes_more(old_repository: Path) -> None:
     assert [step.version for step in migrate(registry_url(old_repository)).steps] == [SCHEMA_VERSION]
     with Butler(old_repository, writeable=True, run="u/me/2") as butler:
-        check_content(butler.registry_tables)
+        check_content(butler.repository.registry)
         for ref in butler.query_datasets("metric", "u/me/1"):
             run = ref.run.rpartition("/")[2]
             expected = {"v": ref.dataId["visit"], "d": ref.dataId["detector"], "run": run}

@@ -18,6 +18,7 @@ from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.dimensions import DimensionUniverse
 from butler_dask.vocabulary.search_defaults import SearchDefaults
+from butler_dask.vocabulary.selection import Selection
 from butler_dask.vocabulary.timespan import Timespan
 
 UNIVERSE = DimensionUniverse()
@@ -141,22 +142,22 @@ def _query(registry: Registry, r: random.Random, where: str) -> None:
     match r.randrange(5):
         case 0:
             registry.queries.datasets(
-                "raw", ["raws"], where=where, bind=BIND, data_id=data_id, order_by=order
+                "raw", ["raws"], Selection(order_by=order).where(where, data_id, bind=BIND)
             )
         case 1:
             registry.queries.datasets(
-                "bias", ["calib"], find_first=False, where=where, bind=BIND, data_id=data_id
+                "bias", ["calib"], Selection().where(where, data_id, bind=BIND), find_first=False
             )
         case 2:
             registry.queries.explain(
-                group, where=where, bind=BIND, data_id=data_id, datasets=[("raw", ["raws"])]
+                group, Selection(datasets=[("raw", ["raws"])]).where(where, data_id, bind=BIND)
             )
         case 3:
             element = r.choice(["visit", "detector", "exposure", "visit_definition", "physical_filter"])
-            registry.queries.records(element, where=where, bind=BIND, data_id=data_id, limit=5)
+            registry.queries.records(element, Selection(limit=5).where(where, data_id, bind=BIND))
         case _:
             registry.queries.data_ids(
-                group, where=where, bind=BIND, data_id=data_id, order_by=order, limit=20
+                group, Selection(order_by=order, limit=20).where(where, data_id, bind=BIND)
             )
 
 

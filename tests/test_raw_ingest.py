@@ -132,7 +132,7 @@ def test_an_ingest_reads_only_the_raws_it_may_repeat(butler, raws):
         raw, [{"instrument": "HSC", "exposure": n, "detector": 4} for n in others], "HSC/raw/all"
     )
     ingest_raws(butler, [raws / "903342_4.fits", raws / "903344_5.fits"], transfer="symlink")
-    with butler.registry_tables.explain_query() as statements:
+    with butler.repository.registry.explain_query() as statements:
         assert len(ingest_raws(butler, [raws], transfer="symlink", skip_existing=True).refs) == 4
     assert statements
     assert max(statement.rows for statement in statements) < len(others) / 5

@@ -43,6 +43,7 @@ from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.quantum_record import QuantumRecord, QuantumTable
+from butler_dask.vocabulary.selection import Selection
 from butler_dask.vocabulary.timespan import Timespan
 
 pytest_plugins = ("registry_fixtures",)
@@ -257,14 +258,14 @@ def test_dataset_type_with_datasets_is_not_removed(registry):
 
 
 def test_records_come_back_as_they_were_inserted(registry):
-    record = registry.queries.records("visit", where="instrument='HSC' AND visit=3")[0]
+    record = registry.queries.records("visit", Selection().where("instrument='HSC' AND visit=3"))[0]
     assert (record.id, record.name, record.exposure_time, record.seq_num) == (3, "v3", 90.0, 3)
     assert record.timespan == timespan_of(3)
     assert record.region == visit_region(3)
     exposure = registry.records.fetch("exposure", data_ids(RAW, {"exposure": 3, "detector": 0}))[0]
     assert exposure.can_see_sky is True
     assert exposure.tracking_ra is None
-    bands = registry.queries.records("band", order_by=["band"])
+    bands = registry.queries.records("band", Selection(order_by=["band"]))
     assert [r.name for r in bands] == ["i", "r"]
 
 
@@ -273,12 +274,14 @@ def test_records_that_exist_are_refused_skipped_or_replaced(registry):
     other = {"instrument": "HSC", "id": 9, "full_name": "nine"}
     with pytest.raises(ConflictingDefinitionError, match=r"exists for .*detector: 0"):
         registry.records.insert("detector", [other, new])
-    assert len(registry.queries.records("detector", data_id={"instrument": "HSC"})) == 4
+    assert len(registry.queries.records("detector", Selection().where({"instrument": "HSC"}))) == 4
     registry.records.insert("detector", [new, other], skip_existing=True)
-    names = registry.queries.records("detector", data_id={"instrument": "HSC"}, order_by=["detector"])
+    names = registry.queries.records(
+        "detector", Selection(order_by=["detector"]).where({"instrument": "HSC"})
+    )
     assert [r.full_name for r in names] == ["0_0", "0_1", "1_0", "1_1", "nine"]
     registry.records.insert("detector", [new], replace=True)
-    assert registry.queries.records("detector", where="full_name='zero' AND instrument='HSC'")
+    assert registry.queries.records("detector", Selection().where("full_name='zero' AND instrument='HSC'"))
     twice = {"instrument": "HSC", "id": 11, "full_name": "x"}
     with pytest.raises(ConflictingDefinitionError, match="Two records"):
         registry.records.insert("detector", [twice, twice])
@@ -313,8 +316,8 @@ def test_replaced_region_is_found_where_it_is_now(registry):
     )
     group = universe.conform(["tract"])
     where = "skymap='rings' AND tract.region OVERLAPS POINT({}, {})"
-    assert len(registry.queries.data_ids(group, where=where.format(190.5, 12.5))) == 1
-    assert len(registry.queries.data_ids(group, where=where.format(151.0, 2.0))) == 0
+    assert len(registry.queries.data_ids(group, Selection().where(where.format(190.5, 12.5)))) == 1
+    assert len(registry.queries.data_ids(group, Selection().where(where.format(151.0, 2.0)))) == 0
 
 
 def test_expanded_data_id_has_records_and_implied_values(registry):
@@ -416,5 +419,5 @@ def test_quanta_keep_their_latest_attempt_and_count(registry):
 
 def test_empty_timespans_and_unbounded_ones_survive(registry):
     registry.records.insert("day_obs", [{"instrument": "HSC", "id": 1, "timespan": Timespan(None, 5)}])
-    [record] = registry.queries.records("day_obs", data_id={"instrument": "HSC", "day_obs": 1})
+    [record] = registry.queries.records("day_obs", Selection().where({"instrument": "HSC", "day_obs": 1}))
     assert record.timespan == Timespan(None, 5)

@@ -2,6 +2,7 @@
 
 import itertools
 import uuid
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -379,13 +380,25 @@ def test_removed_datasets_are_gone_everywhere_and_their_files_wait_for_deletion(
     for name in ("run", "tag", "calib"):
         found = registry.queries.datasets("bias", name)
         assert {r.dataId["detector"] for r in found} == {1, 3}
-    registry.datasets.forget_deletions(["run/bias/0.fits"])
+    assert registry.datasets.take_deletions(1) == ["run/bias/0.fits"]
     assert registry.datasets.pending_deletions() == ["run/bias/2.fits"]
     # Written again before it was deleted: it must not be deleted any more.
     registry.inserts.insert(part, files_for(table).__class__.from_records([files_for(table)[0], files[1]]))
     assert registry.datasets.pending_deletions() == []
     with pytest.raises(DatasetNotFoundError):
         registry.datasets.remove([DatasetTable.new(BIAS, part.data_ids, "run")])
+
+
+def test_two_programs_that_remove_at_once_do_not_both_delete_a_file(server):
+    """Else the second one might delete what was written anew after the first one's end."""
+    with closing(Registry.create(server)) as one, closing(Registry.open(server)) as two:
+        insert_records(one)
+        table = put(one, BIAS, "run", {"detector": 0})
+        one.datasets.remove([table])
+        with one.transaction():
+            assert one.datasets.take_deletions(10) == ["run/bias/0.fits"]
+            assert two.datasets.take_deletions(10) == []
+        assert two.datasets.pending_deletions() == []
 
 
 def test_file_of_several_datasets_goes_with_the_last_of_them(registry):

@@ -30,6 +30,7 @@ from butler_dask.errors import DataIdValueError, DimensionNameError, InvalidQuer
 from butler_dask.registry.regions import overlapping_pairs
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.dataset_type import DatasetType
+from butler_dask.vocabulary.selection import Selection
 from butler_dask.vocabulary.timespan import Timespan
 
 pytest_plugins = ("registry_fixtures",)
@@ -37,9 +38,14 @@ pytest_plugins = ("registry_fixtures",)
 HSC = {"instrument": "HSC"}
 
 
+def selected(where="", data_id=None, bind=None, **fields):
+    """Return a selection, all that it says by keyword."""
+    return Selection(**fields).where(where, data_id, bind=bind)
+
+
 def query(registry, dimensions, *names, **options):
     """Return the rows of a data ID query as tuples of some of their values."""
-    table = registry.queries.data_ids(universe.conform(dimensions), **options)
+    table = registry.queries.data_ids(universe.conform(dimensions), selected(**options))
     rows = [tuple(d[n] for n in names) for d in table]
     assert len(set(table)) == len(table), "rows are unique"
     return rows
@@ -97,7 +103,7 @@ def test_datasets_constrain_data_ids(registry):
     assert rows == [(2, 1)]
     registry.collections.register("tag", CollectionType.TAGGED)
     registry.associations.associate(
-        "tag", registry.queries.datasets("raw", "two", where="exposure=3", data_id=HSC)
+        "tag", registry.queries.datasets("raw", "two", Selection().where("exposure=3", HSC))
     )
     mixed = query(registry, ["exposure", "detector"], "exposure", datasets=[("raw", ["tag", "one"])])
     assert sorted(mixed) == [(1,), (2,), (3,)]
@@ -333,20 +339,22 @@ def test_strings_are_ordered_by_code_point_whatever_the_database_does(english_re
 
 def test_records_are_queried_like_data_ids(registry):
     def detectors(**options):
-        return [r.id for r in registry.queries.records("detector", **options)]
+        return [r.id for r in registry.queries.records("detector", selected(**options))]
 
     assert detectors(where="full_name='1_0'", data_id=HSC) == [2]
     assert detectors(data_id=HSC, order_by=["-full_name"], limit=2) == [3, 2]
     put(registry, RAW, "raws", {"exposure": 1, "detector": 3})
     assert detectors(datasets=[("raw", ["raws"])]) == [3]
     assert detectors(where="instrument='HSC' AND raft IS NOT NULL AND purpose = NULL") == [3]
-    records = registry.queries.records("visit_detector_region", data_id={**HSC, "visit": 2})
+    records = registry.queries.records("visit_detector_region", Selection().where({**HSC, "visit": 2}))
     assert len(records) == 4
-    assert [r.id for r in registry.queries.records("visit", data_id=HSC, order_by=["-visit"], limit=1)] == [6]
+    assert [
+        r.id for r in registry.queries.records("visit", Selection(order_by=["-visit"], limit=1).where(HSC))
+    ] == [6]
     with pytest.raises(InvalidQueryError, match="too many values to list"):
         registry.queries.records("htm7")
-    pixels = registry.queries.records("htm7", data_id={**HSC, "visit": 2})
-    regions = [r.region for r in registry.queries.records("visit", data_id={**HSC, "visit": 2})]
+    pixels = registry.queries.records("htm7", Selection().where({**HSC, "visit": 2}))
+    regions = [r.region for r in registry.queries.records("visit", Selection().where({**HSC, "visit": 2}))]
     assert pixels
     assert all(p.region.intersects(regions[0]) for p in pixels)
 
@@ -355,8 +363,9 @@ def test_datasets_are_queried_in_search_order_unless_sorted(registry):
     put(registry, RAW, "new", *({"exposure": v, "detector": 0} for v in (3, 4)))
     put(registry, RAW, "old", *({"exposure": v, "detector": 0} for v in VISITS))
 
-    def exposures(**options):
-        found = registry.queries.datasets("raw", ["new", "old"], data_id=HSC, **options)
+    def exposures(find_first=True, **options):
+        selection = selected(data_id=HSC, **options)
+        found = registry.queries.datasets("raw", ["new", "old"], selection, find_first=find_first)
         return [(r.run, r.dataId["exposure"]) for r in found]
 
     assert exposures()[:2] == [("new", 3), ("new", 4)]
@@ -377,15 +386,17 @@ def test_calibrations_are_queried_with_their_validity(registry):
     for k in range(3):
         table = put(registry, BIAS, f"run{k}", {"detector": 0})
         registry.associations.certify("calib", table, Timespan(2 * k * DAY, 2 * (k + 1) * DAY))
-    found = registry.queries.datasets("bias", "calib", find_first=False, order_by=["-bias.timespan"])
+    found = registry.queries.datasets(
+        "bias", "calib", Selection(order_by=["-bias.timespan"]), find_first=False
+    )
     assert [r.run for r in found] == ["run2", "run1", "run0"]
     assert len(found) == 3
     span = Timespan(3 * DAY, 4 * DAY)
     [one] = registry.queries.datasets(
-        "bias", "calib", where="bias.timespan OVERLAPS when", bind={"when": span}
+        "bias", "calib", Selection().where("bias.timespan OVERLAPS when", bind={"when": span})
     )
     assert one.run == "run1"
-    [two] = registry.queries.datasets("bias", "calib", where="exposure=5", data_id=HSC)
+    [two] = registry.queries.datasets("bias", "calib", Selection().where("exposure=5", HSC))
     assert two.run == "run2"
     assert timespan_of(5).overlaps(Timespan(4 * DAY, 6 * DAY))
 
@@ -394,7 +405,7 @@ def test_calibrations_are_queried_with_their_validity(registry):
 
 
 def test_query_with_results_needs_no_explanation(registry):
-    assert registry.queries.explain(universe.conform(["visit"]), where="visit=3", data_id=HSC) == []
+    assert registry.queries.explain(universe.conform(["visit"]), Selection().where("visit=3", HSC)) == []
 
 
 def test_explanations_name_the_culprit(registry):
@@ -403,7 +414,7 @@ def test_explanations_name_the_culprit(registry):
     group = universe.conform(["exposure", "detector"])
 
     def why(where="", data_id=HSC, datasets=(("raw", ["raws"]),), dimensions=group):
-        reasons = registry.queries.explain(dimensions, where=where, data_id=data_id, datasets=datasets)
+        reasons = registry.queries.explain(dimensions, Selection(datasets=datasets).where(where, data_id))
         return "\n".join(reasons)
 
     assert why(datasets=[("raw", ["empty"])]) == "There is no dataset of type 'raw' in 'empty'."
@@ -430,7 +441,7 @@ def test_explanation_of_regions_that_do_not_meet(registry):
     registry.records.insert("skymap", [{"name": "far", "hash": "11"}])
     registry.records.insert("tract", [{"skymap": "far", "id": 1, "region": box(40, 0, 41, 1)}])
     [reason] = registry.queries.explain(
-        universe.conform(["visit", "tract"]), where="skymap='far'", data_id=HSC
+        universe.conform(["visit", "tract"]), Selection().where("skymap='far'", HSC)
     )
     assert "satisfies \"skymap = 'far'\"" in reason
 
@@ -466,7 +477,9 @@ def test_implied_values_that_records_leave_open_are_left_out(registry):
     registry.records.insert(
         "exposure", [{"instrument": "HSC", "id": 50, "obs_id": "x", "physical_filter": "HSC-R"}]
     )
-    [data_id] = registry.queries.data_ids(universe.conform(["exposure"]), where="exposure=50", data_id=HSC)
+    [data_id] = registry.queries.data_ids(
+        universe.conform(["exposure"]), Selection().where("exposure=50", HSC)
+    )
     assert data_id["exposure"] == 50
     assert not data_id.hasFull()
     completed = registry.queries.complete({**HSC, "exposure.obs_id": "x"}, universe.conform(["exposure"]))

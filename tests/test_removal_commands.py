@@ -75,7 +75,7 @@ def test_dry_run_shows_the_plan_and_changes_nothing(root, butler_command):
     assert files(root) == before
     with Butler(root) as butler:
         assert len(butler.query_datasets("metric", [OLD, NEW], find_first=False)) == 12
-        assert butler.registry_tables.datasets.pending_deletions() == []
+        assert butler.repository.registry.datasets.pending_deletions() == []
         assert set(butler.collections.query("*")) >= {OLD, NEW, "tagged"}
 
 
@@ -218,7 +218,7 @@ def test_killed_removal_is_finished_by_the_next_command(root, gone, butler_comma
     with Butler(root) as butler:
         for ref in butler.query_datasets("bias", ..., find_first=False):
             assert butler.get(ref) is not None
-        left = len(butler.registry_tables.datasets.pending_deletions())
+        left = len(butler.repository.registry.datasets.pending_deletions())
     butler_command("remove-runs", root, "none/*", "--no-confirm")
     assert ("Finished an interrupted removal" in butler_command.errors) == (left > 0)
     assert not (root / "u/me/many").exists()
@@ -228,7 +228,7 @@ def test_killed_removal_is_finished_by_the_next_command(root, gone, butler_comma
 def test_check_repair_finishes_a_removal_too(root, butler_command):
     with Butler(root, writeable=True) as butler:
         # What a process leaves that died between the registry's transaction and the files' removal.
-        butler.registry_tables.removal.remove_runs([OLD], unlink_from_chains=True)
+        butler.repository.registry.removal.remove_runs([OLD], unlink_from_chains=True)
     assert (root / OLD).exists()
     assert "6 to be deleted" in butler_command("check", root)
     butler_command("check", root, "--repair")

@@ -241,12 +241,12 @@ def butler(tmp_path: Path) -> Iterator[Butler]:
     """A repository with an input, and a finished first run of ``u/me/1`` that wrote one file."""
     Butler.makeRepo(tmp_path / "repo")
     with Butler(tmp_path / "repo", writeable=True) as butler:
-        butler.registry_tables.collections.register("HSC/raw/all")
+        butler.repository.registry.collections.register("HSC/raw/all")
         plan = plan_run_collections(
-            butler.registry_tables, RunOptions(inputs="HSC/raw/all", output="u/me/1", now=NOW)
+            butler.repository.registry, RunOptions(inputs="HSC/raw/all", output="u/me/1", now=NOW)
         )
-        plan.apply(butler)
-        butler.registry_tables.dataset_types.register([DatasetType("result", (), "StructuredDataDict")])
+        plan.apply(butler.repository)
+        butler.repository.registry.dataset_types.register([DatasetType("result", (), "StructuredDataDict")])
         butler.put({"answer": 42}, "result", run=plan.output_run)
         yield butler
 
@@ -257,21 +257,21 @@ def files_below(butler: Butler) -> list[str]:
 
 
 def names(butler: Butler, expression: str) -> list[str]:
-    return [c.name for c in butler.registry_tables.collections.query(expression)]
+    return [c.name for c in butler.repository.registry.collections.query(expression)]
 
 
 def test_apply_creates_the_run_before_its_chain(butler: Butler) -> None:
     assert names(butler, "u/*") == [FIRST, "u/me/1"]
-    assert butler.registry_tables.collections.get("u/me/1").children == (FIRST, "HSC/raw/all")
+    assert butler.repository.registry.collections.get("u/me/1").children == (FIRST, "HSC/raw/all")
 
 
 def test_apply_takes_another_name_if_the_planned_one_was_taken_meanwhile(butler: Butler) -> None:
-    registry = butler.registry_tables
+    registry = butler.repository.registry
     draft = GraphDraft(SECOND)
     plans = [plan_run_collections(registry, RunOptions(output="u/me/1", now=LATER)) for _ in range(2)]
     assert plans[0] == plans[1]
-    plans[0].apply(butler)
-    plan, graph = plans[1].apply(butler, draft.finish())
+    plans[0].apply(butler.repository)
+    plan, graph = plans[1].apply(butler.repository, draft.finish())
     assert plan.output_run == SECOND + "_2"
     assert graph is not None
     assert graph.run == SECOND + "_2"
@@ -285,66 +285,66 @@ def test_runs_begun_at_the_same_moment_are_all_in_the_chain(butler: Butler, tmp_
     def run(output: str) -> str:
         with Butler(tmp_path / "repo", writeable=True) as own:
             plan = plan_run_collections(
-                own.registry_tables, RunOptions(inputs="HSC/raw/all", output=output, now=LATER)
+                own.repository.registry, RunOptions(inputs="HSC/raw/all", output=output, now=LATER)
             )
             all_planned.wait()
-            return plan.apply(own)[0].output_run
+            return plan.apply(own.repository)[0].output_run
 
     with ThreadPoolExecutor(4) as pool:
         runs = list(pool.map(run, ["u/me/1", "u/me/1", "u/me/new", "u/me/new"]))
-    children = butler.registry_tables.collections.get("u/me/1").children
+    children = butler.repository.registry.collections.get("u/me/1").children
     assert len(set(runs[:2])) == 2
     assert set(children[:2]) == set(runs[:2])
     assert children[2:] == (FIRST, "HSC/raw/all")
-    children = butler.registry_tables.collections.get("u/me/new").children
+    children = butler.repository.registry.collections.get("u/me/new").children
     assert len(set(runs[2:])) == 2
     assert set(children[:2]) == set(runs[2:])
     assert children[2:] == ("HSC/raw/all",)
 
 
 def test_changes_of_the_chain_while_the_graph_is_built_are_kept(butler: Butler) -> None:
-    registry = butler.registry_tables
+    registry = butler.repository.registry
     for name in ("front", "back"):
         registry.collections.register(name)
     plan = plan_run_collections(registry, RunOptions(output="u/me/1", now=LATER))
     registry.collections.set_chain("u/me/1", ["front", "HSC/raw/all", "back"])
-    plan.apply(butler)
+    plan.apply(butler.repository)
     assert registry.collections.get("u/me/1").children == (SECOND, "front", "HSC/raw/all", "back")
 
 
 def test_runs_that_replace_the_same_run_at_once_are_both_in_the_chain(butler: Butler) -> None:
-    registry = butler.registry_tables
+    registry = butler.repository.registry
     plans = [
         plan_run_collections(registry, RunOptions(output="u/me/1", replace_run=True, now=LATER))
         for _ in range(2)
     ]
     for plan in plans:
-        plan.apply(butler)
+        plan.apply(butler.repository)
     assert registry.collections.get("u/me/1").children == (SECOND + "_2", SECOND, "HSC/raw/all")
 
 
 def test_a_chain_begun_meanwhile_with_other_inputs_is_left_as_it_is(butler: Butler) -> None:
-    registry = butler.registry_tables
+    registry = butler.repository.registry
     registry.collections.register("refcats")
     one, other = (
         plan_run_collections(registry, RunOptions(inputs=i, output="u/me/new", now=LATER))
         for i in ("HSC/raw/all", "refcats")
     )
-    one.apply(butler)
+    one.apply(butler.repository)
     before = names(butler, "*")
     with pytest.raises(
         CollectionError, match=r"Another run began 'u/me/new' meanwhile.*choose a new --output"
     ):
-        other.apply(butler)
+        other.apply(butler.repository)
     assert registry.collections.get("u/me/new").children == (one.output_run, "HSC/raw/all")
     assert names(butler, "*") == before
 
 
 def test_a_replaced_run_stays_outside_the_chain(butler: Butler) -> None:
     plan_run_collections(
-        butler.registry_tables, RunOptions(output="u/me/1", replace_run=True, now=LATER)
-    ).apply(butler)
-    assert butler.registry_tables.collections.get("u/me/1").children == (SECOND, "HSC/raw/all")
+        butler.repository.registry, RunOptions(output="u/me/1", replace_run=True, now=LATER)
+    ).apply(butler.repository)
+    assert butler.repository.registry.collections.get("u/me/1").children == (SECOND, "HSC/raw/all")
     assert names(butler, "u/me/1/*") == [FIRST, SECOND]
     assert butler.get("result", collections=FIRST) == {"answer": 42}
 
@@ -352,32 +352,32 @@ def test_a_replaced_run_stays_outside_the_chain(butler: Butler) -> None:
 def test_purging_leaves_nothing_of_the_replaced_run(butler: Butler) -> None:
     assert files_below(butler)
     plan_run_collections(
-        butler.registry_tables,
+        butler.repository.registry,
         RunOptions(output="u/me/1", replace_run=True, prune_replaced="purge", now=LATER),
-    ).apply(butler)
+    ).apply(butler.repository)
     assert names(butler, "u/me/1/*") == [SECOND]
     assert files_below(butler) == []
 
 
 def test_unstoring_keeps_what_is_known_of_the_replaced_run(butler: Butler) -> None:
     plan_run_collections(
-        butler.registry_tables,
+        butler.repository.registry,
         RunOptions(output="u/me/1", replace_run=True, prune_replaced="unstore", now=LATER),
-    ).apply(butler)
+    ).apply(butler.repository)
     assert names(butler, "u/me/1/*") == [FIRST, SECOND]
     assert files_below(butler) == []
     assert butler.find_dataset("result", collections=FIRST) is not None
 
 
 def test_a_run_in_another_chain_is_not_purged_and_nothing_changes(butler: Butler) -> None:
-    registry = butler.registry_tables
+    registry = butler.repository.registry
     registry.collections.register("shared", CollectionType.CHAINED)
     registry.collections.set_chain("shared", [FIRST])
     plan = plan_run_collections(
         registry, RunOptions(output="u/me/1", replace_run=True, prune_replaced="purge", now=LATER)
     )
     with pytest.raises(OrphanedRecordError, match=r"is also in 'shared'.*cannot be purged"):
-        plan.apply(butler)
+        plan.apply(butler.repository)
     assert names(butler, "u/*") == [FIRST, "u/me/1"]
     assert registry.collections.get("u/me/1").children == (FIRST, "HSC/raw/all")
 

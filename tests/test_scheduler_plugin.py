@@ -112,17 +112,17 @@ def test_blame_is_taken_back_and_the_last_warning_leaves_one_death(client):
 
 def test_log_lines_of_workers_come_out_at_the_client(butler, client, caplog):
     graph = draft_graph(butler, add_raws(butler, 1, 2), RUN)
-    write_init_outputs(butler, graph)
+    write_init_outputs(butler.repository, graph)
     with caplog.at_level(logging.INFO):
-        assert run_graph(graph, butler, client=client).succeeded
+        assert run_graph(graph, butler.repository, client=client).succeeded
     assert [r.message for r in caplog.records if r.name == "isr"][:1] == ["Applying dark correction."]
 
 
 def test_plugins_leave_nothing_on_the_scheduler(butler, client):
     before = client.run_on_scheduler(lambda dask_scheduler: sorted(map(str, dask_scheduler.plugins)))
     graph = draft_graph(butler, add_raws(butler, 1, 1), RUN)
-    write_init_outputs(butler, graph)
-    run_graph(graph, butler, client=client)
+    write_init_outputs(butler.repository, graph)
+    run_graph(graph, butler.repository, client=client)
     after = client.run_on_scheduler(lambda dask_scheduler: sorted(map(str, dask_scheduler.plugins)))
     assert after == before
 
@@ -142,15 +142,15 @@ def test_run_on_a_scheduler_of_its_own_named_by_its_file(butler, tmp_path):
     worker = subprocess.Popen([*dask, "worker", *where, "--nthreads", "1"], **common)
     try:
         graph = draft_graph(butler, add_raws(butler, 2, 2), RUN)
-        write_init_outputs(butler, graph)
+        write_init_outputs(butler.repository, graph)
         for _ in range(600):
             if file.exists():
                 break
             assert scheduler.poll() is None
             time.sleep(0.05)
         with existing_cluster(str(file)) as client:
-            assert run_graph(graph, butler, client=client).describe() == "10 quanta: 10 succeeded"
-        again = run_graph(graph, butler, address=str(file))
+            assert run_graph(graph, butler.repository, client=client).describe() == "10 quanta: 10 succeeded"
+        again = run_graph(graph, butler.repository, address=str(file))
         assert again.succeeded
         assert again.adopted == 10
     finally:
@@ -162,4 +162,4 @@ def test_run_on_a_scheduler_of_its_own_named_by_its_file(butler, tmp_path):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-    assert len(butler.registry_tables.datasets.existing_in_run(RUN)["warp"]) == 2
+    assert len(butler.repository.registry.datasets.existing_in_run(RUN)["warp"]) == 2

@@ -27,7 +27,7 @@ def repo(tmp_path) -> str:
     Butler.makeRepo(root)
     with Butler(root, writeable=True) as butler:
         add_raws(butler, 2, 3)
-        registry = butler.registry_tables
+        registry = butler.repository.registry
         registry.records.insert("visit_system", [{"instrument": "HSC", "id": 0, "name": "one-to-one"}])
         records = registry.queries.records("exposure")
         registry.records.insert(
@@ -62,7 +62,7 @@ def test_error_of_a_task_comes_out_as_it_is(repo, pipeline, tmp_path, monkeypatc
         executor = SimplePipelineExecutor.from_pipeline(pipeline, butler=butler)
         with pytest.raises(ValueError, match="no stars on detector 1"):
             executor.run()
-        assert len(butler.registry_tables.datasets.existing_in_run("u/me/run")["postISRCCD"]) > 0
+        assert len(butler.repository.registry.datasets.existing_in_run("u/me/run")["postISRCCD"]) > 0
 
 
 def test_butler_without_run_is_refused(repo, pipeline):

@@ -101,8 +101,14 @@ def test_dataset_table_agrees_with_refs():
         for v, run in ((1, "a"), (2, "b"), (3, "a"))
     ]
     table = DatasetTable.from_refs(kind, refs)
-    assert list(table) == refs
+    assert list(table) == table.refs() == [table[i] for i in range(3)] == refs
+    assert [ref.id for ref in table] == [table[i].id for i in range(3)] == [ref.id for ref in refs]
+    assert [hash(ref) for ref in table] == [hash(ref) for ref in refs]
     assert [r.run for r in table] == ["a", "b", "a"]
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        refs[0].run = "c"
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        del next(iter(table)).run
     assert refs[0].makeComponentRef("wcs").datasetType.name == "calexp.wcs"
     assert pickle.loads(pickle.dumps(refs)) == refs
 

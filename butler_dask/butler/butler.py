@@ -28,24 +28,25 @@ from .butler_collections import ButlerCollections
 from .dataset_finder import DataIdLike, DatasetFinder, stored
 from .dataset_lookups import DatasetLookups
 from .dataset_queries import DatasetQueries
+from .dataset_removal import DatasetRemoval
 from .dataset_transfers import DatasetTransfers
-from .file_transaction import FileTransactions
+from .open_repository import OpenRepository
+from .registry_names import ButlerRegistry
 from .repository import Repository, known_repositories, read_settings
 
 if TYPE_CHECKING:
     from ..datastore.datastore import Datastore
-    from ..registry.registry import Registry
-    from .registry_names import ButlerRegistry
 
 
-class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
+class Butler(DatasetLookups, DatasetQueries, DatasetRemoval, DatasetTransfers):
     """A repository, with defaults for what to search and where to put.
 
     Parameters
     ----------
-    config : `str`, path, `Repository` or `Butler`
+    config : `str`, path, `Repository`, `Butler` or `OpenRepository`
         Directory or URL of the repository, its ``butler.yaml``, or a label (see `get_known_repos`); of
-        another butler, its repository is taken.
+        another butler, its repository is opened again. An open repository is shared, its transactions too,
+        and ``writeable`` is as it was opened.
     collections : `str` or iterable of `str`, optional
         Collections searched by default, in order; ``run`` when not given.
     run : `str`, optional
@@ -67,7 +68,7 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
 
     def __init__(
         self,
-        config: str | PathLike[str] | Repository | Butler,
+        config: str | PathLike[str] | Repository | Butler | OpenRepository,
         *,
         collections: str | Iterable[str] | None = None,
         run: str | None = None,
@@ -75,38 +76,40 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
         inferDefaults: bool = True,
         **dataId: DataIdValue,
     ) -> None:
-        repository: Repository = config.repository if isinstance(config, Butler) else Repository.find(config)
-        self.repository: Repository = repository
-        writeable = run is not None if writeable is None else writeable
-        self._registry = repository.open_registry(writeable=writeable)
-        self._datastore = repository.open_datastore()
-        self._files = FileTransactions(self._registry, self._datastore)
-        try:
-            self._set_defaults(collections, run, inferDefaults, dataId)
-        except BaseException:
-            self._registry.close()
-            raise
-
-    def _set_defaults(
-        self,
-        collections: str | Iterable[str] | None,
-        run: str | None,
-        infer: bool,
-        data_id: Mapping[str, DataIdValue],
-    ) -> None:
+        if isinstance(config, OpenRepository):
+            self.repository = config
+        else:
+            settings = config.repository.settings if isinstance(config, Butler) else config
+            writeable = run is not None if writeable is None else writeable
+            self.repository = OpenRepository.open(settings, writeable=writeable)
+        self._registry, self._datastore = self.repository.registry, self.repository.datastore
         self._given = None if collections is None else split_names(collections)
-        self._infer, self._data_id = infer, dict(data_id)
-        if run is not None and self._registry.writeable:
-            self._registry.collections.register(run, CollectionType.RUN)
-        names = ([run] if run else []) if self._given is None else self._given
-        for name in names:
-            self._registry.collections.get(name)
-        inferred = self._inferred_data_id if infer and names else None
-        self._defaults = SearchDefaults(names, run, self._data_id, inferred)
+        self._infer, self._data_id = inferDefaults, dataId
+        try:
+            self._defaults = self._checked_defaults(run)
+        except BaseException:
+            if self.repository is not config:
+                self.close()
+            raise
         self._finder = DatasetFinder(self._registry, self._defaults)
 
+    def _checked_defaults(self, run: str | None) -> SearchDefaults:
+        collections = self._registry.collections
+        if run is not None and self.isWriteable():
+            collections.register(run, CollectionType.RUN)
+        names = ([run] if run else []) if self._given is None else self._given
+        for name in names:
+            collections.get(name)
+        infers = self._infer and bool(names)
+        return SearchDefaults(names, run, self._data_id, self._inferred_data_id if infers else None)
+
+    def _inferred_data_id(self) -> dict[str, DataIdValue]:
+        return lone_values(self._registry.collections.governor_values(self._defaults.collections))
+
     @classmethod
-    def from_config(cls, config: str | PathLike[str] | Repository | Butler, **kwargs: Any) -> Self:
+    def from_config(
+        cls, config: str | PathLike[str] | Repository | Butler | OpenRepository, **kwargs: Any
+    ) -> Self:
         """Open a repository; arguments are those of the class."""
         return cls(config, **kwargs)
 
@@ -196,9 +199,6 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
             return False
         return True
 
-    def _inferred_data_id(self) -> dict[str, DataIdValue]:
-        return lone_values(self._registry.collections.governor_values(self._defaults.collections))
-
     def clone(
         self,
         *,
@@ -219,23 +219,18 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
         metrics
             Accepted for the reference's sake.
         """
-        cloned = Butler.__new__(Butler)
-        cloned.repository, cloned._registry = self.repository, self._registry
-        cloned._datastore, cloned._files = self._datastore, self._files
-        run = self.run if isinstance(run, EllipsisType) else run
-        if isinstance(collections, EllipsisType):
-            collections = self._given
-        cloned._set_defaults(
-            collections,
-            run,
-            self._infer if isinstance(inferDefaults, EllipsisType) else inferDefaults,
-            self._data_id if isinstance(dataId, EllipsisType) else dataId,
+        values: dict[str, Any] = dict(self._data_id if isinstance(dataId, EllipsisType) else dataId)
+        return Butler(
+            self.repository,
+            collections=self._given if isinstance(collections, EllipsisType) else collections,
+            run=self.run if isinstance(run, EllipsisType) else run,
+            inferDefaults=self._infer if isinstance(inferDefaults, EllipsisType) else inferDefaults,
+            **values,
         )
-        return cloned
 
     def close(self) -> None:
         """Close the connections to the database."""
-        self._registry.close()
+        self.repository.close()
 
     def __enter__(self) -> Self:
         return self
@@ -246,7 +241,7 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         d = self._defaults
         return _reopen, (
-            self.repository,
+            self.repository.settings,
             d.collections,
             d.run,
             self.isWriteable(),
@@ -282,14 +277,7 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
     @cached_property
     def registry(self) -> ButlerRegistry:
         """The reference's registry interface."""
-        from .registry_names import ButlerRegistry
-
         return ButlerRegistry(self._registry, self._defaults)
-
-    @property
-    def registry_tables(self) -> Registry:
-        """The registry itself: set-based, without defaults."""
-        return self._registry
 
     @property
     def datastore(self) -> Datastore:
@@ -298,12 +286,12 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
 
     def isWriteable(self) -> bool:
         """Return whether the repository may be changed."""
-        return self._registry.writeable
+        return self.repository.writeable
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Make all changes inside take effect together; on an exception files put are removed too."""
-        with self._files.begin() if self.isWriteable() else nullcontext():
+        with self.repository.transaction() if self.isWriteable() else nullcontext():
             yield
 
     # Reading
@@ -412,18 +400,18 @@ class Butler(DatasetLookups, DatasetQueries, DatasetTransfers):
         DatasetFileError
             If the file cannot be written; nothing is left behind.
         """
-        self._require_writeable("put a dataset")
+        self.repository.require_writeable("put a dataset")
         ref = self._finder.placed(self._finder.target(datasetRefOrType, dataId, run, kwargs), self._datastore)
         staged = self._datastore.stage(obj, ref)
         try:
-            with self._files.begin():
+            with self.repository.transaction():
                 table = DatasetTable.from_refs(ref.datasetType, [ref])
                 files = FileTable.from_records([staged.record])
                 if isinstance(datasetRefOrType, DatasetRef) and self._lacks_file(ref):
                     self._registry.inserts.add_files(table, files)
                 else:
                     self._registry.inserts.insert(table, files)
-                self._files.publish(staged)
+                self.repository.publish(staged)
         except BaseException:
             staged.discard()
             raise

@@ -13,13 +13,12 @@ from typing import Any
 from ..errors import DimensionNameError, InconsistentDataIdError, did_you_mean
 from ..registry.registry import Registry
 from ..vocabulary.data_id import DataCoordinate, DataIdValue
-from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimension_value import dimension_value, is_integer_text
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import SearchDefaults
 from ..vocabulary.timespan import Timespan
 
-_TIMED = ("exposure", "visit")
+_TIMED = ("exposure", "visit", "day_obs")
 """Dimensions whose timespan says for when a calibration is wanted; the first one known counts."""
 
 
@@ -61,6 +60,7 @@ class DataIdCompletion:
         kwargs: Mapping[str, Any],
         *,
         timed: bool = False,
+        with_defaults: bool = True,
     ) -> CompletedDataId:
         """Return the data ID of a group of dimensions.
 
@@ -74,6 +74,8 @@ class DataIdCompletion:
             Further ones, which win.
         timed : `bool`
             Whether the exposure or visit is wanted too, where it follows.
+        with_defaults : `bool`
+            Whether the defaults give instrument and skymap where they are missing.
 
         Raises
         ------
@@ -94,7 +96,8 @@ class DataIdCompletion:
         given.update(kwargs)
         given = {str(k): v for k, v in given.items() if v is not None}
         plain = {k: v for k, v in given.items() if k in self._universe and self._is_value(k, v)}
-        self._add_defaults(dimensions, given, plain)
+        if with_defaults:
+            self._add_defaults(dimensions, given, plain)
         if len(plain) == len(given) and all(n in plain for n in dimensions.required):
             known = {k: dimension_value(k, v) for k, v in plain.items()}
             found = DataCoordinate(dimensions, tuple(known[n] for n in dimensions.required))
@@ -144,7 +147,7 @@ class DataIdCompletion:
 
     def _with_observation(self, dimensions: DimensionGroup, given: Mapping[str, Any]) -> DimensionGroup:
         """Return the group with the exposure or visit that fields are given of."""
-        for name in _TIMED:
+        for name in ("exposure", "visit"):
             fields = {f.name for f in self._universe[name].alternate_keys}
             if name == "exposure":
                 fields |= {"seq_num"}
@@ -153,13 +156,19 @@ class DataIdCompletion:
         return dimensions
 
     def timespan(self, known: Mapping[str, DataIdValue]) -> Timespan | None:
-        """Return the time for which calibrations are wanted: of the exposure, else of the visit."""
+        """Return the time for which calibrations are wanted: of the exposure, else of the visit or the day.
+
+        Raises
+        ------
+        DataIdValueError
+            If the repository has no such exposure, visit or day.
+        """
         for name in _TIMED:
             element = self._universe[name]
             if all(n in known for n in element.required):
-                columns = {n: [known[n]] for n in element.required}
-                table = DataIdTable.from_values(element.dimensions, columns, n_rows=1)
-                record = self._registry.records.fetch(name, table)[0]
+                values = tuple(known[n] for n in element.required)
+                data_id = DataCoordinate(element.dimensions, values)
+                record = self._registry.records.expand(data_id).records[name]
                 if record is not None and record.timespan is not None:
                     return record.timespan
         return None

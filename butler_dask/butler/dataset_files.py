@@ -13,12 +13,12 @@ from ..datastore.local_root import link_or_move
 from ..datastore.storage_path import file_name, file_uri
 from ..datastore.storage_root import copy_chunks, open_stream
 from ..datastore.zip_archive import EXTENSION, members_of, unpacked
-from ..errors import DatasetFileError, DatasetTypeError, MissingDatasetFileError
+from ..errors import DatasetFileError, MissingDatasetFileError
 from ..published_file import published
 from ..registry.registry import Registry
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.file_record import FileDataset, FileRecord, FileTable
-from .file_transaction import FileTransactions
+from .open_repository import OpenRepository
 
 
 class DatasetURI(str):
@@ -54,23 +54,8 @@ class DatasetURI(str):
         return True
 
 
-def tables_of_refs(refs: Iterable[DatasetRef]) -> list[DatasetTable]:
-    """Return references as a table for each dataset type, each dataset once."""
-    groups: dict[str, dict[object, DatasetRef]] = {}
-    for ref in refs:
-        if ref.isComponent():
-            raise DatasetTypeError(f"{ref.datasetType.name} is a part of a dataset; give the whole one")
-        groups.setdefault(ref.datasetType.name, {}).setdefault(ref.id, ref)
-    return [
-        DatasetTable.from_refs(next(iter(group.values())).datasetType, group.values())
-        for group in groups.values()
-    ]
-
-
 def ingest(
-    registry: Registry,
-    datastore: Datastore,
-    files: FileTransactions,
+    repository: OpenRepository,
     datasets: Sequence[tuple[FileDataset, str | None]],
     transfer: str,
     skip_existing: bool,
@@ -80,8 +65,8 @@ def ingest(
 
     Parameters
     ----------
-    registry, datastore, files
-        The repository.
+    repository : `OpenRepository`
+        Where to.
     datasets : sequence of (`FileDataset`, `str` or `None`)
         Files, and the storage class of each if it is not that of the dataset type.
     transfer : `str`
@@ -91,6 +76,7 @@ def ingest(
     record_sizes : `bool`
         Record size and checksum of the files.
     """
+    registry, datastore = repository.registry, repository.datastore
     if skip_existing:
         datasets = _new_datasets(registry, datasets)
     with ExitStack() as stack:
@@ -109,12 +95,12 @@ def ingest(
                 refs.append(ref)
                 records.append(record)
                 out.append(ref)
-        with files.begin():
+        with repository.transaction():
             for refs, records in groups.values():
                 table = DatasetTable.from_refs(refs[0].datasetType, refs)
                 registry.inserts.insert(table, FileTable.from_records(records))
             for one in staged:
-                files.publish(one)
+                repository.publish(one)
         stack.pop_all()
     return out
 
@@ -138,8 +124,7 @@ def known_ids(registry: Registry, refs: Iterable[DatasetRef]) -> set[uuid.UUID]:
 
 
 def retrieve(
-    registry: Registry,
-    datastore: Datastore,
+    repository: OpenRepository,
     refs: Sequence[DatasetRef],
     destination: str | os.PathLike[str],
     transfer: str = "auto",
@@ -150,10 +135,8 @@ def retrieve(
 
     Parameters
     ----------
-    registry : `Registry`
-        Where datasets are recorded.
-    datastore : `Datastore`
-        Where their files are.
+    repository : `OpenRepository`
+        Where they are.
     refs : sequence of `DatasetRef`
         Datasets.
     destination : path
@@ -180,6 +163,7 @@ def retrieve(
     if transfer not in ("auto", "copy", "link", "hardlink", "symlink", "relsymlink"):
         raise DatasetFileError(f"Files are retrieved by copy or a kind of link, not {transfer!r}")
     place = os.path.abspath(os.fspath(destination))
+    registry, datastore = repository.registry, repository.datastore
     records = registry.datasets.files_of_ids([ref.id for ref in refs])
     targets: dict[str, str] = {}
     packed: dict[str, uuid.UUID] = {}

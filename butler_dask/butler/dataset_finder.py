@@ -1,4 +1,9 @@
-"""DatasetFinder: from what a user says of a dataset to the dataset and its file; or to why there is none."""
+"""DatasetFinder: from what a user says of a dataset to the dataset and its file; or to why there is none.
+
+``butler.get`` and its like, ``butler.find_dataset`` and ``butler.registry.findDataset`` all ask here. They
+differ in one thing, as those of the reference do: where nothing says for when a calibration is wanted,
+reading takes the one there is (several are an error), while finding passes over CALIBRATION collections.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from ..errors import (
     NoDefaultCollectionError,
 )
 from ..registry.registry import Registry
-from ..vocabulary.collection import CollectionType, is_glob
+from ..vocabulary.collection import CollectionType, NamesExpression, split_patterns
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType, split_component
@@ -77,12 +82,32 @@ class DatasetFinder:
         wanted = dataset_type.storageClass_name
         return registered, component, None if wanted == whole.storageClass_name else wanted
 
-    def searched(self, collections: Any) -> list[str]:
-        """Return the names to search; globs become the names that match."""
-        names = self._defaults.searched(collections)
-        if any(map(is_glob, names)):
+    def searched(self, collections: NamesExpression | None) -> list[str]:
+        """Return the names of the collections to search, in order.
+
+        Parameters
+        ----------
+        collections : `str`, `re.Pattern`, ``...`` or iterable of them, optional
+            Names, globs and regular expressions, which become the names that match; the defaults when not
+            given.
+
+        Raises
+        ------
+        NoDefaultCollectionError
+            If none is given and there is no default.
+        """
+        if collections is None:
+            if not self._defaults.collections:
+                raise NoDefaultCollectionError(
+                    "No collections to search: give collections=..., or open the butler with some, or with a "
+                    "run."
+                )
+            return list(self._defaults.collections)
+        names = split_patterns(collections)
+        plain = [name for name in names if isinstance(name, str)]
+        if len(plain) < len(names):
             return [info.name for info in self._registry.collections.query(names)]
-        return names
+        return plain
 
     def search(
         self,
@@ -91,16 +116,55 @@ class DatasetFinder:
         collections: Any,
         timespan: Timespan | None,
         kwargs: Mapping[str, Any],
+        *,
+        at_any_time: bool,
     ) -> SearchResult:
-        """Look for the first dataset of a registered type; see `Butler.find_dataset`."""
+        """Look for the first dataset of a registered type.
+
+        Parameters
+        ----------
+        dataset_type, data_id, collections, timespan, kwargs
+            See `Butler.find_dataset`.
+        at_any_time : `bool`
+            Whether CALIBRATION collections are searched where nothing says for when.
+        """
         timed = dataset_type.isCalibration()
         group = dataset_type.dimensions
         completed = self.completion.complete(group, data_id, kwargs, timed=timed)
         searched = self.searched(collections)
         if timed and timespan is None:
             timespan = self.completion.timespan(completed.known)
+            if timespan is None and not at_any_time:
+                leaves = self._registry.collections.flatten(searched)
+                searched = [leaf.name for leaf in leaves if leaf.type is not CollectionType.CALIBRATION]
         found = self._registry.search.find_one(dataset_type, completed.data_id, searched, timespan)
         return SearchResult(dataset_type, found, completed, searched, timespan)
+
+    def find(
+        self,
+        dataset_type: DatasetType | str,
+        data_id: DataIdLike,
+        collections: Any,
+        timespan: Timespan | None,
+        kwargs: Mapping[str, Any],
+    ) -> DatasetRef | None:
+        """Return the first dataset of a type and data ID in some collections, or `None`.
+
+        Its data ID has the implied values, and the records of the one given. See `Butler.find_dataset`.
+        """
+        with self._registry.snapshot():
+            registered, component, override = self.type_of(dataset_type)
+            search = self.search(registered, data_id, collections, timespan, kwargs, at_any_time=False)
+            if search.found is None:
+                return None
+            ref = search.found
+            if isinstance(data_id, DataCoordinate) and data_id.hasRecords() and not kwargs:
+                ref = ref.expanded(data_id.subset(registered.dimensions))
+            else:
+                ref = self._registry.records.with_implied_values(ref)
+        if component is not None:
+            ref = ref.makeComponentRef(component)
+        return ref if override is None else ref.overrideStorageClass(override)
 
     def located(
         self,
@@ -126,7 +190,7 @@ class DatasetFinder:
             return ref_or_type, file, None
         with self._registry.snapshot():  # one state of the database for all of it, and one connection
             registered, component, override = self.type_of(ref_or_type)
-            search = self.search(registered, data_id, collections, timespan, kwargs)
+            search = self.search(registered, data_id, collections, timespan, kwargs, at_any_time=True)
             if search.found is None:
                 raise self.not_found(search)
             ref = search.found

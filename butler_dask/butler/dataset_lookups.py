@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from ..datastore.datastore import Datastore
 from ..errors import (
     DatasetNotFoundError,
     DatasetTypeError,
@@ -15,15 +14,14 @@ from ..errors import (
     MissingDatasetTypeError,
     RepositoryError,
 )
-from ..registry.registry import Registry
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_existence import DatasetExistence
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.storage_class import StorageClass
 from ..vocabulary.timespan import Timespan
+from .butler_parts import ButlerParts
 from .dataset_files import DatasetURI
-from .dataset_finder import DataIdLike, DatasetFinder, stored
-from .repository import Repository
+from .dataset_finder import DataIdLike, stored
 
 _LOG = logging.getLogger("butler_dask.butler")
 
@@ -35,13 +33,8 @@ class DatasetRefURIs(NamedTuple):
     componentURIs: Mapping[str, DatasetURI] = {}
 
 
-class DatasetLookups:
+class DatasetLookups(ButlerParts):
     """Looks datasets up; `Butler` inherits it."""
-
-    repository: Repository
-    _registry: Registry
-    _datastore: Datastore
-    _finder: DatasetFinder
 
     def get_dataset_type(self, name: str) -> DatasetType:
         """Return a dataset type.
@@ -76,7 +69,8 @@ class DatasetLookups:
         collections : `str` or iterable of `str`, optional
             Where to look, in order; the butler's when not given.
         timespan : `Timespan`, optional
-            Time for which a calibration is wanted; that of the data ID's exposure or visit when not given.
+            Time for which a calibration is wanted; that of the data ID's exposure, visit or day when not
+            given. Without any time CALIBRATION collections are passed over.
         storage_class : `str` or `StorageClass`, optional
             Kind of object the reference is to be read as.
         dimension_records : `bool`
@@ -93,21 +87,12 @@ class DatasetLookups:
         DataIdError
             If the data ID is not complete or names nothing.
         CalibrationLookupError
-            If a calibration would be found but the time is missing or not enough to choose one.
+            If a CALIBRATION collection has several for the time.
         """
-        registered, component, override = self._finder.type_of(dataset_type)
-        search = self._finder.search(registered, data_id, collections, timespan, kwargs)
-        if search.found is None:
-            return None
-        ref = search.found
-        if dimension_records:
+        ref = self._finder.find(dataset_type, data_id, collections, timespan, kwargs)
+        if ref is not None and dimension_records:
             ref = ref.expanded(self._registry.records.expand(ref.dataId))
-        else:
-            ref = self._registry.records.with_implied_values(ref)
-        if component is not None:
-            ref = ref.makeComponentRef(component)
-        wanted = storage_class or override
-        return ref if wanted is None else ref.overrideStorageClass(wanted)
+        return ref if ref is None or storage_class is None else ref.overrideStorageClass(storage_class)
 
     def get_dataset(
         self,

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import MissingDatasetTypeError
-from ..registry.registry import Registry
 from ..vocabulary.collection import split_names
 from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup
-from ..vocabulary.search_defaults import SearchDefaults
-from .dataset_finder import DataIdLike, DatasetFinder
+from ..vocabulary.selection import Selection
+from .butler_parts import ButlerParts
+from .dataset_finder import DataIdLike
 from .dataset_results import require_order
 from .query import Query
 
@@ -25,23 +25,19 @@ DEFAULT_LIMIT = -20_000
 """Rows a query returns before it warns that there are more."""
 
 
-class DatasetQueries:
+class DatasetQueries(ButlerParts):
     """Queries over a registry, with a butler's defaults; `Butler` inherits them."""
-
-    _registry: Registry
-    _defaults: SearchDefaults
-    _finder: DatasetFinder
 
     def _query(
         self, data_id: DataIdLike, where: str, bind: Mapping[str, Any] | None, kwargs: Mapping[str, Any]
     ) -> Query:
-        query = Query(self._registry, self._defaults, self._finder.searched)
-        return query.where(data_id, where, bind=bind, **kwargs)
+        selection = Selection(default=self._defaults.value).where(data_id, where, bind=bind, **kwargs)
+        return Query(self._registry, self._finder.searched, selection)
 
     @contextmanager
     def query(self) -> Iterator[Query]:
         """Give a query to build on: ``with butler.query() as q: q.data_ids(["visit"]).where(...)``."""
-        yield Query(self._registry, self._defaults, self._finder.searched)
+        yield self._query(None, "", None, {})
 
     def query_datasets(
         self,
@@ -94,14 +90,14 @@ class DatasetQueries:
         MissingDatasetTypeError, MissingCollectionError
             If there is no such dataset type or collection.
         """
-        results = self._query(data_id, where, bind, kwargs).datasets(
-            dataset_type, collections, find_first=find_first
-        )
-        results = results.order_by(*split_names(order_by or ()))
-        if with_dimension_records:
-            results = results.with_dimension_records()
-        what = f"{results.dataset_type.name!r} datasets"
-        found, cut = results.all_or_explained(what, explain=explain, limit=limit)
+        query = self._query(data_id, where, bind, kwargs)
+        with self._registry.snapshot():  # one state of the database for all of it, and one connection
+            results = query.datasets(dataset_type, collections, find_first=find_first)
+            results = results.order_by(*split_names(order_by or ()))
+            if with_dimension_records:
+                results = results.with_dimension_records()
+            what = f"{results.dataset_type.name!r} datasets"
+            found, cut = results.all_or_explained(what, explain=explain, limit=limit)
         _warn_of_more(what, cut, limit)
         return found
 
@@ -180,19 +176,13 @@ class DatasetQueries:
         searched = self._finder.searched(collections)
         infos = self._registry.collections.query(searched, flatten_chains=True, include_summary=True)
         held = {n for info in infos for n in info.dataset_types or ()}
-        out: list[DatasetRef] = []
-        most = None if limit is None else abs(limit) + (limit < 0)
         kinds = self._registry.dataset_types.query(name)
         if not kinds and name != "*":
             raise MissingDatasetTypeError(f"No dataset type matches {name!r}.")
-        for kind in kinds:
-            if kind.name in held and (most is None or len(out) < most):
-                left = None if most is None else most - len(out)
-                out += query.datasets(kind, searched, find_first=find_first).limit(left)
-        if limit is not None and limit < 0:
-            _warn_of_more("datasets", len(out) > -limit, limit)
-            del out[-limit:]
-        return out
+        present = [kind for kind in kinds if kind.name in held]
+        found, cut = query.datasets_of_types(present, searched, find_first=find_first).first(limit)
+        _warn_of_more("datasets", cut, limit)
+        return found
 
 
 def _warn_of_more(what: str, cut: bool, limit: int | None) -> None:

@@ -1,36 +1,16 @@
-"""DatasetRemoval: how datasets leave a repository for good.
-
-The registry forgets them in one transaction, which also notes their files as to be deleted; then the files
-go. A process that dies in between leaves notes, which the next removal or ``butler check --repair`` obeys.
-"""
+"""DatasetRemoval: how datasets leave a repository for good; a butler's face of `OpenRepository`'s removal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..errors import ReadOnlyRepositoryError
-from ..registry.registry import Registry
 from ..vocabulary.collection import split_names
-from ..vocabulary.dataset import DatasetRef, DatasetTable
-from .dataset_files import tables_of_refs
-from .file_transaction import FileTransactions
-from .repository import Repository
-from .run_journals import remove_journals
+from ..vocabulary.dataset import DatasetRef, DatasetTable, tables_of_refs
+from .butler_parts import ButlerParts
 
 
-class DatasetRemoval:
+class DatasetRemoval(ButlerParts):
     """Removal of datasets and runs; `Butler` inherits it."""
-
-    repository: Repository
-    _registry: Registry
-    _files: FileTransactions
-
-    def _require_writeable(self, what: str) -> None:
-        if not self._registry.writeable:
-            raise ReadOnlyRepositoryError(
-                f"Cannot {what}: {self.repository.root} was opened for reading; open it with writeable=True "
-                "or a run."
-            )
 
     def pruneDatasets(
         self,
@@ -65,7 +45,7 @@ class DatasetRemoval:
         DatasetFileError
             If a file cannot be removed; the datasets are gone, and the next removal tries the file again.
         """
-        self._require_writeable("remove datasets")
+        self.repository.require_writeable("remove datasets")
         if purge and not (disassociate and unstore):
             raise TypeError("purge=True removes everything and needs disassociate=True and unstore=True")
         tags = [tags] if isinstance(tags, str) else list(tags)
@@ -78,17 +58,15 @@ class DatasetRemoval:
             known = self._registry.datasets.find_many([ref.id for ref in single])
             single = [ref for ref, there in zip(single, known, strict=True) if there is not None]
         tables += tables_of_refs(single)
-        with self._files.begin():
-            if purge:
-                self._registry.datasets.remove(tables)
-            else:
+        if purge:
+            self.repository.remove_datasets(tables)
+            return
+        with self.repository.transaction():
+            for tag in tags if disassociate else ():
                 for table in tables:
-                    for tag in tags if disassociate else ():
-                        self._registry.associations.disassociate(tag, table)
-                    if unstore:
-                        self._registry.datasets.forget_files(table)
+                    self._registry.associations.disassociate(tag, table)
             if unstore:
-                self._files.delete_pending()
+                self.repository.remove_files(tables)
 
     def removeRuns(
         self, names: str | Iterable[str], *, unlink_from_chains: bool = False, unstore: bool = True
@@ -113,14 +91,8 @@ class DatasetRemoval:
         DatasetFileError
             If a file cannot be removed; the datasets are gone, and the next removal tries the file again.
         """
-        self._require_writeable("remove runs")
-        runs = split_names(names)
-        with self._files.begin():
-            self._registry.removal.remove_runs(runs, unlink_from_chains=unlink_from_chains)
-            # Before the end of the transaction: a journal without its run would be told to a later one.
-            for run in runs:
-                remove_journals(self.repository.root, run)
-            self._files.delete_pending()
+        self.repository.require_writeable("remove runs")
+        self.repository.remove_runs(split_names(names), unlink_from_chains=unlink_from_chains)
 
     def finish_removals(self) -> int:
         """Delete the files that a removal which was interrupted left, and return how many these were.
@@ -130,5 +102,5 @@ class DatasetRemoval:
         DatasetFileError
             If a file cannot be removed.
         """
-        self._require_writeable("remove files")
-        return self._files.delete_pending()
+        self.repository.require_writeable("remove files")
+        return self.repository.finish_removals()

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from ..errors import (
     DatasetTypeError,
     DimensionNameError,
     InvalidQueryError,
 )
-from ..registry.query_conditions import QueryConditions
 from ..registry.registry import Registry
 from ..vocabulary.collection import is_glob
 from ..vocabulary.data_id import DataCoordinate
@@ -20,9 +21,10 @@ from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
-from ..vocabulary.search_defaults import SearchDefaults
-from .query_results import QueryResults
-from .query_terms import QueryTerms
+from ..vocabulary.expression import Expression
+from ..vocabulary.expression_factory import ExpressionProxy
+from ..vocabulary.selection import Selection
+from .query_results import QueryResults, first_results
 
 
 class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
@@ -31,18 +33,15 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
     def __init__(
         self,
         registry: Registry,
-        defaults: SearchDefaults,
-        terms: QueryTerms,
+        selection: Selection,
         dimensions: DimensionGroup,
         expanded: bool = False,
     ) -> None:
-        super().__init__(registry, defaults, terms)
+        super().__init__(registry, selection)
         self._group, self.has_dimension_records = dimensions, expanded
 
-    def _with(self, terms: QueryTerms) -> DataCoordinateQueryResults:
-        return DataCoordinateQueryResults(
-            self._registry, self._defaults, terms, self._group, self.has_dimension_records
-        )
+    def _with(self, selection: Selection) -> DataCoordinateQueryResults:
+        return DataCoordinateQueryResults(self._registry, selection, self._group, self.has_dimension_records)
 
     @property
     def dimensions(self) -> DimensionGroup:
@@ -51,13 +50,7 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
 
     def table(self, limit: int | None = None) -> DataIdTable:
         """Return the data IDs as columns."""
-        return self._registry.queries.data_ids(
-            self._group,
-            order_by=self._terms.order_by,
-            limit=self._most(limit),
-            offset=self._terms.offset,
-            **self._conditions(),
-        )
+        return self._registry.queries.data_ids(self._group, self._selection.at_most(limit))
 
     def _fetch(self, limit: int | None = None) -> Sequence[DataCoordinate]:
         table = self.table(limit)
@@ -65,13 +58,13 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
 
     def count(self, *, exact: bool = True, discard: bool = False) -> int:
         """Return the number of data IDs, counted by the database."""
-        if self._found is not None or self._terms.limit is not None or self._terms.offset:
+        if self._found is not None or self._selection.limit is not None or self._selection.offset:
             return len(self)
-        return self._registry.queries.count(self._group, **self._conditions())
+        return self._registry.queries.count(self._group, self._selection)
 
     def with_dimension_records(self) -> DataCoordinateQueryResults:
         """Return results whose data IDs carry their records."""
-        return DataCoordinateQueryResults(self._registry, self._defaults, self._terms, self._group, True)
+        return DataCoordinateQueryResults(self._registry, self._selection, self._group, True)
 
     expanded = with_dimension_records
 
@@ -111,10 +104,8 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
         group = self._group if dimensions is None else DimensionUniverse().conform(dimensions)
         if not group <= self._group:
             raise DimensionNameError(f"Data IDs of {self._group} have no subset of {group}.")
-        terms = replace(self._terms, joined=self._terms.joined.union(self._group))
-        return DataCoordinateQueryResults(
-            self._registry, self._defaults, terms, group, self.has_dimension_records
-        )
+        selection = replace(self._selection, joined=self._selection.joined.union(self._group))
+        return DataCoordinateQueryResults(self._registry, selection, group, self.has_dimension_records)
 
     @contextmanager
     def materialize(self) -> Iterator[DataCoordinateQueryResults]:
@@ -122,8 +113,7 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
         table = self.table()
         yield DataCoordinateQueryResults(
             self._registry,
-            self._defaults,
-            QueryTerms(among=(table,), order_by=self._terms.order_by),
+            replace(self._selection.among_only(table), order_by=self._selection.order_by),
             self._group,
             self.has_dimension_records,
         )
@@ -181,9 +171,8 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
         own = self._group if dimensions is None else DimensionUniverse().conform(dimensions)
         datasets = self._datasets(kind, collections, findFirst)
         refs = {ref.dataId: ref for ref in datasets} if findFirst else None
-        terms = datasets.data_ids.query_terms
         pairs = DataCoordinateQueryResults(
-            self._registry, self._defaults, terms, own.union(kind.dimensions, self._group)
+            self._registry, datasets.data_ids.selection, own.union(kind.dimensions, self._group)
         )
         by_id: dict[DataCoordinate, list[DatasetRef]] = {}
         for ref in datasets if refs is None else refs.values():
@@ -198,16 +187,13 @@ class DataCoordinateQueryResults(QueryResults[DataCoordinate]):
 
     def _datasets(self, kind: DatasetType, collections: Any, find_first: bool) -> DatasetRefQueryResults:
         names = [collections] if isinstance(collections, str) else list(collections)
-        terms = replace(
-            self._terms,
-            joined=self._terms.joined.union(self._group),
-            order_by=(),
-            limit=None,
-            offset=None,
-        )
-        if self._terms.limit is not None or self._terms.offset:
-            terms = QueryTerms(among=(self.table(),))
-        return DatasetRefQueryResults(self._registry, self._defaults, terms, kind, names, find_first)
+        selection = self._selection
+        if selection.limit is not None or selection.offset:
+            selection = selection.among_only(self.table())
+        else:
+            joined = selection.joined.union(self._group)
+            selection = replace(selection, joined=joined, order_by=())
+        return DatasetRefQueryResults(self._registry, selection, kind, names, find_first)
 
 
 class DatasetRefQueryResults(QueryResults[DatasetRef]):
@@ -216,34 +202,27 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
     def __init__(
         self,
         registry: Registry,
-        defaults: SearchDefaults,
-        terms: QueryTerms,
+        selection: Selection,
         dataset_type: DatasetType,
         collections: Sequence[str],
         find_first: bool,
         expanded: bool = False,
     ) -> None:
-        super().__init__(registry, defaults, terms)
+        super().__init__(registry, selection)
         self._type, self._collections, self._find_first = dataset_type, tuple(collections), find_first
         self.has_dimension_records = expanded
 
-    def _with(self, terms: QueryTerms) -> DatasetRefQueryResults:
-        return self._same(terms, self.has_dimension_records)
+    def _with(self, selection: Selection) -> DatasetRefQueryResults:
+        return self._same(selection, self.has_dimension_records)
 
-    def _same(self, terms: QueryTerms, expanded: bool) -> DatasetRefQueryResults:
+    def _same(self, selection: Selection, expanded: bool) -> DatasetRefQueryResults:
         return DatasetRefQueryResults(
-            self._registry, self._defaults, terms, self._type, self._collections, self._find_first, expanded
+            self._registry, selection, self._type, self._collections, self._find_first, expanded
         )
 
     @property
     def _name(self) -> str:
         return self._type.nameAndComponent()[0]
-
-    def _conditions(self) -> QueryConditions:
-        conditions = super()._conditions()
-        others = [d for d in self._terms.datasets if d[0] != self._name]
-        conditions["datasets"] = [*others, (self._name, self._collections)]
-        return conditions
 
     @property
     def dimensions(self) -> DimensionGroup:
@@ -258,10 +237,9 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
     @property
     def data_ids(self) -> DataCoordinateQueryResults:
         """The data IDs there are datasets for."""
-        searched = tuple((n, tuple(c)) for n, c in self._conditions()["datasets"])
-        terms = replace(self._terms, datasets=searched)
+        selection = self._selection.joining(self._name, self._collections)
         return DataCoordinateQueryResults(
-            self._registry, self._defaults, terms, self.dimensions, self.has_dimension_records
+            self._registry, selection, self.dimensions, self.has_dimension_records
         )
 
     @property
@@ -278,31 +256,24 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
     def table(self, limit: int | None = None) -> DatasetTable:
         """Return the datasets as columns."""
         return self._registry.queries.datasets(
-            self._name,
-            list(self._collections),
-            find_first=self._find_first,
-            order_by=self._terms.order_by,
-            limit=self._most(limit),
-            offset=self._terms.offset,
-            **self._terms.conditions(self._defaults),
+            self._name, self._collections, self._selection.at_most(limit), find_first=self._find_first
         )
 
     def _fetch(self, limit: int | None = None) -> Sequence[DatasetRef]:
-        table = self.table(limit)
-        refs = list(table)
+        return self.refs_of(self.table(limit))
+
+    def refs_of(self, table: DatasetTable) -> list[DatasetRef]:
+        """Return references to datasets of `table`, as these results give them."""
+        if self.has_dimension_records:
+            data_ids = self._registry.records.expand_all(table.data_ids)
+            refs = [ref.expanded(data_id) for ref, data_id in zip(table, data_ids, strict=True)]
+        else:
+            refs = table.with_data_ids(self._registry.records.expand_table(table.data_ids)).refs()
         if (
             self._type.storageClass_name != table.dataset_type.storageClass_name
             and not self._type.isComponent()
         ):
             refs = [ref.overrideStorageClass(self._type.storageClass_name) for ref in refs]
-        if self.has_dimension_records:
-            data_ids: Iterable[DataCoordinate] = self._registry.records.expand_all(table.data_ids)
-        elif self.dimensions.implied:
-            data_ids = self._registry.records.expand_table(table.data_ids)
-        else:
-            data_ids = ()
-        for i, data_id in enumerate(data_ids):
-            refs[i] = refs[i].expanded(data_id)
         component = self._type.component()
         return refs if component is None else [ref.makeComponentRef(component) for ref in refs]
 
@@ -310,50 +281,102 @@ class DatasetRefQueryResults(QueryResults[DatasetRef]):
         """Return the number of datasets."""
         return len(self.table() if self._found is None else self._found)
 
+    def explain_no_results(self, execute: bool = True) -> list[str]:
+        """Return why there is no dataset, a sentence a reason; none if there is one."""
+        return self.data_ids.explain_no_results(execute)
+
     def with_dimension_records(self) -> DatasetRefQueryResults:
         """Return results whose data IDs carry their records."""
-        return self._same(self._terms, True)
+        return self._same(self._selection, True)
 
     expanded = with_dimension_records
 
 
 class DatasetQueryResults:
-    """Datasets of several types, one after the other; what ``butler.registry.queryDatasets`` gives.
+    """Datasets of several types, one type after the other, under one limit.
 
     Parameters
     ----------
     parts : sequence of `DatasetRefQueryResults`
         The results of each type.
+    limit, offset : `int`, optional
+        How many datasets at most, whatever their types, after how many.
     """
 
-    def __init__(self, parts: Sequence[DatasetRefQueryResults]) -> None:
-        self._parts = tuple(parts)
+    def __init__(
+        self, parts: Sequence[DatasetRefQueryResults], limit: int | None = None, offset: int | None = None
+    ) -> None:
+        self._parts, self._limit, self._offset = tuple(parts), limit, offset or 0
+        self._found: list[DatasetRef] | None = None
 
-    def __iter__(self) -> Iterator[DatasetRef]:
-        return (ref for part in self._parts for ref in part)
+    def limit(self, limit: int | None = None, offset: int | None = None) -> DatasetQueryResults:
+        """Return the first datasets only, some passed over before."""
+        return DatasetQueryResults(self._parts, limit, offset)
 
-    def __len__(self) -> int:
-        return sum(map(len, self._parts))
+    def order_by(self, *names: str | Expression | ExpressionProxy) -> DatasetQueryResults:
+        """Return the datasets of each type sorted by names; see `QueryResults.order_by`."""
+        return DatasetQueryResults([p.order_by(*names) for p in self._parts], self._limit, self._offset)
 
-    def __getitem__(self, index: Any) -> Any:
-        return list(self)[index]
+    def at_most(self, limit: int | None) -> DatasetQueryResults:
+        """Return no more than so many of these datasets."""
+        known = [n for n in (limit, self._limit) if n is not None]
+        return self.limit(min(known) if known else None, self._offset)
+
+    def first(self, limit: int | None) -> tuple[list[DatasetRef], bool]:
+        """Return the first datasets, and whether a limit that was to be warned of cut them.
+
+        Parameters
+        ----------
+        limit : `int` or `None`
+            At most so many; negative: the same, and tell when there are more; `None`: all.
+        """
+        return first_results(self, limit)
+
+    def _portions(self) -> Iterator[tuple[DatasetRefQueryResults, DatasetTable]]:
+        passed_over, left = self._offset, self._limit
+        for part in self._parts:
+            table = part.table(None if left is None else passed_over + left)
+            if passed_over:
+                n = len(table)
+                table = table.take(np.arange(min(passed_over, n), n))
+                passed_over -= n - len(table)
+            if len(table):
+                yield part, table
+            if left is not None:
+                left -= len(table)
+                if left <= 0:
+                    return
 
     @property
-    def tables(self) -> list[DatasetTable]:
-        """The datasets as columns, a table for each type that has any."""
-        return [table for part in self._parts if len(table := part.table())]
+    def tables(self) -> Iterator[DatasetTable]:
+        """The datasets as columns: a table for each type that has any, asked for when it is reached."""
+        return (table for _, table in self._portions())
+
+    def _all(self) -> list[DatasetRef]:
+        if self._found is None:
+            self._found = [ref for part, table in self._portions() for ref in part.refs_of(table)]
+        return self._found
+
+    def __iter__(self) -> Iterator[DatasetRef]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._all()[index]
 
     def byParentDatasetType(self) -> Iterator[DatasetRefQueryResults]:
-        """Yield the results of each type."""
+        """Yield the results of each type, whatever the limit of all together."""
         return iter(self._parts)
 
     def expanded(self) -> DatasetQueryResults:
         """Return results whose data IDs carry their records."""
-        return DatasetQueryResults([p.expanded() for p in self._parts])
+        return DatasetQueryResults([p.expanded() for p in self._parts], self._limit, self._offset)
 
     def count(self, *, exact: bool = True, discard: bool = False) -> int:
         """Return the number of datasets."""
-        return sum(p.count() for p in self._parts)
+        return sum(map(len, self.tables)) if self._found is None else len(self._found)
 
     def any(self, *, execute: bool = True, exact: bool = True) -> bool:
         """Return whether there is any dataset; see `QueryResults.any`."""

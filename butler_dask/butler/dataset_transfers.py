@@ -7,24 +7,22 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 
-from ..datastore.datastore import Datastore
 from ..datastore.storage_path import is_absolute
 from ..errors import ConflictingDefinitionError, RepositoryError, reading_description
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataCoordinate
-from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.dataset import DatasetRef, tables_of_refs
 from ..vocabulary.file_record import FileDataset
-from .dataset_files import DatasetURI, ingest, known_ids, retrieve, tables_of_refs
-from .dataset_removal import DatasetRemoval
+from .butler_parts import ButlerParts
+from .dataset_files import DatasetURI, ingest, known_ids, retrieve
 from .dataset_zip import ZipContent, write_zip
 from .dimension_transfers import data_id_tables, insert_records, records_of_data_ids
-from .repository_export import ExportContent, RepositoryExport, associate_content, register_content
+from .repository_export import RepositoryExport
+from .repository_import import ExportContent, associate_content, register_content
 
 
-class DatasetTransfers(DatasetRemoval):
+class DatasetTransfers(ButlerParts):
     """Transfers between a repository and the world; `Butler` inherits them."""
-
-    _datastore: Datastore
 
     def ingest(
         self,
@@ -58,17 +56,10 @@ class DatasetTransfers(DatasetRemoval):
         DatasetFileError
             If there is no such file, or it cannot be transferred.
         """
-        self._require_writeable("ingest files")
+        self.repository.require_writeable("ingest files")
         files = [(dataset, None) for dataset in datasets]
-        return ingest(
-            self._registry,
-            self._datastore,
-            self._files,
-            files,
-            transfer or "direct",
-            skip_existing,
-            record_validation_info,
-        )
+        how = transfer or "direct"
+        return ingest(self.repository, files, how, skip_existing, record_validation_info)
 
     def retrieveArtifacts(
         self,
@@ -79,15 +70,13 @@ class DatasetTransfers(DatasetRemoval):
         overwrite: bool = False,
     ) -> list[DatasetURI]:
         """Copy (or link) the files of datasets to a directory; see `dataset_files.retrieve`."""
-        return retrieve(
-            self._registry, self._datastore, list(refs), destination, transfer, preserve_path, overwrite
-        )
+        return retrieve(self.repository, list(refs), destination, transfer, preserve_path, overwrite)
 
     def retrieve_artifacts_zip(
         self, refs: Iterable[DatasetRef], destination: str | PathLike[str], overwrite: bool = True
     ) -> DatasetURI:
         """Put the files of datasets into one Zip file; see `butler_dask.butler.dataset_zip.write_zip`."""
-        return write_zip(self._registry, self._datastore, list(refs), destination, overwrite)
+        return write_zip(self.repository, list(refs), destination, overwrite)
 
     def ingest_zip(
         self,
@@ -127,7 +116,7 @@ class DatasetTransfers(DatasetRemoval):
         ConflictingDefinitionError
             If some of the datasets are there already.
         """
-        self._require_writeable("ingest a Zip file")
+        self.repository.require_writeable("ingest a Zip file")
         content = ZipContent(_absolute(os.fspath(zip_file)))
         refs = content.refs
         if dry_run:
@@ -140,12 +129,12 @@ class DatasetTransfers(DatasetRemoval):
             )
         if known:
             return []
-        with self._files.begin():
-            content.ingest(self._registry, self._datastore, self._files, transfer, transfer_dimensions)
+        with self.repository.transaction():
+            content.ingest(self.repository, transfer, transfer_dimensions)
         return refs
 
     def transfer_dimension_records_from(
-        self, source_butler: DatasetTransfers, source_refs: Iterable[DatasetRef | DataCoordinate]
+        self, source_butler: ButlerParts, source_refs: Iterable[DatasetRef | DataCoordinate]
     ) -> None:
         """Take in the dimension records that datasets or data IDs of another repository name.
 
@@ -158,15 +147,15 @@ class DatasetTransfers(DatasetRemoval):
         source_refs : iterable of `DatasetRef` or `DataCoordinate`
             Its datasets or data IDs.
         """
-        self._require_writeable("transfer dimension records")
+        self.repository.require_writeable("transfer dimension records")
         data_ids = (r.dataId if isinstance(r, DatasetRef) else r for r in source_refs)
         records = records_of_data_ids(source_butler._registry, data_id_tables(data_ids))
-        with self._files.begin():
+        with self.repository.transaction():
             insert_records(self._registry, records)
 
     def transfer_from(
         self,
-        source_butler: DatasetTransfers,
+        source_butler: ButlerParts,
         source_refs: Iterable[DatasetRef],
         transfer: str = "auto",
         skip_missing: bool = True,
@@ -207,7 +196,7 @@ class DatasetTransfers(DatasetRemoval):
         ConflictingDefinitionError
             If a dataset type differs, or a run has another dataset for a data ID.
         """
-        self._require_writeable("transfer datasets")
+        self.repository.require_writeable("transfer datasets")
         refs = list({ref.id: ref for ref in source_refs}.values())
         if not dry_run:
             known = known_ids(self._registry, refs)
@@ -234,7 +223,7 @@ class DatasetTransfers(DatasetRemoval):
         if dry_run:
             return taken
         tables = tables_of_refs(taken)
-        with self._files.begin():
+        with self.repository.transaction():
             if register_dataset_types:
                 self._registry.dataset_types.register([t.dataset_type for t in tables])
             if transfer_dimensions:
@@ -246,7 +235,7 @@ class DatasetTransfers(DatasetRemoval):
                 )
             for table in tables_of_refs(unstored):
                 self._registry.inserts.insert(table)
-            ingest(self._registry, self._datastore, self._files, list(files.values()), transfer, False)
+            ingest(self.repository, list(files.values()), transfer, False)
         return taken
 
     @contextmanager
@@ -285,9 +274,7 @@ class DatasetTransfers(DatasetRemoval):
         if not os.path.isabs(name) and place is not None:
             name = os.path.join(place, name)
         os.makedirs(os.path.dirname(os.path.abspath(name)), exist_ok=True)
-        export = RepositoryExport(
-            self._registry, self._datastore, place or os.path.dirname(os.path.abspath(name)), transfer
-        )
+        export = RepositoryExport(self.repository, place or os.path.dirname(os.path.abspath(name)), transfer)
         try:
             yield export
             export.finish(name)
@@ -342,7 +329,7 @@ class DatasetTransfers(DatasetRemoval):
         ConflictingDefinitionError
             If something in it contradicts the repository.
         """
-        self._require_writeable("import")
+        self.repository.require_writeable("import")
         if format not in (None, "yaml"):
             raise RepositoryError(f"No export format {format!r}; there is 'yaml'")
         place = self._datastore.root if directory is None else _absolute(os.fspath(directory))
@@ -351,7 +338,7 @@ class DatasetTransfers(DatasetRemoval):
             name = f"{place}/{name}"
         with reading_description(f"Export file {name!r}"):
             content = ExportContent(_absolute(name))
-        with self._files.begin():
+        with self.repository.transaction():
             with reading_description(f"Export file {name!r}"):
                 register_content(self._registry, content, skip_dimensions or ())
             if without_datastore:
@@ -364,10 +351,7 @@ class DatasetTransfers(DatasetRemoval):
             else:
                 with reading_description(f"Export file {name!r}"):
                     files = [(dataset, None) for dataset in content.files(self._registry, place)]
-                how = transfer or "auto"
-                refs = ingest(
-                    self._registry, self._datastore, self._files, files, how, True, record_validation_info
-                )
+                refs = ingest(self.repository, files, transfer or "auto", True, record_validation_info)
             with reading_description(f"Export file {name!r}"):
                 associate_content(self._registry, content)
         return refs

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..datastore.datastore import Datastore
 from ..datastore.storage_path import file_uri
 from ..datastore.storage_root import copy_chunks, open_stream
 from ..datastore.zip_archive import INDEX, read_index, unpacked
@@ -25,11 +24,11 @@ from ..published_file import published
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataCoordinate
-from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset import DatasetRef, DatasetTable, tables_of_refs
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimension_definitions import UNIVERSE_VERSION
 from ..vocabulary.file_record import FileRecord, FileTable
-from .dataset_files import DatasetURI, member_of, tables_of_refs
+from .dataset_files import DatasetURI, member_of
 from .dimension_transfers import records_of_data_ids
 from .export_file import (
     dimension_entries,
@@ -39,15 +38,14 @@ from .export_file import (
     record_fields,
     write_export,
 )
-from .file_transaction import FileTransactions
+from .open_repository import OpenRepository
 
 _RECORDS = "_butler_dimension_records.yaml"
 _NAMESPACE = uuid.UUID("840b31d9-05cd-5161-b2c8-00d32b280d0f")
 
 
 def write_zip(
-    registry: Registry,
-    datastore: Datastore,
+    repository: OpenRepository,
     refs: Sequence[DatasetRef],
     destination: str | os.PathLike[str],
     overwrite: bool = True,
@@ -56,8 +54,8 @@ def write_zip(
 
     Parameters
     ----------
-    registry, datastore
-        The repository.
+    repository : `OpenRepository`
+        Where they are.
     refs : sequence of `DatasetRef`
         Datasets.
     destination : path
@@ -79,6 +77,7 @@ def write_zip(
     """
     if not refs:
         raise DatasetFileError("There are no datasets to put into a Zip file")
+    registry, datastore = repository.registry, repository.datastore
     tables = tables_of_refs(refs)
     members: dict[str, dict[str, Any]] = {}
     sources: dict[str, tuple[str, uuid.UUID]] = {}
@@ -206,22 +205,16 @@ class ZipContent:
         data_id = DataCoordinate.standardize(said["data_id"], dimensions=kind.dimensions)
         return DatasetRef(kind, data_id, said["run"], id=id_)
 
-    def ingest(
-        self,
-        registry: Registry,
-        datastore: Datastore,
-        files: FileTransactions,
-        transfer: str,
-        transfer_dimensions: bool,
-    ) -> None:
+    def ingest(self, repository: OpenRepository, transfer: str, transfer_dimensions: bool) -> None:
         """Take it in; see `Butler.ingest_zip`. To be called inside a transaction."""
+        registry = repository.registry
         if transfer_dimensions:
             self._insert_records(registry)
         registry.dataset_types.register(list(self._types.values()))
         for run in dict.fromkeys(ref.run for ref in self.refs):
             registry.collections.register(run, CollectionType.RUN)
         first = self.refs[0]
-        staged = datastore.stage_ingest(self._path, first, transfer)
+        staged = repository.datastore.stage_ingest(self._path, first, transfer)
         try:
             for table in tables_of_refs(self.refs):
                 rows = []
@@ -235,7 +228,7 @@ class ZipContent:
                         )
                     )
                 registry.inserts.insert(table, FileTable.from_records(rows))
-            files.publish(staged)
+            repository.publish(staged)
         except BaseException:
             staged.discard()
             raise

@@ -17,6 +17,7 @@ from ..registry.registry import Registry
 from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimensions import DimensionUniverse
+from ..vocabulary.selection import Selection
 
 _OF_A_VISIT = ("visit_definition", "visit_detector_region", "visit_system_membership")
 """Elements that are filled when visits are defined; a visit takes its records of them along."""
@@ -94,10 +95,10 @@ def _of_visits(registry: Registry, name: str, visits: Iterable[Key]) -> list[Dim
         numbers[instrument].add(visit)
     out = []
     for instrument, wanted in numbers.items():
-        few: Mapping[str, Any] = {}
+        selection = Selection(data_id={"instrument": instrument})
         if len(wanted) <= _FEW:
-            few = {"where": "visit IN (these_visits)", "bind": {"these_visits": sorted(wanted)}}
-        records = registry.queries.records(name, data_id={"instrument": instrument}, **few)
+            selection = selection.where("visit IN (these_visits)", bind={"these_visits": sorted(wanted)})
+        records = registry.queries.records(name, selection)
         out += [r for r in records if r.get("visit") in wanted]
     return out
 

@@ -17,7 +17,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, nullcontext
+from typing import Any, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 
 from ..datastore.datastore import Datastore
 from ..datastore.storage_path import is_absolute
+from ..errors import ReadOnlyRepositoryError
 from ..published_file import published_name
 from ..registry.overlay_registry import OverlayRegistry, change_mark
 from ..registry.registry import Registry
@@ -37,9 +40,70 @@ _LOG = logging.getLogger("butler_dask.butler")
 _MARK = "overlay_mark"
 
 
-def is_current(own: OverlayRegistry, shared: Registry) -> bool:
-    """Return whether nothing has changed in a shared registry since it was taken over."""
-    return own.read_note(_MARK) == change_mark(shared)
+class OverlaySettings(Protocol):
+    """What is asked here of a `Repository`."""
+
+    @property
+    def root(self) -> str:
+        """Directory or URL."""
+
+    @property
+    def base(self) -> Mapping[str, Any]:
+        """What is wanted of the shared repository."""
+
+    @property
+    def registry_url(self) -> str:
+        """SQLAlchemy URL."""
+
+    @property
+    def lock_timeout_s(self) -> float:
+        """How long to wait for other programs [s]."""
+
+    def open_registry(self, *, writeable: bool) -> Registry:
+        """Open its registry."""
+
+    def open_datastore(self) -> Datastore:
+        """Open its datastore."""
+
+
+def open_overlay(settings: OverlaySettings, base: OverlaySettings, *, writeable: bool) -> OverlayRegistry:
+    """Open the registry of a repository upon a shared one; what is new there is taken over first.
+
+    Parameters
+    ----------
+    settings, base : `Repository`
+        The repository, and the shared one.
+    writeable : `bool`
+        Whether it may be changed.
+    """
+    own = _opened(settings, writeable)
+    try:
+        with closing(base.open_registry(writeable=False)) as shared:
+            if own.read_note(_MARK) != change_mark(shared):
+                _catch_up(own, shared, settings, base)
+    except BaseException:
+        own.close()
+        raise
+    return own
+
+
+def _opened(settings: OverlaySettings, writeable: bool) -> OverlayRegistry:
+    return OverlayRegistry.open(
+        settings.registry_url, writeable=writeable, lock_timeout_s=settings.lock_timeout_s
+    )
+
+
+def _catch_up(
+    own: OverlayRegistry, shared: Registry, settings: OverlaySettings, base: OverlaySettings
+) -> None:
+    patterns = settings.base.get("collections") or ["*"]
+    names = [patterns] if isinstance(patterns, str) else list(patterns)
+    try:
+        with nullcontext(own) if own.writeable else closing(_opened(settings, True)) as writer:
+            adopt(writer, shared, base.open_datastore(), names)
+            adopt_cameras(settings.root, base.root)
+    except ReadOnlyRepositoryError as error:
+        _LOG.warning("What is new in the shared repository %s is not seen: %s", base.root, error)
 
 
 def adopt(

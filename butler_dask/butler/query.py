@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidQueryError
 from ..registry.expression_names import NameScope
-from ..registry.query_constraints import parse_where
 from ..registry.registry import Registry
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
@@ -20,14 +19,14 @@ from ..vocabulary.dataset_type import DatasetType, split_component
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Expression, Name
 from ..vocabulary.expression_factory import ExpressionFactory
-from ..vocabulary.search_defaults import SearchDefaults
+from ..vocabulary.selection import Selection
 from .dataset_results import (
     DataCoordinateQueryResults,
+    DatasetQueryResults,
     DatasetRefQueryResults,
     require_order,
     with_storage_class,
 )
-from .query_terms import QueryTerms
 from .record_results import DimensionRecordQueryResults
 from .row_results import GeneralQueryResults, general_fields
 
@@ -42,26 +41,17 @@ class Query:
     ----------
     registry : `Registry`
         What is asked.
-    defaults : `SearchDefaults`
-        The butler's defaults.
     search : callable
         Turns collections a user gives, or `None`, into names to search.
-    terms : `QueryTerms`, optional
-        Conditions so far.
+    selection : `Selection`
+        What is asked for so far; it has the butler's defaults.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        defaults: SearchDefaults,
-        search: Callable[[Any], list[str]],
-        terms: QueryTerms | None = None,
-    ) -> None:
-        self._registry, self._defaults, self._search = registry, defaults, search
-        self._terms = terms or QueryTerms()
+    def __init__(self, registry: Registry, search: Callable[[Any], list[str]], selection: Selection) -> None:
+        self._registry, self._search, self._selection = registry, search, selection
 
-    def _with(self, terms: QueryTerms) -> Query:
-        return Query(self._registry, self._defaults, self._search, terms)
+    def _with(self, selection: Selection) -> Query:
+        return Query(self._registry, self._search, selection)
 
     @property
     def expression_factory(self) -> ExpressionFactory:
@@ -71,16 +61,16 @@ class Query:
     @property
     def constraint_dataset_types(self) -> frozenset[str]:
         """Names of the dataset types joined."""
-        return frozenset(n for n, _ in self._terms.datasets)
+        return frozenset(n for n, _ in self._selection.datasets)
 
     @property
     def constraint_dimensions(self) -> DimensionGroup:
         """Dimensions of everything joined and of all conditions."""
-        groups = [self._registry.dataset_types.get(n).dimensions for n, _ in self._terms.datasets]
-        groups += [t.dimensions for t in self._terms.among]
-        groups.append(DimensionUniverse().conform(self._terms.data_id))
-        group = self._terms.joined.union(*groups)
-        where = parse_where(self._terms.where, self._terms.bind)
+        groups = [self._registry.dataset_types.get(n).dimensions for n, _ in self._selection.datasets]
+        groups += [t.dimensions for t in self._selection.among]
+        groups.append(DimensionUniverse().conform(self._selection.data_id))
+        group = self._selection.joined.union(*groups)
+        where = self._selection.condition
         scope = NameScope(group, where.bind, self.constraint_dataset_types, where.text)
         return group.union(*(scope.dimensions_of(term) for term in where.terms))
 
@@ -96,12 +86,12 @@ class Query:
         **kwargs
             Values by dimension name, which win over those of data IDs.
         """
-        return self._with(self._terms.narrowed(*args, bind=bind, **kwargs))
+        return self._with(self._selection.where(*args, bind=bind, **kwargs))
 
     def join_dimensions(self, dimensions: DimensionGroup | Iterable[str] | str) -> Query:
         """Return a query that joins further dimensions."""
         group = DimensionUniverse().conform(dimensions)
-        return self._with(replace(self._terms, joined=self._terms.joined.union(group)))
+        return self._with(replace(self._selection, joined=self._selection.joined.union(group)))
 
     def join_dataset_search(self, dataset_type: str | DatasetType, collections: Any = None) -> Query:
         """Return a query for data IDs of which there is a dataset.
@@ -125,10 +115,10 @@ class Query:
         searched = self._searched(name, collections)
         if name in self.constraint_dataset_types:
             return self
-        return self._with(replace(self._terms, datasets=(*self._terms.datasets, (name, searched))))
+        return self._with(self._selection.joining(name, searched))
 
     def _searched(self, name: str, collections: Any) -> tuple[str, ...]:
-        known = dict(self._terms.datasets).get(name)
+        known = dict(self._selection.datasets).get(name)
         if known is not None and collections is None:
             return known
         searched = tuple(self._search(collections))
@@ -176,14 +166,14 @@ class Query:
         for name in group.required:
             if name in table.colnames:
                 columns[name] = table[name].tolist()
-            elif name in self._terms.data_id:
-                columns[name] = [self._terms.data_id[name]] * len(table)
+            elif name in self._selection.data_id:
+                columns[name] = [self._selection.data_id[name]] * len(table)
             else:
                 raise InvalidQueryError(f"The table of data IDs has no column {name!r}.")
         return self._among(DataIdTable.from_values(group, columns, len(table)))
 
     def _among(self, table: DataIdTable) -> Query:
-        return self._with(replace(self._terms, among=(*self._terms.among, table)))
+        return self._with(replace(self._selection, among=(*self._selection.among, table)))
 
     def materialize(
         self,
@@ -216,8 +206,8 @@ class Query:
                     f"Dataset type {name!r} has dimensions beyond {results.dimensions}; keep those too, "
                     "or leave the type out."
                 )
-        joined = tuple(d for d in self._terms.datasets if d[0] in kept)
-        return self._with(QueryTerms(among=(results.table(),), datasets=joined))
+        joined = tuple(d for d in self._selection.datasets if d[0] in kept)
+        return self._with(replace(self._selection.among_only(results.table()), datasets=joined))
 
     def any(self, *, execute: bool = True, exact: bool = True) -> bool:
         """Return whether there is any data ID; see `QueryResults.any`."""
@@ -232,7 +222,7 @@ class Query:
     ) -> DataCoordinateQueryResults:
         """Return the data IDs of some dimensions, by default those of the query."""
         group = self.constraint_dimensions if dimensions is None else DimensionUniverse().conform(dimensions)
-        return DataCoordinateQueryResults(self._registry, self._defaults, self._terms, group)
+        return DataCoordinateQueryResults(self._registry, self._selection, group)
 
     def datasets(
         self, dataset_type: str | DatasetType, collections: Any = None, *, find_first: bool = True
@@ -258,13 +248,19 @@ class Query:
         found = self._registry.dataset_types.get(_name(dataset_type))
         found = with_storage_class(found, dataset_type)
         searched = self._searched(split_component(found.name)[0], collections)
-        return DatasetRefQueryResults(
-            self._registry, self._defaults, self._terms, found, searched, find_first
+        return DatasetRefQueryResults(self._registry, self._selection, found, searched, find_first)
+
+    def datasets_of_types(
+        self, dataset_types: Iterable[str | DatasetType], collections: Any = None, *, find_first: bool = True
+    ) -> DatasetQueryResults:
+        """Return the datasets of several types, one type after the other; see `datasets`."""
+        return DatasetQueryResults(
+            [self.datasets(kind, collections, find_first=find_first) for kind in dataset_types]
         )
 
     def dimension_records(self, element: str) -> DimensionRecordQueryResults:
         """Return the records of a dimension element."""
-        return DimensionRecordQueryResults(self._registry, self._defaults, self._terms, element)
+        return DimensionRecordQueryResults(self._registry, self._selection, element)
 
     def general(
         self,
@@ -313,7 +309,7 @@ class Query:
         if find_first and len(kinds) > 1:
             raise InvalidQueryError("find_first=True is for the fields of one dataset type.")
         first = kinds[0] if find_first and kinds else None
-        return GeneralQueryResults(self._registry, self._defaults, self._terms, group, fields, first)
+        return GeneralQueryResults(self._registry, self._selection, group, fields, first)
 
     def values_of(self, column: Expression) -> Iterator[Any]:
         """Yield the values a field has in the rows of this query; for `ScalarExpressionProxy.in_query`."""
@@ -323,7 +319,7 @@ class Query:
         group = self.constraint_dimensions
         if head in DimensionUniverse():
             group = group.union(DimensionUniverse()[head].dimensions)
-        rows = GeneralQueryResults(self._registry, self._defaults, self._terms, group, [column.text], None)
+        rows = GeneralQueryResults(self._registry, self._selection, group, [column.text], None)
         return (row[column.text] for row in rows)
 
 

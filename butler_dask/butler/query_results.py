@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from ..errors import (
     EmptyQueryResultError,
     InvalidQueryError,
 )
-from ..registry.query_conditions import QueryConditions
 from ..registry.registry import Registry
 from ..vocabulary.dimensions import DimensionGroup
 from ..vocabulary.expression import Expression
 from ..vocabulary.expression_factory import ExpressionProxy
-from ..vocabulary.search_defaults import SearchDefaults
-from .query_terms import QueryTerms
+from ..vocabulary.selection import Selection
 
 T = TypeVar("T")
 
@@ -33,24 +30,22 @@ class QueryResults(ABC, Generic[T]):
     ----------
     registry : `Registry`
         What is asked.
-    defaults : `SearchDefaults`
-        The butler's defaults.
-    terms : `QueryTerms`
+    selection : `Selection`
         What is asked for.
     """
 
-    def __init__(self, registry: Registry, defaults: SearchDefaults, terms: QueryTerms) -> None:
-        self._registry, self._defaults, self._terms = registry, defaults, terms
+    def __init__(self, registry: Registry, selection: Selection) -> None:
+        self._registry, self._selection = registry, selection
         self._found: Sequence[T] | None = None
 
     @property
-    def query_terms(self) -> QueryTerms:
+    def selection(self) -> Selection:
         """What is asked for."""
-        return self._terms
+        return self._selection
 
     @abstractmethod
-    def _with(self, terms: QueryTerms) -> Self:
-        """Return the results of other terms."""
+    def _with(self, selection: Selection) -> Self:
+        """Return the same results of another selection."""
 
     @abstractmethod
     def _fetch(self, limit: int | None = None) -> Sequence[T]:
@@ -61,23 +56,24 @@ class QueryResults(ABC, Generic[T]):
     def dimensions(self) -> DimensionGroup:
         """Dimensions of the results."""
 
-    def _conditions(self) -> QueryConditions:
-        return self._terms.conditions(self._defaults)
-
     def where(self, *args: Any, bind: Mapping[str, Any] | None = None, **kwargs: Any) -> Self:
         """Return results with further conditions: expressions, data IDs, values by dimension name."""
-        return self._with(self._terms.narrowed(*args, bind=bind, **kwargs))
+        return self._with(self._selection.where(*args, bind=bind, **kwargs))
 
     def order_by(self, *names: str | Expression | ExpressionProxy) -> Self:
         """Return results sorted by names (``visit``, ``-exposure.timespan.begin``), after any known ones."""
-        return self._with(self._terms.ordered(*names))
+        return self._with(self._selection.ordered(*names))
 
     def limit(self, limit: int | None = None, offset: int | None = None) -> Self:
         """Return the first results only, some passed over before."""
         for name, value in (("limit", limit), ("offset", offset)):
             if value is not None and value < 0:
                 raise InvalidQueryError(f"{name} is {value}; it cannot be negative here")
-        return self._with(replace(self._terms, limit=limit, offset=offset))
+        return self._with(self._selection.part(limit, offset))
+
+    def at_most(self, limit: int | None) -> Self:
+        """Return no more than so many of these results."""
+        return self._with(self._selection.at_most(limit))
 
     def _all(self) -> Sequence[T]:
         if self._found is None:
@@ -128,7 +124,7 @@ class QueryResults(ABC, Generic[T]):
 
     def explain_no_results(self, execute: bool = True) -> list[str]:
         """Return why there is no result, a sentence a reason; none if there is one."""
-        return self._registry.queries.explain(self.dimensions, execute=execute, **self._conditions())
+        return self._registry.queries.explain(self.dimensions, self._selection, execute=execute)
 
     def all_or_explained(self, what: str, *, explain: bool, limit: int | None) -> tuple[list[T], bool]:
         """Return the results as a list, and whether a limit that was to be warned of cut it.
@@ -147,21 +143,40 @@ class QueryResults(ABC, Generic[T]):
         EmptyQueryResultError
             If there is none and ``explain`` is set.
         """
-        if limit == 0:
-            # The query is made, to find its errors, and nothing is returned.
-            self._fetch(0)
-            return [], False
-        if limit is None or limit > 0:
-            found = list(self.limit(limit, self._terms.offset))
-            cut = False
-        else:
-            found = list(self.limit(-limit + 1, self._terms.offset))
-            cut = len(found) > -limit
-            del found[-limit:]
-        if not found and explain:
+        found, cut = first_results(self, limit)
+        if not found and explain and limit != 0:
             raise EmptyQueryResultError(f"No {what} found.", self.explain_no_results())
         return found, cut
 
-    def _most(self, limit: int | None) -> int | None:
-        known = [n for n in (limit, self._terms.limit) if n is not None]
-        return min(known) if known else None
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class LimitedResults(Protocol[R_co]):
+    """Results of any kind that a limit can be put on."""
+
+    def at_most(self, limit: int | None) -> LimitedResults[R_co]:
+        """Return no more than so many of them."""
+
+    def __iter__(self) -> Iterator[R_co]:
+        """Ask, and give them one by one."""
+
+
+def first_results(results: LimitedResults[T], limit: int | None) -> tuple[list[T], bool]:
+    """Return the first results as a list, and whether a limit that was to be warned of cut it.
+
+    Parameters
+    ----------
+    results : `LimitedResults`
+        Results.
+    limit : `int` or `None`
+        At most so many (of 0 the query is made too, to find its errors); negative: the same, and tell when
+        there are more; `None`: all.
+    """
+    if limit is None:
+        return list(results), False
+    found = list(results.at_most(abs(limit) + (limit < 0)))
+    cut = limit < 0 and len(found) > -limit
+    if cut:
+        del found[-limit:]
+    return found, cut

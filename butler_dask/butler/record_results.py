@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from ..registry.registry import Registry
 from ..vocabulary.data_id import DimensionRecord
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
-from ..vocabulary.search_defaults import SearchDefaults
+from ..vocabulary.selection import Selection
 from .query_results import QueryResults
-from .query_terms import QueryTerms
 
 
 class DimensionRecordQueryResults(QueryResults[DimensionRecord]):
     """Records of one dimension element."""
 
-    def __init__(self, registry: Registry, defaults: SearchDefaults, terms: QueryTerms, element: str) -> None:
-        super().__init__(registry, defaults, terms)
+    def __init__(self, registry: Registry, selection: Selection, element: str) -> None:
+        super().__init__(registry, selection)
         self._element = DimensionUniverse()[element]
 
-    def _with(self, terms: QueryTerms) -> DimensionRecordQueryResults:
-        return DimensionRecordQueryResults(self._registry, self._defaults, terms, self._element.name)
+    def _with(self, selection: Selection) -> DimensionRecordQueryResults:
+        return DimensionRecordQueryResults(self._registry, selection, self._element.name)
 
     @property
     def dimensions(self) -> DimensionGroup:
@@ -33,10 +32,4 @@ class DimensionRecordQueryResults(QueryResults[DimensionRecord]):
         return self._element
 
     def _fetch(self, limit: int | None = None) -> Sequence[DimensionRecord]:
-        return self._registry.queries.records(
-            self._element.name,
-            order_by=self._terms.order_by,
-            limit=self._most(limit),
-            offset=self._terms.offset,
-            **self._conditions(),
-        )
+        return self._registry.queries.records(self._element.name, self._selection.at_most(limit))

@@ -19,17 +19,17 @@ registry is how long a program waits for others that use it before it gives up.
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import yaml
 
 from ..datastore.storage_root import open_stream
 from ..errors import (
     FormatVersionError,
-    ReadOnlyRepositoryError,
     RepositoryError,
     RepositoryExistsError,
     did_you_mean,
@@ -40,9 +40,6 @@ from ..registry.registry import Registry
 
 if TYPE_CHECKING:
     from ..datastore.datastore import Datastore
-    from ..registry.overlay_registry import OverlayRegistry
-
-_LOG = logging.getLogger("butler_dask.butler")
 
 CONFIG_NAME = "butler.yaml"
 CONFIG_VERSION = 1
@@ -227,40 +224,10 @@ class Repository:
         """Open its registry; what has changed in a shared one below it is taken over first."""
         if not self.base:
             return Registry.open(self.registry_url, writeable=writeable, lock_timeout_s=self.lock_timeout_s)
-        own = self._open_overlay(writeable=writeable)
-        try:
-            self._adopt(own)
-        except BaseException:
-            own.close()
-            raise
-        return own
+        # Not at the top: few repositories lie upon another one.
+        from .overlay import open_overlay
 
-    def _open_overlay(self, *, writeable: bool) -> OverlayRegistry:
-        from ..registry.overlay_registry import OverlayRegistry
-
-        return OverlayRegistry.open(
-            self.registry_url, writeable=writeable, lock_timeout_s=self.lock_timeout_s
-        )
-
-    def _adopt(self, own: OverlayRegistry) -> None:
-        from .overlay import adopt, adopt_cameras, is_current
-
-        base = self._base_repository()
-        with closing(base.open_registry(writeable=False)) as shared:
-            if is_current(own, shared):
-                return
-            patterns = self.base.get("collections") or ["*"]
-            names = [patterns] if isinstance(patterns, str) else list(patterns)
-            try:
-                writer = own if own.writeable else self._open_overlay(writeable=True)
-                try:
-                    adopt(writer, shared, base.open_datastore(), names)
-                    adopt_cameras(self.root, base.root)
-                finally:
-                    if writer is not own:
-                        writer.close()
-            except ReadOnlyRepositoryError as error:
-                _LOG.warning("What is new in the shared repository %s is not seen: %s", base.root, error)
+        return open_overlay(self, self._base_repository(), writeable=writeable)
 
     def _base_repository(self) -> Repository:
         base = Repository.find(str(self.base.get("repository", "")))
@@ -271,14 +238,13 @@ class Repository:
     def open_datastore(self) -> Datastore:
         """Open its datastore."""
         # Not at the top: who asks for collections only should not wait for these.
-        from ..datastore.dataset_layout import DatasetLayout
-        from ..datastore.datastore_settings import open_datastore
+        from ..datastore import dataset_layout, datastore_settings
 
         kinds = self.storage_classes
         if self.base:
             kinds = {**self._base_repository().storage_classes, **kinds}
-        layout = DatasetLayout(self.templates, self.formatters, kinds, self.root)
-        return open_datastore(self.datastore, self.root, layout)
+        layout = dataset_layout.DatasetLayout(self.templates, self.formatters, kinds, self.root)
+        return datastore_settings.open_datastore(self.datastore, self.root, layout)
 
 
 def _rooted(value: Any, root: str) -> Any:
@@ -333,8 +299,6 @@ def read_settings(path: str | os.PathLike[str]) -> Mapping[str, Any]:
 
 
 def _parsed(text: str | bytes, name: str) -> Mapping[str, Any]:
-    import yaml
-
     try:
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -347,8 +311,6 @@ def _parsed(text: str | bytes, name: str) -> Mapping[str, Any]:
 def _plain_root(place: str) -> str:
     """Return a place as absolute directory name, or as URL if it is not local."""
     if place.startswith("file://"):
-        from urllib.parse import unquote, urlsplit
-
         place = unquote(urlsplit(place).path)
     if "://" in place:
         return place.rstrip("/")

@@ -15,10 +15,9 @@ from ..datastore.datastore import Datastore
 from ..datastore.path_template import quoted_run
 from ..errors import DatasetFileError
 from ..published_file import is_temporary
-from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.dataset import DatasetRef, DatasetTable
-from .file_transaction import FileTransactions
+from .open_repository import OpenRepository
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +89,17 @@ class RepositoryCheck:
         return out
 
 
-def check_repository(registry: Registry, datastore: Datastore, *, checksums: bool = False) -> RepositoryCheck:
+def check_repository(repository: OpenRepository, *, checksums: bool = False) -> RepositoryCheck:
     """Compare what is recorded with the files there are.
 
     Parameters
     ----------
-    registry : `Registry`
-        What is recorded.
-    datastore : `Datastore`
-        The files.
+    repository : `OpenRepository`
+        What is recorded, and the files.
     checksums : `bool`
         Read all files and compare checksums (else existence and size only).
     """
+    registry, datastore = repository.registry, repository.datastore
     out = RepositoryCheck(registry.schema_differences(), pending=registry.datasets.pending_deletions())
     recorded = set(out.pending)
     runs = [i.name for i in registry.collections.query("*", types={CollectionType.RUN})]
@@ -136,11 +134,7 @@ def _of_a_dataset(path: str, types: tuple[str, ...]) -> bool:
 
 
 def repair_repository(
-    registry: Registry,
-    datastore: Datastore,
-    found: RepositoryCheck,
-    *,
-    older_than_s: float = 3600.0,
+    repository: OpenRepository, found: RepositoryCheck, *, older_than_s: float = 3600.0
 ) -> None:
     """Make a repository consistent again.
 
@@ -149,10 +143,8 @@ def repair_repository(
 
     Parameters
     ----------
-    registry : `Registry`
-        What is recorded.
-    datastore : `Datastore`
-        The files.
+    repository : `OpenRepository`
+        What is recorded, and the files.
     found : `RepositoryCheck`
         What `check_repository` found.
     older_than_s : `float`
@@ -161,13 +153,14 @@ def repair_repository(
     tables: dict[str, list[DatasetRef]] = {}
     for fault in found.faults:
         tables.setdefault(fault.ref.datasetType.name, []).append(fault.ref)
-    if tables:
-        registry.datasets.remove(
+    datastore = repository.datastore
+    limit = time.time() - older_than_s
+    # Under the write lock, as every removal: nobody puts a dataset under such a path meanwhile.
+    with repository.transaction():
+        datastore.remove(_older(datastore, [*found.unrecorded, *found.unfinished], limit))
+        repository.remove_datasets(
             [DatasetTable.from_refs(refs[0].datasetType, refs) for refs in tables.values()]
         )
-    now = time.time()
-    datastore.remove(_older(datastore, [*found.unrecorded, *found.unfinished], now - older_than_s))
-    FileTransactions(registry, datastore).delete_pending()
 
 
 def _older(datastore: Datastore, paths: Iterable[str], limit: float) -> list[str]:

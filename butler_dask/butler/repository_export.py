@@ -1,4 +1,4 @@
-"""RepositoryExport: a part of a repository written as an export file; and an export file taken in."""
+"""RepositoryExport: a part of a repository written as an export file."""
 
 from __future__ import annotations
 
@@ -6,42 +6,33 @@ import os
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from graphlib import TopologicalSorter
 from typing import Any
 
-import numpy as np
-
-from ..datastore.datastore import Datastore
-from ..datastore.formatter import formatter_name, load_formatter
+from ..datastore.formatter import formatter_name
 from ..datastore.local_root import LocalRoot
-from ..datastore.storage_path import is_absolute
-from ..datastore.storage_root import open_stream
 from ..errors import (
     DataIdValueError,
     DatasetFileError,
     DatasetNotFoundError,
-    DatasetTypeError,
-    RepositoryError,
 )
 from ..published_file import published
-from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionInfo, CollectionType
 from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset import DatasetRef, tables_of_refs
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.file_record import FileDataset, FileTable
 from ..vocabulary.timespan import Timespan
-from .dataset_files import member_of, retrieve, tables_of_refs
+from .dataset_files import member_of, retrieve
 from .dimension_transfers import data_id_tables, records_of_data_ids
 from .export_file import (
     dimension_entries,
-    formatter_read,
     formatter_written,
-    read_export,
-    record_fields,
     write_export,
 )
+from .open_repository import OpenRepository
 
 
 class RepositoryExport:
@@ -49,10 +40,8 @@ class RepositoryExport:
 
     Parameters
     ----------
-    registry : `Registry`
+    repository : `OpenRepository`
         What is exported from.
-    datastore : `Datastore`
-        Where its files are.
     directory : `str`, optional
         Where files are copied to.
     transfer : `str`, optional
@@ -60,13 +49,9 @@ class RepositoryExport:
     """
 
     def __init__(
-        self,
-        registry: Registry,
-        datastore: Datastore,
-        directory: str | None = None,
-        transfer: str | None = None,
+        self, repository: OpenRepository, directory: str | None = None, transfer: str | None = None
     ) -> None:
-        self._registry, self._datastore = registry, datastore
+        self._repository, self._registry = repository, repository.registry
         self._directory, self._transfer = directory, transfer
         self._records: dict[str, dict[DataCoordinate, DimensionRecord]] = defaultdict(dict)
         self._collections: dict[str, None] = {}
@@ -176,7 +161,7 @@ class RepositoryExport:
                 raise DatasetNotFoundError(
                     f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r} has no file to export (unstored)"
                 )
-            member = member_of(self._datastore, file, ref)
+            member = member_of(self._repository.datastore, file, ref)
             if member is not None and self._transfer is None:
                 raise DatasetFileError(
                     f"{ref.datasetType.name} {ref.dataId} is inside {file.path}; give a transfer mode, so "
@@ -191,9 +176,7 @@ class RepositoryExport:
         if self._transfer is None or self._directory is None:
             return list(found.values())
         firsts = [entry.refs[0] for entry in found.values()]
-        uris = retrieve(
-            self._registry, self._datastore, firsts, self._directory, self._transfer, overwrite=True
-        )
+        uris = retrieve(self._repository, firsts, self._directory, self._transfer, overwrite=True)
         prefix = os.path.abspath(self._directory).rstrip("/") + "/"
         names = [uri.ospath for uri in uris]
         self._made += names
@@ -281,230 +264,7 @@ def _file_document(file: FileDataset) -> dict[str, Any]:
 
 def _children_first(infos: Sequence[CollectionInfo]) -> list[CollectionInfo]:
     """Return collections so that no chain comes before its members."""
-    from graphlib import TopologicalSorter
-
     known = {info.name: info for info in infos}
     graph = {i.name: [c for c in i.children if c in known] for i in sorted(infos, key=lambda i: i.name)}
     names = list(TopologicalSorter(graph).static_order())
     return [known[n] for n in sorted(names, key=lambda n: known[n].type is CollectionType.CHAINED)]
-
-
-class ExportContent:
-    """What an export file says, as values of this package.
-
-    Parameters
-    ----------
-    filename : `str`
-        Export file.
-
-    Raises
-    ------
-    RepositoryError
-        If it is no export file, or an entry of it is not understood.
-    """
-
-    def __init__(self, filename: str) -> None:
-        try:
-            stream = open_stream(filename)
-        except FileNotFoundError:
-            raise RepositoryError(f"There is no export file {filename}") from None
-        with stream:
-            entries = read_export(stream, filename)
-        self._filename = filename
-        self.records: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        self.collections: list[tuple[str, CollectionType, str]] = []
-        self.chains: dict[str, list[str]] = {}
-        self.dataset_types: dict[str, DatasetType] = {}
-        self.tags: dict[str, list[uuid.UUID]] = defaultdict(list)
-        self.certifications: list[tuple[str, Timespan, list[uuid.UUID]]] = []
-        self._datasets: list[dict[str, Any]] = []
-        for entry in entries:
-            reader = getattr(self, f"_read_{entry.get('type')}", None)
-            if reader is None:
-                raise RepositoryError(f"{filename} has an entry of unknown type {entry.get('type')!r}")
-            try:
-                reader(entry)
-            except KeyError as error:
-                raise RepositoryError(f"{filename}: an entry {entry['type']!r} lacks {error}") from error
-
-    def _read_dimension(self, entry: Mapping[str, Any]) -> None:
-        name = str(entry["element"])
-        self.records[name] += [record_fields(name, fields) for fields in entry["records"]]
-
-    def _read_collection(self, entry: Mapping[str, Any]) -> None:
-        kind = CollectionType.from_name(entry["collection_type"])
-        self.collections.append((entry["name"], kind, entry.get("doc") or ""))
-        if kind is CollectionType.CHAINED:
-            # Once a child came with the dataset types it was searched for.
-            self.chains[entry["name"]] = [c if isinstance(c, str) else c[0] for c in entry["children"]]
-
-    def _read_run(self, entry: Mapping[str, Any]) -> None:
-        self.collections.append((entry["name"], CollectionType.RUN, ""))
-
-    def _read_dataset_type(self, entry: Mapping[str, Any]) -> None:
-        dimensions = [d for d in entry["dimensions"] if d in DimensionUniverse()]
-        self.dataset_types[entry["name"]] = DatasetType(
-            entry["name"],
-            dimensions,
-            entry["storage_class"],
-            isCalibration=bool(entry.get("is_calibration", False)),
-        )
-
-    def _read_dataset(self, entry: Mapping[str, Any]) -> None:
-        entry["dataset_type"], entry["run"], entry["records"]
-        self._datasets.append(dict(entry))
-
-    def bands(self) -> set[str]:
-        """Return the bands of datasets: there are no records of them, and maybe no filters either."""
-        found = set()
-        for entry in self._datasets:
-            for record in entry["records"]:
-                data_ids = record["data_id"] if isinstance(record["data_id"], list) else [record["data_id"]]
-                found |= {d["band"] for d in data_ids if d.get("band") is not None}
-        return found
-
-    def _read_associations(self, entry: Mapping[str, Any]) -> None:
-        name = entry["collection"]
-        if CollectionType.from_name(entry["collection_type"]) is CollectionType.TAGGED:
-            self.tags[name] += [dataset_uuid(i) for i in entry["dataset_ids"]]
-            return
-        for item in entry["validity_ranges"]:
-            span = item["timespan"] if "timespan" in item else Timespan(item["begin"], item["end"])
-            self.certifications.append((name, span, [dataset_uuid(i) for i in item["dataset_ids"]]))
-
-    def refs(self, registry: Registry) -> list[DatasetRef]:
-        """Return the datasets, whatever their files; see `files`."""
-        return [
-            ref
-            for entry in self._datasets
-            for record in entry["records"]
-            for ref in _refs_of(self._type_of(registry, entry), entry["run"], record)
-        ]
-
-    def _type_of(self, registry: Registry, entry: Mapping[str, Any]) -> DatasetType:
-        kind = self.dataset_types.get(entry["dataset_type"])
-        return registry.dataset_types.get(entry["dataset_type"]) if kind is None else kind
-
-    def files(self, registry: Registry, directory: str) -> list[FileDataset]:
-        """Return the files with the datasets in them.
-
-        Parameters
-        ----------
-        registry : `Registry`
-            Knows the dataset types the file does not define.
-        directory : `str`
-            What relative paths are relative to.
-
-        Raises
-        ------
-        DatasetTypeError
-            If there is no formatter here for some of the files; all such are named.
-        RepositoryError
-            If an entry makes no sense.
-        """
-        out = []
-        unknown: dict[str, str] = {}
-        prefix = directory.rstrip("/")
-        for entry in self._datasets:
-            kind = self._type_of(registry, entry)
-            for record in entry["records"]:
-                path = record["path"]
-                formatter = formatter_read(record.get("formatter"))
-                if formatter is not None and not _is_known(formatter):
-                    unknown.setdefault(formatter, kind.name)
-                where = path if is_absolute(path) else f"{prefix}/{path}"
-                out.append(FileDataset(where, _refs_of(kind, entry["run"], record), formatter))
-        if unknown:
-            listed = "".join(f"\n  {name} (of {kind})" for name, kind in unknown.items())
-            raise DatasetTypeError(
-                f"{self._filename} has files that nothing here reads; their formatters cannot be imported:"
-                f"{listed}\nInstall the packages that have them, export without these dataset types, or name "
-                "formatters that read these files in the export file."
-            )
-        return out
-
-
-def _refs_of(kind: DatasetType, run: str, record: Mapping[str, Any]) -> list[DatasetRef]:
-    ids, data_ids = record["dataset_id"], record["data_id"]
-    ids = ids if isinstance(ids, list) else [ids]
-    data_ids = data_ids if isinstance(data_ids, list) else [data_ids]
-    if len(ids) != len(data_ids):
-        raise RepositoryError(f"{record['path']} has {len(ids)} dataset ids but {len(data_ids)} data IDs")
-    return [
-        DatasetRef(
-            kind, DataCoordinate.standardize(data_id, dimensions=kind.dimensions), run, id=dataset_uuid(id_)
-        )
-        for id_, data_id in zip(ids, data_ids, strict=True)
-    ]
-
-
-def _is_known(formatter: str) -> bool:
-    try:
-        load_formatter(formatter)
-    except DatasetTypeError:
-        return False
-    return True
-
-
-_OLD_IDS = uuid.UUID("4d4851f4-2890-4d41-8779-5f38a3f5062b")
-"""Namespace the reference makes UUIDs of the integer ids of old export files in."""
-
-
-def dataset_uuid(value: uuid.UUID | str | int) -> uuid.UUID:
-    """Return a dataset id as UUID; the integers of old files give the same one as with the reference."""
-    if isinstance(value, int):
-        return uuid.uuid3(_OLD_IDS, str(value))
-    return value if isinstance(value, uuid.UUID) else uuid.UUID(value)
-
-
-def register_content(registry: Registry, content: ExportContent, skip_dimensions: Iterable[str] = ()) -> None:
-    """Register what an export file says of dimensions, collections and dataset types; existing ones stay.
-
-    Parameters
-    ----------
-    registry : `Registry`
-        Where.
-    content : `ExportContent`
-        What.
-    skip_dimensions : iterable of `str`
-        Elements whose records are not inserted.
-    """
-    skipped = {str(n) for n in skip_dimensions}
-    for name in DimensionUniverse().sorted(content.records):
-        if name not in skipped:
-            registry.records.insert(name, content.records[name], skip_existing=True)
-    bands = [{"name": band} for band in sorted(content.bands())]
-    registry.records.insert("band", bands, skip_existing=True)
-    registry.dataset_types.register(list(content.dataset_types.values()))
-    for name, kind, doc in content.collections:
-        registry.collections.register(name, kind, doc)
-    for name, children in content.chains.items():
-        registry.collections.set_chain(name, children)
-
-
-def associate_content(registry: Registry, content: ExportContent) -> None:
-    """Put the datasets of an export file, which are in the registry, into its collections."""
-    for name, ids in content.tags.items():
-        for table in _tables_of_ids(registry, ids):
-            registry.associations.associate(name, table)
-    held: dict[tuple[str, str], set[tuple[uuid.UUID, Timespan | None]]] = {}
-    for name, timespan, ids in content.certifications:
-        for table in _tables_of_ids(registry, ids):
-            kind = table.dataset_type.name
-            known = held.get((name, kind))
-            if known is None:
-                found = registry.associations.query(kind, [name])
-                known = held[name, kind] = {(a.ref.id, a.timespan) for a in found}
-            new = [row for row in range(len(table)) if (table.id(row), timespan) not in known]
-            if new:
-                registry.associations.certify(name, table.take(np.array(new)), timespan)
-
-
-def _tables_of_ids(registry: Registry, ids: list[uuid.UUID]) -> list[DatasetTable]:
-    refs = registry.datasets.find_many(ids)
-    missing = [str(i) for i, ref in zip(ids, refs, strict=True) if ref is None]
-    if missing:
-        raise DatasetNotFoundError(
-            f"The export file names datasets it does not hold: {', '.join(missing[:3])}"
-        )
-    return tables_of_refs(ref for ref in refs if ref is not None)

@@ -15,9 +15,8 @@ from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
-from ..vocabulary.search_defaults import SearchDefaults
+from ..vocabulary.selection import Selection
 from .query_results import QueryResults
-from .query_terms import QueryTerms
 
 DATASET_REF_FIELDS = ("dataset_id", "run")
 """Fields of a dataset that its reference needs."""
@@ -36,7 +35,7 @@ class GeneralQueryResults(QueryResults[dict[str, Any]]):
 
     Parameters
     ----------
-    registry, defaults, terms
+    registry, selection
         See `QueryResults`.
     dimensions : `DimensionGroup`
         Dimensions of the rows.
@@ -51,23 +50,22 @@ class GeneralQueryResults(QueryResults[dict[str, Any]]):
     def __init__(
         self,
         registry: Registry,
-        defaults: SearchDefaults,
-        terms: QueryTerms,
+        selection: Selection,
         dimensions: DimensionGroup,
         fields: Sequence[str],
         find_first: str | None,
         expanded: bool = False,
     ) -> None:
-        super().__init__(registry, defaults, terms)
+        super().__init__(registry, selection)
         self._group, self._fields, self._find_first = dimensions, tuple(fields), find_first
         self.has_dimension_records = expanded
 
-    def _with(self, terms: QueryTerms) -> GeneralQueryResults:
-        return self._same(terms, self.has_dimension_records)
+    def _with(self, selection: Selection) -> GeneralQueryResults:
+        return self._same(selection, self.has_dimension_records)
 
-    def _same(self, terms: QueryTerms, expanded: bool) -> GeneralQueryResults:
+    def _same(self, selection: Selection, expanded: bool) -> GeneralQueryResults:
         return GeneralQueryResults(
-            self._registry, self._defaults, terms, self._group, self._fields, self._find_first, expanded
+            self._registry, selection, self._group, self._fields, self._find_first, expanded
         )
 
     @property
@@ -77,7 +75,7 @@ class GeneralQueryResults(QueryResults[dict[str, Any]]):
 
     def with_dimension_records(self) -> GeneralQueryResults:
         """Return results whose rows hold the fields of dimension records, and data IDs the records."""
-        return self._same(self._terms, True)
+        return self._same(self._selection, True)
 
     def _record_fields(self) -> list[str]:
         universe = DimensionUniverse()
@@ -93,11 +91,8 @@ class GeneralQueryResults(QueryResults[dict[str, Any]]):
         return self._registry.queries.rows(
             self._group,
             list(dict.fromkeys([*self._fields, *self._record_fields()])),
+            self._selection.at_most(limit),
             find_first=self._find_first,
-            order_by=self._terms.order_by,
-            limit=self._most(limit),
-            offset=self._terms.offset,
-            **self._conditions(),
         )
 
     def iter_tuples(self, *dataset_types: DatasetType) -> Iterator[GeneralResultTuple]:

@@ -36,15 +36,13 @@ def check(repo: str, checksums: bool, repair: bool, older_than: float) -> None:
     with bd.Butler(repo, writeable=repair) as butler:
         if repair:
             for info in butler.collections.query_info("*", collection_types={CollectionType.RUN}):
-                bd.engine.recover_run(butler, info.name)
-        found = bd.butler.check_repository(butler.registry_tables, butler.datastore, checksums=checksums)
+                bd.engine.recover_run(butler.repository, info.name)
+        found = bd.butler.check_repository(butler.repository, checksums=checksums)
         for line in found.lines():
             click.echo(line)
         if repair and not found.is_clean:
-            bd.butler.repair_repository(
-                butler.registry_tables, butler.datastore, found, older_than_s=older_than
-            )
-            found = bd.butler.check_repository(butler.registry_tables, butler.datastore, checksums=checksums)
+            bd.butler.repair_repository(butler.repository, found, older_than_s=older_than)
+            found = bd.butler.check_repository(butler.repository, checksums=checksums)
             click.echo(f"After repair: {found.lines()[-1]}")
     if found.faults or found.schema:
         raise SystemExit(1)

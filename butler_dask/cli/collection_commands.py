@@ -19,7 +19,7 @@ from .options import (
     row_limit,
     where_option,
 )
-from .query_commands import dataset_query, dataset_types_in, searched_collections
+from .query_commands import found_datasets
 from .tables import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -154,16 +154,10 @@ def associate(
 
     Example: butler associate DATA u/me/best -d calexp --collections u/me/1 --find-first
     """
-    left = row_limit(abs(limit))
     with bd.Butler(repo, writeable=True) as butler, butler.query() as query:
-        names = searched_collections(butler, collections, find_first=find_first)
-        tables = []
-        for kind in dataset_types_in(butler, split_names(types), names):
-            tables.append(dataset_query(query, kind, names, where, find_first).table(left))
-            if left is not None:
-                left -= len(tables[-1])
-                if left <= 0:
-                    break
+        globs = split_names(types)
+        results = found_datasets(butler, query.where(where), globs, collections, find_first=find_first)
+        tables = list(results.at_most(row_limit(abs(limit))).tables)
         count = sum(map(len, tables))
         if not count:
             click.echo("No datasets were found; nothing was changed.")
@@ -171,7 +165,7 @@ def associate(
         with butler.transaction():
             butler.collections.register(collection, CollectionType.TAGGED)
             for table in tables:
-                butler.registry_tables.associations.associate(collection, table)
+                butler.repository.registry.associations.associate(collection, table)
     click.echo(f"{count} datasets are now in {collection}")
 
 

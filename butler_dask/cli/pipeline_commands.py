@@ -173,7 +173,7 @@ def prepare_graph(
     """
     saved = bd.graph.read_graph(options.quantum_graph) if options.quantum_graph else None
     plan = bd.graph.plan_run_collections(
-        butler.registry_tables,
+        butler.repository.registry,
         bd.graph.RunOptions(
             inputs=options.inputs or (saved.inputs if saved is not None and not options.extend_run else ()),
             output=options.output or (saved.output if saved is not None else None),
@@ -188,7 +188,7 @@ def prepare_graph(
         ),
     )
     if plan.extend and recover:
-        bd.engine.recover_run(butler, plan.output_run)
+        bd.engine.recover_run(butler.repository, plan.output_run)
     if saved is not None:
         graph = saved
     else:
@@ -196,10 +196,10 @@ def prepare_graph(
         pipeline_graph = pipeline.to_graph(butler.registry)
         if plan.extend:
             # Before anything is queried: a run is one configuration, and the answer costs nothing.
-            bd.engine.compare_init_outputs(butler, pipeline_graph, plan.output_run)
+            bd.engine.compare_init_outputs(butler.repository, pipeline_graph, plan.output_run)
         graph = bd.graph.build_quantum_graph(
             pipeline_graph,
-            butler,
+            butler.repository,
             where=options.where,
             input_collections=plan.inputs,
             output_run=plan.output_run,
@@ -317,13 +317,15 @@ def run_pipeline(
             client = None
             if address is not None:
                 client = stack.enter_context(bd.engine.existing_cluster(address))
-            graph = bd.engine.write_init_outputs(butler, graph, plan, save_versions=not execution.no_versions)
+            graph = bd.engine.write_init_outputs(
+                butler.repository, graph, plan, save_versions=not execution.no_versions
+            )
             if execution.init_only:
                 return
             progress = stack.enter_context(RunProgress())
             summary = bd.engine.run_graph(
                 graph,
-                butler,
+                butler.repository,
                 executor=cast("Executor", executor),
                 jobs=execution.jobs,
                 client=client,

@@ -19,11 +19,12 @@ from .options import (
     limit_option,
     order_by_option,
     repo_argument,
+    row_limit,
     transfer_option,
     where_option,
 )
 from .progress import busy
-from .query_commands import dataset_query, dataset_types_in, searched_collections
+from .query_commands import found_datasets
 from .tables import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ track_file_attrs_option = click.option(
 )
 
 
-def found_datasets(
+def chosen_datasets(
     butler: Butler,
     globs: Sequence[str],
     collections: Sequence[str],
@@ -73,21 +74,12 @@ def found_datasets(
     limit : `int`
         At most so many; negative: with a warning when there are more; 0: all.
     """
-    found: dict[object, DatasetRef] = {}
-    most = abs(limit) + (limit < 0) if limit else None
     with butler.query() as query:
-        names = searched_collections(butler, collections, find_first=find_first)
-        for kind in dataset_types_in(butler, globs, names):
-            if most is not None and len(found) >= most:
-                break
-            results = dataset_query(query, kind, names, where, find_first).order_by(*order_by)
-            for ref in results.limit(None if most is None else most - len(found)):
-                found[ref.id] = ref
-    refs = list(found.values())
-    if limit < 0 and len(refs) > -limit:
+        results = found_datasets(butler, query.where(where), globs, collections, find_first=find_first)
+        refs, cut = results.order_by(*order_by).first(row_limit(limit))
+    if cut:
         click.echo(f"More datasets are there than the {-limit} taken; --limit 0 takes all.", err=True)
-        del refs[-limit:]
-    return refs
+    return list({ref.id: ref for ref in refs}.values())
 
 
 @click.command()
@@ -118,7 +110,7 @@ def export(
     --where "instrument='HSC' AND visit=903344"
     """
     with bd.Butler(repo, writeable=False) as butler:
-        refs = found_datasets(butler, split_names(glob), collections, where, find_first)
+        refs = chosen_datasets(butler, split_names(glob), collections, where, find_first)
         names = _with_members(butler, collections) if collections else []
         with busy(f"Exporting {len(refs)} datasets"), _new_export(butler, directory, transfer) as out:
             for name in names:
@@ -186,7 +178,7 @@ def export_calibs(
         found = [
             association.ref
             for kind in kinds
-            for association in butler.registry_tables.associations.query(kind, held)
+            for association in butler.repository.registry.associations.query(kind, held)
         ]
         refs = sorted({ref.id: ref for ref in found}.values(), key=lambda r: (r.datasetType.name, r.dataId))
         with busy(f"Exporting {len(refs)} calibrations"), _new_export(butler, directory, transfer) as out:
@@ -302,7 +294,7 @@ def transfer_datasets(
     """
     with bd.Butler(source, writeable=False) as theirs, bd.Butler(dest, writeable=True) as ours:
         globs = split_names((*glob, *dataset_type))
-        refs = found_datasets(theirs, globs, collections, where, find_first, split_names(order_by), limit)
+        refs = chosen_datasets(theirs, globs, collections, where, find_first, split_names(order_by), limit)
         with busy(f"Transferring {len(refs)} datasets"):
             taken = ours.transfer_from(
                 theirs,
@@ -360,7 +352,7 @@ def retrieve_artifacts(
     made: list[str] = []
     with bd.Butler(repo, writeable=False) as butler:
         globs = split_names(dataset_type)
-        refs = found_datasets(butler, globs, collections, where, find_first, split_names(order_by), limit)
+        refs = chosen_datasets(butler, globs, collections, where, find_first, split_names(order_by), limit)
         with busy(f"Retrieving {len(refs)} datasets"):
             if refs and zip_:
                 made = [str(butler.retrieve_artifacts_zip(refs, destination, overwrite=clobber))]

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from ..errors import DatasetFileError, DatasetTypeError
-from ..vocabulary.dotted_name import import_by_name
+from ..vocabulary.dotted_name import dotted_name, import_by_name
 from .formatter import ReadRequest
 from .storage_root import open_stream
 from .value_document import value_from_document, value_to_document
@@ -64,8 +64,7 @@ def _wrapped(obj: Any) -> Any:
     if hasattr(obj, "tolist"):  # numpy scalars and arrays
         return _wrapped(obj.tolist())
     raise DatasetTypeError(
-        "A document holds numbers, texts, lists and dictionaries, "
-        f"not a {kind.__module__}.{kind.__qualname__}"
+        f"A document holds numbers, texts, lists and dictionaries, not a {dotted_name(kind)}"
     )
 
 

@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 from ..errors import DatasetTypeError
+from ..vocabulary.dotted_name import dotted_name
 from ..vocabulary.storage_class import find_storage_class
 from .exposure_components import exposure_component
 from .table_conversion import table_component
@@ -19,13 +20,9 @@ _COPIED_BY_THEMSELVES = frozenset(
 _IMMUTABLE = (str, bytes, int, float, bool, complex, type(None), frozenset)
 
 
-def _type_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
 def _is_exposure(obj: Any) -> bool:
     # By name: images need scipy, which takes longer to load than most objects to copy.
-    return any(_type_name(kind) == _EXPOSURE for kind in type(obj).__mro__)
+    return any(dotted_name(kind) == _EXPOSURE for kind in type(obj).__mro__)
 
 
 def has_components(obj: Any) -> bool:
@@ -55,6 +52,6 @@ def snapshot(obj: Any) -> Any:
     """
     if isinstance(obj, _IMMUTABLE):
         return obj
-    if _type_name(type(obj)) in _COPIED_BY_THEMSELVES or hasattr(obj, "colnames"):
+    if dotted_name(type(obj)) in _COPIED_BY_THEMSELVES or hasattr(obj, "colnames"):
         return obj.copy()
     return copy.deepcopy(obj)

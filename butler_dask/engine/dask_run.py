@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dask.task_spec import Task
     from distributed import Client, Future
 
-    from ..butler.butler import Butler
+    from ..butler.open_repository import OpenRepository
 
 _LOG = logging.getLogger("butler_dask.execution")
 
@@ -48,7 +48,7 @@ ROUNDS = 5
 
 def run_on_dask(
     dask_graph: DaskGraph,
-    butler: Butler,
+    repository: OpenRepository,
     path: Path,
     settings: RunSettings,
     *,
@@ -63,8 +63,8 @@ def run_on_dask(
     ----------
     dask_graph : `DaskGraph`
         What to run.
-    butler : `Butler`
-        Its repository; scheduler and workers open it under the same root.
+    repository : `OpenRepository`
+        Where to; scheduler and workers open it under the same root.
     path : `pathlib.Path`
         File of the plan.
     settings : `RunSettings`
@@ -86,11 +86,11 @@ def run_on_dask(
     """
     graph = dask_graph.graph
     location = PlanLocation(
-        str(Path(butler.root).absolute()),
+        str(Path(repository.root).absolute()),
         str(path.absolute()),
         graph.plan_id,
         graph.run,
-        butler.datastore,
+        repository.datastore,
         settings,
         _log_levels(),
         own_workers=workers.are_ours,
@@ -232,13 +232,13 @@ class _DaskRun:
 
 
 def _log_levels() -> dict[str, int]:
-    """Return the levels that are set in this process, for the workers to take over."""
+    """Return the levels that are set in this process, for the workers to take over.
+
+    A logger of a class of its own is made by its package when that is imported, and a plain one that is there
+    before breaks the import (astropy).
+    """
     levels = {"": logging.getLogger().level}
     for name, logger in list(logging.root.manager.loggerDict.items()):
-        if (
-            isinstance(logger, logging.Logger)
-            and logger.level
-            and not name.startswith(("distributed", "dask"))
-        ):
+        if type(logger) is logging.Logger and logger.level and not name.startswith(("distributed", "dask")):
             levels[name] = logger.level
     return levels

@@ -27,7 +27,7 @@ from .run_summary import RunSummary
 if TYPE_CHECKING:
     from distributed import Client
 
-    from ..butler.butler import Butler
+    from ..butler.open_repository import OpenRepository
     from ..graph.quantum_graph import QuantumGraph
     from .recorder import ProgressCallback
 
@@ -39,7 +39,7 @@ EXECUTORS: tuple[Executor, ...] = ("sync", "threads", "processes", "dask")
 
 def run_graph(
     graph: QuantumGraph,
-    butler: Butler,
+    repository: OpenRepository,
     *,
     executor: Executor | None = None,
     jobs: int = 1,
@@ -58,8 +58,8 @@ def run_graph(
     ----------
     graph : `QuantumGraph`
         What to run; its RUN collection and dataset types are registered (`write_init_outputs`).
-    butler : `Butler`
-        A writeable butler of the repository.
+    repository : `OpenRepository`
+        Open for writing.
     executor : `str`, optional
         ``sync``: in this thread; ``threads``: ``jobs`` threads of this process; ``processes``: ``jobs``
         worker processes of this machine; ``dask``: a Dask cluster that is there. By default ``dask`` with
@@ -107,22 +107,22 @@ def run_graph(
         # What is being done again must not be taken over.
         settings = replace(settings, adopt_foreign=False)
     began = time.monotonic()
-    clear_earlier_outputs(butler, graph, clobber=clobber)
-    path = plan_path(butler.root, graph.run, graph.plan_id)
+    clear_earlier_outputs(repository, graph, clobber=clobber)
+    path = plan_path(repository.root, graph.run, graph.plan_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_graph(graph, path)
     heard_all = False
     try:
         if chosen in ("sync", "threads"):
             n_threads = 1 if chosen == "sync" else jobs
-            end = run_locally(dask_graph, butler, settings, n_threads, progress, fail_fast, window)
+            end = run_locally(dask_graph, repository, settings, n_threads, progress, fail_fast, window)
         else:
             # It imports distributed, which takes longer than a small run in threads.
             from .dask_run import run_on_dask
 
             end = run_on_dask(
                 dask_graph,
-                butler,
+                repository,
                 path,
                 settings,
                 workers=workers,
@@ -133,8 +133,8 @@ def run_graph(
         heard_all = not end.stopped
     finally:
         if not heard_all:
-            _recover(butler, graph, workers_ended=chosen != "dask")
-    forget_plan(butler.root, graph.run, graph.plan_id)
+            _recover(repository, graph, workers_ended=chosen != "dask")
+    forget_plan(repository.root, graph.run, graph.plan_id)
     return RunSummary.of(graph, end, time.monotonic() - began)
 
 
@@ -160,13 +160,13 @@ def choose_executor(executor: str | None, workers: Workers) -> Executor:
     return executor
 
 
-def _recover(butler: Butler, graph: QuantumGraph, *, workers_ended: bool) -> None:
+def _recover(repository: OpenRepository, graph: QuantumGraph, *, workers_ended: bool) -> None:
     """Record what finished without the recorder hearing of it: the run is being interrupted or has failed."""
     try:
-        recover_plan(butler, graph)
+        recover_plan(repository, graph)
     except (ButlerDaskError, OSError) as error:
         # The reason the run ended matters more, and the journals are still there.
         _LOG.warning("Some finished quanta are not recorded yet (%s); rerun with --extend-run.", error)
     else:
         if workers_ended:
-            forget_plan(butler.root, graph.run, graph.plan_id)
+            forget_plan(repository.root, graph.run, graph.plan_id)

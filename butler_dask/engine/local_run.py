@@ -19,7 +19,7 @@ from .run_summary import RunEnd
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..butler.butler import Butler
+    from ..butler.open_repository import OpenRepository
 
 
 class _LocalReporter:
@@ -37,7 +37,7 @@ class _LocalReporter:
 
 def run_locally(
     dask_graph: DaskGraph,
-    butler: Butler,
+    repository: OpenRepository,
     settings: RunSettings,
     threads: int,
     progress: ProgressCallback | None,
@@ -50,7 +50,7 @@ def run_locally(
     ----------
     dask_graph : `DaskGraph`
         What to run.
-    butler : `Butler`
+    repository : `OpenRepository`
         Whose registry is written.
     settings : `RunSettings`
         How each quantum is run.
@@ -70,7 +70,7 @@ def run_locally(
     graph = dask_graph.graph
     stopped: list[str] = []
     with ExitStack() as stack:
-        runner, journal = open_runner(graph, butler.datastore, butler.root, settings, stack)
+        runner, journal = open_runner(graph, repository.datastore, repository.root, settings, stack)
         stack.enter_context(single_threaded_algebra())
 
         def stop(reason: str) -> None:
@@ -78,7 +78,7 @@ def run_locally(
             plan.stopping.set()
 
         recorder = Recorder(
-            graph, butler.registry_tables, fail_fast=fail_fast, on_progress=progress, on_stop=stop
+            graph, repository.registry, fail_fast=fail_fast, on_progress=progress, on_stop=stop
         )
         plan = stack.enter_context(opened(OpenPlan(graph, runner, _LocalReporter(recorder.put), journal)))
         pool = stack.enter_context(ThreadPoolExecutor(threads, "quantum")) if threads > 1 else None

@@ -25,8 +25,9 @@ from ..errors import ButlerDaskError
 from ..graph.quantum import Quantum
 from ..pipeline.pipeline_task import ExecutionResources, PipelineTask, QuantumContext
 from ..pipeline.quantum_outcome import AnnotatedPartialOutputsError, NoWorkFound, RepeatableQuantumError
-from ..pipeline.task_class import import_task_class
+from ..pipeline.task_class import config_of_text, import_task_class
 from ..pipeline.task_metadata import TaskMetadata
+from ..vocabulary.dotted_name import dotted_name
 from ..vocabulary.file_record import FileRecord
 from .commit_marker import describe_files, find_finished, number
 from .hand_over import HandOver
@@ -335,7 +336,7 @@ class QuantumRunner:
 
     def _make_task(self, columns: TaskColumns) -> tuple[PipelineTask, Any]:
         task_class = import_task_class(columns.task_class_name)
-        config = task_config(task_class, columns.config_text)
+        config = config_of_text(task_class, columns.config_text)
         init_inputs = {
             d.connection: self.datastore.get(d.file or self.datastore.predicted_record(d.ref), d.ref)
             for d in self.graph.init_inputs
@@ -345,17 +346,9 @@ class QuantumRunner:
         return task, config.ConnectionsClass(config=config)
 
 
-def task_config(task_class: type[PipelineTask], text: str) -> Any:
-    """Return the configuration of a task from the overrides a graph carries."""
-    config = task_class.ConfigClass()
-    if text:
-        config.loadFromString(text)
-    return config
-
-
 def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = kind.__qualname__ if kind.__module__ == "builtins" else dotted_name(kind)
     text = "".join(traceback.format_exception(error))
     return replace(report, status="failure", error_type=name, error_message=str(error), error_traceback=text)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import SchedulerPlugin
 
-from ..butler.butler import Butler
+from ..butler.open_repository import OpenRepository
 from ..graph.graph_file import read_graph
 from .distributed_private import fail_at_next_death, pardon_queued_tasks, rows_of_task, take_task_metadata
 from .quantum_report import QuantumReport
@@ -65,11 +65,11 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
 
     def _open(self) -> Recorder:
         graph = read_graph(self.location.path)
-        butler = Butler(self.location.root, writeable=True)
-        self._stack.callback(butler.close)
+        repository = OpenRepository.open(self.location.root, writeable=True)
+        self._stack.callback(repository.close)
         return Recorder(
             graph,
-            butler.registry_tables,
+            repository.registry,
             fail_fast=self.fail_fast,
             on_progress=self._on_progress,
             on_stop=self._on_stop,

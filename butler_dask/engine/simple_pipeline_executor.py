@@ -78,7 +78,7 @@ class SimplePipelineExecutor:
         """
         run = output_run or f"{output}/{run_timestamp()}"
         with Butler(root, writeable=True) as butler:
-            registry = butler.registry_tables
+            registry = butler.repository.registry
             with registry.transaction():
                 registry.collections.register(run, CollectionType.RUN)
                 registry.collections.register(output, CollectionType.CHAINED)
@@ -157,6 +157,12 @@ class SimplePipelineExecutor:
         RunConfigMismatchError
             If the run has other configs or versions.
         """
-        graph = write_init_outputs(self.butler, self.quantum_graph, save_versions=save_versions)
-        run_graph(graph, self.butler, executor="sync", cluster="none", settings=RunSettings(debug=True))
+        graph = write_init_outputs(self.butler.repository, self.quantum_graph, save_versions=save_versions)
+        run_graph(
+            graph,
+            self.butler.repository,
+            executor="sync",
+            cluster="none",
+            settings=RunSettings(debug=True),
+        )
         return list(graph)

@@ -174,7 +174,9 @@ class AllDimensionsQuantumGraphBuilder:
 
     def build(self, metadata: Mapping[str, Any] | None = None) -> QuantumGraph:
         """Build the graph as columns; see `build_quantum_graph` for the errors."""
-        return build_quantum_graph(self.pipeline_graph, self.butler, metadata=metadata, **self._arguments)
+        return build_quantum_graph(
+            self.pipeline_graph, self.butler.repository, metadata=metadata, **self._arguments
+        )
 
     def finish(
         self,

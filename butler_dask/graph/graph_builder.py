@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..butler.registry_names import ButlerRegistry
 from ..errors import (
     EmptyQuantumGraphError,
     MissingCollectionError,
@@ -30,6 +31,7 @@ from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.search_defaults import lone_values
+from ..vocabulary.selection import Selection
 from .common_data_ids import Projection
 from .dataset_pool import DatasetPool
 from .dataset_query_constraint import ALL, DatasetQueryConstraint
@@ -43,7 +45,7 @@ from .quantum_graph import QuantumGraph
 from .record_cache import RecordCache
 
 if TYPE_CHECKING:
-    from ..butler.butler import Butler
+    from ..butler.open_repository import OpenRepository
 
 _EXAMPLES = 3
 """Data IDs shown of many."""
@@ -51,7 +53,7 @@ _EXAMPLES = 3
 
 def build_quantum_graph(
     pipeline_graph: PipelineGraph,
-    butler: Butler,
+    repository: OpenRepository,
     *,
     where: str = "",
     bind: Mapping[str, Any] | None = None,
@@ -71,7 +73,7 @@ def build_quantum_graph(
     ----------
     pipeline_graph : `PipelineGraph`
         The tasks.
-    butler : `Butler`
+    repository : `OpenRepository`
         The repository; it is only read.
     where : `str`
         Expression that selects data IDs (``-d``).
@@ -116,18 +118,17 @@ def build_quantum_graph(
         If a dataset a task is constructed with is missing.
     """
     # What others write meanwhile must not give quanta whose inputs were counted but not found.
-    with butler.registry_tables.snapshot():
-        inputs = tuple(c.name for c in butler.registry_tables.collections.flatten(list(input_collections)))
+    with repository.registry.snapshot():
+        inputs = tuple(c.name for c in repository.registry.collections.flatten(list(input_collections)))
         pipeline = pipeline_graph.copy()
-        pipeline.resolve(butler.registry)
+        pipeline.resolve(ButlerRegistry(repository.registry))
         build = _Build(
             pipeline,
-            butler,
+            repository,
             GraphQuestion(
-                where,
-                bind,
-                data_id or {},
-                lone_values(butler.registry_tables.collections.governor_values(inputs)),
+                Selection(
+                    default=lone_values(repository.registry.collections.governor_values(inputs)).get
+                ).where(where, data_id, bind=bind),
                 tuple(data_id_tables),
                 dataset_query_constraint,
             ),
@@ -148,7 +149,7 @@ def build_quantum_graph(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "user": getpass.getuser(),
             "output_run": output_run,
-            "datastore_root": str(butler.datastore.root),
+            "datastore_root": str(repository.datastore.root),
             "skip_existing_in": list(skip_existing_in),
             "clobber": clobber,
             "skipped": build.skipped,
@@ -198,7 +199,7 @@ class _Build:
     """A graph in the making."""
 
     pipeline: PipelineGraph
-    butler: Butler
+    repository: OpenRepository
     question: GraphQuestion
     inputs: tuple[str, ...]
     run: str
@@ -211,15 +212,15 @@ class _Build:
     skipped: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.records = RecordCache(self.butler.registry_tables)
-        self.search = InputSearch(self.butler, self.inputs, self.records)
-        self.parts = self.question.parts(self.pipeline, self.search, self.inputs, self.butler.registry_tables)
+        self.records = RecordCache(self.repository.registry)
+        self.search = InputSearch(self.repository, self.inputs, self.records)
+        self.parts = self.question.parts(self.pipeline, self.search, self.inputs, self.repository.registry)
         self._part_of = {label: part for part in self.parts for label in part.labels}
         # Predicted datasets by type: 1 will exist, 0 will not, -1 not known yet (its quantum was skipped).
         self._available: dict[str, NDArray[np.int8]] = {}
         self._overall: dict[str, NDArray[np.int64]] = {}
         try:
-            self.butler.registry_tables.collections.get(self.run)
+            self.repository.registry.collections.get(self.run)
             self.run_exists = True
         except MissingCollectionError:
             self.run_exists = False
@@ -232,7 +233,7 @@ class _Build:
         for part in self.parts:
             if not len(part.common):
                 reasons += self.question.reasons_for_nothing(
-                    part, self.search, self.inputs, self.butler.registry_tables
+                    part, self.search, self.inputs, self.repository.registry
                 )
         raise EmptyQuantumGraphError(
             "There is nothing to run: no data ID fulfils all conditions of the pipeline.", reasons

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..butler.registry_names import ButlerRegistry
 from ..errors import MissingDatasetTypeError, PrerequisiteMissingError
 from ..pipeline.pipeline_nodes import Edge
 from ..vocabulary.data_id import DataCoordinate
@@ -17,13 +18,14 @@ from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.file_record import FileTable
+from ..vocabulary.selection import Selection
 from .dataset_pool import DatasetPool, has_file
 from .record_cache import RecordCache
 
 if TYPE_CHECKING:
     from lsst.sphgeom import Region
 
-    from ..butler.butler import Butler
+    from ..butler.open_repository import OpenRepository
 
 Timespans = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Begin and end of many times [TAI ns]."""
@@ -66,7 +68,7 @@ class InputSearch:
 
     Parameters
     ----------
-    butler : `Butler`
+    repository : `OpenRepository`
         The repository.
     collections : sequence of `str`
         Where inputs are searched, in order.
@@ -74,9 +76,8 @@ class InputSearch:
         Regions and timespans of data IDs.
     """
 
-    def __init__(self, butler: Butler, collections: Sequence[str], records: RecordCache) -> None:
-        self._butler = butler
-        self._registry = butler.registry_tables
+    def __init__(self, repository: OpenRepository, collections: Sequence[str], records: RecordCache) -> None:
+        self._registry = repository.registry
         self._collections = tuple(collections)
         self._records = records
         self._registered: dict[str, bool] = {}
@@ -244,7 +245,9 @@ class InputSearch:
         if not self.is_registered(dataset_type.name) or not self._collections:
             return _no_pairs()
         group = quanta.dimensions.union(dataset_type.dimensions)
-        joined = self._registry.queries.data_ids(group, datasets=[(dataset_type.name, self._collections)])
+        joined = self._registry.queries.data_ids(
+            group, Selection().joining(dataset_type.name, self._collections)
+        )
         rows = joined.match(quanta)
         joined, rows = joined.take(rows >= 0), rows[rows >= 0]
         found = self.find(dataset_type, joined, timespans=self._spans(dataset_type, joined))
@@ -265,9 +268,10 @@ class InputSearch:
         assert edge.lookup_function is not None
         quantum_rows: list[int] = []
         refs: list[DatasetRef] = []
+        names = ButlerRegistry(self._registry)
         for row in range(len(quanta)):
             data_id = self._records.expanded(quanta[row])
-            for ref in edge.lookup_function(dataset_type, self._butler.registry, data_id, self._collections):
+            for ref in edge.lookup_function(dataset_type, names, data_id, self._collections):
                 quantum_rows.append(row)
                 refs.append(ref)
         if not refs:

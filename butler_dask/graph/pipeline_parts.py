@@ -6,15 +6,16 @@ tasks that share none must not, or their data IDs would multiply. Hence one quer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ..errors import did_you_mean
 from ..pipeline.pipeline_graph import PipelineGraph
 from ..pipeline.pipeline_nodes import DatasetTypeNode
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from ..vocabulary.selection import Selection
 from .common_data_ids import CommonDataIds
 from .dataset_query_constraint import DatasetQueryConstraint
 from .input_search import InputSearch
@@ -51,36 +52,18 @@ class GraphQuestion:
 
     Parameters
     ----------
-    where : `str`
-        Expression that selects data IDs.
-    bind : mapping or `None`
-        Values of names in ``where``.
-    data_id : mapping
-        Values that hold for all data IDs.
-    defaults : mapping
-        Values of the instrument and sky map that hold where neither ``where`` nor ``data_id`` says another.
+    selection : `Selection`
+        The expression that selects data IDs, values that hold for all of them, and the instrument and sky map
+        that hold where these say no other.
     tables : `tuple` [`DataIdTable`]
         Only data IDs found in each of these are considered.
     constraint : `DatasetQueryConstraint`
         Which overall inputs must exist for a data ID to be considered at all.
     """
 
-    where: str
-    bind: Mapping[str, Any] | None
-    data_id: Mapping[str, Any]
-    defaults: Mapping[str, Any]
+    selection: Selection
     tables: tuple[DataIdTable, ...]
     constraint: DatasetQueryConstraint
-
-    @property
-    def _conditions(self) -> dict[str, Any]:
-        """What every query of the registry is asked with."""
-        return {
-            "where": self.where,
-            "bind": self.bind,
-            "data_id": self.data_id,
-            "default": self.defaults.get,
-        }
 
     def parts(
         self, pipeline: PipelineGraph, search: InputSearch, inputs: tuple[str, ...], registry: Registry
@@ -115,7 +98,7 @@ class GraphQuestion:
     def _data_ids(
         self, registry: Registry, group: DimensionGroup, datasets: Sequence[tuple[str, tuple[str, ...]]]
     ) -> DataIdTable:
-        table: DataIdTable = registry.queries.data_ids(group, datasets=datasets, **self._conditions)
+        table: DataIdTable = registry.queries.data_ids(group, replace(self.selection, datasets=datasets))
         for given in self.tables:
             names = [n for n in given.dimensions.required if n in table.columns]
             if names:
@@ -140,18 +123,17 @@ class GraphQuestion:
         if not inputs and part.datasets:
             names = ", ".join(repr(name) for name, _ in part.datasets)
             return [f"No input collections are given to search for {names}: name them with --input (-i)."]
+        selection, condition = self.selection, self.selection.condition.text
         reasons: list[str] = registry.queries.explain(
-            part.dimensions, datasets=part.datasets, **self._conditions
+            part.dimensions, replace(selection, datasets=part.datasets)
         )
         for name, collections in part.datasets:
-            if not len(
-                registry.queries.datasets(name, collections, find_first=False, limit=1, **self._conditions)
-            ):
-                what = f"fulfils {self.where!r}" if self.where else "is there"
+            if not len(registry.queries.datasets(name, collections, selection.part(1), find_first=False)):
+                what = f"fulfils {condition!r}" if condition else "is there"
                 reasons.insert(0, f"No {name!r} in {where} {what}. It is an input of {labels}.")
         if not reasons:
             names = ", ".join(repr(name) for name, _ in part.datasets) or "no dataset"
-            reasons = [f"No data ID of {part.dimensions} has {names} in {where} and fulfils {self.where!r}."]
+            reasons = [f"No data ID of {part.dimensions} has {names} in {where} and fulfils {condition!r}."]
         return reasons
 
 

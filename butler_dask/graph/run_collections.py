@@ -28,7 +28,7 @@ from ..vocabulary.collection import (
 from .quantum_graph import QuantumGraph
 
 if TYPE_CHECKING:
-    from ..butler.butler import Butler
+    from ..butler.open_repository import OpenRepository
     from ..registry.registry import Registry
 
 Prune = Literal["unstore", "purge"]
@@ -71,14 +71,14 @@ class RunCollections:
     skip_existing_in: tuple[str, ...] = ()
 
     def apply(
-        self, butler: Butler, graph: QuantumGraph | None = None
+        self, repository: OpenRepository, graph: QuantumGraph | None = None
     ) -> tuple[RunCollections, QuantumGraph | None]:
         """Create the RUN, redefine the chain, prune what is replaced.
 
         Parameters
         ----------
-        butler : `Butler`
-            A writeable butler.
+        repository : `OpenRepository`
+            Open for writing.
         graph : `QuantumGraph`, optional
             The graph made for this plan.
 
@@ -96,7 +96,7 @@ class RunCollections:
         CollectionError
             If another run began the same chain with other inputs meanwhile; nothing was changed.
         """
-        registry = butler.registry_tables
+        registry = repository.registry
         if self.prune_replaced == "purge" and self.replaced is not None:
             self._check_only_ours(registry)
         with registry.transaction():
@@ -105,9 +105,10 @@ class RunCollections:
                 registry.collections.register(plan.output, CollectionType.CHAINED)
                 registry.collections.edit_chain(plan.output, plan._with_changes)
         if plan.replaced is not None and plan.prune_replaced == "purge":
-            butler.removeRuns([plan.replaced])
+            repository.remove_runs([plan.replaced])
         elif plan.replaced is not None and plan.prune_replaced == "unstore":
-            _unstore(butler, plan.replaced)
+            # What is known about its datasets stays.
+            repository.remove_files(registry.datasets.existing_in_run(plan.replaced).values())
         if graph is not None and graph.run != plan.output_run:
             graph = graph.in_run(plan.output_run)
         return plan, graph
@@ -435,13 +436,3 @@ def _split_at_inputs(
 
 def _shown(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names)) if names else "nothing"
-
-
-def _unstore(butler: Butler, run: str) -> None:
-    """Delete the files of a run and keep what is known about its datasets."""
-    registry = butler.registry_tables
-    for table in registry.datasets.existing_in_run(run).values():
-        # The record goes first: what is recorded as stored is readable at every instant.
-        paths = [file.path for file in registry.datasets.forget_files(table)]
-        butler.datastore.remove(paths)
-        registry.datasets.forget_deletions(paths)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +46,17 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from ..butler.butler import Butler
+
+__all__ = [
+    "FULL",
+    "SKYMAP_NAME",
+    "SMALL",
+    "demo_sky",
+    "demo_skymap",
+    "demo_visits",
+    "make_demo",
+    "reference_of_truth",
+]
 
 log = logging.getLogger("butler.demo")
 
@@ -207,8 +217,6 @@ def make_demo(
     registry : `str`, optional
         URL of its database; SQLite inside ``root`` by default.
     """
-    from ..butler.butler import Butler
-
     plan = SMALL if small else FULL
     root = os.fspath(root)
     Butler.makeRepo(root, registry=registry)
@@ -343,6 +351,3 @@ def reference_of_truth(sky: SimulatedSky, *, faintest_mag: float = 21.5, seed: i
         elif name.endswith(("_flux", "_fluxErr")):
             table[name].unit = "nJy"
     return table
-
-
-__all__: Sequence[str] = ("demo_sky", "demo_skymap", "demo_visits", "make_demo", "reference_of_truth")

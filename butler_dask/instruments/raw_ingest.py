@@ -156,7 +156,7 @@ def _ingested_before(
     butler: Any, raw_type: DatasetType, raws: Sequence[RawFile], runs: Mapping[str, str]
 ) -> list[RawFile]:
     """Return those of some files whose raws are in their run already; other raws of it are not read."""
-    registry = butler.registry_tables
+    registry = butler.repository.registry
     if raw_type not in registry.dataset_types.query("raw", []):
         return []
     found = set()

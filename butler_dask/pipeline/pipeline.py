@@ -267,6 +267,15 @@ class Pipeline:
     def addLabeledSubset(self, label: str, description: str, taskLabels: Iterable[str]) -> None:
         """Add a named group of tasks.
 
+        Parameters
+        ----------
+        label : `str`
+            Its name.
+        description : `str`
+            What it is for.
+        taskLabels : iterable of `str`
+            Its tasks.
+
         Raises
         ------
         PipelineLabelError
@@ -294,7 +303,18 @@ class Pipeline:
         self._definition.steps = [s for s in self._definition.steps if s.label != label]
 
     def addLabelToSubset(self, subset: str, label: str) -> None:
-        """Add a task to a subset."""
+        """Add a task to a subset.
+
+        Parameters
+        ----------
+        subset, label : `str`
+            The subset, and the task.
+
+        Raises
+        ------
+        PipelineLabelError
+            There is no such subset or task.
+        """
         self._check_subset(subset)
         self._check_task(label)
         known = self._definition.subsets[subset]
@@ -302,7 +322,18 @@ class Pipeline:
         self._definition.subsets[subset] = replace(known, members=members)
 
     def removeLabelFromSubset(self, subset: str, label: str) -> None:
-        """Remove a task from a subset."""
+        """Remove a task from a subset.
+
+        Parameters
+        ----------
+        subset, label : `str`
+            The subset, and the task.
+
+        Raises
+        ------
+        PipelineLabelError
+            There is no such subset, or the task is not in it.
+        """
         self._check_subset(subset)
         known = self._definition.subsets[subset]
         if label not in known.members:
@@ -370,14 +401,42 @@ class Pipeline:
         self._add_override(label, ConfigOverride({key: value}, source=f"{label}:{key}"))
 
     def addConfigFile(self, label: str, filename: str | Path) -> None:
-        """Apply a configuration file, after everything set so far."""
+        """Apply a configuration file, after everything set so far.
+
+        Parameters
+        ----------
+        label : `str`
+            Task label.
+        filename : `str` or `~pathlib.Path`
+            Python that changes ``config``; environment variables are expanded.
+
+        Raises
+        ------
+        PipelineLabelError
+            There is no such task.
+        PipelineNotFoundError
+            There is no such file.
+        """
         path = Path(expand_variables(str(filename))).absolute()
         if not path.is_file():
             raise PipelineNotFoundError(f"Task {label!r}: no configuration file {str(filename)!r}.")
         self._add_override(label, ConfigOverride(files=(str(path),), source=str(filename)))
 
     def addConfigPython(self, label: str, pythonString: str) -> None:
-        """Apply Python that changes ``config``, after everything set so far."""
+        """Apply Python that changes ``config``, after everything set so far.
+
+        Parameters
+        ----------
+        label : `str`
+            Task label.
+        pythonString : `str`
+            The Python; ``parameters`` holds the pipeline's parameters.
+
+        Raises
+        ------
+        PipelineLabelError
+            There is no such task.
+        """
         self._add_override(label, ConfigOverride(python=pythonString, source="Python"))
 
     def _add_override(self, label: str, override: ConfigOverride) -> None:

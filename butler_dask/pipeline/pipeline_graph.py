@@ -24,7 +24,7 @@ from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionUniverse
 from .dataset_type_agreement import agreed, check_definable
 from .pipeline_nodes import DatasetTypeNode, Edge, TaskNode, conform
-from .task_class import import_task_class
+from .task_class import config_of_text, import_task_class
 from .task_order import ordered, tasks_read_by
 from .task_selection import select_tasks
 from .task_subsets import StepDefinitions, TaskSubset
@@ -155,7 +155,15 @@ class PipelineGraph:
         return list(self._dataset_types[dataset_type_name].consuming_edges)
 
     def inputs_of(self, label: str, init: bool = False) -> dict[str, DatasetTypeNode]:
-        """Return the dataset types a task reads (once a run, for ``init=True``), by name."""
+        """Return the dataset types a task reads, by name.
+
+        Parameters
+        ----------
+        label : `str`
+            The task.
+        init : `bool`, optional
+            Those read once a run, when it is constructed, instead of those its quanta read.
+        """
         task = self._tasks[label]
         edges = task.init_inputs.values() if init else task.iter_all_inputs()
         return {e.parent_dataset_type_name: self._dataset_types[e.parent_dataset_type_name] for e in edges}
@@ -163,7 +171,17 @@ class PipelineGraph:
     def outputs_of(
         self, label: str, init: bool = False, include_automatic_connections: bool = True
     ) -> dict[str, DatasetTypeNode]:
-        """Return the dataset types a task writes (once a run, for ``init=True``), by name."""
+        """Return the dataset types a task writes, by name.
+
+        Parameters
+        ----------
+        label : `str`
+            The task.
+        init : `bool`, optional
+            Those written once a run, when it is constructed, instead of those its quanta write.
+        include_automatic_connections : `bool`, optional
+            Whether configuration, metadata and log are among them.
+        """
         task = self._tasks[label]
         edges = task.iter_all_init_outputs() if init else task.iter_all_outputs()
         return {
@@ -237,7 +255,22 @@ class PipelineGraph:
         self._set_tasks([task for label, task in self._tasks.items() if label not in gone])
 
     def add_task_subset(self, subset_label: str, task_labels: Iterable[str], description: str = "") -> None:
-        """Add a named group of tasks."""
+        """Add a named group of tasks.
+
+        Parameters
+        ----------
+        subset_label : `str`
+            Its name.
+        task_labels : iterable of `str`
+            Its tasks.
+        description : `str`, optional
+            What it is for.
+
+        Raises
+        ------
+        PipelineLabelError
+            A task label is unknown.
+        """
         members = frozenset(task_labels)
         self._check_labels(members)
         self._subsets[subset_label] = TaskSubset(subset_label, members, description)
@@ -415,8 +448,7 @@ class PipelineGraph:
         tasks = []
         for entry in document["tasks"]:
             task_class = import_task_class(entry["class"])
-            config = task_class.ConfigClass()
-            config.loadFromString(entry["config"])
+            config = config_of_text(task_class, entry["config"])
             config.freeze()
             tasks.append(TaskNode.from_config(entry["label"], task_class, config))
         result = cls(

@@ -33,7 +33,15 @@ METADATA_STORAGE_CLASS = "TaskMetadata"
 
 
 def conform(names: Iterable[str], skypix: str | None = None) -> DimensionGroup:
-    """Return the group of dimensions, with ``skypix`` standing for a named pixelization."""
+    """Return the group of dimensions as connections declare them.
+
+    Parameters
+    ----------
+    names : iterable of `str`
+        Dimensions; ``skypix`` stands for a pixelization.
+    skypix : `str`, optional
+        Which one (``htm7``); the common one where not said.
+    """
     universe = DimensionUniverse()
     default = skypix or universe.commonSkyPix.name
     return universe.conform([default if name == "skypix" else name for name in names])
@@ -94,7 +102,24 @@ class Edge:
 
     @classmethod
     def from_connection(cls, label: str, connection: BaseConnection, kind: str) -> Edge:
-        """Make the edge of a resolved connection."""
+        """Make the edge of a resolved connection.
+
+        Parameters
+        ----------
+        label : `str`
+            The task.
+        connection : `BaseConnection`
+            Its connection, with name and templates filled in.
+        kind : `str`
+            See `Edge`.
+
+        Raises
+        ------
+        DimensionNameError
+            It has a dimension there is none of.
+        DatasetTypeError
+            There is no such storage class.
+        """
         dimensions: frozenset[str] = frozenset()
         if isinstance(connection, DimensionedConnection):
             dimensions = frozenset(connection.dimensions)
@@ -183,7 +208,19 @@ class TaskNode:
     def from_config(
         cls, label: str, task_class: Any, config: Any, connections: PipelineTaskConnections | None = None
     ) -> TaskNode:
-        """Make the node of a task class with its configuration."""
+        """Make the node of a task class with its configuration.
+
+        Parameters
+        ----------
+        label : `str`
+            Its name in the pipeline.
+        task_class : `type`
+            A `PipelineTask`.
+        config : `PipelineTaskConfig`
+            Its configuration, frozen.
+        connections : `PipelineTaskConnections`, optional
+            Resolved connections; made from the configuration where not given.
+        """
         if connections is None:
             connections = config.ConnectionsClass(config=config)
         all_connections = connections.allConnections

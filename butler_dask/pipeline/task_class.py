@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import TaskImportError
 from ..vocabulary.dotted_name import import_by_name
 
-__all__ = ["import_instrument", "import_task_class"]
+__all__ = ["config_of_text", "import_instrument", "import_task_class"]
 
 # By name, not by import statement: pipelines name tasks and instruments, whose packages build on this one.
 _TASKS = "butler_dask.tasks"
@@ -57,6 +57,22 @@ def import_task_class(name: str) -> Any:
     if not isinstance(found, type) or not hasattr(found, "ConfigClass") or not hasattr(found, "runQuantum"):
         raise TaskImportError(f"{name!r} is no pipeline task: it needs ConfigClass and runQuantum.")
     return found
+
+
+def config_of_text(task_class: Any, text: str) -> Any:
+    """Return the configuration of a task from the Python text it was saved as.
+
+    Parameters
+    ----------
+    task_class : `type`
+        A `PipelineTask`.
+    text : `str`
+        As `TaskNode.get_str_config` gives it; the defaults where empty.
+    """
+    config = task_class.ConfigClass()
+    if text:
+        config.loadFromString(text)
+    return config
 
 
 def import_instrument(name: str) -> Any:

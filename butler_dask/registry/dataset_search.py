@@ -21,14 +21,13 @@ from ..errors import CalibrationLookupError, DatasetTypeError
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable, first_rows
-from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset import DatasetRef, DatasetTable, uuid_column
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup
 from ..vocabulary.timespan import MAX_NS, MIN_NS, Timespan
 from . import schema
 from .bulk_rows import temporary_rows
 from .database import Database
-from .datasets import uuid_column
 from .definitions import CollectionRow, DatasetTypeRow, Definitions
 from .session import Session
 
@@ -423,8 +422,12 @@ def candidates_of_rows(
             numbers.append([np.array(c, dtype=np.int64) for c in (columns[width], *columns[width + 2 :])])
     if not tables:
         return empty_candidates(kind)
-    data_ids, uuids = DataIdTable.concatenate(tables), np.concatenate(identities)
-    row_ids, run_ids, *rest = map(np.concatenate, zip(*numbers, strict=True))
+    if len(tables) == 1:
+        (data_ids,), (uuids,), (columns_of_numbers,) = tables, identities, numbers
+    else:
+        data_ids, uuids = DataIdTable.concatenate(tables), np.concatenate(identities)
+        columns_of_numbers = list(map(np.concatenate, zip(*numbers, strict=True)))
+    row_ids, run_ids, *rest = columns_of_numbers
     n = len(row_ids)
     collections, begin_ns, end_ns = rest or (run_ids, np.full(n, MIN_NS), np.full(n, MAX_NS))
     ids = np.array([leaf.id for leaf in leaves], dtype=np.int64)

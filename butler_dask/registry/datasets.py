@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import DatasetNotFoundError
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset import DatasetRef, DatasetTable, uuid_column
 from ..vocabulary.file_record import FileRecord, FileTable
 from . import schema
 from .bulk_rows import insert_rows, temporary_rows
@@ -251,18 +251,26 @@ class Datasets:
         with self._database.read() as session:
             return [r[0] for r in session.fetch(statement)]
 
-    @repeated
-    def forget_deletions(self, paths: Sequence[str]) -> None:
-        """Take paths off `pending_deletions`, their files having been deleted."""
-        if not paths:
-            return
+    def take_deletions(self, limit: int) -> list[str]:
+        """Take paths off `pending_deletions`; their files are to be deleted before the transaction ends.
+
+        Parameters
+        ----------
+        limit : `int`
+            How many at most.
+
+        Returns
+        -------
+        paths : `list` [`str`]
+            Paths that no other process is deleting or writing anew.
+        """
         p = schema.pending_deletion
-        rows = [(x,) for x in dict.fromkeys(paths)]
-        with (
-            self._database.write() as session,
-            temporary_rows(session, {"path": sa.String()}, rows) as t,
-        ):
-            session.execute(p.delete().where(p.c.path.in_(sa.select(t.c.path))))
+        # On a server several programs remove at once. One whose path another one has just taken must not
+        # delete the file as well: it may have been written anew since.
+        some = sa.select(p.c.path).order_by(p.c.path).limit(limit).with_for_update(skip_locked=True).cte()
+        statement = p.delete().where(p.c.path.in_(sa.select(some.c.path))).returning(p.c.path)
+        with self._database.write() as session:
+            return [r[0] for r in session.execute(statement)]
 
     def remove_runs(self, session: Session, runs: Sequence[CollectionRow]) -> list[FileRecord]:
         """Remove all datasets of runs."""
@@ -318,11 +326,6 @@ def uuid_list(ids: NDArray[np.uint8]) -> list[bytes]:
     """Return a column of UUIDs, shape (n, 16), as a list of bytes."""
     data = np.ascontiguousarray(ids).tobytes()
     return [data[i : i + 16] for i in range(0, len(data), 16)]
-
-
-def uuid_column(values: Sequence[bytes]) -> NDArray[np.uint8]:
-    """Return UUID bytes as a column, shape (n, 16), uint8."""
-    return np.frombuffer(b"".join(values), dtype=np.uint8).reshape(len(values), 16)
 
 
 def dataset_table(

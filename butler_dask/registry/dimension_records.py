@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError
 from ..vocabulary.data_id import DataCoordinate, DimensionRecord
-from ..vocabulary.data_id_table import DataIdTable, first_rows
+from ..vocabulary.data_id_table import DataIdTable, coded_column, first_rows, plain_column, row_codes
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from ..vocabulary.timespan import Timespan
@@ -38,7 +38,7 @@ class DimensionRecords:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql: dict[str, str] = {}
+        self._sql: dict[tuple[str, ...], str] = {}
         self._existence_questions: dict[DimensionGroup, Sequence[ExistenceQuestion]] = {}
 
     @repeated
@@ -219,14 +219,14 @@ class DimensionRecords:
 
     # Look-ups
 
-    def _look_up(self, session: Session, name: str) -> str:
-        """Return the SQL that finds a record by its key."""
-        sql = self._sql.get(name)
+    def _look_up(self, session: Session, name: str, wanted: Sequence[str] = ()) -> str:
+        """Return the SQL that finds a record, or some columns of it, by its key."""
+        sql = self._sql.get((name, *wanted))
         if sql is None:
             quote = session.quote
-            columns = ", ".join(quote(c.name) for c in element_tables[name].columns)
+            columns = ", ".join(map(quote, wanted or element_tables[name].columns.keys()))
             keys = " AND ".join(f"{quote(c.name)} = ?" for c in key_columns(name))
-            sql = self._sql[name] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
+            sql = self._sql[name, *wanted] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
         return sql
 
     def _fetch_keys(
@@ -323,40 +323,37 @@ class DimensionRecords:
 
     def expand_table(self, data_ids: DataIdTable) -> DataIdTable:
         """Return data IDs with columns of all implied dimensions that every row has a value of."""
-        group = data_ids.dimensions
-        if all(n in data_ids.columns for n in group.names):
+        group, n = data_ids.dimensions, len(data_ids)
+        if data_ids.columns.keys() >= set(group.names):
             return data_ids
         universe = group.universe
         columns, categories = dict(data_ids.columns), dict(data_ids.categories)
         with self._database.read() as session:
             for name in reversed(group.names):
-                element = universe[name]
-                wanted = [n for n in element.implies if n not in columns]
-                if not wanted or any(n not in columns for n in element.required):
+                element = universe.element(name)
+                required = element.required
+                wanted = [i for i in element.implies if i not in columns]
+                if not wanted or not columns.keys() >= set(required):
                     continue
-                table = DataIdTable(element.dimensions, columns, categories, len(data_ids))
-                inverse = table.codes(element.required)
+                inverse = row_codes([columns[r] for r in required], n)
                 first = first_rows(inverse)
-                keys: list[RecordKey] = list(
-                    zip(*(table.values(n)[first].tolist() for n in element.required), strict=True)
-                )
+                values = [plain_column(columns[r][first], categories.get(r)) for r in required]
+                keys: list[RecordKey] = list(zip(*values, strict=True))
                 found = self._implied_values(session, element, wanted, keys)
                 for key in keys:
                     if key not in found:
                         raise DataIdValueError(
-                            f"The repository has no {name} for "
-                            f"{dict(zip(element.required, key, strict=True))!r}."
+                            f"The repository has no {name} for {dict(zip(required, key, strict=True))!r}."
                         )
                 for i, implied in enumerate(wanted):
-                    if any(found[k][i] is None for k in keys):
+                    own = [found[key][i] for key in keys]
+                    if None in own:
                         continue
-                    part = DataIdTable.from_values(
-                        universe.empty, {implied: [found[k][i] for k in keys]}, len(keys)
-                    )
-                    columns[implied] = part.columns[implied][inverse]
-                    if implied in part.categories:
-                        categories[implied] = part.categories[implied]
-        return DataIdTable(group, columns, categories, len(data_ids))
+                    column, names = coded_column(implied, own)
+                    columns[implied] = column[inverse]
+                    if names is not None:
+                        categories[implied] = names
+        return DataIdTable(group, columns, categories, n)
 
     def expand_all(self, data_ids: DataIdTable) -> list[DataCoordinate]:
         """Return many data IDs with the records of their elements and the values they imply.
@@ -397,6 +394,10 @@ class DimensionRecords:
         wanted: Sequence[str],
         keys: Sequence[RecordKey],
     ) -> dict[RecordKey, tuple[Any, ...]]:
+        if len(keys) <= _FEW:
+            sql = self._look_up(session, element.name, wanted)
+            found = ((key, session.fetch_sql(sql, key)) for key in keys)
+            return {key: rows[0] for key, rows in found if rows}
         table, own = element_tables[element.name], key_columns(element.name)
         n = len(own)
         with temporary_rows(session, {c.name: c.type for c in own}, keys) as rows:

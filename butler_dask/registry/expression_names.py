@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ..errors import InvalidQueryError, did_you_mean
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
-from ..vocabulary.expression import And, Bind, Expression, Name, expression_error
+from ..vocabulary.expression import Bind, Expression, Name, expression_error
 
 Kind = Literal["int", "float", "str", "bool", "time", "timespan", "region", "uuid"]
 """Kind of a value in an expression."""
@@ -258,12 +258,3 @@ def _owner(meaning: Meaning) -> str:
     if isinstance(meaning, FieldReference):
         return meaning.element
     return meaning.dataset_type if isinstance(meaning, DatasetField) else meaning.name
-
-
-def conjuncts(tree: Expression | None) -> list[Expression]:
-    """Return the terms that must all hold: the operands of top-level ANDs."""
-    if tree is None:
-        return []
-    if isinstance(tree, And):
-        return [t for o in tree.operands for t in conjuncts(o)]
-    return [tree]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
-from ..vocabulary.expression import Expression, Name
+from ..vocabulary.expression import Name
+from ..vocabulary.selection import Selection
 from ..vocabulary.timespan import Timespan, time_of_tai_nanoseconds
 from .data_id_query import DataIdQuery
 from .database import Database
@@ -24,12 +25,13 @@ from .dataset_search import DatasetSearch, candidates_of_rows, first_of_each
 from .dimension_records import records_of_rows
 from .empty_answer import EmptyAnswer
 from .incomplete_data_id import complete_data_id
-from .query_conditions import QueryConditions, data_id_values
-from .query_constraints import Constraints, DatasetJoin, parse_where
+from .open_values import OpenValues
+from .query_plans import QueryPlan, QueryPlans
+from .resolved_selection import DatasetJoin, ResolvedSelection
 from .schema import element_tables
 from .session import Session
 
-OrderBy = Sequence[str | Expression]
+_EVERYTHING = Selection()
 
 
 class Queries:
@@ -45,28 +47,17 @@ class Queries:
 
     def __init__(self, database: Database, search: DatasetSearch) -> None:
         self._database, self._search = database, search
+        self._plans = QueryPlans()
 
-    def data_ids(
-        self,
-        dimensions: DimensionGroup,
-        *,
-        order_by: OrderBy = (),
-        limit: int | None = None,
-        offset: int | None = None,
-        **conditions: Unpack[QueryConditions],
-    ) -> DataIdTable:
+    def data_ids(self, dimensions: DimensionGroup, selection: Selection = _EVERYTHING) -> DataIdTable:
         """Return the data IDs for which records, datasets and sky overlaps exist.
 
         Parameters
         ----------
         dimensions : `DimensionGroup`
             Dimensions of the result.
-        order_by : sequence of `str` or `Expression`
-            Dimensions and fields to sort by, ``-`` in front for falling; NULL is least.
-        limit, offset : `int`, optional
-            How many rows at most, after how many.
-        **conditions
-            See `QueryConditions`: ``where``, ``bind``, ``data_id``, ``datasets`` ...
+        selection : `Selection`
+            What is asked for; everything by default.
 
         Returns
         -------
@@ -80,20 +71,19 @@ class Queries:
         these join sky pixels, where their regions overlap. A dataset in a CALIBRATION collection counts where
         its validity range overlaps the exposure or visit.
         """
+        keys = dimensions.data_coordinate_keys
         with self._database.read() as session, ExitStack() as stack:
-            constraints = self._constraints(session, conditions)
-            query = DataIdQuery(
-                session,
-                stack,
-                dimensions,
-                constraints,
-                order_by=order_by,
-                implied=True,
-            )
-            keys = dimensions.data_coordinate_keys
+            resolved = self._resolved(session, selection)
+
+            def query(opened: OpenValues | None) -> DataIdQuery:
+                return DataIdQuery(session, stack, dimensions, resolved, implied=True, opened=opened)
+
             if not keys:
-                return DataIdTable.from_values(dimensions, {}, int(query.any()))
-            rows = query.fetch(query.columns(keys), limit=limit, offset=offset)
+                return DataIdTable.from_values(dimensions, {}, int(query(None).any()))
+            portions = self._portions(
+                session, ("data IDs", dimensions), resolved, query, lambda made: made.tables.labelled(keys)
+            )
+            rows = [row for part in portions for row in part]
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(keys)
         # Implied values that records leave open (an exposure without day) are not known for any row then.
         values = {
@@ -101,65 +91,91 @@ class Queries:
         }
         return DataIdTable.from_values(dimensions, values, len(rows))
 
-    def _constraints(self, session: Session, conditions: QueryConditions) -> Constraints:
+    def _resolved(self, session: Session, selection: Selection) -> ResolvedSelection:
         joins = []
-        for name, collections in conditions.get("datasets", ()):
+        for name, collections in selection.datasets:
             kind = session.definitions.dataset_type(name)
-            names = [collections] if isinstance(collections, str) else collections
-            joins.append(DatasetJoin(kind, self._search.leaves(session, kind, names)))
-        return Constraints(
-            parse_where(conditions.get("where", ""), conditions.get("bind")),
-            data_id_values(conditions.get("data_id")),
-            joins,
-            conditions.get("among", ()),
-            conditions.get("joined", DimensionUniverse().empty),
-            conditions.get("default"),
-        )
+            joins.append(DatasetJoin(kind, self._search.leaves(session, kind, collections)))
+        return ResolvedSelection(selection, joins)
 
-    def records(
+    def _portions(
         self,
-        element_name: str,
-        *,
-        order_by: OrderBy = (),
-        limit: int | None = None,
-        offset: int | None = None,
-        **conditions: Unpack[QueryConditions],
-    ) -> list[DimensionRecord]:
-        """Return records of one element; arguments as for `data_ids`."""
+        session: Session,
+        about: Hashable,
+        resolved: ResolvedSelection,
+        make: Callable[[OpenValues | None], DataIdQuery],
+        columns_of: Callable[[DataIdQuery], list[Any]],
+    ) -> Iterator[Sequence[tuple[Any, ...]]]:
+        """Return the rows of a query in portions, by a statement that is known, if one is.
+
+        Parameters
+        ----------
+        session : `Session`
+            From `Database.read`.
+        about : hashable
+            What is read, beside all that the selection says.
+        resolved : `ResolvedSelection`
+            What restricts it.
+        make : callable
+            Makes the query, some of its values left open.
+        columns_of : callable
+            Gives the columns that are read.
+        """
+        selection = resolved.selection
+        opened = OpenValues(selection)
+        key = self._plans.key(about, resolved, opened)
+        plan = None if key is None else self._plans.find(key, resolved, opened)
+        if plan is None:
+            query = make(opened)
+            columns = columns_of(query)
+            part = {"limit": selection.limit, "offset": selection.offset}
+            if key is None or not query.tables.are_lasting or not query.sorts_within:
+                return query.portions(columns, **part)
+            dialect, statement = session.connection.dialect, query.sorted_statement(columns, **part)
+            plan = QueryPlan.of(statement, dialect, len(columns), query.defaults)
+            self._plans.keep(key, opened, plan)
+        return plan.portions(session, opened.values)
+
+    def records(self, element_name: str, selection: Selection = _EVERYTHING) -> list[DimensionRecord]:
+        """Return records of one element that are selected; see `data_ids`."""
         element = DimensionUniverse().element(element_name)
         if not element.has_records:
             # Records of sky pixels are computed from their numbers.
-            pixels = self.data_ids(
-                element.dimensions, order_by=order_by, limit=limit, offset=offset, **conditions
-            )
+            pixels = self.data_ids(element.dimensions, selection)
             return [
                 element.RecordClass(id=pixel, region=element.pixelization.pixel(pixel))
                 for pixel in pixels.values(element_name).tolist()
             ]
+        names = [c.name for c in element_tables[element_name].columns]
         with self._database.read() as session, ExitStack() as stack:
-            constraints = self._constraints(session, conditions)
-            query = DataIdQuery(
+            resolved = self._resolved(session, selection)
+
+            def query(opened: OpenValues | None) -> DataIdQuery:
+                return DataIdQuery(
+                    session,
+                    stack,
+                    element.dimensions,
+                    resolved,
+                    elements=(element_name,),
+                    opened=opened,
+                )
+
+            portions = self._portions(
                 session,
-                stack,
-                element.dimensions,
-                constraints,
-                order_by=order_by,
-                elements=(element_name,),
+                ("records", element_name),
+                resolved,
+                query,
+                lambda made: [made.tables.element(element_name).c[n] for n in names],
             )
-            columns = [query.table(element_name).c[c.name] for c in element_tables[element_name].columns]
-            rows = query.fetch(columns, limit=limit, offset=offset)
-        return list(records_of_rows(element, rows))
+            return list(records_of_rows(element, (row for part in portions for row in part)))
 
     def datasets(
         self,
         dataset_type_name: str,
         collections: str | Sequence[str],
+        selection: Selection = _EVERYTHING,
         *,
         find_first: bool = True,
-        order_by: OrderBy = (),
-        limit: int | None = None,
-        offset: int | None = None,
-        **conditions: Unpack[QueryConditions],
     ) -> DatasetTable:
         """Return datasets of one type.
 
@@ -169,11 +185,11 @@ class Queries:
             Type.
         collections : sequence of `str`
             Where to look, in this order.
+        selection : `Selection`
+            What is asked for; the condition may also name ``<type>.run``, ``.collection``,
+            ``.ingest_date``, ``.dataset_id``, ``.timespan``.
         find_first : `bool`
             Only the first dataset of each data ID; else all, each once.
-        order_by, limit, offset, **conditions
-            As for `data_ids`; the condition may also name ``<type>.run``, ``.collection``,
-            ``.ingest_date``, ``.dataset_id``, ``.timespan``.
 
         Returns
         -------
@@ -190,51 +206,51 @@ class Queries:
         with self._database.read() as session, ExitStack() as stack:
             kind = session.definitions.dataset_type(name)
             leaves = self._search.leaves(session, kind, names)
-            constraints = self._constraints(session, conditions)
-            own = DatasetJoin(kind, leaves)
-            others = [d for d in constraints.datasets if d.name != name]
-            constraints = replace(constraints, datasets=[own, *others])
-            query = DataIdQuery(
-                session,
-                stack,
-                kind.definition.dimensions,
-                constraints,
-                order_by=order_by,
-            )
-            # Rows say which dataset they are of; so that there are several collections doubles none.
-            query.unique = query.group.issubset(kind.definition.dimensions)
-            c = query.dataset_columns(kind.definition.name)
+            resolved = self._resolved(session, selection)
+            others = [d for d in resolved.joins if d.name != name]
+            # Of one collection all are first; of several, the first are only known when all are read.
+            at_once = len(leaves) == 1 and leaves[0].type is not CollectionType.CALIBRATION
+            asked = selection if at_once else selection.part(None)
+            resolved = ResolvedSelection(asked, [DatasetJoin(kind, leaves), *others])
             own_names = ["dataset_id", "uuid", "run_id"]
             if any(leaf.type is not CollectionType.RUN for leaf in leaves):
                 own_names += ["collection_id", "begin_ns", "end_ns"]
-            columns = [c[n] for n in (*kind.tables.keys, *own_names)]
-            # Of one collection all are first; of several, the first are only known when all are read.
-            at_once = len(leaves) == 1 and leaves[0].type is not CollectionType.CALIBRATION
-            part = {"limit": limit, "offset": offset} if at_once else {}
-            candidates = candidates_of_rows(kind, leaves, query.portions(columns, **part))
-            if at_once:
-                limit = offset = None
-            if find_first:
+
+            def query(opened: OpenValues | None) -> DataIdQuery:
+                group = kind.definition.dimensions
+                made = DataIdQuery(session, stack, group, resolved, opened=opened)
+                # Rows say which dataset they are of; so that there are several collections doubles none, but
+                # those of other types do.
+                made.unique = made.group.issubset(group) and (made.unique or not others)
+                return made
+
+            def columns_of(made: DataIdQuery) -> list[Any]:
+                c = made.tables.dataset_columns(kind.definition.name)
+                return [c[n] for n in (*kind.tables.keys, *own_names)]
+
+            portions = self._portions(session, "datasets", resolved, query, columns_of)
+            candidates = candidates_of_rows(kind, leaves, portions)
+            if find_first and not at_once:
                 chosen = first_of_each(candidates, kind, leaves)
+            elif at_once:
+                chosen = np.arange(len(candidates))
             else:
                 chosen = np.sort(np.unique(candidates.row_ids, return_index=True)[1])
-            if order_by:
+            if selection.order_by:
                 # `candidates` are in search order; the rows came in the order asked for.
                 chosen = chosen[np.argsort(candidates.places[chosen], kind="stable")]
-            start = offset or 0
-            chosen = chosen[start : None if limit is None else start + limit]
+            if not at_once:
+                start, limit = selection.offset or 0, selection.limit
+                chosen = chosen[start : None if limit is None else start + limit]
             return self._search.table(session.definitions, kind, candidates, chosen.astype(np.int64))
 
     def rows(
         self,
         dimensions: DimensionGroup,
         fields: Sequence[str] = (),
+        selection: Selection = _EVERYTHING,
         *,
         find_first: str | None = None,
-        order_by: OrderBy = (),
-        limit: int | None = None,
-        offset: int | None = None,
-        **conditions: Unpack[QueryConditions],
     ) -> list[dict[str, Any]]:
         """Return unique rows of data ID values and any fields, by name.
 
@@ -244,32 +260,32 @@ class Queries:
             Dimensions of the rows.
         fields : sequence of `str`
             ``element.field`` and ``dataset_type.field``.
+        selection : `Selection`
+            What is asked for; everything by default.
         find_first : `str`, optional
             Dataset type of which only the first dataset of each data ID counts.
-        order_by, limit, offset, **conditions
-            As for `data_ids`.
         """
+        limit, offset = selection.limit, selection.offset
         with self._database.read() as session, ExitStack() as stack:
-            constraints = self._constraints(session, conditions)
+            resolved = self._resolved(session, selection)
             nodes = [Name(0, f) for f in fields]
             query = DataIdQuery(
                 session,
                 stack,
                 dimensions,
-                constraints,
-                order_by=order_by,
+                resolved,
                 fields=nodes,
                 implied=True,
             )
             keys = dimensions.data_coordinate_keys
-            columns = query.columns(keys)
+            columns = query.tables.labelled(keys)
             operands = [query.operand(node) for node in nodes]
             readers = []
             for name, operand in zip(fields, operands, strict=True):
-                own = query.columns_of(operand)
+                own = query.tables.columns_of(operand)
                 readers.append((name, len(columns), operand.kind))
                 columns += [c.label(f"field_{len(columns) + i}") for i, c in enumerate(own)]
-            chosen = query.dataset_columns(find_first) if find_first is not None else None
+            chosen = query.tables.dataset_columns(find_first) if find_first is not None else None
             width = len(columns)
             if chosen is not None:
                 columns += [chosen.collection_id, chosen.dataset_id]
@@ -278,7 +294,7 @@ class Queries:
                 columns, limit=limit if chosen is None else None, offset=offset if chosen is None else None
             )
             if chosen is not None:
-                leaves = next(d.leaves for d in constraints.datasets if d.name == find_first)
+                leaves = next(d.leaves for d in resolved.joins if d.name == find_first)
                 rank = {leaf.id: i for i, leaf in enumerate(leaves)}
                 certified = {x.id for x in leaves if x.type is CollectionType.CALIBRATION}
                 rows = _first_rows(rows, len(keys), width, rank, certified, str(find_first))
@@ -314,14 +330,15 @@ class Queries:
         """
         return complete_data_id(self._database, mapping, dimensions)
 
-    def count(self, dimensions: DimensionGroup, **conditions: Unpack[QueryConditions]) -> int:
-        """Return how many rows `data_ids` would give; counted by the database."""
+    def count(self, dimensions: DimensionGroup, selection: Selection = _EVERYTHING) -> int:
+        """Return how many rows `data_ids` would give without a limit; counted by the database."""
         with self._database.read() as session, ExitStack() as stack:
-            constraints = self._constraints(session, conditions)
-            return DataIdQuery(session, stack, dimensions, constraints).count()
+            unsorted = replace(selection, order_by=())
+            resolved = self._resolved(session, unsorted)
+            return DataIdQuery(session, stack, dimensions, resolved).count()
 
     def explain(
-        self, dimensions: DimensionGroup, *, execute: bool = True, **conditions: Unpack[QueryConditions]
+        self, dimensions: DimensionGroup, selection: Selection = _EVERYTHING, *, execute: bool = True
     ) -> list[str]:
         """Return what leaves `data_ids` without result, one sentence a reason; empty if it has some.
 
@@ -332,15 +349,15 @@ class Queries:
         ----------
         dimensions : `DimensionGroup`
             Dimensions of the result.
+        selection : `Selection`
+            What is asked for.
         execute : `bool`
             Whether to ask the database; otherwise only what the summaries of collections tell.
-        **conditions
-            See `QueryConditions`.
         """
         with self._database.read() as session:
-            constraints = self._constraints(session, conditions)
-            searched = {n: [c] if isinstance(c, str) else c for n, c in conditions.get("datasets", ())}
-            answer = EmptyAnswer(session, dimensions, constraints, searched)
+            unsorted = replace(selection, order_by=())
+            resolved = self._resolved(session, unsorted)
+            answer = EmptyAnswer(session, dimensions, resolved)
             return answer.reasons() if execute else answer.doomed()
 
 

@@ -178,8 +178,7 @@ class Session:
         try:
             result = self.connection.execute(statement)
         except sa.exc.DataError as error:
-            reason = str(error.orig).strip().splitlines()[0]
-            raise InvalidQueryError(f"The database cannot calculate this query: {reason}") from error
+            raise _not_calculated(error.orig) from error
         cursor: Any = result.cursor
         while rows := cursor.fetchmany(_PORTION):
             count += len(rows)
@@ -209,6 +208,39 @@ class Session:
         if self._log.statements is not None:
             self._explain(sql, parameters, len(rows), start)
         return rows
+
+    def sql_portions(
+        self, sql: str, parameters: Mapping[str, Any] | Sequence[Any]
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of SQL text in portions, past SQLAlchemy's statement layer.
+
+        Parameters
+        ----------
+        sql : `str`
+            Text with the driver's own marks for values.
+        parameters : mapping or sequence
+            Values as the driver takes them.
+
+        Raises
+        ------
+        InvalidQueryError
+            If a number overflows on the way.
+        """
+        start, count = time.perf_counter(), 0
+        driver: Any = self.connection.dialect.loaded_dbapi
+        cursor = self.driver.cursor()
+        try:
+            try:
+                cursor.execute(sql, parameters)
+            except driver.DataError as error:
+                raise _not_calculated(error) from error
+            while rows := cursor.fetchmany(_PORTION):
+                count += len(rows)
+                yield rows
+        finally:
+            cursor.close()
+        if self._log.statements is not None:
+            self._explain(sql, parameters, count, start)
 
     def _explain(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Any], rows: int, start: float
@@ -317,3 +349,8 @@ class Session:
         """Let others see the definitions that this transaction changed: it has just been committed."""
         if self._changed and not self.adopting:
             self._cache.last = self._definitions
+
+
+def _not_calculated(error: BaseException | None) -> InvalidQueryError:
+    reason = str(error).strip().splitlines()[0]
+    return InvalidQueryError(f"The database cannot calculate this query: {reason}")

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from .bulk_rows import temporary_rows
 from .dimension_records import column_name, key_columns
+from .joined_tables import JoinedTables
 from .regions import overlapping, overlapping_pairs
 from .schema import element_tables, overlap_tables
 from .session import Session
@@ -29,12 +30,7 @@ class ElementQuery(Protocol):
     """What a side needs of the query over its own dimensions."""
 
     unique: bool
-
-    def table(self, element_name: str) -> Any:
-        """Return an element's table as joined."""
-
-    def statement(self, columns: Sequence[Any]) -> sa.Select[Any]:
-        """Return the statement that reads columns."""
+    tables: JoinedTables
 
 
 class OverlapSide:
@@ -42,8 +38,6 @@ class OverlapSide:
 
     Parameters
     ----------
-    database : `Database`
-        Where to ask.
     session : `Session`
         From `Database.read`.
     stack : `contextlib.ExitStack`
@@ -68,14 +62,14 @@ class OverlapSide:
         self._element, self._query, self.restricted = element, query, restricted
 
     def _keys(self) -> list[Any]:
-        table = self._query.table(self._element.name)
+        table = self._query.tables.element(self._element.name)
         return [table.c[column_name(self._element, n)].label(n) for n in self._element.required]
 
     def records(self, near: OverlapSide | None) -> list[tuple[Any, ...]]:
         """Return keys and region of each record, only those near another side's if one is given."""
-        table = self._query.table(self._element.name)
+        table = self._query.tables.element(self._element.name)
         keys = self._keys()
-        statement = self._query.statement([*keys, table.c.region]).where(table.c.region.is_not(None))
+        statement = self._query.tables.statement([*keys, table.c.region]).where(table.c.region.is_not(None))
         if not self._query.unique:
             statement = statement.distinct()
         if near is not None:
@@ -97,7 +91,7 @@ class OverlapSide:
 
     def pixels(self) -> list[tuple[int]]:
         """Return the level 7 pixels that may overlap any of the records."""
-        own = self._query.statement(self._keys()).distinct().subquery()
+        own = self._query.tables.statement(self._keys()).distinct().subquery()
         overlaps = overlap_tables[self._element.name]
         statement = (
             sa.select(overlaps.c.htm7)

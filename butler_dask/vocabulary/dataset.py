@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,28 @@ from .dataset_id import DatasetIdGenEnum, new_dataset_ids
 from .dataset_type import DatasetType
 from .timespan import Timespan
 
+_FEW_REFS = 10_000
+"""So many references are made without pausing the search for garbage."""
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, init=False)
+
+def uuid_column(values: Sequence[bytes]) -> NDArray[np.uint8]:
+    """Return UUID bytes as a column.
+
+    Parameters
+    ----------
+    values : sequence of `bytes`
+        As `uuid.UUID.bytes`, one each.
+
+    Returns
+    -------
+    ids : `numpy.ndarray`, shape (n, 16), uint8
+        The same bytes.
+    """
+    return np.frombuffer(b"".join(values), dtype=np.uint8).reshape(len(values), 16)
+
+
 class DatasetRef:
-    """One dataset: type, data ID, run and id.
+    """One dataset: type, data ID, run and id; a value that cannot be changed.
 
     Parameters
     ----------
@@ -37,10 +56,13 @@ class DatasetRef:
         How it is made.
     """
 
+    # The id is there as 16 bytes until somebody asks: of a long answer few are looked at.
+    __slots__ = ("_id", "dataId", "datasetType", "run")
+
     datasetType: DatasetType
     dataId: DataCoordinate
     run: str
-    id: uuid.UUID
+    _id: uuid.UUID | bytes
 
     def __init__(
         self,
@@ -55,10 +77,25 @@ class DatasetRef:
             dataId = DataCoordinate.standardize(dataId, dimensions=datasetType.dimensions)  # noqa: N806  public name
         if id is None:
             id = id_generation_mode.dataset_id(datasetType.name, dataId, run)
-        object.__setattr__(self, "datasetType", datasetType)
-        object.__setattr__(self, "dataId", dataId)
-        object.__setattr__(self, "run", run)
-        object.__setattr__(self, "id", id)
+        _set_type(self, datasetType)
+        _set_data_id(self, dataId)
+        _set_run(self, run)
+        _set_id(self, id)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise FrozenInstanceError(f"A DatasetRef cannot be changed: assign to {name!r} of another one")
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"A DatasetRef cannot be changed: it keeps its {name!r}")
+
+    @property
+    def id(self) -> uuid.UUID:
+        """Its identity."""
+        known = self._id
+        if isinstance(known, bytes):
+            known = _uuid_of_bytes(known)
+            _set_id(self, known)
+        return known
 
     @property
     def dimensions(self) -> Any:
@@ -100,7 +137,17 @@ class DatasetRef:
         run: str | None = None,
         storage_class: Any = None,
     ) -> DatasetRef:
-        """Return a reference with another id, run or storage class; another run has a new id."""
+        """Return a reference with another id, run or storage class.
+
+        Parameters
+        ----------
+        id : `uuid.UUID`, optional
+            Its id; a new one is made for another run where not given.
+        run : `str`, optional
+            Its RUN collection.
+        storage_class : `StorageClass` or `str`, optional
+            What it is read as.
+        """
         kind = self.datasetType
         if storage_class is not None:
             kind = kind.overrideStorageClass(storage_class)
@@ -208,6 +255,20 @@ class DatasetRef:
         return _restore_ref, (self.datasetType, self.dataId, self.run, self.id)
 
 
+# They write the slots of a value that cannot be changed, past its `__setattr__`.
+_set_type, _set_data_id, _set_run, _set_id = (
+    DatasetRef.__dict__[name].__set__ for name in ("datasetType", "dataId", "run", "_id")
+)
+
+
+def _uuid_of_bytes(data: bytes) -> uuid.UUID:
+    # Its constructor, which takes six forms and checks them, costs three times as much.
+    made = object.__new__(uuid.UUID)
+    object.__setattr__(made, "int", int.from_bytes(data, "big"))
+    object.__setattr__(made, "is_safe", uuid.SafeUUID.unknown)
+    return made
+
+
 def _restore_ref(dataset_type: DatasetType, data_id: DataCoordinate, run: str, id_: uuid.UUID) -> DatasetRef:
     return DatasetRef(dataset_type, data_id, run, id=id_)
 
@@ -273,21 +334,42 @@ class DatasetTable:
         run: str,
         id_generation_mode: DatasetIdGenEnum = DatasetIdGenEnum.UNIQUE,
     ) -> DatasetTable:
-        """Make new datasets in one run, with new ids or those their data IDs give."""
+        """Make new datasets in one run.
+
+        Parameters
+        ----------
+        dataset_type : `DatasetType`
+            Type of every row.
+        data_ids : `DataIdTable`
+            Data ID of each row.
+        run : `str`
+            RUN collection of every row.
+        id_generation_mode : `DatasetIdGenEnum`
+            How the ids are made.
+        """
         n = len(data_ids)
         if id_generation_mode is DatasetIdGenEnum.UNIQUE:
             ids = new_dataset_ids(n)
         else:
-            values = [id_generation_mode.dataset_id(dataset_type.name, d, run).bytes for d in data_ids]
-            ids = np.frombuffer(b"".join(values), dtype=np.uint8).reshape(n, 16)
+            ids = uuid_column(
+                [id_generation_mode.dataset_id(dataset_type.name, d, run).bytes for d in data_ids]
+            )
         return cls(dataset_type, data_ids, ids, np.zeros(n, dtype=np.int32), (run,))
 
     @classmethod
     def from_refs(cls, dataset_type: DatasetType, refs: Iterable[DatasetRef]) -> DatasetTable:
-        """Make from references of one type."""
+        """Make from references of one type.
+
+        Parameters
+        ----------
+        dataset_type : `DatasetType`
+            Type of every row.
+        refs : iterable of `DatasetRef`
+            The rows.
+        """
         rows = list(refs)
         data_ids = DataIdTable.from_data_ids(dataset_type.dimensions, (r.dataId for r in rows))
-        ids = np.frombuffer(b"".join(r.id.bytes for r in rows), dtype=np.uint8).reshape(len(rows), 16)
+        ids = uuid_column([r.id.bytes for r in rows])
         runs: dict[str, int] = {}
         codes = np.array([runs.setdefault(r.run, len(runs)) for r in rows], dtype=np.int32)
         return cls(dataset_type, data_ids, ids, codes, tuple(runs))
@@ -322,24 +404,33 @@ class DatasetTable:
     def __iter__(self) -> Iterator[DatasetRef]:
         kind, runs = self.dataset_type, self.runs
         codes, data = self.run_codes.tolist(), self.ids.tobytes()
-        # A query's answer is read here. The constructors of `uuid.UUID` and `DatasetRef`, which look at what
-        # they are given, would take more than half of the time.
-        new, assign = object.__new__, object.__setattr__
-        unknown, unique_id = uuid.SafeUUID.unknown, uuid.UUID
+        # A query's answer is read here. The constructor, which looks at what it is given, would take most of
+        # the time, and a `uuid.UUID` each a third.
+        new, own = object.__new__, DatasetRef
         for i, (data_id, code) in enumerate(zip(self.data_ids, codes, strict=True)):
-            id_ = new(unique_id)
-            assign(id_, "int", int.from_bytes(data[16 * i : 16 * i + 16], "big"))
-            assign(id_, "is_safe", unknown)
-            ref = new(DatasetRef)
-            assign(ref, "datasetType", kind)
-            assign(ref, "dataId", data_id)
-            assign(ref, "run", runs[code])
-            assign(ref, "id", id_)
+            ref = new(own)
+            _set_type(ref, kind)
+            _set_data_id(ref, data_id)
+            _set_run(ref, runs[code])
+            _set_id(ref, data[16 * i : 16 * i + 16])
             yield ref
+
+    def refs(self) -> list[DatasetRef]:
+        """Return the references of all rows at once."""
+        # None of the objects made here is garbage, or refers back to another: looking them through again and
+        # again while they become more takes three times as long as making them.
+        pauses = len(self) > _FEW_REFS and gc.isenabled()
+        if pauses:
+            gc.disable()
+        try:
+            return list(self)
+        finally:
+            if pauses:
+                gc.enable()
 
     def id(self, row: int) -> uuid.UUID:
         """Return the UUID of a row."""
-        return uuid.UUID(bytes=self.ids[row].tobytes())
+        return _uuid_of_bytes(self.ids[row].tobytes())
 
     def id_texts(self) -> list[str]:
         """Return the UUIDs as texts."""
@@ -372,5 +463,34 @@ class DatasetTable:
             row_ids,
         )
 
+    def with_data_ids(self, data_ids: DataIdTable) -> DatasetTable:
+        """Return the same datasets with data IDs that say more: the values of implied dimensions.
+
+        Parameters
+        ----------
+        data_ids : `DataIdTable`
+            The same data IDs, row by row.
+        """
+        return DatasetTable(self.dataset_type, data_ids, self.ids, self.run_codes, self.runs, self.row_ids)
+
     def __repr__(self) -> str:
         return f"DatasetTable({self.dataset_type.name}, {len(self)} rows)"
+
+
+def tables_of_refs(refs: Iterable[DatasetRef]) -> list[DatasetTable]:
+    """Return references as a table for each dataset type, each dataset once.
+
+    Raises
+    ------
+    DatasetTypeError
+        If one names a component.
+    """
+    groups: dict[str, dict[uuid.UUID, DatasetRef]] = {}
+    for ref in refs:
+        if ref.isComponent():
+            raise DatasetTypeError(f"{ref} is a component of a dataset; give the whole one")
+        groups.setdefault(ref.datasetType.name, {}).setdefault(ref.id, ref)
+    return [
+        DatasetTable.from_refs(next(iter(group.values())).datasetType, group.values())
+        for group in groups.values()
+    ]

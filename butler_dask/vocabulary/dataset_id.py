@@ -32,7 +32,17 @@ class DatasetIdGenEnum(enum.Enum):
     """Computed from dataset type, data ID and run (version 5)."""
 
     def dataset_id(self, dataset_type: str, data_id: DataCoordinate, run: str) -> uuid.UUID:
-        """Return the id of a dataset."""
+        """Return the id of a dataset.
+
+        Parameters
+        ----------
+        dataset_type : `str`
+            Name of its dataset type.
+        data_id : `DataCoordinate`
+            Its data ID.
+        run : `str`
+            Its RUN collection.
+        """
         if self is DatasetIdGenEnum.UNIQUE:
             return new_dataset_id()
         named_run = run if self is DatasetIdGenEnum.DATAID_TYPE_RUN else None
@@ -86,6 +96,15 @@ def dataset_id_of_data_id(dataset_type: str, data_id: Mapping[str, Any], run: st
 
     The text hashed is the reference's, ``dataset_type=NAME[,run=RUN],key=value...`` by sorted key, so that
     raws ingested in two repositories are the same dataset.
+
+    Parameters
+    ----------
+    dataset_type : `str`
+        Name of the dataset type.
+    data_id : mapping of `str` to `int` or `str`
+        Values of the required dimensions.
+    run : `str`, optional
+        RUN collection.
     """
     items = [("dataset_type", dataset_type)]
     if run is not None:

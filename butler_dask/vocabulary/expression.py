@@ -258,7 +258,17 @@ def _operand_text(node: Expression) -> str:
 
 
 def expression_error(text: str, position: int, what: str) -> InvalidQueryError:
-    """Return the error for something wrong at a place of an expression, with a caret under it."""
+    """Return the error for something wrong at a place of an expression, with a caret under it.
+
+    Parameters
+    ----------
+    text : `str`
+        The expression.
+    position : `int`
+        Offset of the place in it.
+    what : `str`
+        What is wrong.
+    """
     line_start = text.rfind("\n", 0, position) + 1
     line_end = text.find("\n", position)
     line = text[line_start : None if line_end < 0 else line_end]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
 
-from ..errors import CollectionError
 from .collection import split_names
 from .data_id import DataCoordinate, DataIdValue
 
@@ -65,29 +63,6 @@ class SearchDefaults:
     def dataId(self) -> DataCoordinate:
         """Values for dimensions not given, as a data ID."""
         return DataCoordinate.standardize(self.data_id, dimensions=tuple(self.data_id))
-
-    def searched(self, collections: Any = None) -> list[str]:
-        """Return the collections to search, given or default.
-
-        Parameters
-        ----------
-        collections : `str`, iterable of `str`, ``...`` or `None`
-            Names and globs; ``...`` is all.
-
-        Raises
-        ------
-        CollectionError
-            If none is given and there is no default.
-        """
-        if collections is ...:
-            return ["*"]
-        if collections is not None:
-            return [collections] if isinstance(collections, str) else list(collections)
-        if not self.collections:
-            raise CollectionError(
-                "No collections to search: give collections=..., or open the butler with some, or with a run."
-            )
-        return list(self.collections)
 
     def __repr__(self) -> str:
         return f"SearchDefaults({self.collections!r}, run={self.run!r}, data_id={dict(self._data_id)!r})"
