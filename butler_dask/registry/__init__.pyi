@@ -8,6 +8,7 @@ from .dataset_types import DatasetTypes as DatasetTypes
 from .datasets import Datasets as Datasets
 from .dimension_records import DimensionRecords as DimensionRecords
 from .migration import migrate as migrate, plan_migration as plan_migration
+from .overlay import Overlay as Overlay
 from .quanta import Quanta as Quanta
 from .queries import Queries as Queries
 from .registry import Registry as Registry

@@ -374,6 +374,16 @@ class Database:
             return int(session.fetch_sql(sql, (count, name))[0][0])
         return self._server.count_up(name, count)
 
+    def change_mark(self) -> str:
+        """Return a text that is another one after every change of the database (and seldom without one).
+
+        Of SQLite, sizes and times of its files; of PostgreSQL, its transactions.
+        """
+        if self._file is not None:
+            return self._file.change_mark()
+        with self.read() as session:
+            return str(session.fetch_sql("SELECT CAST(pg_current_snapshot() AS text)")[0][0])
+
     def forget_definitions(self) -> None:
         """Read collections and dataset types again next time."""
         self._definitions.last = None

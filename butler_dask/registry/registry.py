@@ -82,6 +82,11 @@ class Registry:
         return parts.Quanta(self._database)
 
     @cached_property
+    def overlay(self) -> parts.Overlay:
+        """What belongs to a shared registry below this one."""
+        return parts.Overlay(self._database)
+
+    @cached_property
     def queries(self) -> parts.Queries:
         """Data IDs, records and datasets under conditions."""
         return parts.Queries(self._database, self.search)
@@ -132,6 +137,10 @@ class Registry:
             database.close()
             raise
         return cls(database)
+
+    def change_mark(self) -> str:
+        """Return a text that is another one after every change of the registry (and seldom without one)."""
+        return self._database.change_mark()
 
     def schema_differences(self) -> list[str]:
         """Return how the tables differ from what the schema version says, one sentence each; none is well."""
