@@ -18,10 +18,11 @@ from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import Timespan
 from . import schema
 from .bulk_rows import insert_rows, temporary_rows
+from .candidates import Candidates
 from .collection_summaries import renew_summaries, summarize
 from .collections import Collections
 from .database import Database, repeated
-from .dataset_search import candidates_of_rows, search_statements
+from .dataset_search import search_statements
 from .datasets import Datasets
 from .definitions import CollectionRow, DatasetTypeRow, Definitions
 from .session import Session
@@ -299,7 +300,7 @@ class Associations:
             rows = [definitions.collection(i.name) for i in infos]
             leaves = [r for r in rows if r.type in kinds and r.type is not CollectionType.CHAINED]
             found = [session.fetch(s) for s in search_statements(kind, leaves)]
-            chosen = candidates_of_rows(kind, leaves, found)
+            chosen = Candidates.of_rows(kind, leaves, found)
         by_id = definitions.collections_by_id
         out: list[DatasetAssociation] = []
         for i in range(len(chosen)):

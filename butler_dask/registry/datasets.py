@@ -78,7 +78,7 @@ class Datasets:
         return {name: table for name, table in sorted(found.items()) if len(table)}
 
     def row_ids(self, session: Session, table: DatasetTable) -> NDArray[np.int64]:
-        """Return the registry's row number of each dataset.
+        """Return the registry's row number of each dataset, shape (n,), int64.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class Datasets:
         return found
 
     def known_row_ids(self, session: Session, table: DatasetTable) -> NDArray[np.int64]:
-        """Return the registry's row number of each dataset by its UUID, -1 where it is not there."""
+        """Return the row number of each dataset by its UUID, -1 where it is not there: shape (n,), int64."""
         ids = uuid_list(table.ids)
         known = {u: i for u, i, _, _ in self._by_uuid(session, ids)}
         return np.array([known.get(u, -1) for u in ids], dtype=np.int64)
@@ -323,7 +323,7 @@ class Datasets:
 
 
 def uuid_list(ids: NDArray[np.uint8]) -> list[bytes]:
-    """Return a column of UUIDs, shape (n, 16), as a list of bytes."""
+    """Return a column of UUIDs, shape (n, 16), uint8, as a list of bytes."""
     data = np.ascontiguousarray(ids).tobytes()
     return [data[i : i + 16] for i in range(0, len(data), 16)]
 

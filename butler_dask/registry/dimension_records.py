@@ -19,7 +19,7 @@ from .database import Database, repeated
 from .schema import element_tables, overlap_tables
 from .session import Session
 
-_FEW = 40
+_FEW_KEYS = 40
 """Keys looked up one statement each rather than through a temporary table."""
 
 RecordKey = tuple[int | str, ...]
@@ -234,7 +234,7 @@ class DimensionRecords:
     ) -> dict[RecordKey, DimensionRecord]:
         name = element.name
         rows: list[tuple[Any, ...]] = []
-        if len(keys) <= _FEW:
+        if len(keys) <= _FEW_KEYS:
             for key in dict.fromkeys(keys):
                 rows.extend(session.fetch_sql(self._look_up(session, name), key))
         else:
@@ -394,7 +394,7 @@ class DimensionRecords:
         wanted: Sequence[str],
         keys: Sequence[RecordKey],
     ) -> dict[RecordKey, tuple[Any, ...]]:
-        if len(keys) <= _FEW:
+        if len(keys) <= _FEW_KEYS:
             sql = self._look_up(session, element.name, wanted)
             found = ((key, session.fetch_sql(sql, key)) for key in keys)
             return {key: rows[0] for key, rows in found if rows}
@@ -449,7 +449,7 @@ class DimensionRecords:
                 continue
             keys = _unique_keys(data_ids, element.required)
             own = key_columns(name)
-            if len(keys) <= _FEW:
+            if len(keys) <= _FEW_KEYS:
                 present = {k for k in keys if session.fetch_sql(self._look_up(session, name), k)}
             else:
                 with temporary_rows(session, {c.name: c.type for c in own}, keys) as rows:
@@ -469,7 +469,7 @@ def _telling_names(group: DimensionGroup) -> list[str]:
 
 
 def _unique_keys(data_ids: DataIdTable, names: Sequence[str]) -> list[RecordKey]:
-    if len(data_ids) <= _FEW:
+    if len(data_ids) <= _FEW_KEYS:
         rows = zip(*([data_ids.value(n, i) for i in range(len(data_ids))] for n in names), strict=True)
         return list(dict.fromkeys(rows))
     first = first_rows(data_ids.codes(names))
