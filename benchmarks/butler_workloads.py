@@ -270,7 +270,7 @@ def query(place: Path, sizes: dict[str, int], database: str | None) -> Measureme
         if OURS:
             out["query as table"] = Measurement(n)
             with out["query as table"].watch():
-                found = butler.registry_tables.query_datasets("document", RUN)
+                found = butler.repository.registry.queries.datasets("document", RUN)
             assert len(found) == n
     return out
 
@@ -376,11 +376,11 @@ def runs_of_biases(butler: Any) -> dict[int, str]:
 
         from butler_dask.vocabulary.data_id_table import DataIdTable
 
-        registry = butler.registry_tables
-        records = registry.query_dimension_records("exposure")
+        registry = butler.repository.registry
+        records = registry.queries.records("exposure")
         group = butler.dimensions.conform(["detector"])
         columns = {"instrument": ["Cam"] * len(records), "detector": [3] * len(records)}
-        table, rows = registry.find_datasets(
+        table, rows = registry.search.find(
             "bias",
             DataIdTable.from_values(group, columns),
             ["calib"],

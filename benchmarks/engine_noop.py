@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from noop_tasks import add_raws, draft_graph
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.engine.dask_graph import DaskGraph
 from butler_dask.engine.execution import run_graph
 from butler_dask.engine.init_outputs import write_init_outputs
@@ -65,12 +65,14 @@ def main(quanta: int, executors: list[str]) -> None:
             Butler.makeRepo(root)
             with Butler(root, writeable=True) as butler:
                 raws = add_raws(butler, visits, DETECTORS)
-                graph = write_init_outputs(butler, draft_graph(butler, raws, "u/me/run"))
+                graph = write_init_outputs(butler.repository, draft_graph(butler, raws, "u/me/run"))
                 began, used = time.perf_counter(), cpu()
-                summary = run_graph(graph, butler, executor=executor, jobs=1 if executor == "sync" else 2)
+                summary = run_graph(
+                    graph, butler.repository, executor=executor, jobs=1 if executor == "sync" else 2
+                )
                 wall = time.perf_counter() - began
                 assert summary.succeeded, summary.describe()
-                records = butler.registry_tables.query_quanta("u/me/run").columns
+                records = butler.repository.registry.quanta.query("u/me/run").columns
                 steady = (max(records["end_ns"]) - min(records["start_ns"])) * 1e-9
                 n, files = len(graph), len(graph.outputs_of.indices)
                 figures = (1e3 * steady / n, 1e3 * (cpu() - used) / n, wall, wall - steady)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.graph.graph_builder import build_quantum_graph
 from butler_dask.graph.graph_file import read_graph, write_graph
 from butler_dask.pipeline import (
@@ -25,8 +25,8 @@ from butler_dask.pipeline import (
     PipelineTaskConfig,
     PipelineTaskConnections,
     Struct,
+    connectionTypes as cT,
 )
-from butler_dask.pipeline import connectionTypes as cT
 from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
@@ -81,8 +81,8 @@ def box(x: float, y: float, width: float, height: float) -> ConvexPolygon:
 def make_repository(root: Path, n_visits: int) -> None:
     Butler.makeRepo(str(root))
     butler = Butler(str(root), writeable=True)
-    registry = butler.registry_tables
-    add = registry.insert_dimension_records
+    registry = butler.repository.registry
+    add = registry.records.insert
     visits = range(1, n_visits + 1)
     detectors = range(NX * NY)
     add("instrument", [{"name": "Cam", "detector_max": 100, "visit_max": 10**8, "exposure_max": 10**8}])
@@ -144,8 +144,8 @@ def make_repository(root: Path, n_visits: int) -> None:
         ],
     )
     raw = DatasetType("raw", RAW, "StructuredDataDict")
-    registry.register_dataset_type(raw)
-    registry.register_collection("raws")
+    registry.dataset_types.register([raw])
+    registry.collections.register("raws")
     n = n_visits * len(detectors)
     columns = {
         "instrument": np.zeros(n, dtype=np.int64),
@@ -159,7 +159,7 @@ def make_repository(root: Path, n_visits: int) -> None:
         for e, d in zip(columns["exposure"], columns["detector"], strict=True)
     ]
     files = FileTable(paths, zeros, ["m.F"], zeros, ["StructuredDataDict"], np.full(n, 100), [""] * n)
-    registry.insert_datasets(table, files)
+    registry.inserts.insert(table, files)
     butler.close()
 
 
@@ -192,7 +192,7 @@ def main() -> None:
             start = time.process_time()
             graph = build_quantum_graph(
                 graph_tasks,
-                butler,
+                butler.repository,
                 where="instrument='Cam' AND skymap='grid'",
                 input_collections=["raws"],
                 output_run="run",
@@ -209,7 +209,7 @@ def main() -> None:
             start = time.process_time()
             again = build_quantum_graph(
                 graph_tasks,
-                butler,
+                butler.repository,
                 where="instrument='Cam' AND skymap='grid'",
                 input_collections=["raws"],
                 output_run="run",
@@ -226,9 +226,9 @@ def main() -> None:
 
 def record(butler: Butler, graph: object) -> None:
     """Record the metadata of all quanta, which marks them finished."""
-    registry = butler.registry_tables
-    registry.register_collection("run")
-    registry.register_dataset_types(graph.output_dataset_types())
+    registry = butler.repository.registry
+    registry.collections.register("run")
+    registry.dataset_types.register(graph.output_dataset_types())
     for columns in graph.dataset_types:
         if columns.dataset_type.name.endswith("_metadata"):
             n = len(columns)
@@ -242,7 +242,7 @@ def record(butler: Butler, graph: object) -> None:
                 np.full(n, 100),
                 [""] * n,
             )
-            registry.insert_datasets(columns.table, files)
+            registry.inserts.insert(columns.table, files)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from lsst.sphgeom import DISJOINT, ConvexPolygon, LonLat, UnitVector3d
 
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.dimensions import DimensionUniverse
+from butler_dask.vocabulary.selection import Selection
 
 SIZE = 0.2
 """Degrees of a detector and of a patch."""
@@ -34,7 +35,7 @@ def make_registry(directory: Path, n_visits: int) -> Registry:
     """Make a registry of the survey."""
     rng = np.random.default_rng(1)
     registry = Registry.create(f"sqlite:///{directory / 'registry.sqlite3'}")
-    add = registry.insert_dimension_records
+    add = registry.records.insert
     add("instrument", [{"name": "HSC"}])
     add("physical_filter", [{"instrument": "HSC", "name": "HSC-R", "band": "r"}])
     add("detector", [{"instrument": "HSC", "id": d, "full_name": str(d)} for d in range(20)])
@@ -81,16 +82,18 @@ def measure(n_visits: int) -> None:
         start = time.process_time()
         registry = make_registry(Path(name), n_visits)
         made = time.process_time()
-        found = registry.query_data_ids(group)
+        found = registry.queries.data_ids(group)
         end = time.process_time()
         print(f"{20 * n_visits:,} detector regions, 2500 patches: {len(found):,} data IDs")
         print(f"  insert records {made - start:.2f} s")
         print(f"  join all {end - made:.2f} s, {1e6 * (end - made) / len(found):.1f} us a data ID")
         start = time.process_time()
-        one = registry.query_data_ids(group, where="instrument='HSC' AND visit=7 AND detector=5")
+        one = registry.queries.data_ids(
+            group, Selection().where("instrument='HSC' AND visit=7 AND detector=5")
+        )
         print(f"  join one detector ({len(one)} patches) {1e3 * (time.process_time() - start):.1f} ms")
-        regions = registry.query_dimension_records("visit_detector_region", limit=200)
-        patches = [p.region for p in registry.query_dimension_records("patch")]
+        regions = registry.queries.records("visit_detector_region", Selection(limit=200))
+        patches = [p.region for p in registry.queries.records("patch")]
         start = time.process_time()
         hits = sum(not (r.region.relate(p) & DISJOINT) for r in regions for p in patches)
         spent = time.process_time() - start

@@ -22,6 +22,7 @@ from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.file_record import FileTable
+from butler_dask.vocabulary.selection import Selection
 
 RAW = DatasetType("raw", ["exposure", "detector"], "Exposure")
 N_DETECTORS = 100
@@ -30,7 +31,7 @@ N_DETECTORS = 100
 def make_registry(directory: Path, n_exposures: int) -> Registry:
     """Make a registry with the records of some exposures."""
     registry = Registry.create(f"sqlite:///{directory / 'registry.sqlite3'}")
-    add = registry.insert_dimension_records
+    add = registry.records.insert
     add("instrument", [{"name": "HSC"}])
     add("physical_filter", [{"instrument": "HSC", "name": "HSC-R", "band": "r"}])
     add("detector", [{"instrument": "HSC", "id": d, "full_name": str(d)} for d in range(N_DETECTORS)])
@@ -41,8 +42,8 @@ def make_registry(directory: Path, n_exposures: int) -> Registry:
             for e in range(n_exposures)
         ],
     )
-    registry.register_dataset_type(RAW)
-    registry.register_collection("HSC/raw/all")
+    registry.dataset_types.register([RAW])
+    registry.collections.register("HSC/raw/all")
     return registry
 
 
@@ -103,41 +104,45 @@ def measure(n_rows: int) -> None:
             print(f"{what:34s} {n / spent:12,.0f} rows/s {spent / plain:6.1f} x plain SQLite")
 
         print(f"{n:,} datasets")
-        show("insert with files", seconds(lambda: registry.insert_datasets(table, files)), plain_insert)
+        show("insert with files", seconds(lambda: registry.inserts.insert(table, files)), plain_insert)
         show("record again", seconds(lambda: registry.record_outputs([(table, files)])), plain_insert)
         show(
             "find all by data ID",
-            seconds(lambda: registry.find_datasets(RAW, table.data_ids, ["HSC/raw/all"])),
+            seconds(lambda: registry.search.find(RAW, table.data_ids, ["HSC/raw/all"])),
             plain_read,
         )
-        show("read the run", seconds(lambda: registry.existing_in_run("HSC/raw/all")), plain_read)
+        show("read the run", seconds(lambda: registry.datasets.existing_in_run("HSC/raw/all")), plain_read)
         show(
             "query with condition",
             seconds(
-                lambda: registry.query_datasets(
-                    "raw", "HSC/raw/all", where="instrument='HSC' AND exposure >= 0"
+                lambda: registry.queries.datasets(
+                    "raw", "HSC/raw/all", Selection().where("instrument='HSC' AND exposure >= 0")
                 )
             ),
             plain_read,
         )
         show(
             "query data IDs",
-            seconds(lambda: registry.query_data_ids(RAW.dimensions, datasets=[("raw", ["HSC/raw/all"])])),
+            seconds(
+                lambda: registry.queries.data_ids(
+                    RAW.dimensions, Selection(datasets=[("raw", ["HSC/raw/all"])])
+                )
+            ),
             plain_read,
         )
-        show("files of all", seconds(lambda: registry.files_of(table)), plain_read)
+        show("files of all", seconds(lambda: registry.datasets.files_of(table)), plain_read)
         row = np.array([n // 2])
-        one = table.data_ids.take(row)
-        one_s = seconds(lambda: registry.find_datasets(RAW, one, ["HSC/raw/all"]), 300)
+        one = table.data_ids[n // 2]
+        one_s = seconds(lambda: registry.search.find_one(RAW, one, ["HSC/raw/all"]), 300)
         print(f"find one by data ID {1e3 * one_s:.3f} ms")
         single = table.take(row)
-        print(f"file of one {1e3 * seconds(lambda: registry.files_of(single), 300):.3f} ms")
-        registry.register_collection("singles")
+        print(f"file of one {1e3 * seconds(lambda: registry.datasets.files_of(single), 300):.3f} ms")
+        registry.collections.register("singles")
         singles = [DatasetTable.new(RAW, table.data_ids.take(np.array([i])), "singles") for i in range(100)]
         record = FileTable.from_records([files[0]])
         each = iter(singles)
-        print(f"insert one {1e3 * seconds(lambda: registry.insert_datasets(next(each), record), 100):.3f} ms")
-        show("remove the run", seconds(lambda: registry.remove_runs(["HSC/raw/all"])), plain_insert)
+        print(f"insert one {1e3 * seconds(lambda: registry.inserts.insert(next(each), record), 100):.3f} ms")
+        show("remove the run", seconds(lambda: registry.removal.remove_runs(["HSC/raw/all"])), plain_insert)
         registry.close()
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB\n")
 

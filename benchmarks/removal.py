@@ -54,7 +54,7 @@ def make_repository(root: Path, n: int) -> None:
         for run in ("u/me/gone", "u/me/stays"):
             butler.collections.register(run)
             table = DatasetTable.new(kind, data_ids, run)
-            paths = butler.datastore.paths_of(table)
+            paths = butler.datastore.predicted_records(table).paths
             codes = np.zeros(n, dtype=np.int16)
             formatter = butler.datastore.predicted_record(table[0]).formatter
             files = FileTable(
@@ -65,10 +65,10 @@ def make_repository(root: Path, n: int) -> None:
             for path in paths:
                 with open(root / path, "wb") as stream:
                     stream.write(b"{}")
-            butler.registry_tables.insert_datasets(table, files)
+            butler.repository.registry.inserts.insert(table, files)
             if run == "u/me/gone":
                 butler.collections.register("u/me/tag", CollectionType.TAGGED)
-                butler.registry_tables.associate("u/me/tag", table.take(np.arange(0, n, 10)))
+                butler.repository.registry.associations.associate("u/me/tag", table.take(np.arange(0, n, 10)))
 
 
 def main() -> None:

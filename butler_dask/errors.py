@@ -3,32 +3,73 @@
 ::
 
     ButlerDaskError
-    |-- ButlerUserError
-    |   |-- CollectionError: MissingCollectionError, CollectionTypeError, CollectionCycleError,
-    |   |                    OrphanedRecordError, NoDefaultCollectionError, CollectionExpressionError
-    |   |-- DatasetTypeError: MissingDatasetTypeError, ConflictingDefinitionError, UnknownComponentError,
-    |   |                     DatasetTypeExpressionError
-    |   |-- DatasetNotFoundError, CalibrationLookupError, DatasetFileError (MissingDatasetFileError,
-    |   |   TransferModeError), ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
-    |   |-- DataIdError: DimensionNameError, DimensionValueError, DataIdValueError, InconsistentDataIdError
-    |   |-- InvalidQueryError, EmptyQueryResultError, UnimplementedQueryError
-    |   |-- PipelineError: PipelineGraphError, PipelineDataCycleError, DuplicateOutputError,
-    |   |                  ConnectionTypeConsistencyError, IncompatibleDatasetTypeError,
-    |   |                  InvalidExpressionError, ContractError, ConfigFieldError,
-    |   |                  PipelineDefinitionError, PipelineLabelError, PipelineNotFoundError, TaskImportError
-    |   |-- QuantumGraphBuilderError: OutputExistsError, InitInputMissingError, PrerequisiteMissingError,
-    |   |                             EmptyQuantumGraphError
-    |   |-- RunConfigMismatchError, RawIngestError, InstrumentNotFoundError, FormatVersionError,
-    |   |   DescriptionError
-    |-- QuantumExecutionError, QuantumTimeoutError
+        ButlerUserError
+            RepositoryError: FileNotFoundError
+                MissingRepositoryLabelError: KeyError
+                RepositoryExistsError: FileExistsError
+            FormatVersionError: ValueError
+            DescriptionError: ValueError
+            ReadOnlyRepositoryError: PermissionError, TypeError
+            RepositoryBusyError: TimeoutError
+            CollectionError
+                NoDefaultCollectionError
+                CollectionExpressionError: ValueError
+                MissingCollectionError: LookupError
+                CollectionTypeError: TypeError
+                CollectionCycleError: ValueError
+                OrphanedRecordError
+            DatasetTypeError: ValueError
+                MissingDatasetTypeError: KeyError
+                DatasetTypeExpressionError
+                UnknownComponentError: KeyError
+                UnknownParameterError: KeyError
+                MissingStorageClassError: KeyError
+                ObjectTypeError: TypeError
+                ConflictingDefinitionError
+            DatasetNotFoundError: LookupError
+            CalibrationLookupError: LookupError
+            DatasetFileError: OSError
+                TransferModeError: ValueError
+                MissingDatasetFileError: FileNotFoundError
+            DataIdError: ValueError
+                DimensionNameError: KeyError
+                    DimensionValueError
+                DataIdValueError
+                InconsistentDataIdError
+            InvalidQueryError: ValueError
+            EmptyQueryResultError: LookupError
+            UnimplementedQueryError: NotImplementedError
+            PipelineError
+                PipelineDefinitionError: ValueError
+                PipelineLabelError: LookupError
+                PipelineNotFoundError: FileNotFoundError
+                TaskImportError: ImportError
+                PipelineGraphError: RuntimeError
+                    PipelineDataCycleError
+                    DuplicateOutputError
+                    ConnectionTypeConsistencyError
+                    IncompatibleDatasetTypeError
+                InvalidExpressionError: ValueError
+                ContractError: ValueError
+                ConfigFieldError: ValueError
+            QuantumGraphBuilderError: RuntimeError
+                OutputExistsError
+                InitInputMissingError
+                PrerequisiteMissingError: LookupError
+                EmptyQuantumGraphError
+            RunConfigMismatchError: TypeError
+            InstrumentNotFoundError: LookupError
+            RawIngestError: ValueError
+        QuantumTimeoutError: TimeoutError
+        QuantumExecutionError: RuntimeError
 
-Every class is also the fitting builtin. A message says what failed, for which dataset type, data ID,
+Every class is also the fitting builtin, named after it. What a task may raise about its quantum is in
+`butler_dask.pipeline.quantum_outcome`. A message says what failed, for which dataset type, data ID,
 collection or file, and what to do next; `did_you_mean` names the nearest match of a mistyped name.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -43,6 +84,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known : iterable of `str`
         What there is.
     """
+    import difflib
+
     candidates = [str(k) for k in known]
     near = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
     if not near:

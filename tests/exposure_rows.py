@@ -72,7 +72,7 @@ def random_exposures(seed: int, count: int) -> list[dict[str, Any]]:
 
 def insert_exposures(registry: Registry, exposures: list[dict[str, Any]]) -> None:
     """Insert exposures and what they refer to."""
-    add = registry.insert_dimension_records
+    add = registry.records.insert
     add("instrument", [{"name": "Cam"}])
     add("physical_filter", [{"instrument": "Cam", "name": n, "band": b} for n, b in FILTERS.items()])
     add("day_obs", [{"instrument": "Cam", "id": d} for d in sorted({e["day_obs"] for e in exposures})])

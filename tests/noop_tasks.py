@@ -9,9 +9,9 @@ import signal
 import time
 from pathlib import Path
 
+from graph_draft import GraphDraft
 from lsst.pex.config import Field
 
-from butler_dask.graph.graph_draft import GraphDraft
 from butler_dask.graph.quantum_graph import QuantumGraph
 from butler_dask.pipeline import (
     NoWorkFound,
@@ -20,8 +20,8 @@ from butler_dask.pipeline import (
     PipelineTaskConnections,
     Struct,
     TaskMetadata,
+    connectionTypes as cT,
 )
-from butler_dask.pipeline import connectionTypes as cT
 from butler_dask.vocabulary.dataset import DatasetRef
 from butler_dask.vocabulary.dataset_type import DatasetType
 
@@ -146,11 +146,11 @@ class WarpTask(PipelineTask):
 
 def add_raws(butler, visits: int, detectors: int, run: str = "HSC/raw/all") -> list[DatasetRef]:
     """Put small raws, and the dimension records they need."""
-    registry = butler.registry_tables
-    insert = registry.insert_dimension_records
+    registry = butler.repository.registry
+    insert = registry.records.insert
     new = {"skip_existing": True}
     insert("instrument", [{"name": "HSC", "class_name": "x", "detector_max": 200}], **new)
-    insert("band", [{"name": "r"}], **new) if registry.dimensions["band"].has_own_table else None
+    insert("band", [{"name": "r"}], **new) if registry.dimensions["band"].has_records else None
     insert("physical_filter", [{"instrument": "HSC", "name": "HSC-R", "band": "r"}], **new)
     insert("day_obs", [{"instrument": "HSC", "id": 20130617}], **new)
     insert(
@@ -162,8 +162,8 @@ def add_raws(butler, visits: int, detectors: int, run: str = "HSC/raw/all") -> l
     insert("exposure", [{**common, "id": i, "obs_id": str(i), "group": str(i)} for i in ids], **new)
     insert("visit", [{**common, "id": i, "name": str(i)} for i in ids], **new)
     kind = DatasetType("raw", ("instrument", "exposure", "detector"), "StructuredDataDict")
-    registry.register_collection(run)
-    registry.register_dataset_type(kind)
+    registry.collections.register(run)
+    registry.dataset_types.register([kind])
     return [
         butler.put(
             {"value": 100 * v + d},
@@ -192,7 +192,7 @@ def draft_graph(
     draft.add_task("characterize", f"{module}.CharacterizeTask", ("instrument", "visit", "detector"))
     if warps:
         draft.add_task("warp", f"{module}.WarpTask", ("instrument", "visit"))
-    files = butler.registry_tables.files_of_ids([r.id for r in raws])
+    files = butler.repository.registry.datasets.files_of_ids([r.id for r in raws])
     visits: dict[int, list[dict]] = {}
     for ref, file in zip(raws, files, strict=True):
         draft.add_existing(ref, file)

@@ -55,7 +55,7 @@ def timespan_of(visit: int) -> Timespan:
 
 def insert_records(registry: Registry) -> None:
     """Insert the dimension records."""
-    add = registry.insert_dimension_records
+    add = registry.records.insert
     add("instrument", [{"name": "HSC", "detector_max": 200}, {"name": "LATISS", "detector_max": 1}])
     for instrument in ("HSC", "LATISS"):
         add(
@@ -155,9 +155,9 @@ def files_for(table: DatasetTable, suffix: str = "") -> FileTable:
 
 def put(registry: Registry, dataset_type: DatasetType, run: str, *rows: dict[str, int | str]) -> DatasetTable:
     """Insert datasets into a run, both made when needed, and return them."""
-    registry.register_dataset_type(dataset_type)
-    registry.register_collection(run)
+    registry.dataset_types.register([dataset_type])
+    registry.collections.register(run)
     ids = data_ids(dataset_type, *rows) if rows else exposures_and_detectors(dataset_type)
     table = DatasetTable.new(dataset_type, ids, run)
-    registry.insert_datasets(table, files_for(table))
+    registry.inserts.insert(table, files_for(table))
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -179,10 +180,20 @@ class RoundTrip:
     def __init__(self, root: Path) -> None:
         self.datastore = FileDatastore(str(root / "store"))
 
-    def __call__(self, obj: Any, storage_class: str, *, wanted: str | None = None, **how: Any) -> Any:
-        """Write and read an object, as another storage class if wanted; ``how`` goes to the reading."""
+    def __call__(
+        self,
+        obj: Any,
+        storage_class: str,
+        *,
+        wanted: str | None = None,
+        component: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Write an object, and read it or part of it, as another storage class if wanted."""
         ref = make_ref(storage_class)
-        return self.datastore.get(self.datastore.put(obj, ref), ref, storage_class=wanted, **how)
+        record = self.datastore.put(obj, ref)
+        ref = ref if component is None else ref.makeComponentRef(component)
+        return self.datastore.get(record, ref, storage_class=wanted, parameters=parameters)
 
     def check(self, obj: Any, storage_class: str) -> None:
         """Fail unless the object comes back as it was, and its file is what was recorded."""

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from lsst.pex.config import Config, ConfigField, DictField, Field, ListField, RangeField
 
-from butler_dask.pipeline import PipelineTask, PipelineTaskConfig, PipelineTaskConnections, Struct
-from butler_dask.pipeline import connectionTypes as cT
+from butler_dask.pipeline import (
+    PipelineTask,
+    PipelineTaskConfig,
+    PipelineTaskConnections,
+    Struct,
+    connectionTypes as cT,
+)
 
 
 class CleanConnections(PipelineTaskConnections, dimensions=("instrument", "exposure", "detector")):

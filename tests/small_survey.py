@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.pipeline import PipelineGraph
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.data_id_table import DataIdTable
@@ -41,7 +41,7 @@ def make_survey(
     """Make the repository and return a writeable butler."""
     Butler.makeRepo(str(root))
     butler = Butler(str(root), writeable=True)
-    add = butler.registry_tables.insert_dimension_records
+    add = butler.repository.registry.records.insert
     add("instrument", [{"name": "HSC", "detector_max": 200, "visit_max": 10**7, "exposure_max": 10**7}])
     add("detector", [{"instrument": "HSC", "id": d, "full_name": f"d{d}"} for d in detectors])
     add("physical_filter", [{"instrument": "HSC", "name": "HSC-R", "band": "r"}])
@@ -102,13 +102,13 @@ def detector_region(detector: int) -> ConvexPolygon:
 
 
 def _add_datasets(butler: Butler, visits: Sequence[int], detectors: Sequence[int]) -> None:
-    registry = butler.registry_tables
+    registry = butler.repository.registry
     frame = ("instrument", "exposure", "detector")
     raw = DatasetType("raw", frame, "StructuredDataDict")
     bias = DatasetType("bias", ("instrument", "detector"), "StructuredDataDict", isCalibration=True)
     sky_map = DatasetType("skyMap", ("skymap",), "SkyMap")
     reference = DatasetType("reference_catalog", ("htm7",), "SimpleCatalog")
-    registry.register_dataset_types([raw, bias, sky_map, reference])
+    registry.dataset_types.register([raw, bias, sky_map, reference])
     pairs = [(v, d) for v in visits for d in detectors]
     add_datasets(
         butler,
@@ -118,30 +118,30 @@ def _add_datasets(butler: Butler, visits: Sequence[int], detectors: Sequence[int
         exposure=[v for v, _ in pairs],
         detector=[d for _, d in pairs],
     )
-    registry.register_collection("HSC/calib", CollectionType.CALIBRATION)
+    registry.collections.register("HSC/calib", CollectionType.CALIBRATION)
     # One bias a day: the look-up must take the one of the exposure's time.
     for day in range(len(visits)):
         run = f"HSC/calib/day{day}"
         table = add_datasets(butler, bias, run, instrument=["HSC"] * len(detectors), detector=list(detectors))
-        registry.certify("HSC/calib", table, Timespan(day * DAY, (day + 1) * DAY))
+        registry.associations.certify("HSC/calib", table, Timespan(day * DAY, (day + 1) * DAY))
     add_datasets(butler, sky_map, "skymaps", skymap=["rings"])
     ranges = butler.dimensions["htm7"].pixelization.envelope(box(-2.0, -2.0, 3.0, 3.0)).ranges()
     add_datasets(butler, reference, "refcats", htm7=[i for begin, end in ranges for i in range(begin, end)])
-    registry.register_collection("HSC/defaults", CollectionType.CHAINED)
-    registry.set_chain("HSC/defaults", INPUTS)
+    registry.collections.register("HSC/defaults", CollectionType.CHAINED)
+    registry.collections.set_chain("HSC/defaults", INPUTS)
 
 
 def add_datasets(butler: Butler, kind: DatasetType, run: str, **columns: Sequence[object]) -> DatasetTable:
     """Record datasets as stored; nothing reads the files while a graph is built."""
-    butler.registry_tables.register_collection(run)
-    butler.registry_tables.register_dataset_type(kind)
+    butler.repository.registry.collections.register(run)
+    butler.repository.registry.dataset_types.register([kind])
     data_ids = DataIdTable.from_values(kind.dimensions, columns, n_rows=1)
     table = DatasetTable.new(kind, data_ids, run)
     files = [
         FileRecord(f"{run}/{kind.name}/{i}.json", "butler_dask.datastore.document.Json", "", 10)
         for i in range(len(table))
     ]
-    butler.registry_tables.insert_datasets(table, FileTable.from_records(files))
+    butler.repository.registry.inserts.insert(table, FileTable.from_records(files))
     return table
 
 

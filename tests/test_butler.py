@@ -58,18 +58,18 @@ def butler(root):
 
 def check_invariants(butler):
     """Every recorded file is there and whole, every file is recorded, nothing waits or is left over."""
-    registry = butler.registry_tables
+    registry = butler.repository.registry
     recorded = set()
-    for info in registry.query_collections("*", types={CollectionType.RUN}):
-        for table in registry.existing_in_run(info.name).values():
-            for file in registry.files_of(table):
+    for info in registry.collections.query("*", types={CollectionType.RUN}):
+        for table in registry.datasets.existing_in_run(info.name).values():
+            for file in registry.datasets.files_of(table):
                 if file is not None:
                     assert butler.datastore.check(file, checksum=True) is None
                     recorded.add(file.path)
     own = ("butler.yaml", "registry.sqlite3")
     present = {p for p, _ in butler.datastore.files() if not p.startswith(own) and "://" not in p}
     assert present == {p for p in recorded if "://" not in p}
-    assert registry.pending_deletions() == []
+    assert registry.datasets.pending_deletions() == []
 
 
 # Opening
@@ -124,8 +124,8 @@ def test_settings_of_the_repository_are_used(root):
     with Butler(root, run="r") as butler:
         ref = butler.put({}, "metric", ID)
         assert butler.getURI(ref).ospath == str(root / "r/metric/v903344-5-HSC.json")
-        assert butler.registry_tables.files_of_ids([ref.id])[0].checksum.startswith("crc32:")
-        assert isinstance(butler.repository, Repository)
+        assert butler.repository.registry.datasets.files_of_ids([ref.id])[0].checksum.startswith("crc32:")
+        assert isinstance(butler.repository.settings, Repository)
 
 
 def test_mistyped_default_collection_is_named_when_opening(root):
@@ -535,13 +535,16 @@ def test_removed_run_is_gone_with_its_files(butler, root):
 def test_removal_that_was_interrupted_is_finished_by_the_next(butler, root):
     """The records are gone and the paths in the journal, as after a crash between the two steps."""
     refs = [butler.put({"d": d}, "metric", ID, detector=d) for d in range(3)]
-    butler.registry_tables.remove_datasets(
-        [t.take(np.arange(2)) for t in butler.registry_tables.existing_in_run("u/someone/1").values()]
+    butler.repository.registry.datasets.remove(
+        [
+            t.take(np.arange(2))
+            for t in butler.repository.registry.datasets.existing_in_run("u/someone/1").values()
+        ]
     )
-    assert len(butler.registry_tables.pending_deletions()) == 2
+    assert len(butler.repository.registry.datasets.pending_deletions()) == 2
     again = butler.put({"again": 1}, "metric", ID, detector=0)  # over a file that waits for its removal
     butler.pruneDatasets([refs[2]], purge=True, unstore=True)
-    assert butler.registry_tables.pending_deletions() == []
+    assert butler.repository.registry.datasets.pending_deletions() == []
     assert butler.get(again) == {"again": 1}
     assert [r.id for r in butler.query_datasets("metric")] == [again.id]
 

@@ -18,7 +18,7 @@ from butler_dask import (
     ReadOnlyRepositoryError,
     RepositoryError,
 )
-from butler_dask.export_file import read_export, write_export
+from butler_dask.butler.export_file import read_export, write_export
 
 ID = {"instrument": "HSC", "visit": 903344, "detector": 5}
 

@@ -13,7 +13,8 @@ from star_field import make_star_field
 from butler_dask.imaging.exposure import Exposure, FilterLabel
 from butler_dask.imaging.sky_wcs import SkyWcs
 from butler_dask.pipeline import RepeatableQuantumError
-from butler_dask.tasks.calibrate import CalibrateConfig, CalibrateConnections, CalibrateTask
+from butler_dask.tasks.calibrate import CalibrateTask
+from butler_dask.tasks.calibrate_config import CalibrateConfig, CalibrateConnections
 from butler_dask.tasks.characterize import CharacterizeImageTask
 
 LINES = (

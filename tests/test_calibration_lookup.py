@@ -14,6 +14,7 @@ from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.data_id_table import DataIdTable, first_rows, row_codes
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
+from butler_dask.vocabulary.selection import Selection
 from butler_dask.vocabulary.timespan import Timespan
 
 pytest_plugins = ("registry_fixtures",)
@@ -33,7 +34,7 @@ def certified(registry: Registry) -> dict[str, list[tuple[int, int, int, str]]]:
     random.seed(5)
     held: dict[str, list[tuple[int, int, int, str]]] = {}
     for collection in ("early", "late"):
-        registry.register_collection(collection, CollectionType.CALIBRATION)
+        registry.collections.register(collection, CollectionType.CALIBRATION)
         for detector in DETECTORS[:2] if collection == "early" else DETECTORS:
             edges = sorted(random.sample(range(60), 9))
             for begin, end in itertools.pairwise(edges):
@@ -45,16 +46,18 @@ def certified(registry: Registry) -> dict[str, list[tuple[int, int, int, str]]]:
                 # One dataset may hold for ranges that follow one another.
                 for part in {(begin, middle), (middle, end)}:
                     if part[0] < part[1]:
-                        registry.certify(collection, table, Timespan(part[0] * DAY, part[1] * DAY))
+                        registry.associations.certify(
+                            collection, table, Timespan(part[0] * DAY, part[1] * DAY)
+                        )
                         held.setdefault(collection, []).append((detector, *part, run))
     put(registry, BIAS, "plain", {"detector": 2})
     held["plain"] = [(2, -(10**6), 10**6, "plain")]
     tagged = put(registry, BIAS, "other", {"detector": 1})
-    registry.register_collection("tagged", CollectionType.TAGGED)
-    registry.associate("tagged", tagged)
+    registry.collections.register("tagged", CollectionType.TAGGED)
+    registry.associations.associate("tagged", tagged)
     held["tagged"] = [(1, -(10**6), 10**6, "other")]
-    registry.register_collection("chain", CollectionType.CHAINED)
-    registry.set_chain("chain", ["tagged", "early", "late"])
+    registry.collections.register("chain", CollectionType.CHAINED)
+    registry.collections.set_chain("chain", ["tagged", "early", "late"])
     held["chain"] = []
     return held
 
@@ -78,7 +81,7 @@ def test_many_times_find_what_each_alone_must(registry):
     ids = data_ids(BIAS, *({"detector": d} for d, _, _ in rows))
     begin = np.array([int(b * DAY) for _, b, _ in rows])
     for search in SEARCHES:
-        table, found = registry.find_datasets(BIAS, ids, search, begin_ns=begin, end_ns=begin)
+        table, found = registry.search.find(BIAS, ids, search, begin_ns=begin, end_ns=begin)
         runs = [set() if i < 0 else {table.run(i)} for i in found.tolist()]
         assert runs == [expected(held, search, *row) for row in rows]
         assert len({table.id(i) for i in range(len(table))}) == len(table)
@@ -97,12 +100,12 @@ def test_spans_of_time_find_the_one_that_holds_or_say_that_several_do(registry):
             ids = data_ids(BIAS, *({"detector": d} for d, _, _ in rows))
             begin, end = (np.array([r[i] * DAY for r in rows]) for i in (1, 2))
             if rows is sure:
-                table, found = registry.find_datasets(BIAS, ids, search, begin_ns=begin, end_ns=end)
+                table, found = registry.search.find(BIAS, ids, search, begin_ns=begin, end_ns=end)
                 runs = [set() if i < 0 else {table.run(i)} for i in found.tolist()]
                 assert runs == [expected(held, search, *row) for row in rows]
             else:
                 with pytest.raises(CalibrationLookupError, match="Several 'bias' datasets"):
-                    registry.find_datasets(BIAS, ids, search, begin_ns=begin, end_ns=end)
+                    registry.search.find(BIAS, ids, search, begin_ns=begin, end_ns=end)
 
 
 def test_query_of_one_exposure_finds_all_its_detectors_in_a_chain(registry):
@@ -110,7 +113,9 @@ def test_query_of_one_exposure_finds_all_its_detectors_in_a_chain(registry):
     put(registry, RAW, "first", *group[:4])
     put(registry, RAW, "second", *group)
     for where, n in (("exposure=2", 2), ("exposure IN (1..3)", 6), ("exposure=3", 2), ("exposure=9", 0)):
-        found = registry.query_datasets("raw", ["first", "second"], where=f"instrument='HSC' AND {where}")
+        found = registry.queries.datasets(
+            "raw", ["first", "second"], Selection().where(f"instrument='HSC' AND {where}")
+        )
         assert len(found) == n
         for ref in found:
             assert ref.run == ("second" if ref.dataId["exposure"] == 3 else "first")

@@ -7,7 +7,8 @@ import yaml
 from butler_dask.errors import FormatVersionError, InstrumentNotFoundError
 from butler_dask.imaging.camera import Camera, read_camera
 from butler_dask.imaging.detector import box_slices, readout_view
-from butler_dask.instruments.instrument import Instrument, builtin_cameras
+from butler_dask.instruments.camera_files import builtin_cameras
+from butler_dask.instruments.instrument import Instrument
 
 
 @pytest.fixture(scope="module", params=["hsc", "hsc_small", "efosc2"])

@@ -22,23 +22,23 @@ pytest_plugins = ("registry_fixtures",)
 def chained(empty_registry):
     """Registry with RUNs a, b, c and an empty chain."""
     for name in "abc":
-        empty_registry.register_collection(name)
-    empty_registry.register_collection("chain", CollectionType.CHAINED)
+        empty_registry.collections.register(name)
+    empty_registry.collections.register("chain", CollectionType.CHAINED)
     return empty_registry
 
 
 def modes(registry, name="chain"):
-    return [(c.mode, "".join(c.before), "".join(c.after)) for c in registry.chain_history(name)]
+    return [(c.mode, "".join(c.before), "".join(c.after)) for c in registry.collections.chain_history(name)]
 
 
 def test_every_way_to_change_a_chain_is_recorded(chained, monkeypatch):
     monkeypatch.setattr("sys.argv", ["/usr/local/bin/reduce.py", "--night", "2020 10 13"])
     begin = tai_now_ns()
-    chained.set_chain("chain", ["a"])
-    chained.extend_chain("chain", ["b"])
-    chained.prepend_chain("chain", ["c"])
-    chained.remove_from_chain("chain", ["a"])
-    chained.remove_runs(["c"], unlink_from_chains=True)
+    chained.collections.set_chain("chain", ["a"])
+    chained.collections.extend_chain("chain", ["b"])
+    chained.collections.prepend_chain("chain", ["c"])
+    chained.collections.remove_from_chain("chain", ["a"])
+    chained.removal.remove_runs(["c"], unlink_from_chains=True)
     assert modes(chained) == [
         ("register", "", ""),
         ("redefine", "", "a"),
@@ -47,7 +47,7 @@ def test_every_way_to_change_a_chain_is_recorded(chained, monkeypatch):
         ("remove", "cab", "cb"),
         ("remove", "cb", "b"),
     ]
-    last = chained.chain_history("chain")[-1]
+    last = chained.collections.chain_history("chain")[-1]
     assert last.who == f"{getpass.getuser()}@{socket.gethostname()}"
     assert last.command == "reduce --night '2020 10 13'"
     assert begin <= last.changed_ns <= tai_now_ns()
@@ -57,16 +57,16 @@ def test_every_way_to_change_a_chain_is_recorded(chained, monkeypatch):
 
 
 def test_a_change_that_changes_nothing_is_not_recorded(chained):
-    chained.set_chain("chain", ["a", "b"])
-    chained.set_chain("chain", ["a", "b"])
-    chained.remove_from_chain("chain", ["c"])
+    chained.collections.set_chain("chain", ["a", "b"])
+    chained.collections.set_chain("chain", ["a", "b"])
+    chained.collections.remove_from_chain("chain", ["c"])
     assert [m for m, _, _ in modes(chained)] == ["register", "redefine"]
 
 
 def test_what_a_transaction_took_back_is_not_in_the_history(chained):
     def fail():
         with chained.transaction():
-            chained.set_chain("chain", ["a"])
+            chained.collections.set_chain("chain", ["a"])
             raise KeyError("x")
 
     with pytest.raises(KeyError):
@@ -76,54 +76,56 @@ def test_what_a_transaction_took_back_is_not_in_the_history(chained):
 
 def test_undo_goes_back_and_is_a_change_itself(chained):
     for children in ("a", "ab", "cab"):
-        chained.set_chain("chain", list(children))
-    assert chained.undo_chain("chain") == ("a", "b")
-    assert chained.get_collection("chain").children == ("a", "b")
-    assert chained.undo_chain("chain") == ("c", "a", "b")
-    assert chained.undo_chain("chain", 4) == ("a",)
+        chained.collections.set_chain("chain", list(children))
+    assert chained.collections.undo_chain("chain") == ("a", "b")
+    assert chained.collections.get("chain").children == ("a", "b")
+    assert chained.collections.undo_chain("chain") == ("c", "a", "b")
+    assert chained.collections.undo_chain("chain", 4) == ("a",)
     assert modes(chained)[-1] == ("undo", "cab", "a")
     with pytest.raises(CollectionError, match="has 7 recorded changes; 8 cannot"):
-        chained.undo_chain("chain", 8)
+        chained.collections.undo_chain("chain", 8)
     with pytest.raises(CollectionError, match="0 changes"):
-        chained.undo_chain("chain", 0)
+        chained.collections.undo_chain("chain", 0)
 
 
 def test_undo_refuses_when_a_member_is_gone(chained):
-    chained.set_chain("chain", ["a", "b", "c"])
-    chained.set_chain("chain", ["c"])
-    chained.remove_collection("a")
-    chained.remove_collection("b")
+    chained.collections.set_chain("chain", ["a", "b", "c"])
+    chained.collections.set_chain("chain", ["c"])
+    chained.removal.remove("a")
+    chained.removal.remove("b")
     with pytest.raises(
         MissingCollectionError, match=r"'a', 'b', which no longer exist\. Nothing was changed"
     ):
-        chained.undo_chain("chain")
-    assert chained.get_collection("chain").children == ("c",)
+        chained.collections.undo_chain("chain")
+    assert chained.collections.get("chain").children == ("c",)
     assert [m for m, _, _ in modes(chained)] == ["register", "redefine", "redefine"]
 
 
 def test_history_outlives_the_chain(chained):
-    chained.set_chain("chain", ["a", "b"])
-    chained.remove_collection("chain")
+    chained.collections.set_chain("chain", ["a", "b"])
+    chained.removal.remove("chain")
     assert modes(chained)[-1] == ("delete", "ab", "")
     with pytest.raises(MissingCollectionError):
-        chained.undo_chain("chain")
-    chained.register_collection("chain", CollectionType.CHAINED)
-    assert chained.undo_chain("chain", 2) == ("a", "b")
+        chained.collections.undo_chain("chain")
+    chained.collections.register("chain", CollectionType.CHAINED)
+    assert chained.collections.undo_chain("chain", 2) == ("a", "b")
 
 
 def test_what_is_no_chain_has_no_history(chained):
     with pytest.raises(CollectionTypeError):
-        chained.chain_history("a")
+        chained.collections.chain_history("a")
     with pytest.raises(MissingCollectionError, match="Did you mean 'chain'"):
-        chained.chain_history("chian")
+        chained.collections.chain_history("chian")
     with pytest.raises(CollectionTypeError):
-        chained.undo_chain("a")
+        chained.collections.undo_chain("a")
 
 
 def test_passwords_are_not_kept(chained, monkeypatch):
     monkeypatch.setattr("sys.argv", ["/usr/bin/butler", "x", "postgresql://me:secret@host/db", "a b"])
-    chained.set_chain("chain", ["a"])
-    assert chained.chain_history("chain")[-1].command == "butler x postgresql://me:***@host/db 'a b'"
+    chained.collections.set_chain("chain", ["a"])
+    assert (
+        chained.collections.chain_history("chain")[-1].command == "butler x postgresql://me:***@host/db 'a b'"
+    )
 
 
 def test_commands_show_and_undo(tmp_path):
@@ -170,6 +172,6 @@ def test_what_a_run_replaced_is_in_the_history(commands: Commands):
         assert butler.collections.undo("u/me/history") == first
     commands(*run, "--rebase", "-i", "HSC/raw/all,HSC/calib,refcats,skymaps", *where)
     with closing(Registry.open(f"sqlite:///{commands.directory / 'DATA/registry.sqlite3'}")) as registry:
-        change = registry.chain_history("u/me/history")[-1]
+        change = registry.collections.chain_history("u/me/history")[-1]
         assert change.before == first
         assert "--rebase" in change.command

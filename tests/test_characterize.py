@@ -9,7 +9,8 @@ from star_field import make_star_field
 from butler_dask.imaging.exposure import Exposure
 from butler_dask.imaging.psf import Psf
 from butler_dask.pipeline import NoWorkFound
-from butler_dask.tasks.characterize import CharacterizeImageConfig, CharacterizeImageTask
+from butler_dask.tasks.characterize import CharacterizeImageTask
+from butler_dask.tasks.characterize_config import CharacterizeImageConfig
 
 LINES = (
     "characterizeImage.repair: Identified",

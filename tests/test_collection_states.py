@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -26,6 +25,7 @@ from hypothesis.stateful import (
 )
 from registry_fixtures import SERVER, drop, new_url
 
+from butler_dask.butler.registry_names import ButlerRegistry
 from butler_dask.errors import (
     CalibrationLookupError,
     CollectionCycleError,
@@ -36,7 +36,6 @@ from butler_dask.errors import (
     MissingCollectionError,
     OrphanedRecordError,
 )
-from butler_dask.registry.butler_registry import ButlerRegistry
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.dataset import DatasetRef
@@ -299,7 +298,7 @@ class CollectionStates(RuleBasedStateMachine):
             self.missing(*children),
             CollectionCycleError if cycle else None,
         ):
-            getattr(self.tables, mode)(parent, children)
+            getattr(self.tables.collections, mode)(parent, children)
             rest = [c for c in self.model.chains[parent] if c not in children]
             added = list(dict.fromkeys(children))
             self.model.chains[parent] = {
@@ -343,7 +342,7 @@ class CollectionStates(RuleBasedStateMachine):
         chosen = list(dict.fromkeys(runs[p % len(runs)] for p in picks[:1]))
         held = any(n in chain for n in chosen for chain in self.model.chains.values())
         with self.expecting(OrphanedRecordError if held and not unlink else None):
-            self.tables.remove_runs(chosen, unlink_from_chains=unlink)
+            self.tables.removal.remove_runs(chosen, unlink_from_chains=unlink)
             for name in chosen:
                 self.model.drop(name)
                 self.model.chains = {p: [c for c in m if c != name] for p, m in self.model.chains.items()}
@@ -405,7 +404,7 @@ class CollectionStates(RuleBasedStateMachine):
 
     @invariant()
     def collections_are_those_of_the_model(self) -> None:
-        infos = self.tables.query_collections("*", include_parents=True, include_summary=True)
+        infos = self.tables.collections.query("*", include_parents=True, include_summary=True)
         assert {i.name: i.type for i in infos} == self.model.types
         for info in infos:
             assert list(info.children) == self.model.chains.get(info.name, [])
@@ -436,7 +435,7 @@ class CollectionStates(RuleBasedStateMachine):
         known = sorted(self.model.types)
         path = list(dict.fromkeys(known[p % len(known)] for p in picks))
         leaves = self.model.leaves(path)
-        assert [c.name for c in self.tables.flatten(path)] == leaves
+        assert [c.name for c in self.tables.collections.flatten(path)] == leaves
         for detector in DETECTORS:
             expected, error = self.first(leaves, kind, detector, span)
             with self.expecting(error):
@@ -477,13 +476,13 @@ class CollectionStates(RuleBasedStateMachine):
 
 def prepare(registry: Registry) -> None:
     """Insert what stays the same in all states."""
-    registry.insert_dimension_records("instrument", [{"name": "Cam"}])
-    registry.insert_dimension_records(
+    registry.records.insert("instrument", [{"name": "Cam"}])
+    registry.records.insert(
         "detector", [{"instrument": "Cam", "id": d, "full_name": f"D{d}"} for d in DETECTORS]
     )
     for name, calibration in KINDS.items():
-        registry.register_dataset_type(
-            DatasetType(name, ["instrument", "detector"], "StructuredDataDict", isCalibration=calibration)
+        registry.dataset_types.register(
+            [DatasetType(name, ["instrument", "detector"], "StructuredDataDict", isCalibration=calibration)]
         )
 
 

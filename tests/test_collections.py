@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from registry_records import BIAS, data_ids, put
 
@@ -39,28 +38,28 @@ def tree(empty_registry: Registry) -> Registry:
     """Collections like the tutorial's."""
     registry = empty_registry
     for name in ("HSC/raw/all", "HSC/calib/2013", "HSC/calib/2014"):
-        registry.register_collection(name)
-    registry.register_collection("HSC/calib", CALIBRATION, "everything certified")
-    registry.register_collection("HSC/defaults", CHAINED)
-    registry.set_chain("HSC/defaults", ["HSC/raw/all", "HSC/calib"])
-    registry.register_collection("u/me/1/now")
-    registry.register_collection("u/me/1", CHAINED)
-    registry.set_chain("u/me/1", ["u/me/1/now", "HSC/defaults"])
+        registry.collections.register(name)
+    registry.collections.register("HSC/calib", CALIBRATION, "everything certified")
+    registry.collections.register("HSC/defaults", CHAINED)
+    registry.collections.set_chain("HSC/defaults", ["HSC/raw/all", "HSC/calib"])
+    registry.collections.register("u/me/1/now")
+    registry.collections.register("u/me/1", CHAINED)
+    registry.collections.set_chain("u/me/1", ["u/me/1/now", "HSC/defaults"])
     return registry
 
 
 def test_registering_twice_is_once(tree):
-    assert tree.register_collection("u/me/2") is True
-    assert tree.register_collection("u/me/2") is False
+    assert tree.collections.register("u/me/2") is True
+    assert tree.collections.register("u/me/2") is False
     with pytest.raises(ConflictingDefinitionError, match="exists as RUN; it cannot be registered as TAGGED"):
-        tree.register_collection("u/me/2", TAGGED)
+        tree.collections.register("u/me/2", TAGGED)
     for name in ("", "a b", "a*", "/a", "a//b", "a,b"):
         with pytest.raises(InvalidQueryError, match="not a collection name"):
-            tree.register_collection(name)
+            tree.collections.register(name)
 
 
 def test_collections_are_listed_in_creation_order(tree):
-    assert names(tree.query_collections()) == [
+    assert names(tree.collections.query()) == [
         "HSC/raw/all",
         "HSC/calib/2013",
         "HSC/calib/2014",
@@ -72,75 +71,84 @@ def test_collections_are_listed_in_creation_order(tree):
 
 
 def test_globs_cross_slashes_and_do_not_match_the_parent(tree):
-    assert names(tree.query_collections("HSC/calib/*")) == ["HSC/calib/2013", "HSC/calib/2014"]
-    assert names(tree.query_collections("HSC/*")) == names(tree.query_collections())[:5]
-    assert names(tree.query_collections("*/now, HSC/calib")) == ["u/me/1/now", "HSC/calib"]
-    assert tree.query_collections("nothing*") == []
+    assert names(tree.collections.query("HSC/calib/*")) == ["HSC/calib/2013", "HSC/calib/2014"]
+    assert names(tree.collections.query("HSC/*")) == names(tree.collections.query())[:5]
+    assert names(tree.collections.query("*/now, HSC/calib")) == ["u/me/1/now", "HSC/calib"]
+    assert tree.collections.query("nothing*") == []
     with pytest.raises(
         MissingCollectionError, match=r"No collection 'HSC/default'. Did you mean 'HSC/defaults'"
     ):
-        tree.query_collections("HSC/default")
+        tree.collections.query("HSC/default")
 
 
 def test_types_filter_without_error(tree):
-    assert names(tree.query_collections(types={CHAINED})) == ["HSC/defaults", "u/me/1"]
-    assert tree.query_collections("HSC/calib", types={TAGGED}) == []
+    assert names(tree.collections.query(types={CHAINED})) == ["HSC/defaults", "u/me/1"]
+    assert tree.collections.query("HSC/calib", types={TAGGED}) == []
 
 
 def test_flattened_chains_list_the_leaves_in_search_order(tree):
     leaves = ["u/me/1/now", "HSC/raw/all", "HSC/calib"]
-    assert names(tree.query_collections("u/me/1", flatten_chains=True)) == leaves
-    assert names(tree.flatten("u/me/1")) == leaves
-    assert names(tree.flatten(["HSC/calib", "u/me/1"])) == ["HSC/calib", "u/me/1/now", "HSC/raw/all"]
-    both = tree.query_collections("u/me/1", flatten_chains=True, include_chains=True)
+    assert names(tree.collections.query("u/me/1", flatten_chains=True)) == leaves
+    assert names(tree.collections.flatten("u/me/1")) == leaves
+    assert names(tree.collections.flatten(["HSC/calib", "u/me/1"])) == [
+        "HSC/calib",
+        "u/me/1/now",
+        "HSC/raw/all",
+    ]
+    both = tree.collections.query("u/me/1", flatten_chains=True, include_chains=True)
     assert names(both) == ["u/me/1", "u/me/1/now", "HSC/defaults", "HSC/raw/all", "HSC/calib"]
-    assert names(tree.query_collections("u/*", include_chains=False)) == ["u/me/1/now"]
+    assert names(tree.collections.query("u/*", include_chains=False)) == ["u/me/1/now"]
 
 
 def test_info_tells_children_parents_and_documentation(tree):
-    info = tree.get_collection("HSC/calib", include_parents=True)
+    info = tree.collections.get("HSC/calib", include_parents=True)
     assert (info.type, info.doc, info.children) == (CALIBRATION, "everything certified", ())
     assert info.parents == {"HSC/defaults"}
-    assert tree.get_collection("u/me/1").children == ("u/me/1/now", "HSC/defaults")
+    assert tree.collections.get("u/me/1").children == ("u/me/1/now", "HSC/defaults")
     with pytest.raises(MissingCollectionError, match="Did you mean 'HSC/calib'"):
-        tree.get_collection("HSC/calibs")
+        tree.collections.get("HSC/calibs")
 
 
 def test_chain_never_contains_itself(tree):
     with pytest.raises(CollectionCycleError, match="HSC/defaults -> u/me/1 -> HSC/defaults"):
-        tree.set_chain("HSC/defaults", ["HSC/raw/all", "u/me/1"])
+        tree.collections.set_chain("HSC/defaults", ["HSC/raw/all", "u/me/1"])
     with pytest.raises(CollectionCycleError):
-        tree.extend_chain("u/me/1", ["u/me/1"])
-    assert tree.get_collection("HSC/defaults").children == ("HSC/raw/all", "HSC/calib")
+        tree.collections.extend_chain("u/me/1", ["u/me/1"])
+    assert tree.collections.get("HSC/defaults").children == ("HSC/raw/all", "HSC/calib")
 
 
 def test_chains_are_edited_at_both_ends(tree):
-    tree.extend_chain("HSC/defaults", ["HSC/calib/2013", "HSC/raw/all"])
-    assert tree.get_collection("HSC/defaults").children == ("HSC/calib", "HSC/calib/2013", "HSC/raw/all")
-    tree.prepend_chain("HSC/defaults", ["HSC/raw/all", "HSC/calib/2014"])
-    assert tree.get_collection("HSC/defaults").children == (
+    tree.collections.extend_chain("HSC/defaults", ["HSC/calib/2013", "HSC/raw/all"])
+    assert tree.collections.get("HSC/defaults").children == ("HSC/calib", "HSC/calib/2013", "HSC/raw/all")
+    tree.collections.prepend_chain("HSC/defaults", ["HSC/raw/all", "HSC/calib/2014"])
+    assert tree.collections.get("HSC/defaults").children == (
         "HSC/raw/all",
         "HSC/calib/2014",
         "HSC/calib",
         "HSC/calib/2013",
     )
-    tree.remove_from_chain("HSC/defaults", ["HSC/calib"])
-    assert "HSC/calib" not in tree.get_collection("HSC/defaults").children
-    tree.set_chain("HSC/defaults", ["HSC/calib", "HSC/calib"])
-    assert tree.get_collection("HSC/defaults").children == ("HSC/calib",)
+    tree.collections.remove_from_chain("HSC/defaults", ["HSC/calib"])
+    assert "HSC/calib" not in tree.collections.get("HSC/defaults").children
+    tree.collections.set_chain("HSC/defaults", ["HSC/calib", "HSC/calib"])
+    assert tree.collections.get("HSC/defaults").children == ("HSC/calib",)
     with pytest.raises(CollectionTypeError, match="'HSC/calib' is CALIBRATION, not CHAINED"):
-        tree.set_chain("HSC/calib", [])
+        tree.collections.set_chain("HSC/calib", [])
     with pytest.raises(MissingCollectionError):
-        tree.set_chain("HSC/defaults", ["HSC/raw/al"])
+        tree.collections.set_chain("HSC/defaults", ["HSC/raw/al"])
+
+
+def test_that_a_collection_is_no_chain_is_told_before_what_it_would_lack(tree):
+    with pytest.raises(CollectionTypeError, match="not CHAINED"):
+        tree.collections.remove_from_chain("HSC/raw/all", ["nowhere"])
 
 
 def test_member_of_a_chain_is_not_removed(tree):
     with pytest.raises(OrphanedRecordError, match="member of 'u/me/1'"):
-        tree.remove_collection("HSC/defaults")
-    tree.remove_collection("u/me/1")
-    tree.remove_collection("HSC/defaults")
-    tree.remove_collection("HSC/calib")
-    assert names(tree.query_collections()) == [
+        tree.removal.remove("HSC/defaults")
+    tree.removal.remove("u/me/1")
+    tree.removal.remove("HSC/defaults")
+    tree.removal.remove("HSC/calib")
+    assert names(tree.collections.query()) == [
         "HSC/raw/all",
         "HSC/calib/2013",
         "HSC/calib/2014",
@@ -154,10 +162,10 @@ class Collections(RuleBasedStateMachine):
     @initialize()
     def create(self) -> None:
         self.registry = Registry.create("sqlite://")
-        self.registry.insert_dimension_records("instrument", [{"name": "HSC"}])
+        self.registry.records.insert("instrument", [{"name": "HSC"}])
         detectors = [{"instrument": "HSC", "id": d, "full_name": str(d)} for d in range(4)]
-        self.registry.insert_dimension_records("detector", detectors)
-        self.registry.register_dataset_type(BIAS)
+        self.registry.records.insert("detector", detectors)
+        self.registry.dataset_types.register([BIAS])
         self.types: dict[str, CollectionType] = {}
         self.held: dict[str, dict[int, object]] = {}
         self.chains: dict[str, list[str]] = {}
@@ -188,7 +196,7 @@ class Collections(RuleBasedStateMachine):
     @rule(kind=st.sampled_from([RUN, RUN, TAGGED, CHAINED, CHAINED]))
     def register(self, kind: CollectionType) -> None:
         name = f"{kind.name.lower()}/{len(self.types)}/{np.random.default_rng().integers(1 << 40)}"
-        assert self.registry.register_collection(name, kind)
+        assert self.registry.collections.register(name, kind)
         self.types[name], self.held[name] = kind, {}
         if kind is CHAINED:
             self.chains[name] = []
@@ -201,9 +209,9 @@ class Collections(RuleBasedStateMachine):
         table = DatasetTable.new(BIAS, ids, run)
         if detectors & self.held[run].keys():
             with pytest.raises(ConflictingDefinitionError):
-                self.registry.insert_datasets(table)
+                self.registry.inserts.insert(table)
             return
-        self.registry.insert_datasets(table)
+        self.registry.inserts.insert(table)
         for i, detector in enumerate(sorted(detectors)):
             self.held[run][detector] = table.id(i)
             self.refs[table.id(i)] = (run, detector)
@@ -216,16 +224,16 @@ class Collections(RuleBasedStateMachine):
         by_detector: dict[int, set[object]] = {}
         for i in chosen:
             by_detector.setdefault(self.refs[i][1], set()).add(i)
-        refs = [self.registry.get_dataset(i) for i in chosen]
+        refs = [self.registry.datasets.find(i) for i in chosen]
         table = DatasetTable.from_refs(BIAS, refs)
         clash = any(len(v) > 1 for v in by_detector.values()) or any(
             self.held[tag].get(d, next(iter(v))) not in v for d, v in by_detector.items()
         )
         if clash:
             with pytest.raises(ConflictingDefinitionError):
-                self.registry.associate(tag, table)
+                self.registry.associations.associate(tag, table)
         else:
-            self.registry.associate(tag, table)
+            self.registry.associations.associate(tag, table)
             self.held[tag].update({d: next(iter(v)) for d, v in by_detector.items()})
 
     @precondition(lambda self: self.has(CHAINED))
@@ -242,10 +250,10 @@ class Collections(RuleBasedStateMachine):
             "remove": rest,
         }[where]
         change = {
-            "set": self.registry.set_chain,
-            "extend": self.registry.extend_chain,
-            "prepend": self.registry.prepend_chain,
-            "remove": self.registry.remove_from_chain,
+            "set": self.registry.collections.set_chain,
+            "extend": self.registry.collections.extend_chain,
+            "prepend": self.registry.collections.prepend_chain,
+            "remove": self.registry.collections.remove_from_chain,
         }[where]
         if any(self.reaches(c, parent) for c in new):
             with pytest.raises(CollectionCycleError):
@@ -260,9 +268,9 @@ class Collections(RuleBasedStateMachine):
         name = self.some(data, *CollectionType)
         if any(name in c for c in self.chains.values()):
             with pytest.raises(OrphanedRecordError):
-                self.registry.remove_collection(name)
+                self.registry.removal.remove(name)
             return
-        self.registry.remove_collection(name)
+        self.registry.removal.remove(name)
         del self.types[name]
         self.chains.pop(name, None)
         gone = set(self.held.pop(name).values()) if name.startswith("run") else set()
@@ -276,18 +284,18 @@ class Collections(RuleBasedStateMachine):
     def searches_agree(self) -> None:
         if not hasattr(self, "types"):
             return
-        assert names(self.registry.query_collections()) == list(self.types)
+        assert names(self.registry.collections.query()) == list(self.types)
         every = data_ids(BIAS, *({"detector": d} for d in range(4)))
         for name in self.types:
             leaves = self.leaves(name)
-            assert names(self.registry.flatten(name)) == leaves
-            table, rows = self.registry.find_datasets(BIAS, every, [name])
+            assert names(self.registry.collections.flatten(name)) == leaves
+            table, rows = self.registry.search.find(BIAS, every, [name])
             for detector, row in enumerate(rows.tolist()):
                 holders = [self.held[leaf][detector] for leaf in leaves if detector in self.held[leaf]]
                 assert (None if row < 0 else table.id(row)) == (holders[0] if holders else None)
-            found = self.registry.query_datasets("bias", name)
+            found = self.registry.queries.datasets("bias", name)
             assert {r.id for r in found} == {table.id(i) for i in rows.tolist() if i >= 0}
-            every_one = self.registry.query_datasets("bias", name, find_first=False)
+            every_one = self.registry.queries.datasets("bias", name, find_first=False)
             assert {r.id for r in every_one} == {i for leaf in leaves for i in self.held[leaf].values()}
             assert len(every_one) == len({r.id for r in every_one})
 
@@ -302,7 +310,7 @@ def test_newest_run_comes_first_without_find_first(registry):
     one = {"detector": 0}
     for name in ("old", "new"):
         put(registry, BIAS, name, one)
-    registry.register_collection("chain", CHAINED)
-    registry.set_chain("chain", ["new", "old"])
-    found = registry.query_datasets("bias", "chain", find_first=False)
+    registry.collections.register("chain", CHAINED)
+    registry.collections.set_chain("chain", ["new", "old"])
+    found = registry.queries.datasets("bias", "chain", find_first=False)
     assert [r.run for r in found] == ["new", "old"]

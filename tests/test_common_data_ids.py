@@ -1,8 +1,7 @@
 """Projections of a table of data IDs and the pairs of rows they share, against plain Python."""
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from butler_dask.graph.common_data_ids import CommonDataIds
 from butler_dask.vocabulary.data_id_table import DataIdTable

@@ -13,8 +13,8 @@ from butler_dask.pipeline import (
     PipelineTaskConnections,
     QuantumContext,
     Struct,
+    connectionTypes as cT,
 )
-from butler_dask.pipeline import connectionTypes as cT
 from butler_dask.pipeline.quantum_outcome import ScalarError
 from butler_dask.vocabulary.data_id import DataCoordinate
 from butler_dask.vocabulary.dataset import DatasetRef

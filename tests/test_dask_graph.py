@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from dask.task_spec import Task, TaskRef
 from dask.utils import key_split
+from graph_draft import GraphDraft
 
 from butler_dask.engine.dask_graph import DaskGraph
-from butler_dask.graph.graph_draft import GraphDraft
 from butler_dask.graph.quantum_graph import QuantumGraph
 
 EXPOSURE = ("instrument", "exposure", "detector")

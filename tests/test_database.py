@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from registry_records import BIAS, insert_records, put
 
 from butler_dask import Butler
+from butler_dask.butler.repository import Repository
 from butler_dask.errors import MissingCollectionError, RepositoryBusyError, RepositoryError
 from butler_dask.registry.registry import Registry
-from butler_dask.repository import Repository
 from butler_dask.vocabulary.dataset import DatasetTable
 
 pytest_plugins = ("registry_fixtures",)
@@ -58,7 +58,7 @@ def run_script(text: str, *arguments: object, options: tuple[str, ...] = (), **m
 
 
 def names(registry: Registry) -> list[str]:
-    return [info.name for info in registry.query_collections()]
+    return [info.name for info in registry.collections.query()]
 
 
 # SQLite
@@ -73,14 +73,14 @@ def test_a_writer_waits_for_another_up_to_the_limit(file):
         with pytest.raises(
             RepositoryBusyError, match=r"locked by another program for 0\.3 s: .*lock_timeout_s"
         ):
-            registry.register_collection("a")
+            registry.collections.register("a")
         # Readers do not wait at all, and take no lock themselves.
         with registry.snapshot():
             assert names(registry) == []
             other.execute("COMMIT")
             other.execute("BEGIN IMMEDIATE")
         other.execute("COMMIT")
-        registry.register_collection("a")
+        registry.collections.register("a")
         assert names(registry) == ["a"]
 
 
@@ -156,19 +156,19 @@ def test_both_sides_of_a_fork_write_without_loss(file):
         import os, sys
         from butler_dask.registry.registry import Registry
         registry = Registry.open(sys.argv[1])
-        registry.register_collection("before")
+        registry.collections.register("before")
         heard, told = os.pipe()
         if os.fork():
-            registry.register_collection("parent")
+            registry.collections.register("parent")
             registry.close()
             os.write(told, b"x")
             os.wait()
             registry = Registry.open(sys.argv[1])
-            print(sorted(c.name for c in registry.query_collections()))
+            print(sorted(c.name for c in registry.collections.query()))
         else:
-            registry.register_collection("child")
+            registry.collections.register("child")
             os.read(heard, 1)
-            registry.register_collection("child, later".replace(", ", "_"))
+            registry.collections.register("child, later".replace(", ", "_"))
             registry.close()
     """
     assert run_script(script, f"sqlite:///{file}") == "['before', 'child', 'child_later', 'parent']\n"
@@ -180,12 +180,12 @@ def test_a_fork_inside_a_transaction_leaves_it_to_the_parent(file):
         from butler_dask.registry.registry import Registry
         registry = Registry.open(sys.argv[1])
         with registry.transaction():
-            registry.register_collection("parent")
+            registry.collections.register("parent")
             if os.fork() == 0:
-                print([c.name for c in Registry.open(sys.argv[1]).query_collections()], flush=True)
+                print([c.name for c in Registry.open(sys.argv[1]).collections.query()], flush=True)
                 os._exit(0)
             os.wait()
-        print([c.name for c in registry.query_collections()])
+        print([c.name for c in registry.collections.query()])
     """
     assert run_script(script, f"sqlite:///{file}") == "[]\n['parent']\n"
 
@@ -196,22 +196,22 @@ def test_a_directory_nobody_may_write_to_is_read_as_others_change_it():
         directory = Path(name)
         url = f"sqlite:///{directory}/registry.sqlite3"
         with closing(Registry.create(url)) as registry:
-            registry.register_collection("a")
+            registry.collections.register("a")
         directory.chmod(0o555)
         script = """
             import os, sys
             from butler_dask.errors import ReadOnlyRepositoryError
             from butler_dask.registry.registry import Registry
-            Registry.create("sqlite://").query_collections()  # imports what another user may not
+            Registry.create("sqlite://").collections.query()  # imports what another user may not
             if os.getuid() == 0:
                 os.setgroups([])
                 os.setgid(65534)
                 os.setuid(65534)
             registry = Registry.open(sys.argv[1], writeable=False)
             for line in sys.stdin:
-                print([c.name for c in registry.query_collections()], flush=True)
+                print([c.name for c in registry.collections.query()], flush=True)
             try:
-                Registry.open(sys.argv[1]).register_collection("z")
+                Registry.open(sys.argv[1]).collections.register("z")
             except ReadOnlyRepositoryError as error:
                 print("refused")
         """
@@ -232,16 +232,16 @@ def test_a_directory_nobody_may_write_to_is_read_as_others_change_it():
             assert seen() == "['a']"
             directory.chmod(0o755)
             registry = Registry.open(url)
-            registry.register_collection("b")  # is in the log only
+            registry.collections.register("b")  # is in the log only
             assert seen() == "['a', 'b']"
-            registry.register_collection("c")
+            registry.collections.register("c")
             assert seen() == "['a', 'b', 'c']"
             registry.close()
             directory.chmod(0o555)
             assert seen() == "['a', 'b', 'c']"
             directory.chmod(0o755)
             with closing(Registry.open(url)) as registry:
-                registry.register_collection("d")
+                registry.collections.register("d")
             directory.chmod(0o555)
             assert seen() == "['a', 'b', 'c', 'd']"
             assert reader.communicate()[0] == "refused\n"
@@ -259,20 +259,20 @@ def test_a_full_disk_is_one_clear_error_and_changes_nothing(file):
         from butler_dask.errors import ReadOnlyRepositoryError
         from butler_dask.registry.registry import Registry
         registry = Registry.open(sys.argv[1])
-        registry.register_collection("a")
+        registry.collections.register("a")
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
         try:
             with registry.transaction():
                 for n in range(1000):
-                    registry.register_collection(f"run{n}", doc="x" * 2000)
+                    registry.collections.register(f"run{n}", doc="x" * 2000)
         except ReadOnlyRepositoryError as error:
             print("disk does not take a write" in str(error))
-        print([c.name for c in registry.query_collections()])
+        print([c.name for c in registry.collections.query()])
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-        registry.register_collection("b")
-        print([c.name for c in registry.query_collections()])
+        registry.collections.register("b")
+        print([c.name for c in registry.collections.query()])
     """
     assert run_script(script, f"sqlite:///{file}").splitlines() == ["True", "['a']", "['a', 'b']"]
 
@@ -302,16 +302,16 @@ def test_a_deadlock_is_resolved_by_repeating_what_is_ours(server_url):
     with closing(Registry.open(server_url)) as first, closing(Registry.open(server_url)) as second:
 
         def both() -> None:
-            second.insert_dimension_records("instrument", instruments.values(), skip_existing=True)
+            second.records.insert("instrument", instruments.values(), skip_existing=True)
 
         with ThreadPoolExecutor(1) as thread:
             with first.transaction():
-                first.insert_dimension_records("instrument", [instruments["B"]])
+                first.records.insert("instrument", [instruments["B"]])
                 waiting = thread.submit(both)  # has A, and waits for B
                 _wait_for_lock(server_url)
-                first.insert_dimension_records("instrument", [instruments["A"]], skip_existing=True)
+                first.records.insert("instrument", [instruments["A"]], skip_existing=True)
             waiting.result(60)
-        found = [r.get("name") for r in first.query_dimension_records("instrument")]
+        found = [r.get("name") for r in first.queries.records("instrument")]
         assert {"A", "B"} <= set(found)
 
 
@@ -324,7 +324,7 @@ def test_a_deadlock_of_two_transactions_ends_one_with_a_clear_error(server_url):
             try:
                 with registry.transaction():
                     for n, name in enumerate(order):
-                        registry.insert_dimension_records(
+                        registry.records.insert(
                             "instrument", [{"name": name, "class_name": order}], skip_existing=True
                         )
                         if n == 0:
@@ -347,25 +347,25 @@ def test_waiting_for_a_lock_ends_at_the_limit(server_url):
         closing(Registry.open(server_url, lock_timeout_s=0.3)) as second,
         first.transaction(),
     ):
-        first.register_collection("a")
+        first.collections.register("a")
         with pytest.raises(RepositoryBusyError, match=r"locked by another program for 0\.3 s"):
-            second.register_collection("b")
+            second.collections.register("b")
 
 
 @pytest.mark.postgresql
 def test_connections_that_were_ended_are_replaced(server_url):
     with closing(Registry.open(server_url)) as registry:
-        registry.register_collection("a")
+        registry.collections.register("a")
         _end_connections(server_url)
         assert names(registry) == ["a"]
         _end_connections(server_url)
-        registry.register_collection("b")
+        registry.collections.register("b")
 
         def ended_inside() -> None:
             with registry.transaction():
-                registry.register_collection("c")
+                registry.collections.register("c")
                 _end_connections(server_url)
-                registry.register_collection("d")
+                registry.collections.register("d")
 
         with pytest.raises(
             RepositoryBusyError, match=r"connection to the registry was lost.*Nothing was changed"
@@ -385,7 +385,7 @@ def test_connections_that_were_ended_are_replaced(server_url):
 @pytest.mark.postgresql
 def test_a_program_has_a_bounded_number_of_connections(server_url):
     with closing(Registry.open(server_url)) as registry:
-        registry.register_dataset_type(BIAS)
+        registry.dataset_types.register([BIAS])
         counts = [0]
 
         def work(n: int) -> None:
@@ -431,11 +431,11 @@ def test_a_run_removed_meanwhile_takes_no_datasets(server_url):
     with closing(Registry.open(server_url)) as first, closing(Registry.open(server_url)) as second:
         table = put(first, BIAS, "other", {"instrument": "HSC", "detector": 0})
         table = DatasetTable.new(BIAS, table.data_ids, "doomed")
-        first.register_collection("doomed")
+        first.collections.register("doomed")
         with ThreadPoolExecutor(1) as thread:
             with first.transaction():
-                first.remove_runs(["doomed"])
-                waiting = thread.submit(second.insert_datasets, table)
+                first.removal.remove_runs(["doomed"])
+                waiting = thread.submit(second.inserts.insert, table)
                 _wait_for_lock(server_url)
             with pytest.raises(MissingCollectionError, match="'doomed'"):
                 waiting.result(60)

@@ -3,16 +3,23 @@
 import json
 import os
 import pickle
+import re
 import uuid
 
 import pytest
+from small_repository import VISITS, exposure_timespan, make_repository
 
 from butler_dask import Butler, CollectionType, DatasetType, FileDataset
 from butler_dask.errors import (
+    ButlerUserError,
     ConflictingDefinitionError,
+    DataIdValueError,
     DatasetNotFoundError,
     DatasetTypeError,
+    DimensionNameError,
+    DimensionValueError,
     MissingDatasetFileError,
+    MissingDatasetTypeError,
     NoDefaultCollectionError,
     ReadOnlyRepositoryError,
     RepositoryError,
@@ -221,3 +228,66 @@ def test_relative_file_is_below_the_root_or_here(butler, root, tmp_path, monkeyp
         butler.ingest(FileDataset("nowhere.json", [DatasetRef(kind, {**DATA_ID, "detector": 3}, "r1")]))
     with pytest.raises(DatasetNotFoundError):
         butler.get("doc", DATA_ID, detector=3)
+
+
+def outcome(find, *given, **keywords):
+    """Return what a look-up gives, or the class of its error."""
+    try:
+        return find(*given, **keywords)
+    except ButlerUserError as error:
+        return type(error)
+
+
+def test_both_interfaces_find_the_same_calibrations(tmp_path):
+    root = make_repository(tmp_path / "DATA")
+    bias, flat = {"instrument": "HSC", "detector": 3}, {"instrument": "HSC", "detector": 3}
+    with Butler(root, writeable=True) as butler:
+        for n, run in enumerate(("b/0", "b/1")):
+            butler.collections.register(run)
+            refs = [butler.put({}, "bias", bias, run=run)]
+            refs += [butler.put({}, "flat", flat, physical_filter=f, run=run) for f in ("HSC-R", "HSC-I")]
+            night = exposure_timespan(2 * n)
+            butler.registry.certify("HSC/calib", refs, night)
+        butler.registry.insertDimensionData(
+            "day_obs", {"instrument": "HSC", "id": 20130619, "timespan": exposure_timespan(2)}, replace=True
+        )
+    with Butler(root, collections="HSC/calib", instrument="HSC") as butler:
+        first, last = VISITS[0], VISITS[2]
+        cases = {
+            "b/0": [
+                ("bias", {"exposure": first, "detector": 3}),
+                ("bias", {"visit": first, "detector": "1_53"}),
+                ("bias", {"exposure": f"HSCA{first}", "detector": 3}),
+                ("bias", {"exposure": first, "visit": last, "day_obs": 20130619, "detector": 3}),
+                ("flat", {"exposure": first, "detector": 3}),
+            ],
+            "b/1": [
+                ("bias", {"exposure": last, "detector": 3}),
+                ("bias", {"day_obs": 20130619, "detector": 3}),
+                ("bias", {"day_obs": 20130619, "detector": "1_53"}),
+                ("bias", {"day_obs": 20130619, "seq_num": 2, "detector": 3}),
+                ("flat", {"visit": last, "detector": 3}),
+            ],
+            None: [
+                ("bias", bias),
+                ("bias", {"exposure": VISITS[1], "detector": 3}),
+                ("flat", {**flat, "physical_filter": "HSC-R"}),
+                ("metric", {"visit": first, "detector": 3}),
+            ],
+            DataIdValueError: [("bias", {"exposure": 1, "detector": 3})],
+            DimensionNameError: [("bias", {"detector": 3, "visti": first})],
+            DimensionValueError: [("bias", {"exposure": first})],
+            MissingDatasetTypeError: [("bais", bias)],
+        }
+        for expected, given in cases.items():
+            for name, data_id in given:
+                found = outcome(butler.find_dataset, name, data_id)
+                assert outcome(butler.registry.findDataset, name, **data_id) == found, data_id
+                assert getattr(found, "run", found) == expected, data_id
+        for collections in ("nothing", [], ["HSC/calib", "nothing"]):
+            found = outcome(butler.find_dataset, "bias", bias, collections=collections)
+            assert outcome(butler.registry.findDataset, "bias", bias, collections=collections) == found
+        for collections in (..., "b/*", re.compile("b/."), ["b/0", "b/1"], "b/0,b/1"):
+            found = butler.find_dataset("bias", bias, collections=collections)
+            assert butler.registry.findDataset("bias", bias, collections=collections) == found
+            assert found.run == "b/0"

@@ -6,16 +6,16 @@ import resource
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from round_trip import make_exposure, make_ref
 
 from butler_dask.datastore.dataset_layout import DatasetLayout
-from butler_dask.datastore.file_datastore import FileDatastore, is_temporary
+from butler_dask.datastore.file_datastore import FileDatastore
 from butler_dask.datastore.path_template import default_template
 from butler_dask.errors import (
     DatasetFileError,
@@ -24,6 +24,7 @@ from butler_dask.errors import (
     ReadOnlyRepositoryError,
     RepositoryError,
 )
+from butler_dask.published_file import is_temporary
 from butler_dask.vocabulary.data_id import DataCoordinate
 from butler_dask.vocabulary.dataset import DatasetRef, DatasetTable
 from butler_dask.vocabulary.dataset_type import DatasetType
@@ -43,15 +44,15 @@ def _paths(datastore):
 
 def test_path_says_run_dataset_type_and_data_id():
     store = FileDatastore("/nowhere")
-    assert store.path_of(make_ref("ExposureF", name="calexp")) == (
+    assert store.predicted_record(make_ref("ExposureF", name="calexp")).path == (
         "u/someone/run/calexp/HSC/903344/calexp_HSC_903344_5_u_someone_run.fits"
     )
     config = DatasetRef(DatasetType("isr_config", [], "Config"), DataCoordinate.make_empty(), "u/x")
-    assert store.path_of(config) == "u/x/isr_config/isr_config_u_x.py"
+    assert store.predicted_record(config).path == "u/x/isr_config/isr_config_u_x.py"
     warp = DatasetType("warp", ["skymap", "tract", "patch", "visit"], "ExposureF")
     data_id = {"skymap": "rings", "tract": 9813, "patch": 42, "instrument": "HSC", "visit": 5}
     ref = DatasetRef(warp, DataCoordinate.standardize(data_id, dimensions=warp.dimensions), "r")
-    assert store.path_of(ref) == "r/warp/HSC/rings/9813/42/warp_HSC_rings_9813_42_5_r.fits"
+    assert store.predicted_record(ref).path == "r/warp/HSC/rings/9813/42/warp_HSC_rings_9813_42_5_r.fits"
 
 
 _VALUES = st.text(min_size=1, max_size=5, alphabet="aB_/. %ü:-")
@@ -74,8 +75,8 @@ def test_column_of_paths_equals_path_of_each_row_and_all_differ(values):
         )
         for instrument, name, number in values
     ]
-    paths = store.paths_of(DatasetTable.from_refs(flat, refs))
-    assert paths == [store.path_of(r) for r in refs]
+    paths = store.predicted_records(DatasetTable.from_refs(flat, refs)).paths
+    assert paths == [store.predicted_record(r).path for r in refs]
     assert len(set(paths)) == len(paths)
     for path in paths:
         assert os.path.normpath(path) == path
@@ -87,7 +88,7 @@ def test_rows_of_several_runs_get_the_paths_of_their_runs():
     store = FileDatastore("/nowhere")
     refs = [make_ref("ExposureF", run=run, visit=v) for v, run in enumerate(["a", "b/c", "a", "100%"])]
     table = DatasetTable.from_refs(refs[0].datasetType, refs)
-    assert store.paths_of(table) == [store.path_of(r) for r in refs]
+    assert store.predicted_records(table).paths == [store.predicted_record(r).path for r in refs]
     records = store.predicted_records(table)
     assert [records[i] for i in range(4)] == [store.predicted_record(r) for r in refs]
 
@@ -95,30 +96,43 @@ def test_rows_of_several_runs_get_the_paths_of_their_runs():
 def test_overlong_names_are_cut_and_stay_apart():
     store = FileDatastore("/nowhere")
     run = "u/" + "x" * 100 + "/" + "y" * 180
-    paths = [store.path_of(make_ref("ExposureF", run=run, detector=d)) for d in range(3)]
+    paths = [store.predicted_record(make_ref("ExposureF", run=run, detector=d)).path for d in range(3)]
     assert len(set(paths)) == 3
     assert all(len(p.rpartition("/")[2].encode()) <= 240 for p in paths)
     table = DatasetTable.from_refs(
         make_ref("ExposureF").datasetType, [make_ref("ExposureF", run=run, detector=0)]
     )
-    assert store.paths_of(table) == paths[:1]
+    assert store.predicted_records(table).paths == paths[:1]
+
+
+def test_dataset_of_an_overlong_name_is_written(datastore):
+    """Its temporary name must not be too long either."""
+    ref = make_ref("StructuredDataDict", run="u/" + "x" * 100 + "/" + "y" * 180)
+    record = datastore.put({"a": 1}, ref)
+    assert len(record.path.rpartition("/")[2]) == 240
+    assert datastore.get(record, ref) == {"a": 1}
 
 
 def test_template_of_the_repository_is_used_and_checked():
     store = FileDatastore(
         "/nowhere", layout=DatasetLayout({"calexp": "{run}/{visit}/{datasetType}-{instrument}-{detector}"})
     )
-    assert store.path_of(make_ref("ExposureF", name="calexp")) == "u/someone/run/903344/calexp-HSC-5.fits"
-    assert store.path_of(make_ref("ExposureF", name="icExp")).startswith("u/someone/run/icExp/HSC/903344/")
+    assert (
+        store.predicted_record(make_ref("ExposureF", name="calexp")).path
+        == "u/someone/run/903344/calexp-HSC-5.fits"
+    )
+    assert store.predicted_record(make_ref("ExposureF", name="icExp")).path.startswith(
+        "u/someone/run/icExp/HSC/903344/"
+    )
     by_id = FileDatastore("/nowhere", layout=DatasetLayout({"ExposureF": "{id}"}))
     ref = make_ref("ExposureF")
-    assert by_id.path_of(ref) == f"{ref.id}.fits"
+    assert by_id.predicted_record(ref).path == f"{ref.id}.fits"
     wrong = FileDatastore("/nowhere", layout=DatasetLayout({"default": "{run}/{datasetType}/{vist}"}))
     with pytest.raises(DatasetTypeError, match="Did you mean 'visit'"):
-        wrong.path_of(ref)
+        wrong.predicted_record(ref)
     ambiguous = FileDatastore("/nowhere", layout=DatasetLayout({"default": "{run}/{datasetType}/{visit}"}))
     with pytest.raises(DatasetTypeError, match="one path: it lacks instrument, detector"):
-        ambiguous.path_of(ref)
+        ambiguous.predicted_record(ref)
 
 
 def test_default_template_is_readable():
@@ -206,14 +220,13 @@ def test_place_that_cannot_be_written_is_a_read_only_error(tmp_path):
 def test_process_killed_while_writing_leaves_only_a_temporary_file(tmp_path):
     code = """
         import os, sys
-        from butler_dask.datastore.checksum import Checksum
         from butler_dask.datastore.storage_root import open_root
 
         def chunks():
             yield bytes(2880)
             os.kill(os.getpid(), 9)
 
-        open_root(sys.argv[1]).stage("run/thing/thing_1.fits", chunks(), Checksum())
+        open_root(sys.argv[1]).stage("run/thing/thing_1.fits", chunks())
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
@@ -246,10 +259,10 @@ def test_every_transfer_mode_makes_the_dataset_readable(tmp_path, mode):
     record = store.ingest(str(source), ref, mode)
     np.testing.assert_array_equal(store.get(record, ref), np.arange(5))
     assert source.exists() == (mode != "move")
-    assert record.path == (source.as_uri() if mode == "direct" else store.path_of(ref))
+    assert record.path == (source.as_uri() if mode == "direct" else store.predicted_record(ref).path)
     assert store.check(record, checksum=True) is None
     assert bool(record.checksum) == (mode == "copy")
-    stored = tmp_path / "store" / store.path_of(ref)
+    stored = tmp_path / "store" / store.predicted_record(ref).path
     assert stored.is_symlink() == mode.endswith("symlink")
     store.remove([record.path])
     assert source.exists() == (mode != "move"), "what was ingested from elsewhere is not ours to remove"
@@ -284,15 +297,23 @@ def test_formatter_of_the_repository_is_used(tmp_path):
     # A datastore without that setting still reads it: the record says by what.
     assert FileDatastore(str(tmp_path)).get(record, ref) == {"a": {1, 2}}
     missing = FileDatastore(str(tmp_path), layout=DatasetLayout(formatters={"thing": "no.such.Formatter"}))
-    with pytest.raises(DatasetTypeError, match=r"'no.such.Formatter' cannot be imported"):
+    with pytest.raises(
+        DatasetTypeError, match=r"Cannot import formatter 'no\.such\.Formatter': there is no module 'no'"
+    ):
         missing.put({}, ref)
+    older = {"thing": "test_datastore.SixKeywordsFormatter"}
+    with pytest.raises(DatasetTypeError, match=r"SixKeywordsFormatter' has no method read\(request\).*path"):
+        FileDatastore(str(tmp_path), layout=DatasetLayout(formatters=older)).put("text", ref)
 
 
 def test_unknown_component_or_parameter_names_the_nearest(datastore):
     ref = make_ref("ExposureF")
     record = datastore.put(make_exposure(), ref)
     with pytest.raises(DatasetTypeError, match=r"no component 'photocalib'.*Did you mean 'photo\w+'"):
-        datastore.get(record, ref, component="photocalib")
+        ref.makeComponentRef("photocalib")
+    part = replace(record, storage_class="ImageF")
+    with pytest.raises(DatasetTypeError, match=r"\(ImageF\) has no component 'wcs'"):
+        datastore.get(part, ref.makeComponentRef("wcs"))
     with pytest.raises(DatasetTypeError, match=r"no parameter 'bboks'.*Did you mean 'bbox'"):
         datastore.get(record, ref, parameters={"bboks": (0, 0, 1, 1)})
 
@@ -316,7 +337,7 @@ def test_object_store_serves_the_same_interface(bucket, tmp_path):
     exposure, ref = make_exposure(), make_ref("ExposureF")
     record = bucket.put(exposure, ref)
     np.testing.assert_array_equal(bucket.get(record, ref).image, exposure.image)
-    assert bucket.get(record, ref, component="photoCalib") == exposure.photo_calib
+    assert bucket.get(record, ref.makeComponentRef("photoCalib")) == exposure.photo_calib
     assert bucket.uri(record.path).startswith("memory://bucket/prefix/u/someone/run/thing/")
     assert bucket.check(record, checksum=True) is None
     assert [path for path, _ in bucket.files()] == [record.path]
@@ -349,5 +370,12 @@ class LocalOnlyFormatter:
     def chunks(self, obj, storage_class):
         return (obj.encode(),)
 
-    def read(self, path, **_):
-        return os.path.isfile(path), Path(path).read_text()
+    def read(self, request):
+        return os.path.isfile(request.path), Path(request.path).read_text()
+
+
+class SixKeywordsFormatter(LocalOnlyFormatter):
+    """One written before there were requests."""
+
+    def read(self, path, *, storage_class, component=None, parameters=None, root="", data_id=None):
+        return Path(path).read_text()

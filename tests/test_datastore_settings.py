@@ -81,11 +81,11 @@ class SpanFormatter:
     def chunks(self, obj, storage_class):
         yield f"{obj.first} {obj.last}".encode()
 
-    def read(self, path, *, storage_class, component=None, parameters=None, root="", data_id=None):
-        first, last = map(int, Path(path).read_text().split())
-        if component is not None:
-            return {"first": first, "length": last - first}[component]
-        return Span(first * (parameters or {}).get("factor", 1), last)
+    def read(self, request):
+        first, last = map(int, Path(request.path).read_text().split())
+        if request.component is not None:
+            return {"first": first, "length": last - first}[request.component]
+        return Span(first * request.parameters.get("factor", 1), last)
 
 
 SPAN = {
@@ -347,7 +347,9 @@ class TestStorageClasses:
             formatters={"Lost": "butler_dask.datastore.document.DocumentFormatter"},
         )
         butler.registry.registerDatasetType(DatasetType("lost", ["instrument", "detector"], "Lost"))
-        with pytest.raises(DatasetTypeError, match=r"'no\.such\.Type'.*cannot be imported"):
+        with pytest.raises(
+            DatasetTypeError, match=r"Cannot import type 'no\.such\.Type' of storage class 'Lost'"
+        ):
             butler.put({"a": 1}, "lost", DATA_ID)
 
 

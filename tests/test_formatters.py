@@ -5,8 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from round_trip import (
     RoundTrip,
     assert_same,
@@ -166,8 +165,8 @@ def test_components_are_read_from_a_file_whose_pixels_are_gone(tmp_path):
     begin = first + 2880 * 3
     data[begin : begin + 1_000_000] = bytes(1_000_000)
     path.write_bytes(data)
-    assert_same(exposure.wcs, datastore.get(record, ref, component="wcs"))
-    assert_same(exposure.photo_calib, datastore.get(record, ref, component="photoCalib"))
+    assert_same(exposure.wcs, datastore.get(record, ref.makeComponentRef("wcs")))
+    assert_same(exposure.photo_calib, datastore.get(record, ref.makeComponentRef("photoCalib")))
 
 
 def test_box_of_an_exposure_keeps_sky_and_psf_in_place(round_trip):

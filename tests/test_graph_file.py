@@ -6,9 +6,9 @@ import struct
 
 import numpy as np
 import pytest
+from graph_draft import GraphDraft
 
 from butler_dask.errors import DatasetFileError, FormatVersionError
-from butler_dask.graph.graph_draft import GraphDraft
 from butler_dask.graph.graph_file import read_graph, write_graph
 from butler_dask.graph.quantum_graph import QuantumGraph
 from butler_dask.graph.string_column import StringColumn

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from small_survey import WHERE, make_survey, small_graph
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.errors import CollectionError, InvalidQueryError
 from butler_dask.graph.all_dimensions_builder import AllDimensionsQuantumGraphBuilder
 from butler_dask.graph.dataset_query_constraint import ALL, OFF, DatasetQueryConstraintVariant

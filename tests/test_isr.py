@@ -12,7 +12,8 @@ from butler_dask.imaging.defects import defects_table
 from butler_dask.imaging.detector import box_slices
 from butler_dask.imaging.exposure import Exposure
 from butler_dask.imaging.visit_info import VisitInfo
-from butler_dask.tasks.isr import IsrTask, IsrTaskConnections
+from butler_dask.tasks.isr import IsrTask
+from butler_dask.tasks.isr_config import IsrTaskConnections
 
 OFF = ("Bias", "Dark", "Flat", "Defect", "Linearize", "Crosstalk", "BrighterFatter", "Fringe", "Interpolate")
 

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from butler_dask.imaging.defects import defects_table, find_defects, mask_defects
 from butler_dask.imaging.interpolation import fill_pixels, interpolate_pixels

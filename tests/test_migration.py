@@ -50,24 +50,24 @@ def test_an_old_repository_is_refused_until_it_is_migrated(old_repository: Path)
 
 
 def check_content(registry: Registry) -> None:
-    chain = registry.chain_history("u/me/1")
+    chain = registry.collections.chain_history("u/me/1")
     assert [(c.mode, c.before, c.after) for c in chain] == [
         ("redefine", (), ("u/me/1/a", "HSC/defaults")),
         ("redefine", ("u/me/1/a", "HSC/defaults"), ("u/me/1/b", "u/me/1/a", "HSC/defaults")),
     ]
     assert all(c.isot.startswith("2026-11-22T21:") and c.who == "" for c in chain)
-    assert len(registry.query_datasets("metric", "u/me/1")) == 6
-    assert len(registry.query_datasets("metric", "u/me/1", find_first=False)) == 7
-    assert len(registry.query_associations("bias", "HSC/calib")) == 6
-    assert len(registry.query_datasets("metric", "tagged")) == 3
-    assert len(registry.query_quanta("u/me/1/a")) == 1
+    assert len(registry.queries.datasets("metric", "u/me/1")) == 6
+    assert len(registry.queries.datasets("metric", "u/me/1", find_first=False)) == 7
+    assert len(registry.associations.query("bias", "HSC/calib")) == 6
+    assert len(registry.queries.datasets("metric", "tagged")) == 3
+    assert len(registry.quanta.query("u/me/1/a")) == 1
     assert registry.schema_differences() == []
 
 
 def test_a_migrated_repository_has_all_it_had_and_takes_more(old_repository: Path) -> None:
     assert [step.version for step in migrate(registry_url(old_repository)).steps] == [SCHEMA_VERSION]
     with Butler(old_repository, writeable=True, run="u/me/2") as butler:
-        check_content(butler.registry_tables)
+        check_content(butler.repository.registry)
         for ref in butler.query_datasets("metric", "u/me/1"):
             run = ref.run.rpartition("/")[2]
             expected = {"v": ref.dataId["visit"], "d": ref.dataId["detector"], "run": run}
@@ -90,9 +90,9 @@ def test_a_migrated_postgresql_registry_has_all_it_had(old_server: str) -> None:
     migrate(old_server)
     with closing(Registry.open(old_server)) as registry:
         check_content(registry)
-        registry.register_collection("u/me/3")
-        registry.prepend_chain("u/me/1", ["u/me/3"])
-        assert registry.undo_chain("u/me/1", 2) == ("u/me/1/a", "HSC/defaults")
+        registry.collections.register("u/me/3")
+        registry.collections.prepend_chain("u/me/1", ["u/me/3"])
+        assert registry.collections.undo_chain("u/me/1", 2) == ("u/me/1/a", "HSC/defaults")
 
 
 def test_a_migration_that_fails_half_way_changes_nothing(old_repository: Path) -> None:

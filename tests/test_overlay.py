@@ -10,6 +10,7 @@ import pytest
 from command_line import Commands
 
 from butler_dask import Butler, CollectionType, DatasetType, Timespan
+from butler_dask.butler.repository_check import check_repository
 from butler_dask.errors import (
     ConflictingDefinitionError,
     DatasetNotFoundError,
@@ -17,7 +18,6 @@ from butler_dask.errors import (
     ReadOnlyRepositoryError,
     RepositoryError,
 )
-from butler_dask.repository_check import check_repository
 
 DATA_ID = {"instrument": "Cam", "detector": 1}
 
@@ -102,7 +102,7 @@ def test_both_are_seen_as_one_and_only_the_personal_one_is_written(shared, mine)
         butler.registry.registerCollection("u/all", CollectionType.CHAINED)
         butler.registry.setCollectionChain("u/all", ["u/tag", "common"])
         assert butler.get("doc", DATA_ID, collections="u/all") == {"d": 1}
-        assert check_repository(butler.registry_tables, butler.datastore, checksums=True).is_clean
+        assert check_repository(butler.repository, checksums=True).is_clean
         butler.registry.setCollectionChain("u/all", [])
         butler.removeRuns("u/me")
         assert butler.get("doc", DATA_ID, collections="common") == {"d": 1}
@@ -254,7 +254,7 @@ def test_many_processes_open_it_while_the_shared_one_grows(shared, mine):
     assert [child.wait() for child in children] == [0, 0, 0]
     with Butler(mine, collections="common/run") as butler:
         assert len(butler.query_datasets("doc")) == 13
-        assert check_repository(butler.registry_tables, butler.datastore, checksums=True).is_clean
+        assert check_repository(butler.repository, checksums=True).is_clean
 
 
 def test_run_reads_the_shared_one_and_writes_the_personal_one(commands: Commands):

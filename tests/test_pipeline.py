@@ -74,7 +74,7 @@ def test_a_pipeline_is_read_configured_and_ordered(base: Path) -> None:
     config = graph.tasks["clean"].config
     assert (config.gain, config.iterations) == (2.0, 5)
     assert graph.steps.get_dimensions("visit").required == ("instrument", "detector", "visit")
-    assert graph.subsets["sky"].description == "What lies on the sky map."
+    assert graph.task_subsets["sky"].description == "What lies on the sky map."
 
 
 def test_its_text_is_yaml_that_makes_the_same_pipeline(base: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from butler_dask.errors import (
     DatasetTypeError,
     DimensionNameError,
     DuplicateOutputError,
+    FormatVersionError,
     IncompatibleDatasetTypeError,
     InvalidExpressionError,
     MissingDatasetTypeError,
@@ -25,9 +26,9 @@ from butler_dask.pipeline import (
     PipelineTask,
     PipelineTaskConfig,
     PipelineTaskConnections,
+    connectionTypes as cT,
     pipeline_text,
 )
-from butler_dask.pipeline import connectionTypes as cT
 from butler_dask.vocabulary.dataset_type import DatasetType
 
 FRAME = ("instrument", "exposure", "detector")
@@ -319,13 +320,13 @@ def test_faulty_expressions_are_explained(graph: PipelineGraph, expression: str,
 
 def test_a_selection_is_a_graph_of_its_own(graph: PipelineGraph) -> None:
     part = graph.select("warp")
-    assert list(part.subsets) == []
+    assert list(part.task_subsets) == []
     assert [name for name, _ in part.iter_overall_inputs()] == ["goodCatalog_schema", "goodCatalog", "skyMap"]
     assert list(graph.copy().tasks) == list(graph.tasks)
     changed = graph.copy()
     changed.remove_tasks(["clean"])
     assert "clean" in graph.tasks
-    assert changed.subsets["visit"].members == {"catalog"}
+    assert changed.task_subsets["visit"].members == {"catalog"}
     with pytest.raises(PipelineLabelError, match="no task 'clean'"):
         changed.remove_tasks(["clean"])
 
@@ -340,7 +341,13 @@ def test_a_graph_survives_json_and_pickle(graph: PipelineGraph) -> None:
         assert {n: d.dataset_type for n, d in again.dataset_types.items()} == {
             n: d.dataset_type for n, d in graph.dataset_types.items()
         }
-        assert again.subsets["visit"].description == "One visit."
+        assert again.task_subsets["visit"].description == "One visit."
+
+
+def test_a_graph_in_a_form_of_another_version_is_refused(graph: PipelineGraph) -> None:
+    document = graph.to_document() | {"version": 99}
+    with pytest.raises(FormatVersionError, match="form 99"):
+        PipelineGraph.from_document(document)
 
 
 def test_an_empty_graph_has_nothing() -> None:

@@ -5,8 +5,8 @@ import pytest
 from round_trip import make_exposure, make_ref, make_table
 
 from butler_dask.datastore.file_datastore import FileDatastore
+from butler_dask.engine.quantum_butler import QuantumButler
 from butler_dask.errors import DatasetNotFoundError, DatasetTypeError, MissingDatasetFileError
-from butler_dask.quantum_butler import QuantumButler
 
 
 @pytest.fixture

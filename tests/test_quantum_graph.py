@@ -5,9 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
+from graph_draft import GraphDraft
 
 from butler_dask.errors import ButlerUserError
-from butler_dask.graph.graph_draft import GraphDraft
 from butler_dask.graph.quantum_graph import QuantumGraph
 from butler_dask.vocabulary.dataset import DatasetRef
 from butler_dask.vocabulary.dataset_type import DatasetType

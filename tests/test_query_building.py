@@ -345,7 +345,7 @@ def test_every_empty_answer_names_a_smallest_set_of_culprits(butler):
 
 
 def test_statements_of_a_query_are_explained_by_the_database(butler):
-    with butler.registry_tables.explain_query() as statements:
+    with butler.repository.registry.explain_query() as statements:
         butler.query_datasets("metric", "run/1", where="instrument = 'HSC' AND visit > 3")
     (main,) = [s for s in statements if "dataset_" in s.sql and "SELECT" in s.sql and s.rows == 6]
     assert main.plan

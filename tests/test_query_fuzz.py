@@ -2,45 +2,39 @@
 
 import random
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from exposure_rows import FIELDS
 from lsst.sphgeom import LonLat
-from registry_fixtures import SERVER, drop, new_url
 from registry_records import BIAS, CALEXP, RAW, insert_records, put
 
+from butler_dask.butler.registry_names import ButlerRegistry
 from butler_dask.errors import ButlerDaskError
-from butler_dask.registry.butler_registry import ButlerRegistry
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.dimensions import DimensionUniverse
 from butler_dask.vocabulary.search_defaults import SearchDefaults
+from butler_dask.vocabulary.selection import Selection
 from butler_dask.vocabulary.timespan import Timespan
+
+pytest_plugins = ("registry_fixtures",)
 
 UNIVERSE = DimensionUniverse()
 FEW, MANY = 250, 10_000
 
 
-@pytest.fixture(
-    scope="module",
-    params=["sqlite", *([pytest.param("postgresql", marks=pytest.mark.postgresql)] if SERVER else [])],
-)
-def populated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+@pytest.fixture(scope="module")
+def populated(module_registry: Registry) -> Registry:
     """Registry with records and a few datasets."""
-    url = new_url(request.param, tmp_path_factory.mktemp("fuzz"))
-    registry = Registry.create(url)
-    insert_records(registry)
-    put(registry, RAW, "raws")
-    put(registry, CALEXP, "calexps", {"visit": 1, "detector": 0})
-    bias = put(registry, BIAS, "biases", {"detector": 0}, {"detector": 1})
-    registry.register_collection("calib", CollectionType.CALIBRATION)
-    registry.certify("calib", bias, Timespan(None, None))
-    yield registry
-    registry.close()
-    drop(url)
+    insert_records(module_registry)
+    put(module_registry, RAW, "raws")
+    put(module_registry, CALEXP, "calexps", {"visit": 1, "detector": 0})
+    bias = put(module_registry, BIAS, "biases", {"detector": 0}, {"detector": 1})
+    module_registry.collections.register("calib", CollectionType.CALIBRATION)
+    module_registry.associations.certify("calib", bias, Timespan(None, None))
+    return module_registry
 
 
 TOKENS = """
@@ -140,20 +134,24 @@ def _query(registry: Registry, r: random.Random, where: str) -> None:
     )
     match r.randrange(5):
         case 0:
-            registry.query_datasets("raw", ["raws"], where=where, bind=BIND, data_id=data_id, order_by=order)
+            registry.queries.datasets(
+                "raw", ["raws"], Selection(order_by=order).where(where, data_id, bind=BIND)
+            )
         case 1:
-            registry.query_datasets(
-                "bias", ["calib"], find_first=False, where=where, bind=BIND, data_id=data_id
+            registry.queries.datasets(
+                "bias", ["calib"], Selection().where(where, data_id, bind=BIND), find_first=False
             )
         case 2:
-            registry.explain_data_ids(
-                group, where=where, bind=BIND, data_id=data_id, datasets=[("raw", ["raws"])]
+            registry.queries.explain(
+                group, Selection(datasets=[("raw", ["raws"])]).where(where, data_id, bind=BIND)
             )
         case 3:
             element = r.choice(["visit", "detector", "exposure", "visit_definition", "physical_filter"])
-            registry.query_dimension_records(element, where=where, bind=BIND, data_id=data_id, limit=5)
+            registry.queries.records(element, Selection(limit=5).where(where, data_id, bind=BIND))
         case _:
-            registry.query_data_ids(group, where=where, bind=BIND, data_id=data_id, order_by=order, limit=20)
+            registry.queries.data_ids(
+                group, Selection(order_by=order, limit=20).where(where, data_id, bind=BIND)
+            )
 
 
 VALUES = [
@@ -237,7 +235,7 @@ def _fuzz(registry: Registry, count: int, seed: int) -> dict[str, int]:
                     case "expression":
                         _query(registry, r, where)
                     case "data ID":
-                        registry.complete_data_id(data_id, UNIVERSE.conform(group))
+                        registry.queries.complete(data_id, UNIVERSE.conform(group))
                     case "found":
                         names.findDataset("raw", data_id)
                     case "queried":

@@ -2,49 +2,23 @@ from __future__ import annotations
 
 import gzip
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
+from hsc_header import HSC_CARDS
 from public_frames import public_data
 
+from butler_dask.datastore.formatter import ReadRequest
 from butler_dask.errors import DatasetFileError, RawIngestError
 from butler_dask.imaging.camera import Camera
 from butler_dask.instruments.instrument import Instrument
+from butler_dask.instruments.raw_files import find_raw_files, read_raw_facts
 from butler_dask.instruments.raw_frame import RawFormatter, read_raw
 from butler_dask.instruments.raw_headers import recognises, translate_header
-from butler_dask.instruments.raw_ingest import find_raw_files, read_raw_facts
 from butler_dask.instruments.visits import detector_region
-
-HSC_CARDS = {
-    "INSTRUME": "Hyper Suprime-Cam",
-    "EXP-ID": "HSCA90334400",
-    "FRAMEID": "HSCA90334405",
-    "DET-ID": 5,
-    "T_CCDSN": "007",
-    "DATE-OBS": "2013-06-17",
-    "UT-STR": "13:32:51.100",
-    "UT": "13:33:06.0",
-    "UT-END": "13:33:21.100",
-    "MJD": 56460.564653,
-    "EXPTIME": 30.0,
-    "FILTER01": "HSC-r",
-    "DATA-TYP": "OBJECT",
-    "OBJECT": "COSMOS",
-    "PROP-ID": "o13015",
-    "RA2000": "10:00:28.6",
-    "DEC2000": "+02:12:21.0",
-    "INST-PA": 0.0,
-    "AIRMASS": 1.12,
-    "ALTITUDE": 63.04,
-    "AZIMUTH": 226.69,
-    "FOC-VAL": 3.7,
-    "OUT-TMP": 272.35,
-    "OUT-PRS": 621.7,
-    "OUT-HUM": 33.1,
-    "T_GAIN2": 3.75,
-}
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +80,9 @@ def test_components_read_alone_are_those_of_the_whole(raw_file, small, tmp_path,
     instrument = Instrument(camera=small)
     instrument.write_camera_file(str(tmp_path))
     reader = RawFormatter()
-    keywords = {"storage_class": "Exposure", "root": str(tmp_path), "data_id": {"instrument": "HSC"}}
-    whole = reader.read(str(raw_file), **keywords)
-    part = reader.read(str(raw_file), component=component, **keywords)
+    request = ReadRequest(str(raw_file), "Exposure", root=str(tmp_path), data_id={"instrument": "HSC"})
+    whole = reader.read(request)
+    part = reader.read(replace(request, component=component))
     attribute = {"visitInfo": "visit_info"}.get(component, component)
     expected = getattr(whole, attribute)
     if component == "wcs":
@@ -119,12 +93,10 @@ def test_components_read_alone_are_those_of_the_whole(raw_file, small, tmp_path,
 
 def test_a_box_of_a_raw_is_cut_out(raw_file, small, tmp_path):
     Instrument(camera=small).write_camera_file(str(tmp_path))
-    keywords = {
-        "root": str(tmp_path),
-        "data_id": {"instrument": "HSC"},
-        "parameters": {"bbox": (10, 20, 5, 4)},
-    }
-    part = RawFormatter().read(str(raw_file), **keywords)
+    box = {"bbox": (10, 20, 5, 4)}
+    part = RawFormatter().read(
+        ReadRequest(str(raw_file), "Exposure", None, box, str(tmp_path), {"instrument": "HSC"})
+    )
     assert part.shape == (4, 5)
     assert part.xy0 == (10, 20)
     assert part.image[0, 0] == (20 * 1120 + 10) % 65536

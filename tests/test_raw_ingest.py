@@ -5,10 +5,13 @@ import uuid
 import numpy as np
 import pytest
 from astropy.io import fits
+from hsc_header import HSC_CARDS
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.errors import DatasetFileError, RawIngestError
-from butler_dask.instruments.instrument import Instrument, write_curated_calibrations
+from butler_dask.instruments.curated_calibrations import write_curated_calibrations
+from butler_dask.instruments.instrument import Instrument
+from butler_dask.instruments.raw_dataset import raw_dataset_type
 from butler_dask.instruments.raw_ingest import ingest_raws
 from butler_dask.instruments.visits import define_visits
 from butler_dask.vocabulary.collection import CollectionType
@@ -18,37 +21,10 @@ EXPOSURES = {903342: "13:20:00.000", 903344: "13:32:51.100"}
 
 def write_raw(folder, exposure, detector, **cards):
     instrument = Instrument.from_camera_file("hsc_small")
-    header = fits.Header(
-        list(
-            {
-                "INSTRUME": "Hyper Suprime-Cam",
-                "EXP-ID": f"HSCA{exposure:06d}00",
-                "FRAMEID": f"HSCA{exposure:06d}{detector:02d}",
-                "DET-ID": detector,
-                "T_CCDSN": "007",
-                "DATE-OBS": "2013-06-17",
-                "UT-STR": EXPOSURES.get(exposure, "10:00:00.000"),
-                "UT": EXPOSURES.get(exposure, "10:00:00.000"),
-                "UT-END": "13:34:00.000",
-                "MJD": 56460.56,
-                "EXPTIME": 30.0,
-                "FILTER01": "HSC-R",
-                "DATA-TYP": "OBJECT",
-                "OBJECT": "COSMOS",
-                "PROP-ID": "o13015",
-                "RA2000": "10:00:28.6",
-                "DEC2000": "+02:12:21.0",
-                "INST-PA": 0.0,
-                "AIRMASS": 1.12,
-                "ALTITUDE": 63.04,
-                "AZIMUTH": 226.69,
-                "FOC-VAL": 3.7,
-                "OUT-TMP": 272.35,
-                "OUT-PRS": 621.7,
-                "OUT-HUM": 33.1,
-            }.items()
-        )
-    )
+    header = fits.Header(list(HSC_CARDS.items()))
+    begin = EXPOSURES.get(exposure, "10:00:00.000")
+    header.update({"EXP-ID": f"HSCA{exposure:06d}00", "FRAMEID": f"HSCA{exposure:06d}{detector:02d}"})
+    header.update({"DET-ID": detector, "UT-STR": begin, "UT": begin, "UT-END": "13:34:00.000"})
     header.update(cards)
     data = np.full(instrument.getCamera()[detector].raw_shape, exposure % 1000 + detector, dtype=np.uint16)
     path = folder / f"{exposure}_{detector}.fits"
@@ -84,7 +60,7 @@ def test_registering_twice_changes_nothing(butler):
 
 
 def test_raws_are_ingested_and_read_back(butler, raws):
-    refs = ingest_raws(butler, [raws], transfer="copy")
+    refs = ingest_raws(butler, [raws], transfer="copy").refs
     assert len(refs) == 6
     assert {r.run for r in refs} == {"HSC/raw/all"}
     raw = butler.get("raw", instrument="HSC", exposure=903344, detector=5, collections="HSC/raw/all")
@@ -101,7 +77,7 @@ def test_raws_are_ingested_and_read_back(butler, raws):
 
 
 def test_a_raw_has_the_same_identity_in_every_repository(butler, raws):
-    refs = ingest_raws(butler, [raws / "903344_5.fits"], transfer="direct")
+    refs = ingest_raws(butler, [raws / "903344_5.fits"], transfer="direct").refs
     namespace = uuid.UUID("840b31d9-05cd-5161-b2c8-00d32b280d0f")
     text = "dataset_type=raw,run=HSC/raw/all,detector=5,exposure=903344,instrument=HSC"
     assert refs[0].id == uuid.uuid5(namespace, text)
@@ -112,8 +88,28 @@ def test_a_second_ingest_names_the_files_or_passes_over_them(butler, raws):
     with pytest.raises(RawIngestError, match=r"903344_5\.fits.*already"):
         ingest_raws(butler, [raws], transfer="symlink")
     assert len(list(butler.registry.queryDatasets("raw", collections="HSC/raw/all"))) == 1
-    assert len(ingest_raws(butler, [raws], transfer="symlink", skip_existing=True)) == 5
+    assert len(ingest_raws(butler, [raws], transfer="symlink", skip_existing=True).refs) == 5
     assert len(list(butler.registry.queryDatasets("raw", collections="HSC/raw/all"))) == 6
+
+
+def test_an_ingest_reads_only_the_raws_it_may_repeat(butler, raws):
+    others = range(1, 501)
+    common = {"instrument": "HSC", "day_obs": 20130617, "group": "g", "physical_filter": "HSC-R"}
+    registry = butler.registry
+    registry.insertDimensionData("day_obs", {"instrument": "HSC", "id": 20130617})
+    registry.insertDimensionData("group", {"instrument": "HSC", "name": "g"})
+    registry.insertDimensionData("exposure", *(common | {"id": n, "obs_id": str(n)} for n in others))
+    raw = raw_dataset_type(butler.dimensions)
+    registry.registerDatasetType(raw)
+    butler.collections.register("HSC/raw/all")
+    registry.insertDatasets(
+        raw, [{"instrument": "HSC", "exposure": n, "detector": 4} for n in others], "HSC/raw/all"
+    )
+    ingest_raws(butler, [raws / "903342_4.fits", raws / "903344_5.fits"], transfer="symlink")
+    with butler.repository.registry.explain_query() as statements:
+        assert len(ingest_raws(butler, [raws], transfer="symlink", skip_existing=True).refs) == 4
+    assert statements
+    assert max(statement.rows for statement in statements) < len(others) / 5
 
 
 def test_one_bad_file_leaves_no_trace_of_the_others(butler, raws, tmp_path):
@@ -127,7 +123,9 @@ def test_one_bad_file_leaves_no_trace_of_the_others(butler, raws, tmp_path):
     assert truncated.name in str(caught.value)
     assert not list(butler.registry.queryDimensionRecords("exposure", instrument="HSC"))
     assert "HSC/raw/all" not in butler.collections.query("*")
-    assert len(ingest_raws(butler, [raws, bad, truncated], transfer="copy", fail_fast=False)) == 6
+    ingested = ingest_raws(butler, [raws, bad, truncated], transfer="copy", fail_fast=False)
+    assert len(ingested.refs) == 6
+    assert [sum(word in text for text in ingested.problems) for word in ("HSC-Q", truncated.name)] == [1, 1]
 
 
 def test_two_files_of_one_raw_are_refused(butler, raws, tmp_path):

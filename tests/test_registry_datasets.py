@@ -2,11 +2,11 @@
 
 import itertools
 import uuid
+from contextlib import closing
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from registry_records import (
     BIAS,
     CALEXP,
@@ -25,6 +25,7 @@ from registry_records import (
     put,
 )
 
+from butler_dask.butler.registry_names import ButlerRegistry
 from butler_dask.errors import (
     CalibrationLookupError,
     CollectionTypeError,
@@ -35,7 +36,6 @@ from butler_dask.errors import (
     MissingCollectionError,
     OrphanedRecordError,
 )
-from butler_dask.registry.butler_registry import ButlerRegistry
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.data_id_table import DataIdTable
@@ -49,22 +49,22 @@ def find(registry, dataset_type, collections, *rows, at=None):
     """Return the run of the dataset found for each data ID, `None` where there is none."""
     ids = data_ids(dataset_type, *rows)
     times = None if at is None else np.full(len(ids), at, dtype=np.int64)
-    table, found = registry.find_datasets(dataset_type, ids, collections, begin_ns=times, end_ns=times)
+    table, found = registry.search.find(dataset_type, ids, collections, begin_ns=times, end_ns=times)
     return [None if i < 0 else table.run(i) for i in found.tolist()]
 
 
 def test_what_was_inserted_is_found_by_data_id_with_its_file(registry):
     table = put(registry, RAW, "HSC/raw/all")
-    found, rows = registry.find_datasets(RAW, table.data_ids, ["HSC/raw/all"])
+    found, rows = registry.search.find(RAW, table.data_ids, ["HSC/raw/all"])
     assert np.array_equal(found.ids[rows], table.ids)
-    assert list(registry.files_of(found.take(rows))) == list(files_for(table))
-    assert list(registry.files_of(table)) == list(files_for(table))
-    ref = registry.get_dataset(table.id(3))
+    assert list(registry.datasets.files_of(found.take(rows))) == list(files_for(table))
+    assert list(registry.datasets.files_of(table)) == list(files_for(table))
+    ref = registry.datasets.find(table.id(3))
     assert ref == table[3]
     assert ref.run == "HSC/raw/all"
-    assert registry.get_dataset(uuid.uuid4()) is None
-    assert next(iter(registry.files_of_ids([table.id(5)]))) == files_for(table)[5]
-    assert list(registry.files_of_ids([uuid.uuid4()])) == [None]
+    assert registry.datasets.find(uuid.uuid4()) is None
+    assert next(iter(registry.datasets.files_of_ids([table.id(5)]))) == files_for(table)[5]
+    assert list(registry.datasets.files_of_ids([uuid.uuid4()])) == [None]
 
 
 def test_data_ids_without_dataset_give_minus_one(registry):
@@ -74,20 +74,20 @@ def test_data_ids_without_dataset_give_minus_one(registry):
         None,
     ]
     assert find(registry, RAW, ["run"], {"exposure": 2, "detector": 0}) == [None]
-    registry.register_collection("none")
+    registry.collections.register("none")
     assert find(registry, RAW, ["none"], {"exposure": 1, "detector": 0}) == [None]
 
 
 def test_datasets_without_dimensions_are_kept_too(registry):
-    registry.register_dataset_type(PACKAGES)
+    registry.dataset_types.register([PACKAGES])
     for run in ("a", "b"):
-        registry.register_collection(run)
+        registry.collections.register(run)
         table = DatasetTable.new(PACKAGES, DataIdTable.from_values(PACKAGES.dimensions, {}, 1), run)
-        registry.insert_datasets(table, files_for(table))
+        registry.inserts.insert(table, files_for(table))
     assert find(registry, PACKAGES, ["b", "a"], {}) == ["b"]
-    assert [r.run for r in registry.query_datasets("packages", ["a", "b"], find_first=False)] == ["a", "b"]
+    assert [r.run for r in registry.queries.datasets("packages", ["a", "b"], find_first=False)] == ["a", "b"]
     with pytest.raises(ConflictingDefinitionError, match="already in RUN 'a'"):
-        registry.insert_datasets(
+        registry.inserts.insert(
             DatasetTable.new(PACKAGES, DataIdTable.from_values(PACKAGES.dimensions, {}, 1), "a")
         )
 
@@ -97,16 +97,16 @@ def test_first_collection_in_the_chain_wins_whatever_its_type(registry):
     two = {"exposure": 2, "detector": 0}
     old = put(registry, RAW, "old", one, two)
     put(registry, RAW, "new", one)
-    registry.register_collection("tag", CollectionType.TAGGED)
-    registry.associate("tag", old.take(np.array([0])))
-    registry.register_collection("chain", CollectionType.CHAINED)
+    registry.collections.register("tag", CollectionType.TAGGED)
+    registry.associations.associate("tag", old.take(np.array([0])))
+    registry.collections.register("chain", CollectionType.CHAINED)
     for children, expected in (
         (["new", "old"], ["new", "old"]),
         (["old", "new"], ["old", "old"]),
         (["tag", "new"], ["old", None]),
         (["new", "tag"], ["new", None]),
     ):
-        registry.set_chain("chain", children)
+        registry.collections.set_chain("chain", children)
         assert find(registry, RAW, ["chain"], one, two) == expected
         assert find(registry, RAW, children, one, two) == expected
 
@@ -115,62 +115,62 @@ def test_run_holds_one_dataset_of_a_type_and_data_id(registry):
     put(registry, RAW, "run", {"exposure": 1, "detector": 0})
     ids = data_ids(RAW, {"exposure": 1, "detector": 1}, {"exposure": 1, "detector": 0})
     with pytest.raises(ConflictingDefinitionError, match=r"'raw' for .*detector: 0.* RUN 'run'"):
-        registry.insert_datasets(DatasetTable.new(RAW, ids, "run"))
-    assert len(registry.query_datasets("raw", "run")) == 1
+        registry.inserts.insert(DatasetTable.new(RAW, ids, "run"))
+    assert len(registry.queries.datasets("raw", "run")) == 1
     twice = data_ids(RAW, {"exposure": 2, "detector": 0}, {"exposure": 2, "detector": 0})
     with pytest.raises(ConflictingDefinitionError, match="Two datasets 'raw' for"):
-        registry.insert_datasets(DatasetTable.new(RAW, twice, "run"))
-    registry.register_collection("other")
+        registry.inserts.insert(DatasetTable.new(RAW, twice, "run"))
+    registry.collections.register("other")
     again = DatasetTable.new(RAW, data_ids(RAW, {"exposure": 3, "detector": 0}), "other")
-    registry.insert_datasets(again)
+    registry.inserts.insert(again)
     moved = DatasetTable(
         RAW, data_ids(RAW, {"exposure": 4, "detector": 0}), again.ids, again.run_codes, ["run"]
     )
     with pytest.raises(ConflictingDefinitionError, match="is already in the registry"):
-        registry.insert_datasets(moved)
+        registry.inserts.insert(moved)
 
 
 def test_datasets_that_cannot_be_are_refused(registry):
-    registry.register_dataset_type(RAW)
-    registry.register_collection("tag", CollectionType.TAGGED)
-    registry.register_collection("run")
+    registry.dataset_types.register([RAW])
+    registry.collections.register("tag", CollectionType.TAGGED)
+    registry.collections.register("run")
     ids = data_ids(RAW, {"exposure": 1, "detector": 0})
     with pytest.raises(CollectionTypeError, match="'tag' is TAGGED"):
-        registry.insert_datasets(DatasetTable.new(RAW, ids, "tag"))
+        registry.inserts.insert(DatasetTable.new(RAW, ids, "tag"))
     with pytest.raises(MissingCollectionError, match="Did you mean 'run'"):
-        registry.insert_datasets(DatasetTable.new(RAW, ids, "runn"))
+        registry.inserts.insert(DatasetTable.new(RAW, ids, "runn"))
     wrong = data_ids(RAW, {"exposure": 1, "detector": 0}, {"exposure": 1, "detector": 99})
     with pytest.raises(DataIdValueError, match=r"no detector for .*99"):
-        registry.insert_datasets(DatasetTable.new(RAW, wrong, "run"))
+        registry.inserts.insert(DatasetTable.new(RAW, wrong, "run"))
     with pytest.raises(DatasetTypeError, match="have no exposure"):
-        registry.find_datasets(RAW, data_ids(CALEXP, {"visit": 1, "detector": 0}), ["run"])
-    assert registry.existing_in_run("run") == {}
+        registry.search.find(RAW, data_ids(CALEXP, {"visit": 1, "detector": 0}), ["run"])
+    assert registry.datasets.existing_in_run("run") == {}
 
 
 def test_whole_run_is_read_by_type(registry):
     raws = put(registry, RAW, "run")
     put(registry, BIAS, "run", *({"detector": d} for d in DETECTORS))
     put(registry, RAW, "other")
-    existing = registry.existing_in_run("run")
+    existing = registry.datasets.existing_in_run("run")
     assert list(existing) == ["bias", "raw"]
     match = raws.data_ids.match(existing["raw"].data_ids)
     assert np.array_equal(existing["raw"].ids[match], raws.ids)
-    assert list(registry.existing_in_run("run", ["raw", "calexp"])) == ["raw"]
+    assert list(registry.datasets.existing_in_run("run", ["raw", "calexp"])) == ["raw"]
 
 
 def test_recording_outputs_twice_changes_nothing(registry):
-    registry.register_dataset_type(CALEXP)
-    registry.register_collection("run")
+    registry.dataset_types.register([CALEXP])
+    registry.collections.register("run")
     table = DatasetTable.new(CALEXP, exposures_and_detectors(CALEXP, "visit"), "run")
     first = table.take(np.arange(10))
     registry.record_outputs([(first, files_for(first))])
     # A batch of which some is there, with files written anew.
     registry.record_outputs([(table, files_for(table, "_again"))])
     registry.record_outputs([(table, files_for(table, "_again"))])
-    found, rows = registry.find_datasets(CALEXP, table.data_ids, ["run"])
+    found, rows = registry.search.find(CALEXP, table.data_ids, ["run"])
     assert len(found) == len(table)
     assert np.array_equal(found.ids[rows], table.ids)
-    assert list(registry.files_of(table)) == list(files_for(table, "_again"))
+    assert list(registry.datasets.files_of(table)) == list(files_for(table, "_again"))
 
 
 def test_recorded_output_with_another_uuid_is_passed_over(registry):
@@ -179,11 +179,11 @@ def test_recorded_output_with_another_uuid_is_passed_over(registry):
         CALEXP, data_ids(CALEXP, {"visit": 1, "detector": 0}, {"visit": 2, "detector": 0}), "run"
     )
     registry.record_outputs([(other, files_for(other, "_other"))])
-    found, rows = registry.find_datasets(CALEXP, other.data_ids, ["run"])
+    found, rows = registry.search.find(CALEXP, other.data_ids, ["run"])
     assert found.id(rows[0]) == there.id(0)
     assert found.id(rows[1]) == other.id(1)
-    assert registry.get_dataset(other.id(0)) is None
-    assert registry.files_of(there)[0] == files_for(there)[0]
+    assert registry.datasets.find(other.id(0)) is None
+    assert registry.datasets.files_of(there)[0] == files_for(there)[0]
 
 
 # Calibrations
@@ -192,8 +192,10 @@ def test_recorded_output_with_another_uuid_is_passed_over(registry):
 def certify(registry, collection, run, detector, begin, end):
     """Make a bias of a detector valid for days."""
     table = put(registry, BIAS, run, {"detector": detector})
-    registry.register_collection(collection, CollectionType.CALIBRATION)
-    registry.certify(collection, table, Timespan(begin * DAY, None if end is None else end * DAY))
+    registry.collections.register(collection, CollectionType.CALIBRATION)
+    registry.associations.certify(
+        collection, table, Timespan(begin * DAY, None if end is None else end * DAY)
+    )
     return table
 
 
@@ -205,7 +207,7 @@ def test_calibrations_are_found_by_time(registry):
         assert find(registry, BIAS, ["calib"], {"detector": 0}, at=int(day * DAY)) == [expected]
     ids = data_ids(BIAS, *({"detector": d} for d in (0, 0, 1)))
     begin = np.array([3, 12, 5], dtype=np.int64) * DAY
-    table, rows = registry.find_datasets(BIAS, ids, ["calib"], begin_ns=begin, end_ns=begin + DAY)
+    table, rows = registry.search.find(BIAS, ids, ["calib"], begin_ns=begin, end_ns=begin + DAY)
     assert [table.run(i) for i in rows.tolist()] == ["jan", "feb", "other"]
 
 
@@ -219,10 +221,10 @@ def test_calibration_look_up_that_cannot_choose_is_an_error(registry):
     ids = data_ids(BIAS, {"detector": 0})
     five, fifteen = (np.array([d * DAY], dtype=np.int64) for d in (5, 15))
     with pytest.raises(CalibrationLookupError):
-        registry.find_datasets(BIAS, ids, ["calib"], begin_ns=five, end_ns=fifteen)
+        registry.search.find(BIAS, ids, ["calib"], begin_ns=five, end_ns=fifteen)
     with pytest.raises(CalibrationLookupError):
-        registry.query_datasets("bias", ["calib"])
-    assert len(registry.query_datasets("bias", ["calib"], find_first=False)) == 3
+        registry.queries.datasets("bias", ["calib"])
+    assert len(registry.queries.datasets("bias", ["calib"], find_first=False)) == 3
     put(registry, BIAS, "first", {"detector": 0})
     assert find(registry, BIAS, ["first", "calib"], {"detector": 0}) == ["first"]
 
@@ -232,25 +234,29 @@ def test_overlapping_certifications_conflict(registry):
     with pytest.raises(ConflictingDefinitionError, match=r"has a 'bias' for .* valid .* overlaps"):
         certify(registry, "calib", "feb", 0, 9, 20)
     with pytest.raises(DatasetTypeError, match="not a calibration type"):
-        registry.certify("calib", put(registry, RAW, "raws"), Timespan(None, None))
+        registry.associations.certify("calib", put(registry, RAW, "raws"), Timespan(None, None))
     with pytest.raises(CollectionTypeError, match="this needs a CALIBRATION"):
-        registry.certify("jan", put(registry, BIAS, "mar", {"detector": 0}), Timespan(None, None))
+        registry.associations.certify(
+            "jan", put(registry, BIAS, "mar", {"detector": 0}), Timespan(None, None)
+        )
 
 
 def test_decertifying_cuts_validity_ranges(registry):
     certify(registry, "calib", "all", 0, 0, 30)
     certify(registry, "calib", "one", 1, 0, 30)
-    registry.decertify("calib", BIAS, Timespan(10 * DAY, 20 * DAY), data_ids(BIAS, {"detector": 0}))
+    registry.associations.decertify(
+        "calib", BIAS, Timespan(10 * DAY, 20 * DAY), data_ids(BIAS, {"detector": 0})
+    )
     spans = {
         (a.ref.dataId["detector"], a.timespan.begin_ns // DAY, a.timespan.end_ns // DAY)
-        for a in registry.query_associations("bias", "calib")
+        for a in registry.associations.query("bias", "calib")
     }
     assert spans == {(0, 0, 10), (0, 20, 30), (1, 0, 30)}
     certify(registry, "calib", "middle", 0, 10, 20)
     assert find(registry, BIAS, ["calib"], {"detector": 0}, at=15 * DAY) == ["middle"]
-    registry.decertify("calib", "bias", Timespan(None, None))
-    assert registry.query_associations("bias", "calib") == []
-    assert registry.get_collection("calib", include_summary=True).dataset_types == frozenset()
+    registry.associations.decertify("calib", "bias", Timespan(None, None))
+    assert registry.associations.query("bias", "calib") == []
+    assert registry.collections.get("calib", include_summary=True).dataset_types == frozenset()
 
 
 _spans = st.lists(
@@ -261,9 +267,9 @@ _spans = st.lists(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_spans, st.lists(st.tuples(st.integers(0, 2), st.integers(0, 20)), min_size=1, max_size=8))
 def test_certify_and_decertify_agree_with_a_plain_list(registry, steps, questions):
-    registry.register_dataset_type(BIAS)
+    registry.dataset_types.register([BIAS])
     name = f"calib/{uuid.uuid4()}"
-    registry.register_collection(name, CollectionType.CALIBRATION)
+    registry.collections.register(name, CollectionType.CALIBRATION)
     model: list[tuple[int, int, int, str]] = []
     for i, (adding, detector, begin, length) in enumerate(steps):
         end = begin + length
@@ -274,18 +280,18 @@ def test_certify_and_decertify_agree_with_a_plain_list(registry, steps, question
             table = put(registry, BIAS, run, {"detector": detector})
             if clash:
                 with pytest.raises(ConflictingDefinitionError):
-                    registry.certify(name, table, span)
+                    registry.associations.certify(name, table, span)
             else:
-                registry.certify(name, table, span)
+                registry.associations.certify(name, table, span)
                 model.append((detector, begin, end, run))
         else:
-            registry.decertify(name, BIAS, span, data_ids(BIAS, {"detector": detector}))
+            registry.associations.decertify(name, BIAS, span, data_ids(BIAS, {"detector": detector}))
             for m in clash:
                 model.remove(m)
                 model += [(detector, b, e, m[3]) for b, e in ((m[1], begin), (end, m[2])) if b < e]
     ids = data_ids(BIAS, *({"detector": d} for d, _ in questions))
     times = np.array([t * DAY for _, t in questions], dtype=np.int64)
-    table, rows = registry.find_datasets(BIAS, ids, [name], begin_ns=times, end_ns=times)
+    table, rows = registry.search.find(BIAS, ids, [name], begin_ns=times, end_ns=times)
     answers = [None if i < 0 else table.run(i) for i in rows.tolist()]
     expected = [next((m[3] for m in model if m[0] == d and m[1] <= t < m[2]), None) for d, t in questions]
     assert answers == expected
@@ -297,49 +303,49 @@ def test_certify_and_decertify_agree_with_a_plain_list(registry, steps, question
 def test_tags_hold_one_dataset_of_a_data_id(registry):
     old = put(registry, RAW, "old")
     new = put(registry, RAW, "new")
-    registry.register_collection("tag", CollectionType.TAGGED)
-    registry.associate("tag", old.take(np.arange(3)))
-    registry.associate("tag", old.take(np.arange(4)))
+    registry.collections.register("tag", CollectionType.TAGGED)
+    registry.associations.associate("tag", old.take(np.arange(3)))
+    registry.associations.associate("tag", old.take(np.arange(4)))
     with pytest.raises(ConflictingDefinitionError, match="Nothing was associated"):
-        registry.associate("tag", new.take(np.array([10, 2])))
-    assert len(registry.query_datasets("raw", "tag")) == 4
-    registry.disassociate("tag", new.take(np.arange(3)))
-    assert len(registry.query_datasets("raw", "tag")) == 4
-    registry.disassociate("tag", old.take(np.arange(3)))
-    [left] = registry.query_datasets("raw", "tag")
+        registry.associations.associate("tag", new.take(np.array([10, 2])))
+    assert len(registry.queries.datasets("raw", "tag")) == 4
+    registry.associations.disassociate("tag", new.take(np.arange(3)))
+    assert len(registry.queries.datasets("raw", "tag")) == 4
+    registry.associations.disassociate("tag", old.take(np.arange(3)))
+    [left] = registry.queries.datasets("raw", "tag")
     assert left == old[3]
     with pytest.raises(CollectionTypeError):
-        registry.associate("old", new)
+        registry.associations.associate("old", new)
     unknown = DatasetTable.new(RAW, data_ids(RAW, {"exposure": 1, "detector": 0}), "old")
     with pytest.raises(DatasetNotFoundError, match="not in the registry"):
-        registry.associate("tag", unknown)
+        registry.associations.associate("tag", unknown)
 
 
 def test_removed_dataset_cannot_be_tagged_by_its_old_row_number(registry):
     put(registry, RAW, "run")
-    table = registry.query_datasets("raw", "run")
-    registry.remove_datasets([table])
-    registry.register_collection("tag", CollectionType.TAGGED)
+    table = registry.queries.datasets("raw", "run")
+    registry.datasets.remove([table])
+    registry.collections.register("tag", CollectionType.TAGGED)
     with pytest.raises(DatasetNotFoundError, match="was removed"):
-        registry.associate("tag", table)
+        registry.associations.associate("tag", table)
 
 
 def test_memberships_are_listed_with_validity_ranges(registry):
     bias = certify(registry, "calib", "run", 0, 0, 10)
-    registry.register_collection("tag", CollectionType.TAGGED)
-    registry.associate("tag", bias)
-    found = registry.query_associations("bias")
+    registry.collections.register("tag", CollectionType.TAGGED)
+    registry.associations.associate("tag", bias)
+    found = registry.associations.query("bias")
     assert [(a.collection, a.timespan) for a in found] == [
         ("run", None),
         ("calib", Timespan(0, 10 * DAY)),
         ("tag", None),
     ]
     assert {a.ref for a in found} == {bias[0]}
-    only = registry.query_associations("bias", types={CollectionType.TAGGED})
+    only = registry.associations.query("bias", types={CollectionType.TAGGED})
     assert [a.collection for a in only] == ["tag"]
-    registry.register_collection("chain", CollectionType.CHAINED)
-    registry.set_chain("chain", ["tag", "calib"])
-    assert [a.collection for a in registry.query_associations("bias", "chain")] == ["tag", "calib"]
+    registry.collections.register("chain", CollectionType.CHAINED)
+    registry.collections.set_chain("chain", ["tag", "calib"])
+    assert [a.collection for a in registry.associations.query("bias", "chain")] == ["tag", "calib"]
     api = ButlerRegistry(registry)
     for flatten in (True, False):
         listed = api.queryDatasetAssociations("bias", collections=["chain"], flattenChains=flatten)
@@ -349,13 +355,13 @@ def test_memberships_are_listed_with_validity_ranges(registry):
 def test_certifying_for_no_time_certifies_nothing_but_refuses_what_could_not_be(registry):
     bias = put(registry, BIAS, "run", {"detector": 0})
     raw = put(registry, RAW, "run", {"exposure": 1, "detector": 0})
-    registry.register_collection("calib", CollectionType.CALIBRATION)
-    registry.certify("calib", bias, Timespan.makeEmpty())
-    assert registry.query_associations("bias", "calib") == []
+    registry.collections.register("calib", CollectionType.CALIBRATION)
+    registry.associations.certify("calib", bias, Timespan.makeEmpty())
+    assert registry.associations.query("bias", "calib") == []
     with pytest.raises(CollectionTypeError):
-        registry.certify("run", bias, Timespan.makeEmpty())
+        registry.associations.certify("run", bias, Timespan.makeEmpty())
     with pytest.raises(DatasetTypeError):
-        registry.certify("calib", raw, Timespan.makeEmpty())
+        registry.associations.certify("calib", raw, Timespan.makeEmpty())
 
 
 # Removal
@@ -363,77 +369,89 @@ def test_certifying_for_no_time_certifies_nothing_but_refuses_what_could_not_be(
 
 def test_removed_datasets_are_gone_everywhere_and_their_files_wait_for_deletion(registry):
     table = put(registry, BIAS, "run", *({"detector": d} for d in DETECTORS))
-    registry.register_collection("tag", CollectionType.TAGGED)
-    registry.register_collection("calib", CollectionType.CALIBRATION)
-    registry.associate("tag", table)
-    registry.certify("calib", table, Timespan(None, None))
+    registry.collections.register("tag", CollectionType.TAGGED)
+    registry.collections.register("calib", CollectionType.CALIBRATION)
+    registry.associations.associate("tag", table)
+    registry.associations.certify("calib", table, Timespan(None, None))
     part = table.take(np.array([0, 2]))
-    files = registry.remove_datasets([part])
+    files = registry.datasets.remove([part])
     assert [f.path for f in files] == ["run/bias/0.fits", "run/bias/2.fits"]
-    assert registry.pending_deletions() == ["run/bias/0.fits", "run/bias/2.fits"]
+    assert registry.datasets.pending_deletions() == ["run/bias/0.fits", "run/bias/2.fits"]
     for name in ("run", "tag", "calib"):
-        found = registry.query_datasets("bias", name)
+        found = registry.queries.datasets("bias", name)
         assert {r.dataId["detector"] for r in found} == {1, 3}
-    registry.forget_deletions(["run/bias/0.fits"])
-    assert registry.pending_deletions() == ["run/bias/2.fits"]
+    assert registry.datasets.take_deletions(1) == ["run/bias/0.fits"]
+    assert registry.datasets.pending_deletions() == ["run/bias/2.fits"]
     # Written again before it was deleted: it must not be deleted any more.
-    registry.insert_datasets(part, files_for(table).__class__.from_records([files_for(table)[0], files[1]]))
-    assert registry.pending_deletions() == []
+    registry.inserts.insert(part, files_for(table).__class__.from_records([files_for(table)[0], files[1]]))
+    assert registry.datasets.pending_deletions() == []
     with pytest.raises(DatasetNotFoundError):
-        registry.remove_datasets([DatasetTable.new(BIAS, part.data_ids, "run")])
+        registry.datasets.remove([DatasetTable.new(BIAS, part.data_ids, "run")])
+
+
+def test_two_programs_that_remove_at_once_do_not_both_delete_a_file(server):
+    """Else the second one might delete what was written anew after the first one's end."""
+    with closing(Registry.create(server)) as one, closing(Registry.open(server)) as two:
+        insert_records(one)
+        table = put(one, BIAS, "run", {"detector": 0})
+        one.datasets.remove([table])
+        with one.transaction():
+            assert one.datasets.take_deletions(10) == ["run/bias/0.fits"]
+            assert two.datasets.take_deletions(10) == []
+        assert two.datasets.pending_deletions() == []
 
 
 def test_file_of_several_datasets_goes_with_the_last_of_them(registry):
     from butler_dask.vocabulary.file_record import FileRecord, FileTable
 
-    registry.register_dataset_type(RAW)
-    registry.register_collection("run")
+    registry.dataset_types.register([RAW])
+    registry.collections.register("run")
     table = DatasetTable.new(RAW, data_ids(RAW, *({"exposure": 1, "detector": d} for d in range(2))), "run")
     one = FileRecord("raw/both.fits", "f", "Exposure")
-    registry.insert_datasets(table, FileTable.from_records([one, one]))
-    assert registry.remove_datasets([table.take(np.array([0]))]) == []
-    assert registry.remove_datasets([table.take(np.array([1]))]) == [one]
+    registry.inserts.insert(table, FileTable.from_records([one, one]))
+    assert registry.datasets.remove([table.take(np.array([0]))]) == []
+    assert registry.datasets.remove([table.take(np.array([1]))]) == [one]
 
 
 def test_files_ingested_in_place_are_never_given_to_deletion(registry):
     from butler_dask.vocabulary.file_record import FileRecord, FileTable
 
-    registry.register_dataset_type(RAW)
-    registry.register_collection("run")
+    registry.dataset_types.register([RAW])
+    registry.collections.register("run")
     table = DatasetTable.new(RAW, data_ids(RAW, *({"exposure": 1, "detector": d} for d in range(2))), "run")
     places = ["/archive/raw.fits", "s3://bucket/raw.fits"]
-    registry.insert_datasets(table, FileTable.from_records(FileRecord(p, "f", "Exposure") for p in places))
-    assert registry.remove_datasets([table]) == []
-    assert registry.pending_deletions() == []
+    registry.inserts.insert(table, FileTable.from_records(FileRecord(p, "f", "Exposure") for p in places))
+    assert registry.datasets.remove([table]) == []
+    assert registry.datasets.pending_deletions() == []
 
 
 def test_forgotten_files_leave_the_dataset_known(registry):
     table = put(registry, RAW, "run", {"exposure": 1, "detector": 0})
-    assert [f.path for f in registry.forget_files(table)] == ["run/raw/0.fits"]
-    assert list(registry.files_of(table)) == [None]
-    assert registry.get_dataset(table.id(0)) == table[0]
-    registry.add_files(table, files_for(table))
-    assert list(registry.files_of(table)) == list(files_for(table))
+    assert [f.path for f in registry.datasets.forget_files(table)] == ["run/raw/0.fits"]
+    assert list(registry.datasets.files_of(table)) == [None]
+    assert registry.datasets.find(table.id(0)) == table[0]
+    registry.inserts.add_files(table, files_for(table))
+    assert list(registry.datasets.files_of(table)) == list(files_for(table))
 
 
 def test_removed_run_takes_datasets_tags_and_quanta_with_it(registry):
     table = put(registry, RAW, "run")
     keep = put(registry, RAW, "keep")
-    registry.register_collection("tag", CollectionType.TAGGED)
-    registry.associate("tag", table)
-    registry.register_collection("chain", CollectionType.CHAINED)
-    registry.set_chain("chain", ["run", "keep"])
+    registry.collections.register("tag", CollectionType.TAGGED)
+    registry.associations.associate("tag", table)
+    registry.collections.register("chain", CollectionType.CHAINED)
+    registry.collections.set_chain("chain", ["run", "keep"])
     with pytest.raises(OrphanedRecordError, match="member of 'chain'"):
-        registry.remove_runs(["run"])
-    assert len(registry.query_datasets("raw", "run")) == 24
+        registry.removal.remove_runs(["run"])
+    assert len(registry.queries.datasets("raw", "run")) == 24
     with pytest.raises(OrphanedRecordError, match="remove-runs"):
-        registry.remove_collection("run")
-    files = registry.remove_runs(["run"], unlink_from_chains=True)
+        registry.removal.remove("run")
+    files = registry.removal.remove_runs(["run"], unlink_from_chains=True)
     assert len(files) == 24
-    assert len(registry.query_datasets("raw", "tag")) == 0
-    assert registry.get_collection("chain").children == ("keep",)
-    assert len(registry.query_datasets("raw", "chain")) == len(keep)
-    assert registry.get_dataset(table.id(0)) is None
+    assert len(registry.queries.datasets("raw", "tag")) == 0
+    assert registry.collections.get("chain").children == ("keep",)
+    assert len(registry.queries.datasets("raw", "chain")) == len(keep)
+    assert registry.datasets.find(table.id(0)) is None
 
 
 # Many
@@ -441,7 +459,7 @@ def test_removed_run_takes_datasets_tags_and_quanta_with_it(registry):
 
 def test_large_look_ups_agree_with_small_ones(registry):
     # More data IDs than are joined one by one, some of them absent, over a chain.
-    add = registry.insert_dimension_records
+    add = registry.records.insert
     add("detector", [{"instrument": "HSC", "id": d, "full_name": f"x{d}"} for d in range(10, 310)])
     rows = [{"exposure": v, "detector": d} for v, d in itertools.product(VISITS, range(10, 310))]
     rng = np.random.default_rng(1)
@@ -450,17 +468,17 @@ def test_large_look_ups_agree_with_small_ones(registry):
         put(registry, RAW, f"run{k}", *some)
     chain = ["run2", "run0", "run1"]
     asked = data_ids(RAW, *rows)
-    table, found = registry.find_datasets(RAW, asked, chain)
+    table, found = registry.search.find(RAW, asked, chain)
     for i in rng.choice(len(rows), 60, replace=False).tolist():
         assert find(registry, RAW, chain, rows[i]) == [None if found[i] < 0 else table.run(found[i])]
-    first = registry.query_datasets("raw", chain)
+    first = registry.queries.datasets("raw", chain)
     assert len(first) == np.count_nonzero(found >= 0)
     assert np.array_equal(
         first.ids[asked.take(found >= 0).match(first.data_ids)], table.ids[found[found >= 0]]
     )
-    assert len(registry.query_datasets("raw", chain, find_first=False)) == 1800
+    assert len(registry.queries.datasets("raw", chain, find_first=False)) == 1800
     part = asked.take(rng.choice(len(rows), 550, replace=False))
-    sparse, places = registry.find_datasets(RAW, part, chain)
+    sparse, places = registry.search.find(RAW, part, chain)
     whole = found[part.match(asked)]
     assert np.array_equal(places >= 0, whole >= 0)
     assert np.array_equal(sparse.ids[places[places >= 0]], table.ids[whole[whole >= 0]])
@@ -477,9 +495,9 @@ def test_search_over_many_collections_uses_their_summaries(registry):
     names = [f"run{k}" for k in range(8)]
     assert find(registry, RAW, names, {"exposure": 1, "detector": 0}) == ["run1"]
     assert find(registry, BIAS, names[::-1], {"detector": 0}) == ["run6"]
-    infos = registry.query_collections(["run0", "run1"], include_summary=True)
+    infos = registry.collections.query(["run0", "run1"], include_summary=True)
     assert [i.dataset_types for i in infos] == [frozenset({"bias"}), frozenset({"raw"})]
-    assert registry.governor_values(names) == {"instrument": frozenset({"HSC"})}
+    assert registry.collections.governor_values(names) == {"instrument": frozenset({"HSC"})}
 
 
 def test_registry_written_by_one_program_is_read_by_another(tmp_path):
@@ -490,6 +508,6 @@ def test_registry_written_by_one_program_is_read_by_another(tmp_path):
     put(registry, REFERENCES, "refs", {"htm7": 231829})
     registry.close()
     again = Registry.open(url, writeable=False)
-    assert again.get_dataset(table.id(0)) == table[0]
-    assert coordinate(detector=0, physical_filter="HSC-R") == again.query_datasets("flat", "run")[0].dataId
+    assert again.datasets.find(table.id(0)) == table[0]
+    assert coordinate(detector=0, physical_filter="HSC-R") == again.queries.datasets("flat", "run")[0].dataId
     again.close()

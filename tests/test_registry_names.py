@@ -3,6 +3,7 @@
 import pytest
 from registry_records import BIAS, CALEXP, DAY, FLAT, RAW, REFERENCES, VISITS, coordinate, put, universe
 
+from butler_dask.butler.registry_names import ButlerRegistry
 from butler_dask.errors import (
     CalibrationLookupError,
     CollectionError,
@@ -13,7 +14,6 @@ from butler_dask.errors import (
     MissingCollectionError,
     MissingDatasetTypeError,
 )
-from butler_dask.registry.butler_registry import ButlerRegistry
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.dataset import DatasetRef
 from butler_dask.vocabulary.dataset_type import DatasetType
@@ -133,7 +133,7 @@ def test_single_datasets_are_found(names):
 
 
 def test_calibrations_are_found_at_the_time_of_the_exposure(names, registry):
-    registry.register_collection("calib", CollectionType.CALIBRATION)
+    registry.collections.register("calib", CollectionType.CALIBRATION)
     for k in range(2):
         data_ids = [{"detector": 0, "physical_filter": f} for f in ("HSC-R", "HSC-I")]
         refs = list(put(registry, FLAT, f"flats/{k}", *data_ids))

@@ -30,6 +30,7 @@ from butler_dask.errors import DataIdValueError, DimensionNameError, InvalidQuer
 from butler_dask.registry.regions import overlapping_pairs
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.dataset_type import DatasetType
+from butler_dask.vocabulary.selection import Selection
 from butler_dask.vocabulary.timespan import Timespan
 
 pytest_plugins = ("registry_fixtures",)
@@ -37,9 +38,14 @@ pytest_plugins = ("registry_fixtures",)
 HSC = {"instrument": "HSC"}
 
 
+def selected(where="", data_id=None, bind=None, **fields):
+    """Return a selection, all that it says by keyword."""
+    return Selection(**fields).where(where, data_id, bind=bind)
+
+
 def query(registry, dimensions, *names, **options):
     """Return the rows of a data ID query as tuples of some of their values."""
-    table = registry.query_data_ids(universe.conform(dimensions), **options)
+    table = registry.queries.data_ids(universe.conform(dimensions), selected(**options))
     rows = [tuple(d[n] for n in names) for d in table]
     assert len(set(table)) == len(table), "rows are unique"
     return rows
@@ -95,8 +101,10 @@ def test_datasets_constrain_data_ids(registry):
     both = [("raw", ["two"]), ("calexp", ["one"])]
     rows = query(registry, ["visit", "exposure", "detector"], "visit", "detector", datasets=both)
     assert rows == [(2, 1)]
-    registry.register_collection("tag", CollectionType.TAGGED)
-    registry.associate("tag", registry.query_datasets("raw", "two", where="exposure=3", data_id=HSC))
+    registry.collections.register("tag", CollectionType.TAGGED)
+    registry.associations.associate(
+        "tag", registry.queries.datasets("raw", "two", Selection().where("exposure=3", HSC))
+    )
     mixed = query(registry, ["exposure", "detector"], "exposure", datasets=[("raw", ["tag", "one"])])
     assert sorted(mixed) == [(1,), (2,), (3,)]
     assert query(registry, ["exposure"], "exposure", datasets=[("raw", [])]) == []
@@ -104,8 +112,8 @@ def test_datasets_constrain_data_ids(registry):
 
 def test_calibrations_constrain_exposures_by_time(registry):
     flats = put(registry, FLAT, "flats", {"detector": 0, "physical_filter": "HSC-R"})
-    registry.register_collection("calib", CollectionType.CALIBRATION)
-    registry.certify("calib", flats, Timespan(3 * DAY, 5 * DAY))
+    registry.collections.register("calib", CollectionType.CALIBRATION)
+    registry.associations.certify("calib", flats, Timespan(3 * DAY, 5 * DAY))
     rows = query(registry, ["exposure", "detector"], "exposure", "detector", datasets=[("flat", ["calib"])])
     # Exposures 2, 4, 6 are in HSC-R; of these only 4 is within the range.
     assert rows == [(4, 0)]
@@ -304,9 +312,9 @@ def test_rows_are_sorted_by_any_field(registry):
 def test_strings_are_ordered_by_code_point_whatever_the_database_does(english_registry):
     registry = english_registry
     names = ["B", "a", "b", "A", "a_1", "a-1", "a1", "Z", "_", "\u00e4"]
-    registry.insert_dimension_records("instrument", [{"name": "HSC", "class_name": "x"}])
+    registry.records.insert("instrument", [{"name": "HSC", "class_name": "x"}])
     filters = [{"instrument": "HSC", "name": n, "band": n.upper()} for n in names]
-    registry.insert_dimension_records("physical_filter", filters)
+    registry.records.insert("physical_filter", filters)
 
     def found(**options):
         rows = query(registry, ["physical_filter"], "physical_filter", **options)
@@ -324,29 +332,29 @@ def test_strings_are_ordered_by_code_point_whatever_the_database_does(english_re
     ):
         assert sorted(found(where=f"instrument='HSC' AND {where}")) == sorted(expected), where
     for name in ("T_b", "TB", "Ta", "tA"):
-        registry.register_dataset_type(DatasetType(name, ["detector"], "ExposureF"))
-    types = [t.name for t in registry.query_dataset_types("[tT]*")]
+        registry.dataset_types.register([DatasetType(name, ["detector"], "ExposureF")])
+    types = [t.name for t in registry.dataset_types.query("[tT]*")]
     assert types == sorted(types)
 
 
 def test_records_are_queried_like_data_ids(registry):
     def detectors(**options):
-        return [r.id for r in registry.query_dimension_records("detector", **options)]
+        return [r.id for r in registry.queries.records("detector", selected(**options))]
 
     assert detectors(where="full_name='1_0'", data_id=HSC) == [2]
     assert detectors(data_id=HSC, order_by=["-full_name"], limit=2) == [3, 2]
     put(registry, RAW, "raws", {"exposure": 1, "detector": 3})
     assert detectors(datasets=[("raw", ["raws"])]) == [3]
     assert detectors(where="instrument='HSC' AND raft IS NOT NULL AND purpose = NULL") == [3]
-    records = registry.query_dimension_records("visit_detector_region", data_id={**HSC, "visit": 2})
+    records = registry.queries.records("visit_detector_region", Selection().where({**HSC, "visit": 2}))
     assert len(records) == 4
     assert [
-        r.id for r in registry.query_dimension_records("visit", data_id=HSC, order_by=["-visit"], limit=1)
+        r.id for r in registry.queries.records("visit", Selection(order_by=["-visit"], limit=1).where(HSC))
     ] == [6]
     with pytest.raises(InvalidQueryError, match="too many values to list"):
-        registry.query_dimension_records("htm7")
-    pixels = registry.query_dimension_records("htm7", data_id={**HSC, "visit": 2})
-    regions = [r.region for r in registry.query_dimension_records("visit", data_id={**HSC, "visit": 2})]
+        registry.queries.records("htm7")
+    pixels = registry.queries.records("htm7", Selection().where({**HSC, "visit": 2}))
+    regions = [r.region for r in registry.queries.records("visit", Selection().where({**HSC, "visit": 2}))]
     assert pixels
     assert all(p.region.intersects(regions[0]) for p in pixels)
 
@@ -355,8 +363,9 @@ def test_datasets_are_queried_in_search_order_unless_sorted(registry):
     put(registry, RAW, "new", *({"exposure": v, "detector": 0} for v in (3, 4)))
     put(registry, RAW, "old", *({"exposure": v, "detector": 0} for v in VISITS))
 
-    def exposures(**options):
-        found = registry.query_datasets("raw", ["new", "old"], data_id=HSC, **options)
+    def exposures(find_first=True, **options):
+        selection = selected(data_id=HSC, **options)
+        found = registry.queries.datasets("raw", ["new", "old"], selection, find_first=find_first)
         return [(r.run, r.dataId["exposure"]) for r in found]
 
     assert exposures()[:2] == [("new", 3), ("new", 4)]
@@ -366,24 +375,28 @@ def test_datasets_are_queried_in_search_order_unless_sorted(registry):
     assert exposures(order_by=["-raw.run", "exposure.exposure_time"], limit=1) == [("old", 1)]
     assert exposures(where="visit > 3 AND detector < 4", limit=2, offset=1) == [("old", 5), ("old", 6)]
     assert exposures(where="exposure=3", find_first=False) == [("new", 3), ("old", 3)]
-    registry.register_collection("tag", CollectionType.TAGGED)
-    registry.associate("tag", registry.query_datasets("raw", "new"))
-    both = registry.query_datasets("raw", ["tag", "new"], find_first=False)
+    registry.collections.register("tag", CollectionType.TAGGED)
+    registry.associations.associate("tag", registry.queries.datasets("raw", "new"))
+    both = registry.queries.datasets("raw", ["tag", "new"], find_first=False)
     assert len(both) == 2
 
 
 def test_calibrations_are_queried_with_their_validity(registry):
-    registry.register_collection("calib", CollectionType.CALIBRATION)
+    registry.collections.register("calib", CollectionType.CALIBRATION)
     for k in range(3):
         table = put(registry, BIAS, f"run{k}", {"detector": 0})
-        registry.certify("calib", table, Timespan(2 * k * DAY, 2 * (k + 1) * DAY))
-    found = registry.query_datasets("bias", "calib", find_first=False, order_by=["-bias.timespan"])
+        registry.associations.certify("calib", table, Timespan(2 * k * DAY, 2 * (k + 1) * DAY))
+    found = registry.queries.datasets(
+        "bias", "calib", Selection(order_by=["-bias.timespan"]), find_first=False
+    )
     assert [r.run for r in found] == ["run2", "run1", "run0"]
     assert len(found) == 3
     span = Timespan(3 * DAY, 4 * DAY)
-    [one] = registry.query_datasets("bias", "calib", where="bias.timespan OVERLAPS when", bind={"when": span})
+    [one] = registry.queries.datasets(
+        "bias", "calib", Selection().where("bias.timespan OVERLAPS when", bind={"when": span})
+    )
     assert one.run == "run1"
-    [two] = registry.query_datasets("bias", "calib", where="exposure=5", data_id=HSC)
+    [two] = registry.queries.datasets("bias", "calib", Selection().where("exposure=5", HSC))
     assert two.run == "run2"
     assert timespan_of(5).overlaps(Timespan(4 * DAY, 6 * DAY))
 
@@ -392,16 +405,16 @@ def test_calibrations_are_queried_with_their_validity(registry):
 
 
 def test_query_with_results_needs_no_explanation(registry):
-    assert registry.explain_data_ids(universe.conform(["visit"]), where="visit=3", data_id=HSC) == []
+    assert registry.queries.explain(universe.conform(["visit"]), Selection().where("visit=3", HSC)) == []
 
 
 def test_explanations_name_the_culprit(registry):
     put(registry, RAW, "raws", *({"exposure": v, "detector": 0} for v in (1, 2)))
-    registry.register_collection("empty")
+    registry.collections.register("empty")
     group = universe.conform(["exposure", "detector"])
 
     def why(where="", data_id=HSC, datasets=(("raw", ["raws"]),), dimensions=group):
-        reasons = registry.explain_data_ids(dimensions, where=where, data_id=data_id, datasets=datasets)
+        reasons = registry.queries.explain(dimensions, Selection(datasets=datasets).where(where, data_id))
         return "\n".join(reasons)
 
     assert why(datasets=[("raw", ["empty"])]) == "There is no dataset of type 'raw' in 'empty'."
@@ -425,20 +438,20 @@ def test_explanations_name_the_culprit(registry):
 
 
 def test_explanation_of_regions_that_do_not_meet(registry):
-    registry.insert_dimension_records("skymap", [{"name": "far", "hash": "11"}])
-    registry.insert_dimension_records("tract", [{"skymap": "far", "id": 1, "region": box(40, 0, 41, 1)}])
-    [reason] = registry.explain_data_ids(
-        universe.conform(["visit", "tract"]), where="skymap='far'", data_id=HSC
+    registry.records.insert("skymap", [{"name": "far", "hash": "11"}])
+    registry.records.insert("tract", [{"skymap": "far", "id": 1, "region": box(40, 0, 41, 1)}])
+    [reason] = registry.queries.explain(
+        universe.conform(["visit", "tract"]), Selection().where("skymap='far'", HSC)
     )
     assert "satisfies \"skymap = 'far'\"" in reason
 
 
 def test_missing_visit_definitions_are_named(empty_registry):
     registry = empty_registry
-    registry.insert_dimension_records("instrument", [{"name": "HSC"}])
-    registry.insert_dimension_records("exposure", [{"instrument": "HSC", "id": 1, "obs_id": "a"}])
-    registry.insert_dimension_records("visit", [{"instrument": "HSC", "id": 1, "name": "a"}])
-    reasons = registry.explain_data_ids(universe.conform(["exposure", "visit"]))
+    registry.records.insert("instrument", [{"name": "HSC"}])
+    registry.records.insert("exposure", [{"instrument": "HSC", "id": 1, "obs_id": "a"}])
+    registry.records.insert("visit", [{"instrument": "HSC", "id": 1, "name": "a"}])
+    reasons = registry.queries.explain(universe.conform(["exposure", "visit"]))
     assert any("butler define-visits" in r for r in reasons)
 
 
@@ -461,15 +474,17 @@ def test_one_detector_of_one_visit_joins_its_exposure_and_patches(registry):
 
 
 def test_implied_values_that_records_leave_open_are_left_out(registry):
-    registry.insert_dimension_records(
+    registry.records.insert(
         "exposure", [{"instrument": "HSC", "id": 50, "obs_id": "x", "physical_filter": "HSC-R"}]
     )
-    [data_id] = registry.query_data_ids(universe.conform(["exposure"]), where="exposure=50", data_id=HSC)
+    [data_id] = registry.queries.data_ids(
+        universe.conform(["exposure"]), Selection().where("exposure=50", HSC)
+    )
     assert data_id["exposure"] == 50
     assert not data_id.hasFull()
-    completed = registry.complete_data_id({**HSC, "exposure.obs_id": "x"}, universe.conform(["exposure"]))
+    completed = registry.queries.complete({**HSC, "exposure.obs_id": "x"}, universe.conform(["exposure"]))
     assert completed == data_id
     table = data_ids(RAW, {"exposure": 50, "detector": 0}, {"exposure": 1, "detector": 0})
-    expanded = registry.expand_table(table)
+    expanded = registry.records.expand_table(table)
     assert "day_obs" not in expanded.columns
     assert expanded.values("band").tolist() == ["r", "i"]

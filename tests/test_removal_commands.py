@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from command_line import Commands
-from small_repository import VISITS, make_repository
+from small_repository import NEW, OLD, VISITS, add_two_runs, make_repository
 
 from butler_dask import Butler, CollectionType, DatasetRef, FileDataset, Timespan
-from butler_dask.run_journals import journal_directory
+from butler_dask.butler.run_journals import journal_directory
 
-BIAS_RUN, OLD, NEW = "HSC/calib/biases", "u/me/1/old", "u/me/1/new"
+BIAS_RUN = "HSC/calib/biases"
 
 
 @pytest.fixture(scope="module")
@@ -22,16 +22,10 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("original")
     root = make_repository(directory / "DATA")
     with Butler(root, writeable=True) as butler:
-        for run in (OLD, NEW, BIAS_RUN, "elsewhere"):
+        add_two_runs(butler)
+        for run in (BIAS_RUN, "elsewhere"):
             butler.collections.register(run)
-        refs = [
-            butler.put({"v": v}, "metric", instrument="HSC", visit=v, detector=d, run=run)
-            for run in (OLD, NEW)
-            for v in VISITS
-            for d in (1, 2)
-        ]
         biases = [butler.put({"b": d}, "bias", instrument="HSC", detector=d, run=BIAS_RUN) for d in (1, 2)]
-        butler.registry.associate("tagged", refs[:3])
         butler.registry.certify("HSC/calib", biases, Timespan(None, None))
         butler.collections.register("u/me/1", CollectionType.CHAINED)
         butler.collections.redefine_chain("u/me/1", [NEW, OLD, "HSC/calib"])
@@ -75,7 +69,7 @@ def test_dry_run_shows_the_plan_and_changes_nothing(root, butler_command):
     assert files(root) == before
     with Butler(root) as butler:
         assert len(butler.query_datasets("metric", [OLD, NEW], find_first=False)) == 12
-        assert butler.registry_tables.pending_deletions() == []
+        assert butler.repository.registry.datasets.pending_deletions() == []
         assert set(butler.collections.query("*")) >= {OLD, NEW, "tagged"}
 
 
@@ -218,7 +212,7 @@ def test_killed_removal_is_finished_by_the_next_command(root, gone, butler_comma
     with Butler(root) as butler:
         for ref in butler.query_datasets("bias", ..., find_first=False):
             assert butler.get(ref) is not None
-        left = len(butler.registry_tables.pending_deletions())
+        left = len(butler.repository.registry.datasets.pending_deletions())
     butler_command("remove-runs", root, "none/*", "--no-confirm")
     assert ("Finished an interrupted removal" in butler_command.errors) == (left > 0)
     assert not (root / "u/me/many").exists()
@@ -228,7 +222,7 @@ def test_killed_removal_is_finished_by_the_next_command(root, gone, butler_comma
 def test_check_repair_finishes_a_removal_too(root, butler_command):
     with Butler(root, writeable=True) as butler:
         # What a process leaves that died between the registry's transaction and the files' removal.
-        butler.registry_tables.remove_runs([OLD], unlink_from_chains=True)
+        butler.repository.registry.removal.remove_runs([OLD], unlink_from_chains=True)
     assert (root / OLD).exists()
     assert "6 to be deleted" in butler_command("check", root)
     butler_command("check", root, "--repair")

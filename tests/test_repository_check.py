@@ -7,7 +7,7 @@ import pytest
 from small_repository import make_repository
 
 from butler_dask import Butler, FileDataset
-from butler_dask.repository_check import check_repository, repair_repository
+from butler_dask.butler.repository_check import check_repository, repair_repository
 
 ID = {"instrument": "HSC", "visit": 903344}
 
@@ -28,7 +28,7 @@ def butler(tmp_path):
 
 
 def _check(butler, **how):
-    return check_repository(butler.registry_tables, butler.datastore, **how)
+    return check_repository(butler.repository, **how)
 
 
 def test_sound_repository_is_clean(butler):
@@ -56,10 +56,10 @@ def test_damage_is_found_and_repaired(butler):
     notes.write_text("mine")
     for path in (stray, other):
         os.utime(path, (1, 1))
-    registry = butler.registry_tables
-    table = registry.existing_in_run("run/1")["metric"]
+    registry = butler.repository.registry
+    table = registry.datasets.existing_in_run("run/1")["metric"]
     removed = butler.find_dataset("metric", ID, detector=5)
-    registry.remove_datasets([table.take((table.ids == list(removed.id.bytes)).all(axis=1))])
+    registry.datasets.remove([table.take((table.ids == list(removed.id.bytes)).all(axis=1))])
 
     quick = _check(butler)
     assert [f.ref.dataId["detector"] for f in quick.faults] == [0, 1]
@@ -73,7 +73,7 @@ def test_damage_is_found_and_repaired(butler):
     assert found.pending == [str(paths[5].relative_to(butler.root))]
     assert len(found.lines()) == 8
 
-    repair_repository(registry, butler.datastore, found)
+    repair_repository(butler.repository, found)
     assert unfinished.exists(), "it may be being written"
     assert not stray.exists()
     assert not other.exists()
@@ -81,6 +81,6 @@ def test_damage_is_found_and_repaired(butler):
     assert notes.exists()
     assert {r.dataId["detector"] for r in butler.query_datasets("metric")} == {3, 4}
     butler.put({}, "metric", ID, detector=0)
-    repair_repository(registry, butler.datastore, _check(butler), older_than_s=-1.0)
+    repair_repository(butler.repository, _check(butler), older_than_s=-1.0)
     assert not unfinished.exists()
     assert _check(butler, checksums=True).is_clean

@@ -1,11 +1,11 @@
 """The bookkeeping of a run, with plain values."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from butler_dask.engine.quantum_report import QuantumReport
 from butler_dask.engine.run_ledger import (
@@ -66,6 +66,31 @@ def test_outputs_that_arrive_after_the_worker_was_given_up_are_recorded():
     assert ledger.handle(QuantumReport(0, "success")) == [WriteReport(QuantumReport(0, "success"))]
     assert ledger.state(0) is QuantumState.SUCCEEDED
     assert ledger.failures == []
+
+
+def opcodes_of_a_success(n_failures):
+    """Return how many instructions of Python it takes to note a success beside so many failures."""
+    ledger = ledger_of([[] for _ in range(n_failures + 1)])
+    for row in range(n_failures):
+        ledger.handle(failure(row))
+    count = 0
+
+    def trace(frame, event, argument):
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        ledger.handle(QuantumReport(n_failures, "success"))
+    finally:
+        sys.settrace(None)
+    return count
+
+
+def test_a_success_costs_the_same_however_many_failed():
+    assert opcodes_of_a_success(300) == opcodes_of_a_success(3)
 
 
 def test_counts_by_task_follow_the_states():

@@ -14,10 +14,10 @@ from astropy.table import Table
 from round_trip import make_exposure
 
 from butler_dask import Butler, DatasetType, FileDataset
-from butler_dask.dataset_files import DatasetURI
+from butler_dask.butler.dataset_files import DatasetURI
+from butler_dask.butler.repository_check import check_repository, repair_repository
 from butler_dask.datastore.file_cache import FileCache
 from butler_dask.errors import DatasetFileError, DatasetNotFoundError, MissingDatasetFileError
-from butler_dask.repository_check import check_repository, repair_repository
 from butler_dask.vocabulary.dataset import DatasetRef
 
 moto_server = pytest.importorskip("moto.server")
@@ -92,7 +92,7 @@ def test_datasets_go_to_the_bucket_and_come_back(butler, bucket):
     uris = [butler.getURI(ref) for ref in refs]
     assert sorted(uri.removeprefix(f"s3://{BUCKET}/") for uri in uris) == keys(bucket)
     assert all(uri.startswith(f"s3://{BUCKET}/data/u/me/") and uri.exists() for uri in uris)
-    found = check_repository(butler.registry_tables, butler.datastore, checksums=True)
+    found = check_repository(butler.repository, checksums=True)
     assert found.is_clean
     assert found.checked == 3
     with Butler(butler.root, collections="u/me") as reader:
@@ -129,10 +129,10 @@ def test_missing_object_is_reported_by_get_and_check(butler, bucket):
     with pytest.raises(MissingDatasetFileError, match=r"s3://survey/data/u/me/doc"):
         butler.get(ref)
     bucket.put_object(Key="data/u/me/stray.json", Body=b"{}")
-    found = check_repository(butler.registry_tables, butler.datastore)
+    found = check_repository(butler.repository)
     assert [fault.what for fault in found.faults] == ["is missing"]
     assert found.unrecorded == ["u/me/stray.json"]
-    repair_repository(butler.registry_tables, butler.datastore, found, older_than_s=-10)
+    repair_repository(butler.repository, found, older_than_s=-10)
     assert keys(bucket) == []
 
 
@@ -192,7 +192,7 @@ def test_killed_upload_leaves_nothing_recorded_nor_readable(butler, bucket):
             assert child.stdout.readline() == b"ready\n"
             time.sleep(delay_s)
             child.send_signal(signal.SIGKILL)
-        found = check_repository(butler.registry_tables, butler.datastore, checksums=True)
+        found = check_repository(butler.repository, checksums=True)
         assert found.faults == []
 
 

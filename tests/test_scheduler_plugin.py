@@ -15,12 +15,11 @@ from dask.task_spec import Task
 from distributed import Client, LocalCluster, SchedulerPlugin, wait
 from noop_tasks import add_raws, draft_graph
 
-from butler_dask.butler import Butler
 from butler_dask.engine.cluster import existing_cluster, quiet_distributed
 from butler_dask.engine.distributed_private import (
     add_to_task_metadata,
-    forgive,
-    last_warning,
+    fail_at_next_death,
+    pardon_queued_tasks,
     rows_of_task,
     take_task_metadata,
 )
@@ -28,6 +27,8 @@ from butler_dask.engine.execution import run_graph
 from butler_dask.engine.init_outputs import write_init_outputs
 from butler_dask.engine.quantum_report import QuantumReport
 from butler_dask.vocabulary.file_record import FileRecord
+
+pytest_plugins = ("engine_fixtures",)
 
 RUN = "u/me/run"
 
@@ -40,14 +41,6 @@ def client() -> Iterator[Client]:
         Client(cluster) as client,
     ):
         yield client
-
-
-@pytest.fixture
-def butler(tmp_path) -> Iterator[Butler]:
-    Butler.makeRepo(str(tmp_path))
-    butler = Butler(str(tmp_path), writeable=True)
-    yield butler
-    butler.close()
 
 
 def report_and_return(plan_id: str, rows: tuple[int, ...]) -> int:
@@ -98,9 +91,9 @@ def test_blame_is_taken_back_and_the_last_warning_leaves_one_death(client):
     def check(dask_scheduler) -> list[int]:
         task = dask_scheduler.tasks[key]
         task.suspicious = 2
-        forgive(dask_scheduler, [key, ("nobody", 1)])
+        pardon_queued_tasks(dask_scheduler, [key, ("nobody", 1)])
         counts = [task.suspicious]
-        last_warning(dask_scheduler, key)
+        fail_at_next_death(dask_scheduler, key)
         counts += [task.suspicious, dask_scheduler.allowed_failures]
         task.suspicious = 0
         return counts
@@ -112,17 +105,17 @@ def test_blame_is_taken_back_and_the_last_warning_leaves_one_death(client):
 
 def test_log_lines_of_workers_come_out_at_the_client(butler, client, caplog):
     graph = draft_graph(butler, add_raws(butler, 1, 2), RUN)
-    write_init_outputs(butler, graph)
+    write_init_outputs(butler.repository, graph)
     with caplog.at_level(logging.INFO):
-        assert run_graph(graph, butler, client=client).succeeded
+        assert run_graph(graph, butler.repository, client=client).succeeded
     assert [r.message for r in caplog.records if r.name == "isr"][:1] == ["Applying dark correction."]
 
 
 def test_plugins_leave_nothing_on_the_scheduler(butler, client):
     before = client.run_on_scheduler(lambda dask_scheduler: sorted(map(str, dask_scheduler.plugins)))
     graph = draft_graph(butler, add_raws(butler, 1, 1), RUN)
-    write_init_outputs(butler, graph)
-    run_graph(graph, butler, client=client)
+    write_init_outputs(butler.repository, graph)
+    run_graph(graph, butler.repository, client=client)
     after = client.run_on_scheduler(lambda dask_scheduler: sorted(map(str, dask_scheduler.plugins)))
     assert after == before
 
@@ -142,15 +135,15 @@ def test_run_on_a_scheduler_of_its_own_named_by_its_file(butler, tmp_path):
     worker = subprocess.Popen([*dask, "worker", *where, "--nthreads", "1"], **common)
     try:
         graph = draft_graph(butler, add_raws(butler, 2, 2), RUN)
-        write_init_outputs(butler, graph)
+        write_init_outputs(butler.repository, graph)
         for _ in range(600):
             if file.exists():
                 break
             assert scheduler.poll() is None
             time.sleep(0.05)
         with existing_cluster(str(file)) as client:
-            assert run_graph(graph, butler, client=client).describe() == "10 quanta: 10 succeeded"
-        again = run_graph(graph, butler, address=str(file))
+            assert run_graph(graph, butler.repository, client=client).describe() == "10 quanta: 10 succeeded"
+        again = run_graph(graph, butler.repository, address=str(file))
         assert again.succeeded
         assert again.adopted == 10
     finally:
@@ -162,4 +155,4 @@ def test_run_on_a_scheduler_of_its_own_named_by_its_file(butler, tmp_path):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-    assert len(butler.registry_tables.existing_in_run(RUN)["warp"]) == 2
+    assert len(butler.repository.registry.datasets.existing_in_run(RUN)["warp"]) == 2

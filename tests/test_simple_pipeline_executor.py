@@ -8,7 +8,7 @@ import noop_tasks
 import pytest
 from noop_tasks import MISCHIEF, add_raws
 
-from butler_dask.butler import Butler
+from butler_dask.butler.butler import Butler
 from butler_dask.engine.simple_pipeline_executor import SimplePipelineExecutor
 from butler_dask.errors import CollectionError
 
@@ -27,12 +27,10 @@ def repo(tmp_path) -> str:
     Butler.makeRepo(root)
     with Butler(root, writeable=True) as butler:
         add_raws(butler, 2, 3)
-        registry = butler.registry_tables
-        registry.insert_dimension_records(
-            "visit_system", [{"instrument": "HSC", "id": 0, "name": "one-to-one"}]
-        )
-        records = registry.query_dimension_records("exposure")
-        registry.insert_dimension_records(
+        registry = butler.repository.registry
+        registry.records.insert("visit_system", [{"instrument": "HSC", "id": 0, "name": "one-to-one"}])
+        records = registry.queries.records("exposure")
+        registry.records.insert(
             "visit_definition", [{"instrument": "HSC", "exposure": r.id, "visit": r.id} for r in records]
         )
     return root
@@ -64,7 +62,7 @@ def test_error_of_a_task_comes_out_as_it_is(repo, pipeline, tmp_path, monkeypatc
         executor = SimplePipelineExecutor.from_pipeline(pipeline, butler=butler)
         with pytest.raises(ValueError, match="no stars on detector 1"):
             executor.run()
-        assert len(butler.registry_tables.existing_in_run("u/me/run")["postISRCCD"]) > 0
+        assert len(butler.repository.registry.datasets.existing_in_run("u/me/run")["postISRCCD"]) > 0
 
 
 def test_butler_without_run_is_refused(repo, pipeline):

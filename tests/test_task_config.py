@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import pickle
+import re
+import subprocess
+import sys
 
 import pytest
 from lsst.pex.config import Config, ConfigChoiceField, ConfigurableField, Field, FieldValidationError
@@ -18,6 +21,12 @@ from butler_dask.pipeline import (
     TaskMetadata,
 )
 from butler_dask.pipeline.config_overrides import ConfigOverride
+from butler_dask.tasks.calibrate_config import CalibrateConfig
+from butler_dask.tasks.calibration_error import CalibrationError
+from butler_dask.tasks.calibration_products import CpFlatConfig
+from butler_dask.tasks.characterize_config import CharacterizeImageConfig
+from butler_dask.tasks.isr_config import IsrTaskConfig
+from butler_dask.tasks.warp import MakeWarpConfig
 
 
 def test_each_connection_and_template_has_a_field() -> None:
@@ -309,3 +318,35 @@ def test_partial_outputs_are_annotated(caplog) -> None:
     assert task.metadata["failure.metadata.n"] == 3
     assert "3 stars" in str(error)
     assert "only partial outputs" in caplog.text
+
+
+@pytest.mark.parametrize("module", ["isr", "characterize", "calibrate", "warp", "calibration_products"])
+def test_a_task_class_is_loaded_without_what_only_running_it_needs(module):
+    code = (
+        f"import sys, butler_dask.tasks.{module}; "
+        "print(sorted(sys.modules.keys() & {'numba', 'scipy', 'astropy', 'sqlalchemy', 'dask'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_stored_configuration_imports_what_it_always_did():
+    """The text goes into repositories, so that the names of these modules are for good."""
+    names = {
+        CharacterizeImageConfig: {"characterize_config", "source_detection"},
+        CalibrateConfig: {"calibrate_config", "source_detection"},
+        IsrTaskConfig: {"isr_config"},
+        CpFlatConfig: {"calibration_products", "isr_config"},
+        MakeWarpConfig: {"warp"},
+    }
+    for config_class, modules in names.items():
+        text = config_class().saveToString()
+        assert set(re.findall(r"^import butler_dask\.tasks\.(\w+)", text, re.M)) == modules
+
+
+def test_a_failed_calibration_is_recorded_under_the_name_of_its_task():
+    error = pickle.loads(pickle.dumps(CalibrationError("no match")))
+    assert f"{type(error).__module__}.{type(error).__qualname__}" == (
+        "butler_dask.tasks.calibrate.CalibrationError"
+    )
+    assert error.metadata == {"reason": "no match"}

@@ -244,8 +244,8 @@ def test_sizes_are_recorded_unless_unwanted(source, empty, tmp_path):
     with source.export(directory=tmp_path / "out", transfer="copy") as export:
         export.saveDatasets(source.query_all_datasets("run/1"))
     refs = empty.import_(directory=tmp_path / "out", transfer="copy", record_validation_info=False)
-    assert {f.size for f in empty.registry_tables.files_of_ids([r.id for r in refs])} == {-1}
-    sizes = {f.size for f in source.registry_tables.files_of_ids([r.id for r in refs])}
+    assert {f.size for f in empty.repository.registry.datasets.files_of_ids([r.id for r in refs])} == {-1}
+    sizes = {f.size for f in source.repository.registry.datasets.files_of_ids([r.id for r in refs])}
     assert sizes == {len('{"d": 1}')}
 
 

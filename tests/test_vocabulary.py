@@ -1,17 +1,19 @@
 """Values of the data model."""
 
 import pickle
+import subprocess
+import sys
 import uuid
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from butler_dask.errors import DataIdValueError, DimensionNameError, DimensionValueError
 from butler_dask.vocabulary.data_id import DataCoordinate
 from butler_dask.vocabulary.data_id_table import DataIdTable
-from butler_dask.vocabulary.dataset import DatasetRef, DatasetTable, dataset_id_of_data_id, new_dataset_ids
+from butler_dask.vocabulary.dataset import DatasetRef, DatasetTable
+from butler_dask.vocabulary.dataset_id import dataset_id_of_data_id, new_dataset_ids
 from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.dimensions import DimensionUniverse
 from butler_dask.vocabulary.timespan import Timespan
@@ -53,6 +55,16 @@ def test_data_id_lacks_a_required_value():
         DataCoordinate.standardize(instrument="HSC", visit="three")
 
 
+def test_a_process_that_only_knows_of_dimensions_can_make_records():
+    program = (
+        "from butler_dask.vocabulary.dimensions import DimensionUniverse\n"
+        "record = DimensionUniverse()['detector'].RecordClass(instrument='HSC', id=1, full_name='D1')\n"
+        "print(record.dataId)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout == "{instrument: 'HSC', detector: 1}\n"
+
+
 def test_data_ids_compare_by_required_values_and_survive_pickling():
     a = DataCoordinate.standardize(instrument="HSC", detector=5, physical_filter="HSC-R", band="r")
     b = DataCoordinate.standardize({"instrument": "HSC", "detector": "5", "physical_filter": "HSC-R"})
@@ -89,8 +101,14 @@ def test_dataset_table_agrees_with_refs():
         for v, run in ((1, "a"), (2, "b"), (3, "a"))
     ]
     table = DatasetTable.from_refs(kind, refs)
-    assert list(table) == refs
+    assert list(table) == table.refs() == [table[i] for i in range(3)] == refs
+    assert [ref.id for ref in table] == [table[i].id for i in range(3)] == [ref.id for ref in refs]
+    assert [hash(ref) for ref in table] == [hash(ref) for ref in refs]
     assert [r.run for r in table] == ["a", "b", "a"]
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        refs[0].run = "c"
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        del next(iter(table)).run
     assert refs[0].makeComponentRef("wcs").datasetType.name == "calexp.wcs"
     assert pickle.loads(pickle.dumps(refs)) == refs
 

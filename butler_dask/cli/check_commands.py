@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+import butler_dask as bd
+
 from ..vocabulary.collection import CollectionType
 from .command import log_options
 from .options import repo_argument
@@ -31,20 +33,16 @@ def check(repo: str, checksums: bool, repair: bool, older_than: float) -> None:
 
     The registry's tables are compared with what its schema version says, too.
     """
-    from ..butler import Butler
-    from ..engine.recovery import recover_run
-    from ..repository_check import check_repository, repair_repository
-
-    with Butler(repo, writeable=repair) as butler:
+    with bd.Butler(repo, writeable=repair) as butler:
         if repair:
             for info in butler.collections.query_info("*", collection_types={CollectionType.RUN}):
-                recover_run(butler, info.name)
-        found = check_repository(butler.registry_tables, butler.datastore, checksums=checksums)
+                bd.engine.recover_run(butler.repository, info.name)
+        found = bd.butler.check_repository(butler.repository, checksums=checksums)
         for line in found.lines():
             click.echo(line)
         if repair and not found.is_clean:
-            repair_repository(butler.registry_tables, butler.datastore, found, older_than_s=older_than)
-            found = check_repository(butler.registry_tables, butler.datastore, checksums=checksums)
+            bd.butler.repair_repository(butler.repository, found, older_than_s=older_than)
+            found = bd.butler.check_repository(butler.repository, checksums=checksums)
             click.echo(f"After repair: {found.lines()[-1]}")
     if found.faults or found.schema:
         raise SystemExit(1)

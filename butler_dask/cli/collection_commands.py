@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+import butler_dask as bd
+
+from ..errors import DatasetNotFoundError
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
 from .options import (
@@ -16,6 +19,7 @@ from .options import (
     row_limit,
     where_option,
 )
+from .query_commands import found_datasets
 from .tables import format_option, print_rows
 
 if TYPE_CHECKING:
@@ -71,19 +75,17 @@ def collection_chain(
 
     CHILDREN are collection names or globs, also comma-separated. --history and --undo take none.
     """
-    from ..butler import Butler
-
     if (history or undo is not None) and children:
         raise click.UsageError("--history and --undo take no CHILDREN")
     if history:
-        with Butler(repo) as butler:
+        with bd.Butler(repo) as butler:
             _print_history(butler.collections.chain_history(parent), form)
         return
     if undo is not None:
-        with Butler(repo, writeable=True) as butler:
+        with bd.Butler(repo, writeable=True) as butler:
             click.echo(f"[{', '.join(butler.collections.undo(parent, undo))}]")
         return
-    with Butler(repo, writeable=True) as butler:
+    with bd.Butler(repo, writeable=True) as butler:
         names = split_names(children)
         collections = butler.collections
         if mode == "pop":
@@ -152,19 +154,10 @@ def associate(
 
     Example: butler associate DATA u/me/best -d calexp --collections u/me/1 --find-first
     """
-    from ..butler import Butler
-    from .query_commands import dataset_query, dataset_types_in, searched_collections
-
-    left = row_limit(abs(limit))
-    with Butler(repo, writeable=True) as butler, butler.query() as query:
-        names = searched_collections(butler, collections, find_first=find_first)
-        tables = []
-        for kind in dataset_types_in(butler, split_names(types), names):
-            tables.append(dataset_query(query, kind, names, where, find_first).table(left))
-            if left is not None:
-                left -= len(tables[-1])
-                if left <= 0:
-                    break
+    with bd.Butler(repo, writeable=True) as butler, butler.query() as query:
+        globs = split_names(types)
+        results = found_datasets(butler, query.where(where), globs, collections, find_first=find_first)
+        tables = list(results.at_most(row_limit(abs(limit))).tables)
         count = sum(map(len, tables))
         if not count:
             click.echo("No datasets were found; nothing was changed.")
@@ -172,7 +165,7 @@ def associate(
         with butler.transaction():
             butler.collections.register(collection, CollectionType.TAGGED)
             for table in tables:
-                butler.registry_tables.associate(collection, table)
+                butler.repository.registry.associations.associate(collection, table)
     click.echo(f"{count} datasets are now in {collection}")
 
 
@@ -206,14 +199,10 @@ def certify_calibrations(
 
     Example: butler certify-calibrations DATA u/me/flats HSC/calib flat --begin-date 2013-06-17T00:00:00
     """
-    from ..butler import Butler
-    from ..errors import DatasetNotFoundError
-    from ..vocabulary.timespan import Timespan
-
-    timespan = Timespan(_time(begin_date, "--begin-date"), _time(end_date, "--end-date"))
+    timespan = bd.Timespan(_time(begin_date, "--begin-date"), _time(end_date, "--end-date"))
     if timespan.isEmpty():
         raise click.UsageError(f"--end-date {end_date} is not after --begin-date {begin_date}")
-    with Butler(repo, writeable=True) as butler:
+    with bd.Butler(repo, writeable=True) as butler:
         info = butler.collections.get_info(input_collection)
         searched = (
             list(info.children)[:1]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import butler_dask as bd
+
 from ..vocabulary.collection import CollectionType, glob_regex, split_names
 from .command import log_options
 from .options import explain_query_option, explained, repo_argument
@@ -75,14 +77,13 @@ def query_collections(
     Example: butler query-collections DATA --chains tree u/me/1 -t
     """
     # Not a Butler: this command is typed so often that it should not wait for the imports of datastores.
-    from ..repository import Repository
 
     wanted = {CollectionType.from_name(t) for t in split_names(types)} or None
     inverse = chains is not None and chains.startswith("inverse")
-    registry = Repository.find(repo).open_registry(writeable=False)
+    registry = bd.Repository.find(repo).open_registry(writeable=False)
     try:
         with explained(registry, explain_query):
-            found = registry.query_collections(
+            found = registry.collections.query(
                 split_names(glob) or "*",
                 types=wanted,
                 flatten_chains=flatten_chains or chains == "flatten",
@@ -91,7 +92,7 @@ def query_collections(
             )
             infos = {i.name: i for i in found}
             if chains in ("tree", "table", "inverse-tree"):
-                others = registry.query_collections(
+                others = registry.collections.query(
                     "*", include_parents=inverse, include_summary=show_dataset_types
                 )
                 infos = {i.name: i for i in others}

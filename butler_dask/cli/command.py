@@ -17,6 +17,7 @@ import click
 
 from .. import __version__
 from ..errors import ButlerDaskError, did_you_mean
+from .log_lines import LogSettings, start_logging
 from .options_file import expanded_words, options_file_option
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -139,8 +140,6 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     else:
         settings[param.name] = value
     if ctx.parent is not None:
-        from .log_lines import LogSettings, start_logging
-
         start_logging(LogSettings.of(settings))
 
 
@@ -169,8 +168,6 @@ def program(name: str, help_text: str, lazy: Mapping[str, tuple[str, str]]) -> L
     @log_options
     @click.pass_context
     def group(ctx: click.Context) -> None:
-        from .log_lines import LogSettings, start_logging
-
         start_logging(LogSettings.of(ctx.ensure_object(dict)))
 
     assert isinstance(group, LazyGroup)

@@ -8,6 +8,9 @@ from typing import IO, Any
 
 import click
 
+import butler_dask as bd
+
+from ..errors import RepositoryError, did_you_mean
 from ..vocabulary.collection import glob_regex, split_names
 from .command import log_options
 from .options import repo_argument
@@ -55,16 +58,12 @@ def create(
 
     Example: butler create DATA --registry postgresql+psycopg://me@db.host/survey --datastore s3://survey/data
     """
-    from ..butler import Butler
-    from ..repository import read_settings
-    from ..vocabulary.dimensions import UNIVERSE_VERSION
-
     if dimension_config is not None:
         raise click.UsageError(
             f"The dimensions of a repository cannot be configured here: they are those of the reference's "
-            f"universe, version {UNIVERSE_VERSION}. Leave --dimension-config out."
+            f"universe, version {bd.vocabulary.UNIVERSE_VERSION}. Leave --dimension-config out."
         )
-    settings = {} if seed_config is None else dict(read_settings(seed_config))
+    settings = {} if seed_config is None else dict(bd.butler.read_settings(seed_config))
     if not override:
         settings.pop("root", None)
         settings.pop("registry", None)
@@ -72,7 +71,7 @@ def create(
         if isinstance(datastores, Mapping) and datastores.get("type", "file") == "file":
             kept = {k: v for k, v in datastores.items() if k != "root"}
             settings["datastore"] = {"root": "<butlerRoot>", **kept}
-    Butler.makeRepo(
+    bd.Butler.makeRepo(
         repo, config=settings, registry=registry, datastore=datastore, overlay=overlay, outfile=outfile
     )
     click.echo(f"Made an empty repository at {repo}")
@@ -80,11 +79,9 @@ def create(
 
 def _document(repo: str) -> dict[str, Any]:
     """Return all settings of a repository, defaults included; the password of a database is hidden."""
-    from ..repository import CONFIG_VERSION, Repository
-
-    found = Repository.find(repo)
+    found = bd.Repository.find(repo)
     return {
-        "version": CONFIG_VERSION,
+        "version": bd.butler.CONFIG_VERSION,
         "root": found.root,
         "registry": {"url": re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", found.registry_url)},
         "datastore": dict(found.datastore),
@@ -120,8 +117,6 @@ def config_dump(repo: str, subset: str | None, searchpath: tuple[str, ...], outp
     """
     import yaml
 
-    from ..errors import RepositoryError, did_you_mean
-
     if searchpath:
         raise click.UsageError("There are no search paths: a configuration is its butler.yaml alone.")
     document: Any = _document(repo)
@@ -154,10 +149,8 @@ def config_validate(repo: str, quiet: bool, types: tuple[str, ...], ignored: tup
 
     Exit status 1 if one has not.
     """
-    from ..butler import Butler
-
     left_out = [glob_regex(g) for g in split_names(ignored)]
-    with Butler(repo, writeable=False) as butler:
+    with bd.Butler(repo, writeable=False) as butler:
         kinds = [
             t
             for t in butler.registry.queryDatasetTypes(split_names(types) or ...)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+import butler_dask as bd
+
 from ..vocabulary.collection import split_names
 from .command import log_options
 from .options import collections_option, data_id_of, repo_argument
@@ -37,16 +39,13 @@ def display(
 
     Example: butler display DATA calexp visit=903344 detector=5 --collections u/me/1 -o calexp.png
     """
-    from ..butler import Butler
-    from ..imaging.picture import draw_exposure, write_picture
-
     keys = data_id_of(data_id)
-    with Butler(repo, collections=collections, writeable=False) as butler:
+    with bd.Butler(repo, collections=collections, writeable=False) as butler:
         exposure = butler.get(dataset_type, keys)
         catalog = butler.get(sources, keys) if sources else None
     title = f"{dataset_type} {', '.join(f'{k}={v}' for k, v in keys.items())}"
-    figure = draw_exposure(
+    figure = bd.imaging.draw_exposure(
         exposure, title=title, stretch=stretch, mask_planes=split_names(planes) or None, sources=catalog
     )
-    write_picture(figure, output)
+    bd.imaging.write_picture(figure, output)
     click.echo(f"Wrote {output}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+import butler_dask as bd
+
 from ..vocabulary.collection import split_names
 from .command import log_options
 from .options import collections_option, data_id_of, repo_argument, transfer_option, where_option
@@ -52,13 +54,12 @@ def ingest_files(
 
     Example: butler ingest-files DATA bias HSC/biases biases.ecsv --data-id instrument=HSC --transfer copy
     """
-    from ..butler import Butler
-    from ..datastore.formatter import load_formatter
-    from ..ingest_table import files_of_table, read_table
+    # It imports what data IDs and paths are made of, which the help of these commands need not wait for.
+    from .ingest_table import files_of_table, read_table
 
     if formatter is not None:
-        load_formatter(formatter)
-    with Butler(repo, writeable=True) as butler:
+        bd.datastore.load_formatter(formatter)
+    with bd.Butler(repo, writeable=True) as butler:
         kind = butler.get_dataset_type(dataset_type)
         files = files_of_table(
             read_table(table_file),
@@ -95,9 +96,7 @@ def ingest_zip(
 
     Runs and dataset types are made as needed.
     """
-    from ..butler import Butler
-
-    with Butler(repo, writeable=True) as butler, busy("Ingesting"):
+    with bd.Butler(repo, writeable=True) as butler, busy("Ingesting"):
         refs = butler.ingest_zip(
             zip_file,
             transfer,
@@ -164,10 +163,6 @@ def ingest_raws(
 
     Example: butler ingest-raws DATA raws/ --transfer link
     """
-    from ..butler import Butler
-    from ..instruments.instrument import Instrument
-    from ..instruments.raw_ingest import find_raw_files, ingest_raws
-
     for text in split_names(config):
         key, equals, value = text.partition("=")
         if key == "failFast" and value.lower() in ("true", "false"):
@@ -178,27 +173,25 @@ def ingest_raws(
             raise click.BadParameter(
                 f"{text!r} is neither failFast=true|false nor transfer=MODE", param_hint="--config"
             )
-    problems: list[str] = []
-    with Butler(repo, writeable=True) as butler:
-        files = find_raw_files(locations, regex)
+    with bd.Butler(repo, writeable=True) as butler:
+        files = bd.instruments.find_raw_files(locations, regex)
         with busy(f"Ingesting {len(files)} raws"):
-            refs = ingest_raws(
+            ingested = bd.instruments.ingest_raws(
                 butler,
                 files,
                 run=output_run,
                 transfer=transfer,
-                instrument=Instrument.from_repository(butler.root, instrument) if instrument else None,
+                instrument=bd.Instrument.from_repository(butler.root, instrument) if instrument else None,
                 processes=processes,
                 fail_fast=fail_fast,
                 skip_existing=skip_existing,
                 update_exposure_records=update_records,
                 record_validation_info=track_file_attrs,
-                problems=problems,
             )
-    runs = ", ".join(sorted({r.run for r in refs}))
-    click.echo(f"Ingested {len(refs)} raws" + (f" into {runs}" if runs else ""))
-    if problems:
-        click.echo(f"{len(problems)} of {len(files)} raw files could not be ingested.", err=True)
+    runs = ", ".join(sorted({r.run for r in ingested.refs}))
+    click.echo(f"Ingested {len(ingested.refs)} raws" + (f" into {runs}" if runs else ""))
+    if ingested.problems:
+        click.echo(f"{len(ingested.problems)} of {len(files)} raw files could not be ingested.", err=True)
         raise SystemExit(1)
 
 
@@ -218,14 +211,10 @@ def define_visits(
     repo: str, instrument: str, collections: list[str], where: str, update_records: bool, incremental: bool
 ) -> None:
     """Define a visit for each on-sky exposure of INSTRUMENT, with the regions its detectors cover."""
-    from ..butler import Butler
-    from ..instruments.instrument import Instrument
-    from ..instruments.visits import define_visits
-
-    with Butler(repo, writeable=True) as butler:
-        count = define_visits(
+    with bd.Butler(repo, writeable=True) as butler:
+        count = bd.instruments.define_visits(
             butler,
-            Instrument.from_repository(butler.root, instrument),
+            bd.Instrument.from_repository(butler.root, instrument),
             collections=collections or None,
             where=where,
             update_records=update_records,

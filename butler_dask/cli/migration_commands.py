@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+import butler_dask as bd
+
 from .command import log_options
 from .options import dry_run_option, repo_argument
 
@@ -17,12 +19,8 @@ def migrate(repo: str, dry_run: bool) -> None:
 
     The file of a SQLite registry is copied beside itself first. Nobody else should use REPO meanwhile.
     """
-    from ..registry.migration import migrate as migrate_registry
-    from ..registry.migration import plan_migration
-    from ..repository import Repository
-
-    url = Repository.find(repo).registry_url
-    plan = plan_migration(url) if dry_run else migrate_registry(url)
+    url = bd.Repository.find(repo).registry_url
+    plan = bd.registry.plan_migration(url) if dry_run else bd.registry.migrate(url)
     for line in plan.lines():
         click.echo(line)
     if plan.steps:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+import butler_dask as bd
+
+from ..errors import did_you_mean
 from .command import log_options
 from .pipeline_options import (
     ExecutionOptions,
@@ -19,9 +22,10 @@ from .pipeline_options import (
     pipeline_edits,
     pipeline_options,
 )
+from .progress import RunProgress
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..engine.dask_graph import Clustering
     from ..engine.execution import Executor
     from ..engine.run_summary import RunSummary
@@ -51,9 +55,7 @@ def edited_pipeline(ctx: click.Context, file: str | None) -> Pipeline:
     file : `str` or `None`
         ``FILE[#selection]``; without one the edits must add tasks.
     """
-    from ..pipeline.pipeline import Pipeline
-
-    pipeline = Pipeline.from_uri(file) if file else Pipeline("A pipeline from the command line.")
+    pipeline = bd.Pipeline.from_uri(file) if file else bd.Pipeline("A pipeline from the command line.")
     for edit in pipeline_edits(ctx, ctx.meta["butler_dask.argv"]):
         _apply(pipeline, edit)
     if not pipeline.task_labels:
@@ -93,9 +95,6 @@ def show_pipeline_parts(pipeline: Pipeline, what: tuple[str, ...]) -> None:
     click.BadParameter
         For an unknown view.
     """
-    from ..errors import did_you_mean
-    from ..pipeline import pipeline_text
-
     for item in what:
         name, _, argument = item.partition("=")
         if name not in _SHOWN:
@@ -105,18 +104,18 @@ def show_pipeline_parts(pipeline: Pipeline, what: tuple[str, ...]) -> None:
         if name == "graph":
             continue
         if name == "pipeline":
-            click.echo(pipeline_text.show_pipeline(pipeline))
+            click.echo(bd.pipeline.pipeline_text.show_pipeline(pipeline))
             continue
         graph = pipeline.to_graph()
         if name == "config":
-            click.echo(pipeline_text.show_config(graph, argument or "*"))
+            click.echo(bd.pipeline.pipeline_text.show_config(graph, argument or "*"))
         else:
             views = {
-                "tasks": pipeline_text.show_tasks,
-                "subsets": pipeline_text.show_subsets,
-                "inputs": pipeline_text.show_inputs,
-                "task-graph": pipeline_text.show_task_graph,
-                "pipeline-graph": pipeline_text.show_pipeline_graph,
+                "tasks": bd.pipeline.pipeline_text.show_tasks,
+                "subsets": bd.pipeline.pipeline_text.show_subsets,
+                "inputs": bd.pipeline.pipeline_text.show_inputs,
+                "task-graph": bd.pipeline.pipeline_text.show_task_graph,
+                "pipeline-graph": bd.pipeline.pipeline_text.show_pipeline_graph,
             }
             click.echo(views[name](graph))
 
@@ -145,16 +144,14 @@ def build(
     pipeline_mermaid: Any,
 ) -> None:
     """Build a pipeline from a file and edits; show or save it."""
-    from ..pipeline import pipeline_text
-
     definition = edited_pipeline(ctx, pipeline)
     graph = definition.to_graph()
     if save_pipeline:
         definition.write_to_uri(save_pipeline)
     if pipeline_dot:
-        pipeline_dot.write(pipeline_text.dot(graph))
+        pipeline_dot.write(bd.pipeline.pipeline_text.dot(graph))
     if pipeline_mermaid:
-        pipeline_mermaid.write(pipeline_text.mermaid(graph))
+        pipeline_mermaid.write(bd.pipeline.pipeline_text.mermaid(graph))
     show_pipeline_parts(definition, show)
 
 
@@ -174,40 +171,35 @@ def prepare_graph(
     recover : `bool`
         Record first what an interrupted run to be extended had finished; else nothing is written.
     """
-    from ..graph.graph_builder import build_quantum_graph
-    from ..graph.graph_file import read_graph
-    from ..graph.run_collections import plan_run_collections
-
-    saved = read_graph(options.quantum_graph) if options.quantum_graph else None
-    plan = plan_run_collections(
-        butler.registry_tables,
-        inputs=options.inputs or (saved.inputs if saved is not None and not options.extend_run else ()),
-        output=options.output or (saved.output if saved is not None else None),
-        output_run=options.output_run or (saved.run if saved is not None and not options.output else None),
-        extend_run=options.extend_run,
-        replace_run=options.replace_run,
-        prune_replaced=cast("Prune | None", options.prune_replaced),
-        rebase=options.rebase,
-        skip_existing=options.skip_existing,
-        skip_existing_in=options.skip_existing_in,
+    saved = bd.graph.read_graph(options.quantum_graph) if options.quantum_graph else None
+    plan = bd.graph.plan_run_collections(
+        butler.repository.registry,
+        bd.graph.RunOptions(
+            inputs=options.inputs or (saved.inputs if saved is not None and not options.extend_run else ()),
+            output=options.output or (saved.output if saved is not None else None),
+            output_run=options.output_run
+            or (saved.run if saved is not None and not options.output else None),
+            extend_run=options.extend_run,
+            replace_run=options.replace_run,
+            prune_replaced=cast("Prune | None", options.prune_replaced),
+            rebase=options.rebase,
+            skip_existing=options.skip_existing,
+            skip_existing_in=options.skip_existing_in,
+        ),
     )
     if plan.extend and recover:
-        from ..engine.recovery import recover_run
-
-        recover_run(butler, plan.output_run)
+        bd.engine.recover_run(butler.repository, plan.output_run)
     if saved is not None:
         graph = saved
     else:
-        from ..engine.init_outputs import compare_init_outputs
-
         assert pipeline is not None
         pipeline_graph = pipeline.to_graph(butler.registry)
         if plan.extend:
             # Before anything is queried: a run is one configuration, and the answer costs nothing.
-            compare_init_outputs(butler, pipeline_graph, plan.output_run)
-        graph = build_quantum_graph(
+            bd.engine.compare_init_outputs(butler.repository, pipeline_graph, plan.output_run)
+        graph = bd.graph.build_quantum_graph(
             pipeline_graph,
-            butler,
+            butler.repository,
             where=options.where,
             input_collections=plan.inputs,
             output_run=plan.output_run,
@@ -228,17 +220,14 @@ def prepare_graph(
 @click.pass_context
 def qgraph(ctx: click.Context, /, pipeline: str | None, **values: Any) -> None:
     """Build a quantum graph; show it (--show graph) or save it (-q FILE)."""
-    from ..butler import Butler
-    from ..graph.graph_file import write_graph
-
     options = GraphOptions(**values)
     definition = None if options.quantum_graph else edited_pipeline(ctx, pipeline)
     if definition is not None:
         show_pipeline_parts(definition, options.show)
-    with Butler(options.repo, writeable=False) as butler:
+    with bd.Butler(options.repo, writeable=False) as butler:
         _, graph = prepare_graph(butler, options, definition)
         if options.save_quantum_graph:
-            write_graph(graph, options.save_quantum_graph)
+            bd.graph.write_graph(graph, options.save_quantum_graph)
         if "graph" in options.show:
             show_graph(graph)
 
@@ -306,13 +295,6 @@ def run_pipeline(
     QuantumExecutionError
         If quanta failed.
     """
-    from ..butler import Butler
-    from ..engine.execution import run_graph
-    from ..engine.init_outputs import write_init_outputs
-    from ..engine.run_settings import RunSettings
-    from ..graph.graph_file import write_graph
-    from .progress import RunProgress
-
     if options.quantum_graph and (file or ctx.meta.get("butler_dask.edits")):
         raise click.UsageError("A saved graph (-g) has its own pipeline: leave out -p, -t, -c and the like.")
     definition = None if options.quantum_graph else edited_pipeline(ctx, file)
@@ -320,10 +302,10 @@ def run_pipeline(
         show_pipeline_parts(definition, options.show)
         if "graph" not in options.show:
             return
-    with Butler(options.repo, writeable=True) as butler:
+    with bd.Butler(options.repo, writeable=True) as butler:
         plan, graph = prepare_graph(butler, options, definition, recover=not options.show)
         if options.save_quantum_graph:
-            write_graph(graph, options.save_quantum_graph)
+            bd.graph.write_graph(graph, options.save_quantum_graph)
         if "graph" in options.show:
             show_graph(graph)
             return
@@ -334,23 +316,23 @@ def run_pipeline(
             # Before anything is written: a scheduler that does not answer leaves no run behind.
             client = None
             if address is not None:
-                from ..engine.cluster import existing_cluster
-
-                client = stack.enter_context(existing_cluster(address))
-            graph = write_init_outputs(butler, graph, plan, save_versions=not execution.no_versions)
+                client = stack.enter_context(bd.engine.existing_cluster(address))
+            graph = bd.engine.write_init_outputs(
+                butler.repository, graph, plan, save_versions=not execution.no_versions
+            )
             if execution.init_only:
                 return
             progress = stack.enter_context(RunProgress())
-            summary = run_graph(
+            summary = bd.engine.run_graph(
                 graph,
-                butler,
+                butler.repository,
                 executor=cast("Executor", executor),
                 jobs=execution.jobs,
                 client=client,
                 cluster=cast("Clustering", execution.cluster),
                 progress=progress,
                 fail_fast=execution.fail_fast,
-                settings=RunSettings(timeout_s=execution.timeout),
+                settings=bd.engine.RunSettings(timeout_s=execution.timeout),
             )
     finish(summary, execution.summary)
 

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import butler_dask as bd
+
+from ..errors import InvalidQueryError, MissingDatasetTypeError, did_you_mean
 from ..vocabulary.collection import CollectionType, glob_regex, is_glob, split_names
 from .command import log_options
 from .options import (
@@ -30,18 +33,17 @@ from .tables import format_option, print_json, print_rows, print_table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..butler import Butler
-    from ..query import Query
-    from ..registry.dataset_results import DatasetRefQueryResults
-    from ..registry.query_results import QueryResults
+    from ..butler.butler import Butler
+    from ..butler.dataset_results import DatasetQueryResults
+    from ..butler.query import Query
+    from ..butler.query_results import QueryResults
     from ..vocabulary.dataset import DatasetTable
 
 
 @contextmanager
 def _opened(repo: str, explain: bool) -> Iterator[Butler]:
-    from ..butler import Butler
 
-    with Butler(repo, writeable=False) as butler, explained(butler.registry_tables, explain):
+    with bd.Butler(repo, writeable=False) as butler, explained(butler.repository.registry, explain):
         yield butler
 
 
@@ -88,24 +90,16 @@ def query_datasets(
 
     globs = split_names(glob)
     with _opened(repo, explain_query) as butler, butler.query() as query:
-        names = searched_collections(butler, collections, find_first=find_first)
-        kinds = dataset_types_in(butler, globs, names)
-        asked = {
-            kind: dataset_query(query, kind, names, where, find_first).order_by(*split_names(order_by))
-            for kind in kinds
-        }
-        left = None if limit == 0 else abs(limit) + offset + (limit < 0)
-        skip, shown, cut = offset, 0, False
+        results = found_datasets(butler, query.where(where), globs, collections, find_first=find_first)
+        results = results.order_by(*split_names(order_by))
+        # One row more than shown is asked for where there may be a warning.
+        most = None if limit == 0 else abs(limit) + (limit < 0)
+        shown, cut = 0, False
         documents: list[dict[str, Any]] = []
-        for results in asked.values():
-            table = results.table(left)
-            if left is not None:
-                left -= len(table)
-            # One row more than shown is asked for where there may be a warning.
-            cut = limit < 0 and left == 0
-            skipped = min(skip, len(table))
-            skip -= skipped
-            table = table.take(np.arange(skipped, max(skipped, len(table) - cut)))
+        for table in results.limit(most, offset).tables:
+            cut = limit < 0 and shown + len(table) == most
+            if cut:
+                table = table.take(np.arange(len(table) - 1))
             if not len(table):
                 continue
             shown += len(table)
@@ -118,22 +112,35 @@ def query_datasets(
             else:
                 click.echo()
                 print_table(headers, list(zip(*columns, strict=True)))
-            if left is not None and left <= 0:
-                break
         if form == "json":
             print_json(documents)
         _warn_of_more("datasets", cut, limit)
         if not shown:
-            _explain_no_datasets(butler, globs, collections, where, list(asked.values()))
+            _explain_no_datasets(butler, globs, collections, where, list(results.byParentDatasetType()))
             if any(not is_glob(g) for g in globs):
                 raise SystemExit(1)
 
 
-def dataset_query(
-    query: Query, name: str, collections: Sequence[str], where: str, find_first: bool
-) -> DatasetRefQueryResults:
-    """Return the query of the datasets of one type."""
-    return query.where(where).datasets(name, collections, find_first=find_first)
+def found_datasets(
+    butler: Butler, query: Query, globs: Sequence[str], collections: Sequence[str], *, find_first: bool
+) -> DatasetQueryResults:
+    """Return the datasets of the types that names and globs (none: all) are about, lazily.
+
+    Parameters
+    ----------
+    butler : `Butler`
+        Where to look.
+    query : `Query`
+        Has the condition.
+    globs : sequence of `str`
+        Names and globs of dataset types.
+    collections : sequence of `str`
+        Names and globs; none: all.
+    find_first : `bool`
+        Of each data ID only the first.
+    """
+    names = searched_collections(butler, collections, find_first=find_first)
+    return query.datasets_of_types(dataset_types_in(butler, globs, names), names, find_first=find_first)
 
 
 def searched_collections(butler: Butler, collections: Sequence[str], *, find_first: bool) -> list[str]:
@@ -144,8 +151,6 @@ def searched_collections(butler: Butler, collections: Sequence[str], *, find_fir
     InvalidQueryError
         If the first dataset is asked for and there is no order to look in.
     """
-    from ..errors import InvalidQueryError
-
     if find_first and (not collections or any(is_glob(c) for c in collections)):
         raise InvalidQueryError(
             "The first dataset of each data ID is found in collections searched in an order: name them "
@@ -163,8 +168,6 @@ def dataset_types_in(butler: Butler, globs: Sequence[str], collections: Sequence
     MissingDatasetTypeError
         If a plain name is not registered; the nearest one is named.
     """
-    from ..vocabulary.dataset_type import split_component
-
     plain = [g for g in globs if not is_glob(g)]
     for name in plain:
         butler.get_dataset_type(name)
@@ -174,7 +177,7 @@ def dataset_types_in(butler: Butler, globs: Sequence[str], collections: Sequence
         return sorted(present)
     patterns = [glob_regex(g) for g in globs]
     matching = {n for n in present if any(p.fullmatch(n) for p in patterns)}
-    return sorted(matching | {n for n in plain if split_component(n)[0] in present})
+    return sorted(matching | {n for n in plain if bd.vocabulary.split_component(n)[0] in present})
 
 
 def _explain_no_datasets(
@@ -214,7 +217,7 @@ def _dataset_columns(
     ]
     headers = ["type", "run", "id", *required]
     if show_uri:
-        files = butler.registry_tables.files_of(table)
+        files = butler.repository.registry.datasets.files_of(table)
         uri = butler.datastore.uri
         columns.append([uri(path) if path else None for path in files.paths])
         headers.append("URI")
@@ -251,8 +254,6 @@ def query_dataset_types(
         rows = [[*row, t.isCalibration()] for row, t in zip(rows, types, strict=True)]
     print_rows(headers, rows, form, left=True)
     if not types:
-        from ..errors import did_you_mean
-
         names = ", ".join(repr(g) for g in split_names(glob)) or "'*'"
         where = f" in {', '.join(map(repr, collections))}" if collections else ""
         hint = did_you_mean(missing[0], known) if missing else ""
@@ -323,8 +324,6 @@ def _joined(
     butler: Butler, query: Query, datasets: Sequence[str], collections: Sequence[str]
 ) -> tuple[list[str], Query]:
     """Return the dataset types that names and globs are about, and the query for data IDs with all."""
-    from ..errors import MissingDatasetTypeError
-
     globs = split_names(datasets)
     if not globs:
         return [], query

@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING
 
 import click
 
+import butler_dask as bd
+
+from ..errors import CollectionTypeError, OrphanedRecordError
 from ..vocabulary.collection import CollectionInfo, CollectionType, is_glob, split_names
 from .command import log_options
 from .options import confirm_option, dry_run_option, repo_argument, where_option
 from .progress import waiting
-from .query_commands import dataset_query, dataset_types_in, searched_collections
+from .query_commands import found_datasets
 from .removal_plan import census_lines, confirmed, counted
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..vocabulary.dataset import DatasetTable
 
 
 @contextmanager
 def _opened(repo: str, dry_run: bool) -> Iterator[Butler]:
     """Open a repository; what an interrupted removal left to do is done first."""
-    from ..butler import Butler
-
-    with Butler(repo, writeable=not dry_run) as butler:
+    with bd.Butler(repo, writeable=not dry_run) as butler:
         if not dry_run:
             left = butler.finish_removals()
             if left:
@@ -59,7 +60,7 @@ def remove_runs(repo: str, collection: tuple[str, ...], confirm: bool, dry_run: 
         chained = [i for i in infos if i.parents]
         plan = ["The following RUN collections will be removed with all their datasets:"]
         plan += [f"  {i.name}{_unlinked(i)}" for i in infos]
-        plan += census_lines(butler.registry_tables.census_of_runs(names))
+        plan += census_lines(butler.repository.registry.removal.census(names))
         if chained and not force and not confirm and not dry_run:
             for line in plan:
                 click.echo(line)
@@ -95,8 +96,6 @@ def remove_collections(
 
     Example: butler remove-collections DATA 'u/me/*' --remove-from-parents
     """
-    from ..errors import OrphanedRecordError
-
     with _opened(repo, dry_run) as butler:
         found = butler.collections.query_info(split_names(collection), include_parents=True)
         infos = [i for i in found if i.type is not CollectionType.RUN]
@@ -155,8 +154,6 @@ def prune_collection(
 
     Example: butler prune-collection DATA --purge --unstore --collection u/me/1/20201013T140417Z
     """
-    from ..errors import CollectionTypeError
-
     if name is not None and option_name is not None and name != option_name:
         raise click.UsageError("Name one collection, as argument or with --collection.")
     target = name or option_name
@@ -177,7 +174,7 @@ def prune_collection(
             raise click.UsageError(f"{target!r} is a member of {left}; take it out with --unlink.")
         plan = [f"{target} ({info.type.name}) will be removed{_unlinked(info)}."]
         if is_run:
-            plan += census_lines(butler.registry_tables.census_of_runs([target]))
+            plan += census_lines(butler.repository.registry.removal.census([target]))
         if not confirmed(plan, ask=confirm, dry_run=dry_run):
             return
         if is_run:
@@ -275,7 +272,7 @@ def prune_datasets(
             deeds = [f"taken out of {', '.join(tag_names)}"] if tag_names else []
             task = " and ".join([*deeds, *(["removed from the datastore"] if unstore else [])])
         plan = [f"The following datasets will be {task}:"]
-        plan += census_lines(butler.registry_tables.census(tables))
+        plan += census_lines(butler.repository.registry.datasets.census(tables))
         if quiet or confirmed(plan, ask=confirm, dry_run=dry_run):
             with waiting("Removing datasets"):
                 butler.pruneDatasets(
@@ -290,7 +287,6 @@ def prune_datasets(
 
 
 def _require_type(butler: Butler, names: Sequence[str], type_: CollectionType, option: str) -> None:
-    from ..errors import CollectionTypeError
 
     for name in names:
         found = butler.collections.get_info(name).type
@@ -304,13 +300,9 @@ def _found(
     butler: Butler, globs: Sequence[str], collections: Sequence[str], where: str, find_all: bool
 ) -> list[DatasetTable]:
     """Return the datasets that are meant, a table for each type."""
-    names = searched_collections(butler, collections, find_first=not find_all)
     with butler.query() as query:
-        tables = [
-            dataset_query(query, kind, names, where, not find_all).table()
-            for kind in dataset_types_in(butler, globs, names)
-        ]
-    return [t for t in tables if len(t)]
+        query = query.where(where)
+        return list(found_datasets(butler, query, globs, collections, find_first=not find_all).tables)
 
 
 @click.command()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+import butler_dask as bd
+
+from ..errors import DescriptionError
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
 from .options import collections_option, data_id_of, repo_argument, where_option
@@ -16,12 +19,9 @@ from .options import collections_option, data_id_of, repo_argument, where_option
 @log_options
 def register_instrument(repo: str, instrument: tuple[str, ...], update: bool) -> None:
     """Register INSTRUMENT: a name known here (HSC, EFOSC2), a camera YAML file, or a class."""
-    from ..butler import Butler
-    from ..instruments.instrument import Instrument
-
-    with Butler(repo, writeable=True) as butler:
+    with bd.Butler(repo, writeable=True) as butler:
         for name in instrument:
-            found = Instrument.from_string(name)
+            found = bd.Instrument.from_string(name)
             found.register(butler, update=update)
             click.echo(f"Registered {found.getName()}")
 
@@ -32,11 +32,10 @@ def register_instrument(repo: str, instrument: tuple[str, ...], update: bool) ->
 @log_options
 def write_curated_calibrations(repo: str, instrument: str) -> None:
     """Write what the camera file of INSTRUMENT carries (camera, defects ...) and certify it."""
-    from ..butler import Butler
-    from ..instruments.instrument import Instrument, write_curated_calibrations
-
-    with Butler(repo, writeable=True) as butler:
-        refs = write_curated_calibrations(butler, Instrument.from_repository(butler.root, instrument))
+    with bd.Butler(repo, writeable=True) as butler:
+        refs = bd.instruments.write_curated_calibrations(
+            butler, bd.Instrument.from_repository(butler.root, instrument)
+        )
     click.echo(f"Wrote {len(refs)} curated calibrations of {instrument}")
 
 
@@ -48,11 +47,6 @@ def register_skymap(repo: str, skymap_file: str) -> None:
     """Register the sky map described by the YAML file SKYMAP_FILE."""
     import yaml
 
-    from ..butler import Butler
-    from ..errors import DescriptionError
-    from ..imaging.skymap import SkyMap
-    from ..instruments.skymap_registration import register_skymap
-
     with open(skymap_file, encoding="utf-8") as stream:
         try:
             content = yaml.safe_load(stream)
@@ -60,9 +54,9 @@ def register_skymap(repo: str, skymap_file: str) -> None:
             raise DescriptionError(f"{skymap_file} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise DescriptionError(f"{skymap_file} does not describe a sky map: a mapping is expected.")
-    with Butler(repo, writeable=True) as butler:
-        skymap = SkyMap.from_dict(content)
-        register_skymap(butler, skymap)
+    with bd.Butler(repo, writeable=True) as butler:
+        skymap = bd.imaging.SkyMap.from_dict(content)
+        bd.instruments.register_skymap(butler, skymap)
     click.echo(f"Registered sky map {skymap.name}")
 
 
@@ -87,11 +81,8 @@ def make_discrete_skymap(
     patch_border: int,
 ) -> None:
     """Define the sky map NAME: one tract around the visits there are."""
-    from ..butler import Butler
-    from ..instruments.discrete_skymap import make_discrete_skymap
-
-    with Butler(repo, writeable=True) as butler:
-        skymap = make_discrete_skymap(
+    with bd.Butler(repo, writeable=True) as butler:
+        skymap = bd.instruments.make_discrete_skymap(
             butler,
             name,
             instrument=instrument,
@@ -126,13 +117,16 @@ def ingest_reference_catalog(
     CATALOG is a table file (FITS, ECSV ...) with id, coord_ra, coord_dec and <band>_flux columns, or a source
     catalogue; or, with KEY=VALUE and --collections, a dataset type such as src.
     """
-    from ..butler import Butler
-    from ..instruments.reference_catalog import ingest_reference_catalog, read_catalog
-
-    with Butler(repo, writeable=True) as butler:
+    with bd.Butler(repo, writeable=True) as butler:
         keys = data_id_of(data_id)
-        table = butler.get(catalog, keys, collections=collections) if keys else read_catalog(catalog)
-        shards = ingest_reference_catalog(butler, table, dataset_type=dataset_type, run=run, band=band)
+        table = (
+            butler.get(catalog, keys, collections=collections)
+            if keys
+            else bd.instruments.read_catalog(catalog)
+        )
+        shards = bd.instruments.ingest_reference_catalog(
+            butler, table, dataset_type=dataset_type, run=run, band=band
+        )
     click.echo(f"Put {shards} shards of {dataset_type} in {run}")
 
 
@@ -147,13 +141,12 @@ def register_dataset_type(
     repo: str, name: str, storage_class: str, dimensions: tuple[str, ...], is_calibration: bool
 ) -> None:
     """Register the dataset type NAME."""
-    from ..butler import Butler
-    from ..vocabulary.dataset_type import DatasetType
-    from ..vocabulary.storage_class import find_storage_class
-
-    with Butler(repo, writeable=True) as butler:
-        kind = DatasetType(
-            name, split_names(dimensions), find_storage_class(storage_class), isCalibration=is_calibration
+    with bd.Butler(repo, writeable=True) as butler:
+        kind = bd.DatasetType(
+            name,
+            split_names(dimensions),
+            bd.vocabulary.find_storage_class(storage_class),
+            isCalibration=is_calibration,
         )
         new = butler.registry.registerDatasetType(kind)
     click.echo("Registered" if new else "Already registered")
@@ -166,9 +159,7 @@ def register_dataset_type(
 @log_options
 def define_defaults(repo: str, instrument: str, add: tuple[str, ...]) -> None:
     """Make the chain INSTRUMENT/defaults of raws, calibrations, masks, refcats and skymaps there are."""
-    from ..butler import Butler
-
-    with Butler(repo, writeable=True) as butler:
+    with bd.Butler(repo, writeable=True) as butler:
         usual = [f"{instrument}/raw/all", f"{instrument}/calib", f"{instrument}/masks", "refcats", "skymaps"]
         there = {i.name for i in butler.collections.query_info("*")}
         members = [c for c in usual if c in there] + split_names(add)
@@ -189,7 +180,5 @@ def demo(repo: str, small: bool, seed: int, registry: str | None) -> None:
 
     Simulates HSC raws of several visits and calibrations, then ingests them by the ordinary commands.
     """
-    from ..instruments.demo_survey import make_demo
-
-    make_demo(repo, small=small, seed=seed, registry=registry)
+    bd.instruments.make_demo(repo, small=small, seed=seed, registry=registry)
     click.echo(f"Made a demonstration repository at {repo}")

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import butler_dask as bd
+
+from ..errors import RepositoryError
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
 from .options import (
@@ -16,15 +19,16 @@ from .options import (
     limit_option,
     order_by_option,
     repo_argument,
+    row_limit,
     transfer_option,
     where_option,
 )
 from .progress import busy
-from .query_commands import dataset_query, dataset_types_in, searched_collections
+from .query_commands import found_datasets
 from .tables import format_option, print_rows
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..vocabulary.dataset import DatasetRef
 
 dataset_type_option = click.option(
@@ -42,7 +46,7 @@ track_file_attrs_option = click.option(
 )
 
 
-def found_datasets(
+def chosen_datasets(
     butler: Butler,
     globs: Sequence[str],
     collections: Sequence[str],
@@ -70,21 +74,12 @@ def found_datasets(
     limit : `int`
         At most so many; negative: with a warning when there are more; 0: all.
     """
-    found: dict[object, DatasetRef] = {}
-    most = abs(limit) + (limit < 0) if limit else None
     with butler.query() as query:
-        names = searched_collections(butler, collections, find_first=find_first)
-        for kind in dataset_types_in(butler, globs, names):
-            if most is not None and len(found) >= most:
-                break
-            results = dataset_query(query, kind, names, where, find_first).order_by(*order_by)
-            for ref in results.limit(None if most is None else most - len(found)):
-                found[ref.id] = ref
-    refs = list(found.values())
-    if limit < 0 and len(refs) > -limit:
+        results = found_datasets(butler, query.where(where), globs, collections, find_first=find_first)
+        refs, cut = results.order_by(*order_by).first(row_limit(limit))
+    if cut:
         click.echo(f"More datasets are there than the {-limit} taken; --limit 0 takes all.", err=True)
-        del refs[-limit:]
-    return refs
+    return list({ref.id: ref for ref in refs}.values())
 
 
 @click.command()
@@ -114,10 +109,8 @@ def export(
     Example: butler export DATA /tmp/out 'calexp*' --collections u/me/1
     --where "instrument='HSC' AND visit=903344"
     """
-    from ..butler import Butler
-
-    with Butler(repo, writeable=False) as butler:
-        refs = found_datasets(butler, split_names(glob), collections, where, find_first)
+    with bd.Butler(repo, writeable=False) as butler:
+        refs = chosen_datasets(butler, split_names(glob), collections, where, find_first)
         names = _with_members(butler, collections) if collections else []
         with busy(f"Exporting {len(refs)} datasets"), _new_export(butler, directory, transfer) as out:
             for name in names:
@@ -136,8 +129,6 @@ def _new_export(butler: Butler, directory: str, transfer: str) -> Iterator[Any]:
     """Export to a directory made for it and, on an error, removed."""
     import os
     import shutil
-
-    from ..errors import RepositoryError
 
     if os.path.lexists(directory):
         raise RepositoryError(f"{directory} is there already; export to a new directory.")
@@ -172,10 +163,7 @@ def export_calibs(
 
     Example: butler export-calibs DATA /tmp/calibs HSC/calib --dataset-type bias,dark
     """
-    from ..butler import Butler
-    from ..errors import RepositoryError
-
-    with Butler(repo, writeable=False) as butler:
+    with bd.Butler(repo, writeable=False) as butler:
         infos = butler.collections.query_info(
             split_names(collections) or "*",
             flatten_chains=True,
@@ -190,7 +178,7 @@ def export_calibs(
         found = [
             association.ref
             for kind in kinds
-            for association in butler.registry_tables.query_associations(kind, held)
+            for association in butler.repository.registry.associations.query(kind, held)
         ]
         refs = sorted({ref.id: ref for ref in found}.values(), key=lambda r: (r.datasetType.name, r.dataId))
         with busy(f"Exporting {len(refs)} calibrations"), _new_export(butler, directory, transfer) as out:
@@ -234,9 +222,7 @@ def import_(
 
     Example: butler import DATA /tmp/out --transfer copy
     """
-    from ..butler import Butler
-
-    with _repository_for(repo), Butler(repo, writeable=True) as butler, busy("Importing"):
+    with _repository_for(repo), bd.Butler(repo, writeable=True) as butler, busy("Importing"):
         refs = butler.import_(
             directory=directory,
             filename=export_file,
@@ -253,13 +239,10 @@ def _repository_for(repo: str) -> Iterator[None]:
     import os
     import shutil
 
-    from ..butler import Butler
-    from ..repository import known_repositories
-
-    if os.path.lexists(repo) or "://" in repo or repo in known_repositories():
+    if os.path.lexists(repo) or "://" in repo or repo in bd.butler.known_repositories():
         yield
         return
-    Butler.makeRepo(repo)
+    bd.Butler.makeRepo(repo)
     try:
         yield
     except BaseException:
@@ -309,11 +292,9 @@ def transfer_datasets(
 
     Example: butler transfer-datasets DATA OTHER 'calexp*' --collections u/me/1 --register-dataset-types
     """
-    from ..butler import Butler
-
-    with Butler(source, writeable=False) as theirs, Butler(dest, writeable=True) as ours:
+    with bd.Butler(source, writeable=False) as theirs, bd.Butler(dest, writeable=True) as ours:
         globs = split_names((*glob, *dataset_type))
-        refs = found_datasets(theirs, globs, collections, where, find_first, split_names(order_by), limit)
+        refs = chosen_datasets(theirs, globs, collections, where, find_first, split_names(order_by), limit)
         with busy(f"Transferring {len(refs)} datasets"):
             taken = ours.transfer_from(
                 theirs,
@@ -368,12 +349,10 @@ def retrieve_artifacts(
     Example: butler retrieve-artifacts DATA out -d calexp --collections u/me/1
     --where "instrument='HSC' AND visit=903344"
     """
-    from ..butler import Butler
-
     made: list[str] = []
-    with Butler(repo, writeable=False) as butler:
+    with bd.Butler(repo, writeable=False) as butler:
         globs = split_names(dataset_type)
-        refs = found_datasets(butler, globs, collections, where, find_first, split_names(order_by), limit)
+        refs = chosen_datasets(butler, globs, collections, where, find_first, split_names(order_by), limit)
         with busy(f"Retrieving {len(refs)} datasets"):
             if refs and zip_:
                 made = [str(butler.retrieve_artifacts_zip(refs, destination, overwrite=clobber))]

@@ -11,13 +11,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import DatasetTypeError, MissingDatasetFileError, RepositoryError
-from ..vocabulary.dataset import DatasetRef, DatasetTable
-from ..vocabulary.file_record import FileRecord, FileTable
+from ..errors import DatasetTypeError, RepositoryError
+from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.file_record import FileRecord
 from .dataset_constraints import DatasetConstraints
 from .dataset_layout import DatasetLayout
 from .datastore import Datastore, StagedDataset
-from .memory_datastore import MemoryDatastore
 
 
 @dataclass(slots=True)
@@ -54,8 +53,8 @@ class StagedCopies:
             copy.retract()
 
 
-class ChainedDatastore:
-    """Several datastores as one. Methods are described in `FileDatastore`.
+class ChainedDatastore(Datastore):
+    """Several datastores as one.
 
     Parameters
     ----------
@@ -75,29 +74,11 @@ class ChainedDatastore:
     ) -> None:
         if not members:
             raise RepositoryError("A chain of datastores needs at least one member")
-        self._members, self._layout = list(members), layout
-        stores = [store for store, _ in members]
-        self._main = next((s for s in stores if not isinstance(s, MemoryDatastore)), stores[0])
-
-    @property
-    def members(self) -> list[Datastore]:
+        self._members, self.layout = list(members), layout
+        self.members = [store for store, _ in members]
         """The datastores, in the order in which they are read."""
-        return [store for store, _ in self._members]
-
-    @property
-    def layout(self) -> DatasetLayout:
-        """Path and formatter of each dataset."""
-        return self._layout
-
-    @property
-    def root(self) -> str:
-        """Root of the first one that has files."""
-        return self._main.root
-
-    @property
-    def durability(self) -> str:
-        """How sure it is that a file survives in the first one that has files."""
-        return self._main.durability
+        self._main = _first_with_files(self.members)
+        self.root, self.durability = self._main.root, self._main.durability
 
     def _accepting(self, ref: DatasetRef) -> list[Datastore]:
         found = [store for store, constraints in self._members if constraints.accepts(ref)]
@@ -108,34 +89,10 @@ class ChainedDatastore:
             )
         return found
 
+    # Looking
+
     def _having(self, path: str) -> Datastore | None:
         return next((store for store in self.members if store.exists(path)), None)
-
-    def path_of(self, ref: DatasetRef) -> str:
-        """Return the path of a dataset in every member."""
-        return self._layout.path(ref)
-
-    def paths_of(self, table: DatasetTable) -> list[str]:
-        """Return the path of each dataset."""
-        return self._layout.paths(table)
-
-    def predicted_record(self, ref: DatasetRef) -> FileRecord:
-        """Return the record of a file that will be written."""
-        return self._layout.record(ref)
-
-    def predicted_records(self, table: DatasetTable) -> FileTable:
-        """Return the records of files that will be written, as columns."""
-        return self._layout.records(table)
-
-    def stored_record(self, ref: DatasetRef) -> FileRecord:
-        """Return the record of what was written, from the first file there is."""
-        predicted = self.predicted_record(ref)
-        for store in self.members:
-            if not isinstance(store, MemoryDatastore) and store.exists(predicted.path):
-                return store.stored_record(ref)
-        if self._having(predicted.path) is None:
-            raise MissingDatasetFileError(f"No datastore of the chain has {predicted.path}")
-        return predicted
 
     def uri(self, path: str) -> str:
         """Return the URI in the first member that has the path, else in the first with files."""
@@ -160,9 +117,19 @@ class ChainedDatastore:
             found.update(store.files())
         yield from found.items()
 
+    def check(self, file: FileRecord, *, checksum: bool = False) -> str | None:
+        """Return what is wrong with the first copy that is not right, or `None`."""
+        having = [store for store in self.members if store.exists(file.path)]
+        if not having:
+            return "is missing"
+        problems = (store.check(file, checksum=checksum) for store in having)
+        return next((p for p in problems if p), None)
+
+    # Writing
+
     def stage(self, obj: Any, ref: DatasetRef, *, path: str | None = None) -> StagedCopies:
         """Prepare to put an object into every member that accepts it."""
-        path = path or self.path_of(ref)
+        path = path or self.layout.path(ref)
         copies: list[StagedDataset] = []
         record: FileRecord | None = None
         with ExitStack() as undo:
@@ -170,25 +137,10 @@ class ChainedDatastore:
                 copy = store.stage(obj, ref, path=path)
                 undo.callback(copy.discard)
                 copies.append(copy)
-                if record is None and not isinstance(store, MemoryDatastore):
+                if record is None and store.keeps_files:
                     record = copy.record
             undo.pop_all()
         return StagedCopies(record or self.predicted_record(ref).moved(path), copies)
-
-    def put(self, obj: Any, ref: DatasetRef, *, path: str | None = None) -> FileRecord:
-        """Put an object into every member that accepts it."""
-        staged = self.stage(obj, ref, path=path)
-        try:
-            staged.publish()
-        except BaseException:
-            staged.discard()
-            raise
-        return staged.record
-
-    def _for_files(self, ref: DatasetRef) -> Datastore:
-        """Return the first member that takes the file of a dataset; it is not copied to others."""
-        found = self._accepting(ref)
-        return next((s for s in found if not isinstance(s, MemoryDatastore)), found[0])
 
     def stage_ingest(
         self,
@@ -199,45 +151,31 @@ class ChainedDatastore:
         *,
         storage_class: str | None = None,
     ) -> StagedDataset:
-        """Prepare to take a file into the first member that accepts it and keeps files."""
-        store = self._for_files(ref)
+        """Prepare to take a file into the first member that accepts it and keeps files, and no other."""
+        store = _first_with_files(self._accepting(ref))
         return store.stage_ingest(path, ref, transfer, formatter, storage_class=storage_class)
-
-    def ingest(
-        self,
-        path: str,
-        ref: DatasetRef,
-        transfer: str = "auto",
-        formatter: Any = None,
-        *,
-        storage_class: str | None = None,
-    ) -> FileRecord:
-        """Take a file into the first member that accepts it and keeps files."""
-        return self._for_files(ref).ingest(path, ref, transfer, formatter, storage_class=storage_class)
-
-    def get(
-        self,
-        file: FileRecord,
-        ref: DatasetRef,
-        *,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        storage_class: str | None = None,
-    ) -> Any:
-        """Read an object, or part of it, from the first member that has it."""
-        store = self._having(file.path) or self._main
-        return store.get(file, ref, component=component, parameters=parameters, storage_class=storage_class)
-
-    def check(self, file: FileRecord, *, checksum: bool = False) -> str | None:
-        """Return what is wrong with the first copy that is not right, or `None`."""
-        having = [store for store in self.members if store.exists(file.path)]
-        if not having:
-            return "is missing"
-        problems = (store.check(file, checksum=checksum) for store in having)
-        return next((p for p in problems if p), None)
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove all copies."""
         wanted = list(paths)
         for store in self.members:
             store.remove(wanted)
+
+    # Reading
+
+    def get(
+        self,
+        file: FileRecord,
+        ref: DatasetRef,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        storage_class: str | None = None,
+    ) -> Any:
+        """Read an object, or part of it, from the first member that has it."""
+        store = self._having(file.path) or self._main
+        return store.get(file, ref, parameters=parameters, storage_class=storage_class)
+
+
+def _first_with_files(stores: Sequence[Datastore]) -> Datastore:
+    """Return the first of some datastores that keeps files, or the first where none does."""
+    return next((store for store in stores if store.keeps_files), stores[0])

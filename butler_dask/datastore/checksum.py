@@ -1,4 +1,4 @@
-"""Checksum of a file's bytes, updated while they are written.
+"""Checksums of files' bytes, taken while they are written.
 
 The default is XXH3 (64 bits; Collet, https://github.com/Cyan4973/xxHash): with it writing a 102 MB exposure
 takes 5 % longer, with zlib's CRC-32 75-100 % longer. It guards against damage, not against malice, as a CRC
@@ -8,58 +8,65 @@ does.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from xxhash import xxh3_64
 
 from ..errors import RepositoryError, did_you_mean
 
-ALGORITHMS = ("xxh3", "crc32", "none")
-"""Names a repository's configuration may give."""
+
+class Hasher(Protocol):
+    """A running checksum, as those of `hashlib`."""
+
+    def update(self, data: Any, /) -> None:
+        """Take further bytes."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Return the checksum so far; empty if none is taken."""
+        ...
 
 
-class Checksum:
-    """A running checksum.
+class _Crc32:
+    __slots__ = ("_crc",)
 
-    Parameters
-    ----------
-    algorithm : `str`
-        One of `ALGORITHMS`.
-    """
-
-    __slots__ = ("_crc", "_xxh3", "algorithm", "update")
-
-    update: Callable[[Any], None]
-    """Take further bytes."""
-
-    def __init__(self, algorithm: str = "xxh3") -> None:
-        self.algorithm = algorithm
+    def __init__(self) -> None:
         self._crc = 0
-        self._xxh3: Any = None
-        if algorithm == "xxh3":
-            from xxhash import xxh3_64
 
-            self._xxh3 = xxh3_64()
-            self.update = self._xxh3.update
-        elif algorithm == "crc32":
-            self.update = self._update_crc
-        elif algorithm == "none":
-            self.update = _ignore
-        else:
-            raise RepositoryError(f"No checksum {algorithm!r}.{did_you_mean(algorithm, ALGORITHMS)}")
-
-    def _update_crc(self, data: Any) -> None:
+    def update(self, data: Any, /) -> None:
         self._crc = zlib.crc32(data, self._crc)
 
-    @property
-    def text(self) -> str:
-        """``algorithm:hex``, or empty for "none"."""
-        if self._xxh3 is not None:
-            return f"xxh3:{self._xxh3.hexdigest()}"
-        return f"crc32:{self._crc:08x}" if self.algorithm == "crc32" else ""
+    def hexdigest(self) -> str:
+        return f"{self._crc:08x}"
 
 
-def _ignore(data: Any) -> None:
-    pass
+class _NoChecksum:
+    __slots__ = ()
+
+    def update(self, data: Any, /) -> None:
+        pass
+
+    def hexdigest(self) -> str:
+        return ""
+
+
+ALGORITHMS: Mapping[str, Callable[[], Hasher]] = {"xxh3": xxh3_64, "crc32": _Crc32, "none": _NoChecksum}
+"""What takes a checksum, by the names a repository's configuration may give."""
+
+
+def hasher_of(algorithm: str) -> Callable[[], Hasher]:
+    """Return what takes checksums by an algorithm.
+
+    Raises
+    ------
+    RepositoryError
+        If there is none of that name; the nearest match is named.
+    """
+    try:
+        return ALGORITHMS[algorithm]
+    except KeyError:
+        raise RepositoryError(f"No checksum {algorithm!r}.{did_you_mean(algorithm, ALGORITHMS)}") from None
 
 
 def checksum_of(chunks: Iterable[Any], like: str) -> str:
@@ -72,7 +79,8 @@ def checksum_of(chunks: Iterable[Any], like: str) -> str:
     like : `str`
         ``algorithm:hex``.
     """
-    checksum = Checksum(like.partition(":")[0])
+    algorithm = like.partition(":")[0]
+    hasher = hasher_of(algorithm)()
     for chunk in chunks:
-        checksum.update(chunk)
-    return checksum.text
+        hasher.update(chunk)
+    return f"{algorithm}:{hasher.hexdigest()}"

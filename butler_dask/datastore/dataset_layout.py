@@ -63,27 +63,25 @@ class DatasetLayout:
         self.repository = repository
         self._texts = _by_instrument("templates", templates)
         self._names = _by_instrument("formatters", formatters)
+        self._instruments = {*self._texts, *self._names} - {""}
+        """Instruments that have settings of their own."""
         self._storage_classes = dict(storage_classes or {})
         define_storage_classes(self._storage_classes)
         self._placements: dict[tuple[DatasetType, str], Placement] = {}
         self._templates: dict[tuple[DatasetType, str], PathTemplate] = {}
-        self._needing: dict[DatasetType, bool] = {}
+        self._needs_records: dict[DatasetType, bool] = {}
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return DatasetLayout, (
-            _joined(self._texts),
-            _joined(self._names),
+            _as_given(self._texts),
+            _as_given(self._names),
             self._storage_classes,
             self.repository,
         )
 
-    @property
-    def _instruments(self) -> set[str]:
-        """Instruments that have settings of their own."""
-        return {*self._texts, *self._names} - {""}
-
-    def _of_instrument(self, ref: DatasetRef) -> str:
-        instrument = str(ref.dataId.mapping.get("instrument", "")) if self._instruments else ""
+    def _instrument_of(self, ref: DatasetRef) -> str:
+        """Return the instrument whose settings count for a dataset, empty for those of all others."""
+        instrument = str(ref.dataId.mapping.get("instrument", ""))
         return instrument if instrument in self._instruments else ""
 
     def formatter_name(self, dataset_type: DatasetType, instrument: str = "") -> str:
@@ -94,7 +92,7 @@ class DatasetLayout:
         DatasetTypeError
             If nothing does.
         """
-        found = _looked_up(self._names, dataset_type, instrument)
+        found = _setting_of(self._names, dataset_type, instrument)
         if found is None:
             found = DEFAULT_FORMATTERS.get(dataset_type.storageClass_name)
         if found is None:
@@ -107,7 +105,7 @@ class DatasetLayout:
     def _template(self, dataset_type: DatasetType, instrument: str) -> PathTemplate:
         found = self._templates.get((dataset_type, instrument))
         if found is None:
-            text = _looked_up(self._texts, dataset_type, instrument)
+            text = _setting_of(self._texts, dataset_type, instrument)
             if text is None:
                 found = default_template(dataset_type.dimensions)
             else:
@@ -139,16 +137,19 @@ class DatasetLayout:
 
     def placement_of(self, ref: DatasetRef) -> Placement:
         """Return how a dataset is written."""
-        return self.placement(ref.datasetType, self._of_instrument(ref))
+        instrument = self._instrument_of(ref) if self._instruments else ""
+        return self._placements.get((ref.datasetType, instrument)) or self.placement(
+            ref.datasetType, instrument
+        )
 
     def needs_records(self, dataset_type: DatasetType) -> bool:
         """Return whether a path takes more than the required values of a data ID."""
         if not self._texts:  # the default template takes required values only
             return False
-        found = self._needing.get(dataset_type)
+        found = self._needs_records.get(dataset_type)
         if found is None:
             known = {"run", "datasetType", "id", *dataset_type.dimensions.required}
-            found = self._needing[dataset_type] = any(
+            found = self._needs_records[dataset_type] = any(
                 not known.issuperset(self._template(dataset_type, instrument).fields)
                 for instrument in ("", *self._instruments)
             )
@@ -165,7 +166,7 @@ class DatasetLayout:
             File extension, when it is not its formatter's.
         """
         if extension is not None:
-            return self._template(ref.datasetType, self._of_instrument(ref)).path(ref, extension)
+            return self._template(ref.datasetType, self._instrument_of(ref)).path(ref, extension)
         placement = self.placement_of(ref)
         return placement.template.path(ref, placement.formatter.extension)
 
@@ -199,9 +200,8 @@ class DatasetLayout:
 
     def record(self, ref: DatasetRef) -> FileRecord:
         """Return the record of a file that will be written; size and checksum are not known."""
-        return FileRecord(
-            self.path(ref), self.placement_of(ref).formatter_name, ref.datasetType.storageClass_name
-        )
+        template, name, formatter = self.placement_of(ref)
+        return FileRecord(template.path(ref, formatter.extension), name, ref.datasetType.storageClass_name)
 
     def records(self, table: DatasetTable) -> FileTable:
         """Return the records of files that will be written, as columns."""
@@ -253,7 +253,7 @@ class DatasetLayout:
         return list(dict.fromkeys(found))
 
 
-def _looked_up(
+def _setting_of(
     settings: Mapping[str, Mapping[str, str]], dataset_type: DatasetType, instrument: str
 ) -> str | None:
     """Return the setting for a dataset type, the most specific one."""
@@ -282,7 +282,7 @@ def _by_instrument(what: str, settings: Mapping[str, Any] | None) -> dict[str, d
     return out
 
 
-def _joined(settings: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def _as_given(settings: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Return what `_by_instrument` was given."""
     return {
         **settings.get("", {}),

@@ -16,10 +16,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from ..errors import DatasetFileError, DatasetTypeError, ObjectTypeError
-from ..vocabulary.storage_class import find_storage_class
+from ..errors import DatasetFileError, DatasetTypeError
+from ..vocabulary.dotted_name import dotted_name, import_by_name
+from .formatter import ReadRequest
 from .storage_root import open_stream
 from .value_document import value_from_document, value_to_document
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""Types that JSON has."""
 
 _WRAPPED = ("$items", "$date", "$datetime", "$bytes", "$set", "$complex")
 
@@ -37,14 +41,14 @@ def to_json(obj: Any, *, ascii_only: bool = False) -> str:
 
 def _wrapped(obj: Any) -> Any:
     kind = type(obj)
-    if kind in (str, int, float, bool) or obj is None:
+    if kind in _PLAIN:
         return obj
     if isinstance(obj, Mapping):
-        if all(type(k) is str for k in obj) and not (len(obj) == 1 and next(iter(obj)) in _WRAPPED):
-            return {k: _wrapped(v) for k, v in obj.items()}
+        if {str}.issuperset(map(type, obj)) and not (len(obj) == 1 and next(iter(obj)) in _WRAPPED):
+            return {k: v if type(v) in _PLAIN else _wrapped(v) for k, v in obj.items()}
         return {"$items": [[_wrapped(k), _wrapped(v)] for k, v in obj.items()]}
     if isinstance(obj, (list, tuple)):
-        return [_wrapped(v) for v in obj]
+        return [v if type(v) in _PLAIN else _wrapped(v) for v in obj]
     if isinstance(obj, (bool, int, float, str)):  # subclasses, numpy.float64 among them
         return next(t for t in (bool, int, float, str) if isinstance(obj, t))(obj)
     if isinstance(obj, (set, frozenset)):
@@ -60,8 +64,7 @@ def _wrapped(obj: Any) -> Any:
     if hasattr(obj, "tolist"):  # numpy scalars and arrays
         return _wrapped(obj.tolist())
     raise DatasetTypeError(
-        "A document holds numbers, texts, lists and dictionaries, "
-        f"not a {kind.__module__}.{kind.__qualname__}"
+        f"A document holds numbers, texts, lists and dictionaries, not a {dotted_name(kind)}"
     )
 
 
@@ -112,23 +115,11 @@ class DocumentFormatter:
 
     def chunks(self, obj: Any, storage_class: str) -> Iterable[Any]:
         """Return the JSON text."""
-        pytype = find_storage_class(storage_class).pytype
-        if pytype is not object and not isinstance(obj, (pytype, tuple) if pytype is list else pytype):
-            raise ObjectTypeError(f"{storage_class} takes a {pytype.__name__}, not a {type(obj).__name__}")
         return (to_json(obj).encode(),)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read a document."""
-        return _read_document(path)
+        return _read_document(request.path)
 
 
 class ValueFormatter:
@@ -141,18 +132,9 @@ class ValueFormatter:
         """Return the JSON text of the value's dictionary."""
         return (to_json(value_to_document(obj, storage_class)).encode(),)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read a value."""
-        return value_from_document(_read_document(path), storage_class)
+        return value_from_document(_read_document(request.path), request.storage_class)
 
 
 class ConfigFormatter:
@@ -167,30 +149,13 @@ class ConfigFormatter:
         obj.saveToStream(stream)
         return (stream.getvalue().encode(),)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read a configuration; its class is named in the first lines of the text."""
-        with open_stream(path) as stream:
+        with open_stream(request.path) as stream:
             text = stream.read().decode()
         found = re.search(r"^assert\s+type\(config\)\s*(?:is|==)\s*([\w.]+)", text, re.MULTILINE)
         if found is None:
             raise ValueError("no line says which configuration class this is")
-        import importlib
-
-        module, _, name = found.group(1).rpartition(".")
-        try:
-            config = getattr(importlib.import_module(module), name)()
-        except (ImportError, AttributeError) as error:
-            raise DatasetFileError(
-                f"{path} is a configuration of {found.group(1)}, which cannot be imported: {error}"
-            ) from error
-        config.loadFromString(text, filename=path)
+        config = import_by_name(found.group(1), "configuration class", DatasetFileError, of=request.path)()
+        config.loadFromString(text, filename=request.path)
         return config

@@ -20,7 +20,8 @@ import xxhash
 
 from ..errors import RepositoryError, did_you_mean
 from ..vocabulary.file_record import FileRecord
-from .storage_root import extension_of
+from .local_root import link_or_move
+from .storage_path import extension_of
 
 MODES = ("files", "datasets", "size", "age", "disabled")
 """What a limit counts: files (or datasets, the same here), bytes, seconds since the last use."""
@@ -127,11 +128,7 @@ class FileCache:
     def _fetch(self, open_remote: Callable[[], BinaryIO], kept: str, mine: str) -> None:
         with open_remote() as source, open(mine, "wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
-        temporary = f"{mine}.link"
-        os.link(mine, temporary)
-        os.replace(temporary, kept)
-        with suppress(FileNotFoundError):  # rename(2) does nothing between two links to one file
-            os.unlink(temporary)
+        link_or_move(mine, kept, "hardlink")
         self.expire()
 
     def expire(self) -> None:

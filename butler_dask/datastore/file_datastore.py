@@ -1,18 +1,11 @@
-"""FileDatastore: objects to files and back.
-
-It knows nothing of the registry: it is given references and file records, and gives file records. A put is
-two steps for those who need something in between, `stage` and `StagedFile.publish`: the butler records the
-dataset in an open transaction between them, so that two processes that put the same dataset at once never
-overwrite each other's file.
-"""
+"""FileDatastore: objects to files and back."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -24,17 +17,20 @@ from ..errors import (
     ReadOnlyRepositoryError,
     did_you_mean,
 )
-from ..vocabulary.dataset import DatasetRef, DatasetTable
-from ..vocabulary.file_record import FileRecord, FileTable
+from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.file_record import FileRecord
 from ..vocabulary.storage_class import find_storage_class
-from .checksum import Checksum, checksum_of
+from .checksum import checksum_of, hasher_of
 from .dataset_layout import DatasetLayout
+from .datastore import Datastore
 from .file_cache import FileCache
 from .file_ingest import stage_file
-from .formatter import check_part, converted, load_formatter
-from .staged_file import StagedFile, is_read_only, writing
-from .storage_root import TEMPORARY_SUFFIX, StorageRoot, copy_chunks, extension_of, is_remote, open_root
-from .zip_archive import unpacked
+from .formatter import ReadRequest, check_part, converted, load_formatter
+from .remote_root import RemoteRoot
+from .staged_file import StagedFile, is_read_only, write_error
+from .storage_path import extension_of, is_remote
+from .storage_root import StorageRoot, copy_chunks, open_root
+from .zip_archive import EXTENSION, unpacked
 
 _DAMAGE = (OSError, ValueError, EOFError, KeyError, IndexError, TypeError)
 """What formatters raise when a file is not what it should be."""
@@ -44,7 +40,7 @@ _CONNECTIONS = 16
 """Questions to a remote store under way at once."""
 
 
-class FileDatastore:
+class FileDatastore(Datastore):
     """Files of datasets below one root.
 
     Parameters
@@ -75,71 +71,26 @@ class FileDatastore:
                 f"durability is 'rename' or 'fsync', not {durability!r}."
                 f"{did_you_mean(durability, ('rename', 'fsync'))}"
             )
-        self._storage = open_root(root, fsync=durability == "fsync")
-        self._durability, self._algorithm = durability, checksum
-        Checksum(checksum)  # an unknown name fails here, not at the first put
-        self._layout = layout or DatasetLayout()
+        self._storage: StorageRoot = open_root(root, fsync=durability == "fsync")
+        self.root, self.durability = self._storage.url, durability
+        self.layout = layout or DatasetLayout()
+        self._algorithm, self._new_hasher = checksum, hasher_of(checksum)
         self._cache_settings = cache
         self._cache = FileCache.from_settings(cache)
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         # The cache is set up anew: the environment of a worker has a say in it.
-        return _restore, (
-            self._storage.url,
-            self._durability,
-            self._algorithm,
-            self._layout,
-            self._cache_settings,
+        again = partial(
+            FileDatastore,
+            self.root,
+            durability=self.durability,
+            checksum=self._algorithm,
+            layout=self.layout,
+            cache=self._cache_settings,
         )
+        return again, ()
 
-    @property
-    def layout(self) -> DatasetLayout:
-        """Path and formatter of each dataset."""
-        return self._layout
-
-    @property
-    def root(self) -> str:
-        """Directory or URL."""
-        return self._storage.url
-
-    @property
-    def durability(self) -> str:
-        """How sure it is that a file survives: "rename" or "fsync"."""
-        return self._durability
-
-    # Where things are
-
-    def path_of(self, ref: DatasetRef) -> str:
-        """Return the path a dataset is written to, relative to the root."""
-        return self._layout.path(ref)
-
-    def paths_of(self, table: DatasetTable) -> list[str]:
-        """Return the path each dataset of a table is written to (0.5 us a row)."""
-        return self._layout.paths(table)
-
-    def predicted_record(self, ref: DatasetRef) -> FileRecord:
-        """Return the record of a file that will be written; size and checksum are not known."""
-        return self._layout.record(ref)
-
-    def predicted_records(self, table: DatasetTable) -> FileTable:
-        """Return the records of files that will be written, as columns."""
-        return self._layout.records(table)
-
-    def stored_record(self, ref: DatasetRef) -> FileRecord:
-        """Return the record of a file that was written to its predicted path, size and checksum read from it.
-
-        Raises
-        ------
-        MissingDatasetFileError
-            If it is not there.
-        """
-        predicted = self.predicted_record(ref)
-        with self._reading(predicted, ref):
-            size = self._storage.size(predicted.path)
-            checksum = Checksum(self._algorithm)
-            for chunk in copy_chunks(self._storage.open(predicted.path)):
-                checksum.update(chunk)
-        return replace(predicted, size=size, checksum=checksum.text)
+    # Looking
 
     def uri(self, path: str) -> str:
         """Return the URI of a recorded path."""
@@ -162,18 +113,12 @@ class FileDatastore:
     def exist(self, paths: Sequence[str]) -> list[bool]:
         """Return for each path whether a file is there; a store far away is asked about many at a time."""
         if self._storage.local("") is not None or len(paths) < 2:
-            return [self.exists(path) for path in paths]
+            return super().exist(paths)
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             return list(pool.map(self.exists, paths))
 
     def modified(self, path: str) -> float:
-        """Return when a file was last written [s since 1970].
-
-        Raises
-        ------
-        MissingDatasetFileError
-            If it is not there.
-        """
+        """Return when a file was last written [s since 1970]."""
         try:
             return self._place(path).modified(path)
         except FileNotFoundError as error:
@@ -183,75 +128,48 @@ class FileDatastore:
         """Return relative path and size [bytes] of every file below the root, whoever put it there."""
         return self._storage.files()
 
+    def check(self, file: FileRecord, *, checksum: bool = False) -> str | None:
+        """Return what is wrong with a file, or `None`."""
+        place = self._place(file.path)
+        try:
+            size = place.size(file.path)
+            if file.size >= 0 and size != file.size:
+                return f"has {size} bytes, {file.size} were written"
+            if checksum and file.checksum:
+                found = checksum_of(copy_chunks(place.open(file.path)), file.checksum)
+                if found != file.checksum:
+                    return f"has checksum {found}, {file.checksum} was written"
+        except FileNotFoundError:
+            return "is missing"
+        return None
+
+    def _place(self, path: str) -> StorageRoot:
+        """Return what opens a recorded path: the root, or what opens the URL of a file ingested in place."""
+        if "://" in path and is_remote(path):
+            return RemoteRoot(path.rpartition("/")[0])
+        return self._storage
+
     # Writing
 
     def stage(self, obj: Any, ref: DatasetRef, *, path: str | None = None) -> StagedFile:
-        """Write an object to a file that has no name yet.
-
-        Parameters
-        ----------
-        obj : object
-            Object of the dataset type's storage class, or one that converts to it.
-        ref : `DatasetRef`
-            Dataset it is.
-        path : `str`, optional
-            Where it will be, instead of `path_of`.
-
-        Raises
-        ------
-        DatasetFileError
-            If the disk is full or fails; nothing is left behind.
-        ReadOnlyRepositoryError
-            If files must not be written there.
-        DatasetTypeError
-            If the object is of another kind.
-        """
-        template, name, formatter = self._layout.placement_of(ref)
+        """Write an object to a file that has no name yet."""
+        template, name, formatter = self.layout.placement_of(ref)
         if path is None:
             path = template.path(ref, formatter.extension)
-        storage_class = ref.datasetType.storageClass_name
-        checksum = Checksum(self._algorithm)
-        with writing(ref, self._storage, path):
-            staged, size = self._storage.stage(path, _chunks(formatter, obj, storage_class, ref), checksum)
-        return StagedFile(
-            FileRecord(path, name, storage_class, size, checksum.text), ref, self._storage, staged
-        )
-
-    def put(self, obj: Any, ref: DatasetRef, *, path: str | None = None) -> FileRecord:
-        """Write an object; the file appears whole, replacing one of that name.
-
-        Parameters and errors are those of `stage`.
-
-        Returns
-        -------
-        record : `FileRecord`
-            What to record of the file.
-        """
-        staged = self.stage(obj, ref, path=path)
+        kind = ref.datasetType.storageClass_name
+        hasher = self._new_hasher()
         try:
-            staged.publish()
-        except BaseException:
-            staged.discard()
+            chunks = formatter.chunks(converted(obj, kind), kind)
+            staged, size = self._storage.stage(path, chunks, hasher.update)
+        except DatasetTypeError as error:
+            raise type(error)(f"{ref.datasetType.name} {ref.dataId}: {error}") from error
+        except ButlerUserError:
             raise
-        return staged.record
-
-    def ingest(
-        self,
-        path: str,
-        ref: DatasetRef,
-        transfer: str = "auto",
-        formatter: Any = None,
-        *,
-        storage_class: str | None = None,
-    ) -> FileRecord:
-        """Take an existing file in: `stage_ingest`, published at once."""
-        staged = self.stage_ingest(path, ref, transfer, formatter, storage_class=storage_class)
-        try:
-            staged.publish()
-        except BaseException:
-            staged.discard()
-            raise
-        return staged.record
+        except OSError as error:
+            raise write_error(error, ref, self.uri(path)) from error
+        digest = hasher.hexdigest()
+        record = FileRecord(path, name, kind, size, digest and f"{self._algorithm}:{digest}")
+        return StagedFile(record, ref, self._storage, staged)
 
     def stage_ingest(
         self,
@@ -262,41 +180,15 @@ class FileDatastore:
         *,
         storage_class: str | None = None,
     ) -> StagedFile:
-        """Prepare to take an existing file in: bytes that have to be copied are copied now.
-
-        Parameters
-        ----------
-        path : `str`
-            Local file or URL.
-        ref : `DatasetRef`
-            Dataset it is; its path below the root follows from it.
-        transfer : `str`
-            One of `butler_dask.datastore.file_ingest.TRANSFER_MODES`.
-        formatter : `str` or class, optional
-            What reads it; default: what would write it.
-        storage_class : `str`, optional
-            What it holds; default: the dataset type's.
-
-        Returns
-        -------
-        staged : `StagedFile`
-            In its record the size is known, the checksum only where the bytes were copied.
-
-        Raises
-        ------
-        DatasetFileError
-            If there is no such file or transfer mode, or it cannot be transferred.
-        """
-        return stage_file(
-            self._storage,
-            self._layout,
-            Checksum(self._algorithm),
-            path,
-            ref,
-            transfer,
-            formatter,
-            storage_class,
-        )
+        """Prepare to take an existing file in: bytes that have to be copied are copied now."""
+        try:
+            return stage_file(
+                self._storage, self.layout, self._algorithm, path, ref, transfer, formatter, storage_class
+            )
+        except ButlerUserError:
+            raise
+        except OSError as error:
+            raise write_error(error, ref, path, verb="ingest") from error
 
     # Reading
 
@@ -305,106 +197,66 @@ class FileDatastore:
         file: FileRecord,
         ref: DatasetRef,
         *,
-        component: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         storage_class: str | None = None,
     ) -> Any:
-        """Read an object, or part of it.
-
-        Parameters
-        ----------
-        file : `FileRecord`
-            Where and how it is stored.
-        ref : `DatasetRef`
-            Dataset it is.
-        component : `str`, optional
-            Part to read; default: the one the dataset type names, else all.
-        parameters : mapping, optional
-            What the storage class allows (``bbox``, ``columns``).
-        storage_class : `str`, optional
-            Kind of object wanted; default: the dataset type's.
-
-        Raises
-        ------
-        MissingDatasetFileError
-            If the file is gone.
-        DatasetFileError
-            If it is damaged.
-        DatasetTypeError
-            If component or parameter are unknown, or nothing converts to the kind wanted.
-        """
-        parent = ref.datasetType
-        if component is None:
-            component = parent.component()
-        check_part(ref, find_storage_class(file.storage_class), component, parameters)
+        """Read an object, or part of it."""
+        kind = ref.datasetType
+        component = kind.component()
+        if component is not None or parameters:
+            check_part(ref, find_storage_class(file.storage_class), component, parameters)
         formatter = load_formatter(file.formatter)
-        arguments = {
-            "storage_class": file.storage_class,
-            "component": component,
-            "parameters": parameters,
-            "root": self._layout.repository or self.root,
-            "data_id": ref.dataId.mapping,
-        }
-        with (
-            self._reading(file, ref),
-            self._readable(file, formatter) as whole,
-            unpacked(whole, ref.id) as path,
-        ):
-            obj = formatter.read(path, **arguments)
-        wanted = storage_class or (None if component else parent.storageClass_name)
+        root = self.layout.repository or self.root
+        try:
+            with self._readable(file, ref, formatter) as path:
+                obj = formatter.read(
+                    ReadRequest(
+                        path, file.storage_class, component, parameters or {}, root, ref.dataId.mapping
+                    )
+                )
+        except ButlerUserError:
+            raise
+        except _DAMAGE as error:
+            raise self._read_error(error, file, ref) from error
+        wanted = storage_class or (None if component else kind.storageClass_name)
         if wanted is None or obj is None or wanted == file.storage_class:
             return obj
         return converted(obj, wanted)
 
-    def _place(self, path: str) -> StorageRoot:
-        """Return what opens a recorded path: the root, or what opens the URL of a file ingested in place."""
-        if is_remote(path):
-            from .remote_root import RemoteRoot
-
-            return RemoteRoot(path.rpartition("/")[0])
-        return self._storage
+    def _readable(self, file: FileRecord, ref: DatasetRef, formatter: Any) -> AbstractContextManager[str]:
+        """Give a name the formatter can open: a local file, a URL, or a local copy for the time being."""
+        local = self._place(file.path).local(file.path)
+        if local is None or local.endswith(EXTENSION):
+            return self._fetched(local, file, ref, formatter)
+        return nullcontext(local)
 
     @contextmanager
-    def _readable(self, file: FileRecord, formatter: Any) -> Iterator[str]:
-        """Give a name the formatter can open: a local file, a URL, or a local copy for the time being."""
+    def _fetched(self, local: str | None, file: FileRecord, ref: DatasetRef, formatter: Any) -> Iterator[str]:
         path = file.path
         place = self._place(path)
-        local = place.local(path)
+        whole: AbstractContextManager[str]
         if local is not None:
-            yield local
+            whole = nullcontext(local)
         elif self._cache is not None:
-            with self._cache.local(place.uri(path), file, partial(place.open, path)) as name:
-                yield name
+            whole = self._cache.local(place.uri(path), file, partial(place.open, path))
         elif getattr(formatter, "reads_urls", False):
-            yield place.uri(path)
+            whole = nullcontext(place.uri(path))
         else:
-            with tempfile.NamedTemporaryFile(suffix=extension_of(path)) as copy:
-                for chunk in copy_chunks(place.open(path)):
-                    copy.write(chunk)
-                copy.flush()
-                yield copy.name
+            whole = _copied(place, path)
+        with whole as name, unpacked(name, ref.id) as own:
+            yield own
 
-    @contextmanager
-    def _reading(self, file: FileRecord, ref: DatasetRef) -> Iterator[None]:
-        try:
-            yield
-        except ButlerUserError:
-            raise
-        except FileNotFoundError as error:
-            raise MissingDatasetFileError(
-                f"The file of {ref.datasetType.name} {ref.dataId} in run {ref.run!r} is not there: "
-                f"{self.uri(file.path)}. `butler check REPO --repair` removes such records."
-            ) from error
-        except PermissionError as error:
-            raise DatasetFileError(
-                f"The file of {ref.datasetType.name} {ref.dataId} in run {ref.run!r} may not be read: "
-                f"{self.uri(file.path)}"
-            ) from error
-        except _DAMAGE as error:
-            raise DatasetFileError(
-                f"The file of {ref.datasetType.name} {ref.dataId} in run {ref.run!r} cannot be read: "
-                f"{self.uri(file.path)}: {error}{self._size_remark(file)}"
-            ) from error
+    def _read_error(self, error: Exception, file: FileRecord, ref: DatasetRef) -> DatasetFileError:
+        """Return the error that says of which dataset the file cannot be read, and why."""
+        what = f"The file of {ref.datasetType.name} {ref.dataId} in run {ref.run!r}"
+        where = self.uri(file.path)
+        if isinstance(error, FileNotFoundError):
+            return MissingDatasetFileError(
+                f"{what} is not there: {where}. `butler check REPO --repair` removes such records."
+            )
+        if isinstance(error, PermissionError):
+            return DatasetFileError(f"{what} may not be read: {where}")
+        return DatasetFileError(f"{what} cannot be read: {where}: {error}{self._size_remark(file)}")
 
     def _size_remark(self, file: FileRecord) -> str:
         if file.size < 0:
@@ -412,44 +264,12 @@ class FileDatastore:
         size = self._place(file.path).size(file.path)
         return "" if size == file.size else f" (it has {size} bytes, {file.size} were written)"
 
-    def check(self, file: FileRecord, *, checksum: bool = False) -> str | None:
-        """Return what is wrong with a file, or `None`.
-
-        Parameters
-        ----------
-        file : `FileRecord`
-            What is recorded of it.
-        checksum : `bool`
-            Read it and compare checksums as well.
-        """
-        try:
-            size = self._place(file.path).size(file.path)
-            if file.size >= 0 and size != file.size:
-                return f"has {size} bytes, {file.size} were written"
-            if checksum and file.checksum:
-                found = checksum_of(copy_chunks(self._place(file.path).open(file.path)), file.checksum)
-                if found != file.checksum:
-                    return f"has checksum {found}, {file.checksum} was written"
-        except FileNotFoundError:
-            return "is missing"
-        return None
-
     # Removing
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files and the directories they leave empty.
 
         Files that are not there, and files ingested in place outside the root, are passed over.
-
-        Parameters
-        ----------
-        paths : iterable of `str`
-            Recorded paths.
-
-        Raises
-        ------
-        DatasetFileError
-            If the file system does not allow it; may be tried again.
         """
         try:
             self._storage.remove(paths)
@@ -458,20 +278,10 @@ class FileDatastore:
             raise kind(f"Files cannot be removed: {error}") from error
 
 
-def _restore(
-    root: str, durability: str, checksum: str, layout: DatasetLayout, cache: Mapping[str, Any] | None
-) -> FileDatastore:
-    return FileDatastore(root, durability=durability, checksum=checksum, layout=layout, cache=cache)
-
-
-def is_temporary(path: str) -> bool:
-    """Return whether a file below the root is one that was never completed (its process died)."""
-    return path.endswith(TEMPORARY_SUFFIX)
-
-
-def _chunks(formatter: Any, obj: Any, storage_class: str, ref: DatasetRef) -> Iterator[Any]:
-    """Return the bytes of an object, converted first if it is of another kind that converts."""
-    try:
-        yield from formatter.chunks(converted(obj, storage_class), storage_class)
-    except DatasetTypeError as error:
-        raise type(error)(f"{ref.datasetType.name} {ref.dataId}: {error}") from error
+@contextmanager
+def _copied(place: StorageRoot, path: str) -> Iterator[str]:
+    with tempfile.NamedTemporaryFile(suffix=extension_of(path)) as copy:
+        for chunk in copy_chunks(place.open(path)):
+            copy.write(chunk)
+        copy.flush()
+        yield copy.name

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from ..errors import DatasetFileError, TransferModeError, did_you_mean
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.file_record import FileRecord
-from .checksum import Checksum
+from .checksum import hasher_of
 from .dataset_layout import DatasetLayout
 from .formatter import PARQUET_FORMATTER, formatter_name, load_formatter
 from .parquet_table import PARQUET_EXTENSIONS
-from .staged_file import StagedFile, writing
-from .storage_root import LocalRoot, StorageRoot, copy_chunks, extension_of, is_remote, open_stream
+from .remote_root import file_system
+from .staged_file import StagedFile
+from .storage_path import extension_of, file_name, file_uri, is_absolute, is_remote
+from .storage_root import StorageRoot, copy_chunks, open_stream
 
 TRANSFER_MODES = ("auto", "copy", "move", "link", "hardlink", "symlink", "relsymlink", "direct", "split")
 """How a file gets into the datastore: "auto" leaves it where it is when it lies below the root, else links
@@ -25,14 +28,14 @@ it."""
 def stage_file(
     storage: StorageRoot,
     layout: DatasetLayout,
-    checksum: Checksum,
+    algorithm: str,
     path: str,
     ref: DatasetRef,
     transfer: str,
     formatter: Any,
     storage_class: str | None,
 ) -> StagedFile:
-    """Prepare to take a file in; see `FileDatastore.stage_ingest`.
+    """Prepare to take a file in; see `butler_dask.datastore.datastore.Datastore.stage_ingest`.
 
     Parameters
     ----------
@@ -40,57 +43,59 @@ def stage_file(
         Where it goes.
     layout : `DatasetLayout`
         Under which path.
-    checksum : `Checksum`
-        Updated where bytes are copied.
+    algorithm : `str`
+        Of the checksum, taken where bytes are copied.
     path, ref, transfer, formatter, storage_class
-        See `FileDatastore.stage_ingest`.
+        See there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read or copied.
+    TransferModeError, DatasetFileError
+        If there is no such transfer mode, or not for such files.
     """
     if transfer not in TRANSFER_MODES:
         raise TransferModeError(
             f"No transfer mode {transfer!r}.{did_you_mean(transfer, TRANSFER_MODES)} "
             f"There are: {', '.join(TRANSFER_MODES)}."
         )
-    dataset_type = ref.datasetType
     if formatter is None and extension_of(path) in PARQUET_EXTENSIONS:
         formatter = PARQUET_FORMATTER
     name = layout.placement_of(ref).formatter_name if formatter is None else formatter_name(formatter)
-    kind = storage_class or dataset_type.storageClass_name
-    with writing(ref, None, path, verb="ingest"):
-        remote = is_remote(path)
-        source = path if remote else _absolute(path, storage)
-        size = _size_of_source(source)
-        inside = _inside(storage.url, source) if transfer in ("auto", "split", "direct") else None
-        if inside is not None:
-            return StagedFile(FileRecord(inside, name, kind, size), ref, storage)
-        if transfer in ("direct", "split"):
-            recorded = source if remote else LocalRoot("/").uri(source)
-            return StagedFile(FileRecord(recorded, name, kind, size), ref, storage)
-        target = layout.path(ref, extension_of(source) or load_formatter(name).extension)
-        local_target = storage.local(target)
-        if transfer == "auto":
-            transfer = "copy" if remote or local_target is None else "link"
-        if transfer == "copy" or remote or local_target is None:
-            if transfer not in ("copy", "move"):
-                raise DatasetFileError(
-                    f"Transfer mode {transfer!r} needs local files; use 'copy' or 'direct'"
-                )
-            staged, size = storage.stage(target, copy_chunks(open_stream(source)), checksum)
-            record = FileRecord(target, name, kind, size, checksum.text)
-            return StagedFile(record, ref, storage, staged, source, transfer)
-        return StagedFile(FileRecord(target, name, kind, size), ref, storage, None, source, transfer)
+    remote = is_remote(path)
+    source = path if remote else _absolute(path, storage)
+    size = _size_of_source(source)
+    planned = FileRecord("", name, storage_class or ref.datasetType.storageClass_name, size)
+    inside = _path_below(storage.url, source) if transfer in ("auto", "split", "direct") else None
+    if inside is not None:
+        return StagedFile(planned.moved(inside), ref, storage)
+    if transfer in ("direct", "split"):
+        return StagedFile(planned.moved(source if remote else file_uri(source)), ref, storage)
+    target = layout.path(ref, extension_of(source) or load_formatter(name).extension)
+    local_target = storage.local(target)
+    if transfer == "auto":
+        transfer = "copy" if remote or local_target is None else "link"
+    if not remote and local_target is not None and transfer != "copy":
+        return StagedFile(planned.moved(target), ref, storage, None, source, transfer)
+    if transfer not in ("copy", "move"):
+        raise DatasetFileError(f"Transfer mode {transfer!r} needs local files; use 'copy' or 'direct'")
+    hasher = hasher_of(algorithm)()
+    staged, size = storage.stage(target, copy_chunks(open_stream(source)), hasher.update)
+    digest = hasher.hexdigest()
+    record = replace(planned, path=target, size=size, checksum=digest and f"{algorithm}:{digest}")
+    return StagedFile(record, ref, storage, staged, source, transfer)
 
 
 def _absolute(path: str, storage: StorageRoot) -> str:
     """Return a local file's full name; a relative one is below the root, if it is there, as exports say."""
-    if path.startswith("/"):
-        return os.path.abspath(path)
-    if path.startswith("file://"):
-        return os.path.abspath(LocalRoot("/").local(path))
+    if is_absolute(path):
+        return os.path.abspath(file_name(path))
     below = storage.local(path)
     return below if below is not None and os.path.exists(below) else os.path.abspath(path)
 
 
-def _inside(root: str, source: str) -> str | None:
+def _path_below(root: str, source: str) -> str | None:
     """Return the path relative to the root of a file below it, else `None`."""
     prefix = root.rstrip("/") + "/"
     if source.startswith(prefix):
@@ -116,7 +121,5 @@ def _real_directory(directory: str) -> str:
 def _size_of_source(source: str) -> int:
     if not is_remote(source):
         return os.stat(source).st_size
-    from .remote_root import file_system
-
     filesystem, name = file_system(source)
     return int(filesystem.size(name))

@@ -4,6 +4,7 @@ An exposure's file has an image, mask and variance unit, each with the world coo
 pictures can be laid over one another; a unit with the PSF kernels; and COMPONENTS, a table of one row with a
 column of JSON text for every other component. A component is read without touching the pixels. The JSON is
 the truth; the cards of the primary header that repeat some of it are there for people and other programs.
+FITS standard 4.0 (2018), sections 7.1 (images), 7.3 (binary tables) and 8 (world coordinates).
 """
 
 from __future__ import annotations
@@ -22,36 +23,15 @@ from ..imaging.mask import Mask
 from ..imaging.psf import Psf
 from ..imaging.sky_wcs import SkyWcs
 from .document import from_json, to_json
-from .fits_hdu import (
-    Card,
-    HeaderDataUnit,
-    image_chunks,
-    primary_bytes,
-    read_image,
-    scan_units,
-    table_chunks,
-    unit_named,
-)
+from .exposure_components import DICTIONARIES, VALUES, component_name
+from .fits_hdu import HeaderDataUnit, image_chunks, read_image, scan_units, table_chunks, unit_named
+from .fits_header import Card, primary_bytes
+from .formatter import ReadRequest
 from .storage_root import open_stream
 from .value_document import value_from_document, value_to_document
 
 LAYOUT_VERSION = 1
 """Version of the layout of exposure files, card BDVERS."""
-
-_VALUES = {
-    "photo_calib": ("PHOTOCALIB", "PhotoCalib"),
-    "visit_info": ("VISITINFO", "VisitInfo"),
-    "detector": ("DETECTOR", "Detector"),
-    "filter": ("FILTER", "FilterLabel"),
-}
-"""Column of COMPONENTS and storage class of each small value."""
-_DICTIONARIES = {"ap_corr": "APCORR", "summary_stats": "SUMMARY", "metadata": "METADATA"}
-_SPELLINGS = {
-    "photoCalib": "photo_calib",
-    "visitInfo": "visit_info",
-    "apCorrMap": "ap_corr",
-    "summaryStats": "summary_stats",
-}
 
 
 class ExposureFormatter:
@@ -79,31 +59,21 @@ class ExposureFormatter:
             yield from image_chunks(obj.psf.coefficients, "PSF", _psf_cards(obj.psf))
         yield from _components_chunks(obj)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read an exposure, a part of it inside a ``bbox``, or one component.
 
         Parameters
         ----------
-        path, storage_class, component, root, data_id
-            See `FileReader.read`.
-        parameters : mapping, optional
-            ``bbox``: (x0, y0, width, height) in the parent's pixels (those of component ``bbox``).
+        request : `ReadRequest`
+            Parameter ``bbox`` is (x0, y0, width, height) in the parent's pixels (those of component
+            ``bbox``).
         """
-        component = _SPELLINGS.get(component or "", component)
-        with open_stream(path) as stream:
+        component = None if request.component is None else component_name(request.component)
+        with open_stream(request.path) as stream:
             units = scan_units(stream)
             _check_layout(units[0])
             file = _ExposureFile(stream, units)
-            box = file.box(parameters)
+            box = file.box(request.parameters.get("bbox"))
             return file.exposure(box) if component is None else file.component(component, box)
 
 
@@ -123,9 +93,8 @@ class _ExposureFile:
         x0, y0 = self._json("XY0") or (0, 0)
         return x0, y0
 
-    def box(self, parameters: Mapping[str, Any] | None) -> Box | None:
+    def box(self, wanted: Any) -> Box | None:
         """Return the box asked for in array coordinates, or `None` for all."""
-        wanted = (parameters or {}).get("bbox")
         if wanted is None:
             return None
         return checked_box(wanted, unit_named(self._units, "IMAGE").shape, self.xy0)
@@ -145,14 +114,14 @@ class _ExposureFile:
         if name == "bbox":
             ny, nx = unit_named(self._units, "IMAGE").shape
             return [x0 + box[0], y0 + box[1], box[2], box[3]] if box else [x0, y0, nx, ny]
-        if name in _VALUES:
-            column, storage_class = _VALUES[name]
+        if name in VALUES:
+            column, storage_class = VALUES[name]
             document = self._json(column)
             if document is None:
                 return FilterLabel() if name == "filter" else None
             return value_from_document(document, storage_class)
-        if name in _DICTIONARIES:
-            document = self._json(_DICTIONARIES[name]) or {}
+        if name in DICTIONARIES:
+            document = self._json(DICTIONARIES[name]) or {}
             return _arrays_of(document) if name == "ap_corr" else document
         raise DatasetTypeError(f"An exposure has no component {name!r}")
 
@@ -186,27 +155,8 @@ class _ExposureFile:
             (x0 + box[0], y0 + box[1]) if box else (x0, y0),
             self._wcs(box),
             self._psf(box),
-            **{n: self.component(n, box) for n in (*_VALUES, *_DICTIONARIES)},
+            **{n: self.component(n, box) for n in (*VALUES, *DICTIONARIES)},
         )
-
-
-def exposure_component(exposure: Exposure, name: str) -> Any:
-    """Return a component of an exposure in memory, as it would be read from its file.
-
-    Raises
-    ------
-    DatasetTypeError
-        If there is no such component.
-    """
-    name = _SPELLINGS.get(name, name)
-    if name in ("image", "mask", "variance", "wcs", "psf", *_VALUES, *_DICTIONARIES):
-        return getattr(exposure, name)
-    x0, y0 = exposure.xy0
-    if name == "xy0":
-        return [x0, y0]
-    if name == "bbox":
-        return [x0, y0, exposure.shape[1], exposure.shape[0]]
-    raise DatasetTypeError(f"An exposure has no component {name!r}")
 
 
 def checked_box(wanted: Any, shape: tuple[int, ...], xy0: tuple[int, int] = (0, 0)) -> Box:
@@ -241,20 +191,11 @@ class ImageFormatter:
         """Return the bytes of the file."""
         return image_chunks(np.asarray(obj), "IMAGE", primary=True)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read the first image of a FITS file, or the part of it inside a ``bbox``."""
-        with open_stream(path) as stream:
+        with open_stream(request.path) as stream:
             unit = _first_image(scan_units(stream))
-            wanted = (parameters or {}).get("bbox")
+            wanted = request.parameters.get("bbox")
             return read_image(stream, unit, None if wanted is None else checked_box(wanted, unit.shape))
 
 
@@ -270,20 +211,11 @@ class MaskFormatter:
             raise DatasetTypeError(f"{storage_class} takes a Mask, not a {type(obj).__name__}")
         return image_chunks(obj.array, "MASK", _plane_cards(obj), primary=True)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read the first image of a FITS file as a mask."""
-        with open_stream(path) as stream:
+        with open_stream(request.path) as stream:
             unit = _first_image(scan_units(stream))
-            wanted = (parameters or {}).get("bbox")
+            wanted = request.parameters.get("bbox")
             return _read_mask(stream, unit, None if wanted is None else checked_box(wanted, unit.shape))
 
 
@@ -364,11 +296,11 @@ def _people_cards(exposure: Exposure) -> list[Card]:
 
 def _components_chunks(exposure: Exposure) -> Iterator[Any]:
     texts: dict[str, str] = {"XY0": json.dumps([int(v) for v in exposure.xy0])}
-    for name, (column, storage_class) in _VALUES.items():
+    for name, (column, storage_class) in VALUES.items():
         value = getattr(exposure, name)
         if value is not None:
             texts[column] = to_json(value_to_document(value, storage_class))
-    for name, column in _DICTIONARIES.items():
+    for name, column in DICTIONARIES.items():
         value = getattr(exposure, name)
         if value:
             texts[column] = to_json(

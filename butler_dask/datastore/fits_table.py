@@ -1,8 +1,8 @@
 """Formatter of tables (`astropy.table.Table`): one binary table unit, as TOPCAT and astropy read it.
 
-Written as one structured array in a single pass. What FITS cannot say (a masked column, text as bytes or
-characters, nested metadata) goes into the card BDTABLE as JSON. Tables with mixin columns (times,
-coordinates) are left to astropy, and so is every file that has no such card.
+Written as one structured array in a single pass (FITS standard 4.0, section 7.3). What FITS cannot say (a
+masked column, text as bytes or characters, nested metadata) goes into the card BDTABLE as JSON. Tables with
+mixin columns (times, coordinates) are left to astropy, and so is every file that has no such card.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DatasetTypeError, FormatVersionError, did_you_mean
+from ..errors import DatasetTypeError, FormatVersionError
 from .document import from_json, to_json
-from .fits_hdu import Card, HeaderDataUnit, primary_bytes, read_rows, scan_units, table_chunks
-from .formatter import converted
+from .fits_hdu import HeaderDataUnit, read_rows, scan_units, table_chunks
+from .fits_header import Card, primary_bytes
+from .formatter import ReadRequest, converted
 from .storage_root import open_stream
-from .table_conversion import table_of
+from .table_conversion import columns_wanted, table_component, table_of
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -53,52 +54,40 @@ class TableFormatter:
 
     def chunks(self, obj: Any, storage_class: str) -> Iterable[Any]:
         """Return the bytes of the file."""
-        table = table_of(converted(obj, storage_class))
+        table = table_of(obj)
         if table.has_mixin_columns:
             return (_through_astropy(table),)
         return _table_chunks(table)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read a table, some of its columns, or a component of it.
 
         Parameters
         ----------
-        path, storage_class, root, data_id
-            See `FileReader.read`.
-        component : `str`, optional
-            ``columns`` (names), ``rowcount``, ``schema`` (type, shape, unit and description by column).
-        parameters : mapping, optional
-            ``columns``: name or names of the columns to read.
+        request : `ReadRequest`
+            Components are ``columns`` (names), ``rowcount``, ``schema`` (type, shape, unit and description by
+            column); parameter ``columns`` is the name or names of the columns to read.
 
         Raises
         ------
         DatasetTypeError
             If there is no such column; the nearest match is named.
         """
-        wanted = (parameters or {}).get("columns")
-        with open_stream(path) as stream:
+        component, wanted = request.component, request.parameters.get("columns")
+        with open_stream(request.path) as stream:
             unit = _table_unit(scan_units(stream))
             if "BDTABLE" not in unit.values:
-                table = _read_by_astropy(path)
+                table = _read_by_astropy(request.path)
                 if component is not None:
                     return table_component(table, component)
-                table = table if wanted is None else table[_checked_columns(wanted, table.colnames)]
-                return converted(table, storage_class)
+                table = table if wanted is None else table[columns_wanted(wanted, table.colnames)]
+                return converted(table, request.storage_class)
             layout = _TableLayout(unit)
             if component is not None:
                 return layout.component(component)
-            names = layout.names if wanted is None else _checked_columns(wanted, layout.names)
+            names = layout.names if wanted is None else columns_wanted(wanted, layout.names)
             rows = read_rows(stream, unit, layout.dtype)
-        return converted(layout.table(rows, names), storage_class)
+        return converted(layout.table(rows, names), request.storage_class)
 
 
 def _table_unit(units: list[HeaderDataUnit]) -> HeaderDataUnit:
@@ -106,31 +95,6 @@ def _table_unit(units: list[HeaderDataUnit]) -> HeaderDataUnit:
         if unit.values.get("XTENSION") == "BINTABLE":
             return unit
     raise ValueError("the file has no table")
-
-
-def _checked_columns(wanted: Any, known: list[str]) -> list[str]:
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
-    for name in names:
-        if name not in known:
-            raise DatasetTypeError(f"The table has no column {name!r}.{did_you_mean(name, known)}")
-    return names
-
-
-def table_component(table: Table, component: str) -> Any:
-    """Return a component of a table in memory: ``columns``, ``rowcount`` or ``schema``."""
-    if component == "columns":
-        return list(table.colnames)
-    if component == "rowcount":
-        return len(table)
-    return {
-        name: {
-            "dtype": table[name].dtype.str.lstrip("<>|="),
-            "shape": list(table[name].shape[1:]),
-            "unit": str(table[name].unit or ""),
-            "description": table[name].description or "",
-        }
-        for name in table.colnames
-    }
 
 
 def _through_astropy(table: Table) -> bytes:
@@ -194,7 +158,10 @@ def _unit_text(unit: Any) -> str:
 
 
 def _column(name: str, data: NDArray[Any], mask: Any) -> tuple[NDArray[Any], str, list[Card]]:
-    """Return a column as big-endian values, its TFORM, and cards."""
+    """Return a column as big-endian values, its TFORM (table 18), and further cards (section 7.3.2).
+
+    Texts are stored as UTF-8 of one width, as nothing else is told apart from bytes (section 7.3.3.1).
+    """
     cards: list[Card] = []
     shape = data.shape[1:]
     count = int(np.prod(shape)) if shape else 1
@@ -206,14 +173,14 @@ def _column(name: str, data: NDArray[Any], mask: Any) -> tuple[NDArray[Any], str
         if mask is not None:
             values = np.where(mask, b"", values).astype(f"S{width}")
         if shape:
-            cards.append(("TDIM", _dimensions((*shape, width)), ""))
+            cards.append(("TDIM", _tdim((*shape, width)), ""))
         return values, f"{count * width}A", cards
     code = data.dtype.str[1:]
     if code not in _CODES:
         raise DatasetTypeError(f"Column {name!r} of type {data.dtype} has no form in a FITS table")
     letter, zero = _CODES[code]
     if shape:
-        cards.append(("TDIM", _dimensions(shape), ""))
+        cards.append(("TDIM", _tdim(shape), ""))
     if mask is not None:
         data = _filled(data, np.asarray(mask), cards)
     if letter == "L":
@@ -250,7 +217,8 @@ def _filled(data: NDArray[Any], mask: NDArray[np.bool_], cards: list[Card]) -> N
     return np.where(mask, np.array(null, dtype=data.dtype), data)
 
 
-def _dimensions(shape: tuple[int, ...]) -> str:
+def _tdim(shape: tuple[int, ...]) -> str:
+    """Return the value of TDIM: axes in the order of Fortran (section 7.3.2)."""
     return "(" + ",".join(str(n) for n in reversed(shape)) + ")"
 
 

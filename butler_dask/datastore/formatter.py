@@ -7,46 +7,57 @@ otherwise.
 
 from __future__ import annotations
 
-import importlib
+import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol
 
 from ..errors import DatasetTypeError, ObjectTypeError, UnknownParameterError, did_you_mean
 from ..vocabulary.dataset import DatasetRef
+from ..vocabulary.dotted_name import dotted_name, import_by_name
 from ..vocabulary.storage_class import StorageClass, find_storage_class
 from .table_conversion import TABLE_CLASSES, is_table, table_as
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """What to read of which file, as `Formatter.read` is given it (the reference's ``FileDescriptor``).
+
+    Parameters
+    ----------
+    path : `str`
+        Local file name; also a URL where the class has ``reads_urls = True``.
+    storage_class : `str`
+        Storage class the file was written as.
+    component : `str`, optional
+        Part to read; all if not given.
+    parameters : mapping
+        What the storage class allows: ``bbox``, ``columns``.
+    root : `str`
+        Root of the repository.
+    data_id : mapping
+        Data ID of the dataset.
+    """
+
+    path: str
+    storage_class: str
+    component: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    root: str = ""
+    data_id: Mapping[str, Any] = field(default_factory=dict)
 
 
 class FileReader(Protocol):
     """What is needed to read files (raws are never written)."""
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read an object or a component of it.
 
         Parameters
         ----------
-        path : `str`
-            Local file name; also a URL where the class has ``reads_urls = True``.
-        storage_class : `str`
-            Storage class the file was written as.
-        component : `str`, optional
-            Part to read.
-        parameters : mapping, optional
-            What the storage class allows: ``bbox``, ``columns``.
-        root : `str`
-            Root of the repository.
-        data_id : mapping, optional
-            Data ID of the dataset.
+        request : `ReadRequest`
+            What to read of which file.
 
         Raises
         ------
@@ -57,7 +68,22 @@ class FileReader(Protocol):
 
 
 class Formatter(FileReader, Protocol):
-    """What is needed to write and read files."""
+    """What is needed to write and read files.
+
+    A class of your own is named under ``formatters:`` in ``butler.yaml``, and made without arguments.
+
+    Examples
+    --------
+    >>> class TextFormatter:
+    ...     extension = ".txt"
+    ...
+    ...     def chunks(self, obj, storage_class):
+    ...         yield obj.encode()
+    ...
+    ...     def read(self, request):
+    ...         with open(request.path, encoding="utf-8") as stream:
+    ...             return stream.read()
+    """
 
     extension: ClassVar[str]
     """File extension with its dot."""
@@ -68,7 +94,7 @@ class Formatter(FileReader, Protocol):
         Parameters
         ----------
         obj : object
-            What to write.
+            What to write, of the storage class's Python type: the datastore has converted it.
         storage_class : `str`
             Storage class to write it as.
 
@@ -135,8 +161,7 @@ def formatter_name(formatter: Any) -> str:
     """Return the dotted name of a formatter given as name, class or instance."""
     if isinstance(formatter, str):
         return formatter
-    cls = formatter if isinstance(formatter, type) else type(formatter)
-    return f"{cls.__module__}.{cls.__qualname__}"
+    return dotted_name(formatter if isinstance(formatter, type) else type(formatter))
 
 
 @lru_cache(maxsize=256)
@@ -146,15 +171,17 @@ def load_formatter(name: str) -> Any:
     Raises
     ------
     DatasetTypeError
-        If it cannot be imported.
+        If it cannot be imported, or its ``read`` does not take one `ReadRequest`.
     """
-    module, _, attribute = name.rpartition(".")
+    formatter = import_by_name(name, "formatter", DatasetTypeError)()
     try:
-        return getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError, ValueError) as error:
+        inspect.signature(formatter.read).bind("request")
+    except (AttributeError, TypeError) as error:
         raise DatasetTypeError(
-            f"The formatter {name!r} cannot be imported ({error}). Is the package that has it installed?"
+            f"The formatter {name!r} has no method read(request) ({error}); "
+            "the request has path, storage_class, component, parameters, root and data_id."
         ) from error
+    return formatter
 
 
 def check_part(
@@ -181,6 +208,12 @@ def check_part(
         )
 
 
+@lru_cache(maxsize=256)
+def _python_type(storage_class: str) -> Any:
+    # What a name means does not change; to look it up takes 4 us of a put.
+    return find_storage_class(storage_class).pytype
+
+
 def converted(obj: Any, to: str) -> Any:
     """Return an object as another storage class's Python type.
 
@@ -196,16 +229,16 @@ def converted(obj: Any, to: str) -> Any:
     DatasetTypeError
         If nothing converts between the two.
     """
-    wanted: StorageClass = find_storage_class(to)
     if to in TABLE_CLASSES:
         # Before the type itself is imported: its package may be missing, and the error says which.
         if is_table(obj) or (to == "ArrowAstropy" and isinstance(obj, Mapping)):
             return table_as(obj, to)
         if to != "ArrowAstropy":
-            raise _no_conversion(obj, wanted)
-    pytype = wanted.pytype
+            raise _no_conversion(obj, find_storage_class(to))
+    pytype = _python_type(to)
     if pytype is object or isinstance(obj, pytype):
         return obj
+    wanted = find_storage_class(to)
     convert = wanted.converter_from(type(obj))
     if convert is not None:
         return convert(obj)
@@ -238,6 +271,5 @@ def converted(obj: Any, to: str) -> Any:
 
 def _no_conversion(obj: Any, wanted: StorageClass) -> ObjectTypeError:
     return ObjectTypeError(
-        f"A {type(obj).__module__}.{type(obj).__qualname__} is no {wanted.name} ({wanted.pytype_name}), and "
-        "nothing converts it."
+        f"A {dotted_name(type(obj))} is no {wanted.name} ({wanted.pytype_name}), and nothing converts it."
     )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..errors import DatasetTypeError, ObjectTypeError
+from ..errors import DatasetTypeError
 from ..vocabulary.storage_class import find_storage_class
+from .formatter import ReadRequest
 from .storage_root import open_stream
+
+if TYPE_CHECKING:
+    from ..imaging.psf import Psf
 
 
 class ArrayFormatter:
@@ -35,18 +40,9 @@ class ArrayFormatter:
             flat = array.reshape(-1, order="C" if array.flags.c_contiguous else "F")
             yield flat.view(np.uint8).data
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read an array."""
-        with open_stream(path) as stream:
+        with open_stream(request.path) as stream:
             return np.load(stream, allow_pickle=False)
 
 
@@ -58,39 +54,25 @@ class NamedArraysFormatter:
 
     def chunks(self, obj: Any, storage_class: str) -> Iterable[Any]:
         """Return an uncompressed zip archive of arrays."""
-        pytype: Any = find_storage_class(storage_class).pytype
-        if not isinstance(obj, pytype):
-            raise ObjectTypeError(f"{storage_class} takes a {pytype.__name__}, not a {type(obj).__name__}")
         stream = io.BytesIO()
         arrays: dict[str, Any] = _psf_to_arrays(obj) if storage_class == "Psf" else obj.to_arrays()
         np.savez(stream, allow_pickle=False, **arrays)
         return (stream.getbuffer(),)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read a value."""
-        import zipfile
-
         try:
-            with open_stream(path) as stream, np.load(stream, allow_pickle=False) as archive:
+            with open_stream(request.path) as stream, np.load(stream, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
         except zipfile.BadZipFile as error:
             raise ValueError(f"not a whole archive of arrays: {error}") from error
-        if storage_class == "Psf":
-            return _psf_from_arrays(arrays)
-        pytype: Any = find_storage_class(storage_class).pytype
+        pytype: Any = find_storage_class(request.storage_class).pytype
+        if request.storage_class == "Psf":
+            return _psf_from_arrays(pytype, arrays)
         return pytype.from_arrays(arrays)
 
 
-def _psf_to_arrays(psf: Any) -> dict[str, Any]:
+def _psf_to_arrays(psf: Psf) -> dict[str, Any]:
     return {
         "coefficients": psf.coefficients,
         "degree": np.array(psf.degree),
@@ -100,11 +82,9 @@ def _psf_to_arrays(psf: Any) -> dict[str, Any]:
     }
 
 
-def _psf_from_arrays(arrays: Mapping[str, Any]) -> Any:
-    from ..imaging.psf import Psf
-
+def _psf_from_arrays(psf: type[Psf], arrays: Mapping[str, Any]) -> Psf:
     center, scale = arrays["center"].tolist(), arrays["scale"].tolist()
-    return Psf(
+    return psf(
         arrays["coefficients"],
         int(arrays["degree"]),
         (center[0], center[1]),

@@ -1,27 +1,21 @@
 """Formatter of tables in Parquet files, those of the reference among them; needs the extra ``parquet``.
 
-Units, descriptions and metadata are kept as astropy and the reference do, as YAML under ``table_meta_yaml``
-in the file's metadata.
+Units, descriptions and metadata are kept as astropy and the reference do; see
+`butler_dask.datastore.arrow_table`.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
-from ..errors import DatasetTypeError, did_you_mean
+from .arrow_table import arrow_of_astropy, astropy_of_arrow, required
+from .formatter import ReadRequest
 from .storage_root import open_stream
-from .table_conversion import required, table_as, table_of
-
-if TYPE_CHECKING:
-    from astropy.table import Table
+from .table_conversion import columns_wanted, table_as, table_component, table_of
 
 PARQUET_EXTENSIONS = (".parq", ".parquet")
-_META = b"table_meta_yaml"
-_ROWS = b"lsst::arrow::rowcount"
-_SHAPE = "lsst::arrow::shape::"
-_LENGTH = "lsst::arrow::len::"
 
 
 class ParquetFormatter:
@@ -45,30 +39,22 @@ class ParquetFormatter:
         parquet.write_table(table, stream)
         return (stream.getbuffer(),)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read a table, some of its columns, or a component of it.
 
         Parameters
         ----------
-        path, storage_class, component, parameters, root, data_id
-            See `TableFormatter.read`.
+        request : `ReadRequest`
+            See `butler_dask.datastore.fits_table.TableFormatter.read`.
 
         Raises
         ------
         DatasetTypeError
             If there is no such column, or pyarrow is not installed.
         """
+        storage_class, component = request.storage_class, request.component
         parquet = required("pyarrow.parquet", storage_class)
-        with open_stream(path) as stream:
+        with open_stream(request.path) as stream:
             file = parquet.ParquetFile(stream)
             if component == "rowcount":
                 return file.metadata.num_rows
@@ -76,109 +62,13 @@ class ParquetFormatter:
             if component == "columns":
                 return known
             if component == "schema":
-                from .fits_table import table_component
-
                 return table_component(astropy_of_arrow(file.schema_arrow.empty_table()), "schema")
-            wanted = (parameters or {}).get("columns")
-            names = [wanted] if isinstance(wanted, str) else wanted
-            for name in names or ():
-                if name not in known:
-                    raise DatasetTypeError(f"The table has no column {name!r}.{did_you_mean(name, known)}")
-            table = file.read(columns=None if names is None else list(names), use_pandas_metadata=True)
+            wanted = request.parameters.get("columns")
+            names = None if wanted is None else columns_wanted(wanted, known)
+            table = file.read(columns=names, use_pandas_metadata=True)
         if storage_class == "ArrowTable":
             return table
         if storage_class == "DataFrame":
             required("pandas", storage_class)
             return table.to_pandas()
         return table_as(table, storage_class if storage_class.startswith("ArrowNumpy") else "ArrowAstropy")
-
-
-def arrow_of_astropy(table: Table) -> Any:
-    """Return a table as `pyarrow.Table`; what Arrow does not know of columns goes into its metadata.
-
-    Columns of arrays become lists of fixed length, their shape and that of texts noted as the reference does.
-    """
-    arrow = required("pyarrow", "ArrowTable")
-    import numpy as np
-    from astropy.table import meta, serialize
-
-    plain = serialize.represent_mixins_as_columns(table)
-    header = {_ROWS: str(len(plain)), _META: "\n".join(meta.get_yaml_from_table(plain))}
-    arrays, fields = [], []
-    for name in plain.colnames:
-        column = plain[name]
-        mask = np.ma.getmaskarray(column) if np.any(getattr(column, "mask", False)) else None
-        values = np.ma.getdata(column)
-        values = values.astype(values.dtype.newbyteorder("=")) if values.dtype.kind in "iufc" else values
-        values = values.astype(str) if values.dtype.kind == "S" else values
-        if column.ndim > 1:
-            header[f"{_SHAPE}{name}".encode()] = str(tuple(column.shape[1:]))
-            flat = arrow.array(np.ascontiguousarray(values).reshape(-1))
-            array = arrow.FixedSizeListArray.from_arrays(flat, int(np.prod(column.shape[1:])))
-        else:
-            if values.dtype.kind == "U":
-                header[f"{_LENGTH}{name}".encode()] = str(max(values.dtype.itemsize // 4, 1))
-            array = arrow.array(values, mask=mask)
-        notes = {"description": column.description or "", "unit": str(column.unit or "")}
-        fields.append(arrow.field(name, array.type, metadata=notes))
-        arrays.append(array)
-    return arrow.Table.from_arrays(arrays, schema=arrow.schema(fields, metadata=header))
-
-
-def astropy_of_arrow(content: Any) -> Table:
-    """Return a `pyarrow.Table` as `astropy.table.Table`, units and descriptions put back."""
-    import numpy as np
-    from astropy.table import MaskedColumn, Table, serialize
-
-    metadata = content.schema.metadata or {}
-    table = Table()
-    for name in content.schema.names:
-        field, column = content.schema.field(name), content[name].combine_chunks()
-        shape = _shape(metadata, name, field.type)
-        if shape is not None:
-            flat = column.flatten().to_numpy(zero_copy_only=False)
-            table[name] = flat.reshape(len(column), *shape)
-        elif str(field.type) in ("string", "large_string"):
-            length = metadata.get(f"{_LENGTH}{name}".encode())
-            kind = f"U{int(length)}" if length else "U"
-            texts = np.array(["" if v is None else v for v in column.to_pylist()], dtype=kind)
-            table[name] = (
-                MaskedColumn(texts, column.is_null().to_numpy(False)) if column.null_count else texts
-            )
-        elif column.null_count:
-            filled = column.fill_null(False if str(field.type) == "bool" else 0).to_numpy(
-                zero_copy_only=False
-            )
-            table[name] = MaskedColumn(filled, column.is_null().to_numpy(zero_copy_only=False))
-        else:
-            table[name] = column.to_numpy(zero_copy_only=False)
-        notes = field.metadata or {}
-        table[name].description = notes.get(b"description", b"").decode() or None
-        table[name].unit = notes.get(b"unit", b"").decode() or None
-    if _META in metadata:
-        _apply_header(table, metadata[_META].decode())
-    return serialize._construct_mixins_from_columns(table)
-
-
-def _shape(metadata: Mapping[bytes, bytes], name: str, kind: Any) -> tuple[int, ...] | None:
-    """Return the shape of one row's value; `None` of scalars."""
-    size = getattr(kind, "list_size", None)
-    if size is None:
-        return None
-    text = metadata.get(f"{_SHAPE}{name}".encode())
-    if text is None:
-        return (int(size),)
-    return tuple(int(n) for n in text.decode().strip("()").split(",") if n.strip())
-
-
-def _apply_header(table: Table, header: str) -> None:
-    """Give a table what astropy's YAML header says of its columns and of itself."""
-    from astropy.table import meta
-
-    document = meta.get_header_from_yaml(header.split("\n"))
-    for said in document["datatype"]:
-        if said["name"] in table.colnames:
-            for attribute in ("description", "format", "unit", "meta"):
-                if attribute in said:
-                    setattr(table[said["name"]], attribute, said[attribute])
-    table.meta.update(document.get("meta") or {})

@@ -44,9 +44,9 @@ _NAME_MAX = 240
 """Bytes of a file name; the limit is 255 nearly everywhere, and a temporary name's suffix must fit too."""
 
 
-def quoted(value: object, unsafe: re.Pattern[str] = _UNSAFE) -> str:
-    """Return a value as part of a path: unsafe characters as ``%XX`` of their UTF-8 bytes."""
-    text = str(value)
+@lru_cache(maxsize=4096)
+def quoted(text: str, unsafe: re.Pattern[str] = _UNSAFE) -> str:
+    """Return a text as part of a path: unsafe characters as ``%XX`` of their UTF-8 bytes."""
     if text in ("", ".", ".."):
         return "%2E" * len(text) if text else "%00"
     return unsafe.sub(lambda m: "".join(f"%{b:02X}" for b in m.group().encode()), text)
@@ -86,7 +86,7 @@ class PathTemplate:
         If it is no format string.
     """
 
-    __slots__ = ("_formats", "_parts", "text")
+    __slots__ = ("_formats", "_parts", "_variable", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -98,6 +98,7 @@ class PathTemplate:
         except ValueError as error:
             raise DatasetTypeError(f"Path template {text!r} cannot be read: {error}") from error
         self._formats: dict[tuple[str, str], str] = {}
+        self._variable = _variable(self._parts)
         if text.startswith("/") or ".." in text.split("/"):
             raise DatasetTypeError(f"Path template {text!r} leads out of the datastore's root")
 
@@ -139,6 +140,7 @@ class PathTemplate:
             literal = ""
         out = PathTemplate(self.text)
         out._parts = [*parts, _Part(literal, "", "", False)] if literal else parts
+        out._variable = _variable(out._parts)
         needed = ("run", "datasetType", *dimensions.required)
         missing = [f for f in needed if f not in out.fields]
         if missing and "id" not in out.fields:
@@ -149,7 +151,7 @@ class PathTemplate:
         return out
 
     def _row_format(self, run: str, dataset_type: str) -> str:
-        """Return a ``%`` format that takes the values of `_columns` in order."""
+        """Return a ``%`` format that takes the values of `_variable` in order."""
         known = self._formats.get((run, dataset_type))
         if known is not None:
             return known
@@ -184,7 +186,7 @@ class PathTemplate:
         """
         name = table.dataset_type.name
         # A dimension used twice gets its column twice: the format takes values by position.
-        columns = [self._column(part, table) for part in self._variable()]
+        columns = [self._column(part, table) for part in self._variable]
         formats = [self._row_format(run, name) + extension.replace("%", "%%") for run in table.runs]
         rows = zip(*columns, strict=True) if columns else iter([()] * len(table))
         if len(formats) == 1:
@@ -197,10 +199,6 @@ class PathTemplate:
             paths = [_shortened(path, extension) for path in paths]
         return paths
 
-    def _variable(self) -> list[_Part]:
-        """Return the parts whose fields differ from row to row."""
-        return [part for part in self._parts if part.field not in ("", "run", "datasetType")]
-
     @staticmethod
     def _column(part: _Part, table: DatasetTable) -> Sequence[object]:
         if part.field == "id":
@@ -212,30 +210,38 @@ class PathTemplate:
         """Return the path of one dataset, equal to the one `paths` gives."""
         values = ref.dataId.mapping
         row: list[object] = []
-        for part in self._variable():
-            if part.field == "id":
-                row.append(ref.id)
+        for _, field, spec, _ in self._variable:
+            value = values[field] if field in values else _value_of(ref, field)
+            if type(value) is int and not spec:  # digits and a sign need no quotes
+                row.append(value)
                 continue
-            element, _, name = part.field.partition(".")
-            value: object
-            if not name and element in values:
-                value = values[element]
-            elif name and ref.dataId.hasRecords() and ref.dataId.records.get(element) is not None:
-                value = getattr(ref.dataId.records[element], name)
-            else:
-                raise _missing_value(part.field, str(ref.dataId))
             try:
-                row.append(quoted(format(value, part.spec) if part.spec else value))
+                row.append(quoted(format(value, spec) if spec else str(value)))
             except ValueError as error:
                 raise DatasetTypeError(
-                    f"Path template {self.text!r}: {value!r} of {part.field} has no format "
-                    f"{part.spec!r}: {error}"
+                    f"Path template {self.text!r}: {value!r} of {field} has no format {spec!r}: {error}"
                 ) from error
         path = (self._row_format(ref.run, ref.datasetType.name) + extension.replace("%", "%%")) % tuple(row)
         return _shortened(path, extension) if len(path) > _NAME_MAX else path
 
     def __repr__(self) -> str:
         return f"PathTemplate({self.text!r})"
+
+
+def _variable(parts: list[_Part]) -> list[_Part]:
+    """Return the parts whose fields differ from dataset to dataset of one run and type."""
+    return [part for part in parts if part.field not in ("", "run", "datasetType")]
+
+
+def _value_of(ref: DatasetRef, field: str) -> object:
+    """Return the value of a field that is no value of the data ID."""
+    if field == "id":
+        return ref.id
+    element, _, name = field.partition(".")
+    record = ref.dataId.records.get(element) if name and ref.dataId.hasRecords() else None
+    if record is None:
+        raise _missing_value(field, str(ref.dataId))
+    return getattr(record, name)
 
 
 def _part(text: str, literal: str, field: str | None, spec: str | None) -> _Part:
@@ -260,7 +266,8 @@ def _quoted_column(name: str, data_ids: DataIdTable) -> Sequence[object]:
         raise _missing_value(name, repr(data_ids))
     if name in data_ids.categories:
         texts = np.array([quoted(c) for c in data_ids.categories[name]] or [""], dtype=object)
-        return texts[data_ids.columns[name]].tolist()  # type: ignore[no-any-return]
+        quotes: list[object] = texts[data_ids.columns[name]].tolist()
+        return quotes
     values: list[object] = data_ids.columns[name].tolist()
     return values
 

@@ -6,9 +6,10 @@ Reading a pickle runs code from it: only for files one trusts, which is why no o
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from .formatter import ReadRequest
 from .storage_root import open_stream
 
 
@@ -22,18 +23,9 @@ class PickleFormatter:
         """Return the pickle."""
         return (pickle.dumps(obj, protocol=pickle.HIGHEST_PROTOCOL),)
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str,
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read an object."""
-        with open_stream(path) as stream:
+        with open_stream(request.path) as stream:
             try:
                 return pickle.load(stream)
             except pickle.UnpicklingError as error:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 from ..errors import ButlerUserError, RepositoryError
-from .checksum import Checksum
-from .storage_root import TEMPORARY_SUFFIX, LocalRoot, is_absolute, write_all
+from ..published_file import TEMPORARY_SUFFIX, temporary_name, write_chunks
+from .storage_path import file_name, is_absolute, is_remote
 
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
 """Extra of this package that brings what a kind of URL needs."""
@@ -94,7 +93,8 @@ class RemoteRoot:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["url"])  # type: ignore[misc]  # made anew where it is unpickled
 
-    def _of(self, path: str) -> tuple[Any, str]:
+    def _located(self, path: str) -> tuple[Any, str]:
+        """Return the file system of a path, and the name in it."""
         if "://" in path:
             return file_system(path)
         filesystem = self._filesystem
@@ -102,23 +102,15 @@ class RemoteRoot:
 
     def local(self, path: str) -> str | None:
         """Return the file name of a file ingested in place from the local disk, else `None`."""
-        if path.startswith("/"):
-            return path
-        if path.startswith("file://"):
-            return LocalRoot("/").local(path)
-        return None
+        return file_name(path) if is_absolute(path) and not is_remote(path) else None
 
-    def stage(self, path: str, chunks: Iterable[Any], checksum: Checksum) -> tuple[str, int]:
+    def stage(
+        self, path: str, chunks: Iterable[Any], update: Callable[[Any], None] | None = None
+    ) -> tuple[str, int]:
         """Write bytes to a local temporary file."""
         descriptor, temporary = tempfile.mkstemp(suffix=TEMPORARY_SUFFIX, prefix="butler-")
-        size = 0
         try:
-            try:
-                for chunk in chunks:
-                    checksum.update(chunk)
-                    size += write_all(descriptor, chunk)
-            finally:
-                os.close(descriptor)
+            size = write_chunks(descriptor, chunks, update)
         except BaseException:
             self.discard(temporary)
             raise
@@ -128,12 +120,12 @@ class RemoteRoot:
         """Upload a staged file."""
         try:
             with store_errors(self.url):
-                filesystem, target = self._of(path)
+                filesystem, target = self._located(path)
                 if self.url.partition("://")[0] in _OBJECT_STORES:
                     filesystem.put_file(staged, target)
                     return
                 filesystem.makedirs(target.rpartition("/")[0], exist_ok=True)
-                temporary = f"{target}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+                temporary = temporary_name(target)
                 filesystem.put_file(staged, temporary)
                 filesystem.mv(temporary, target)
         finally:
@@ -150,7 +142,7 @@ class RemoteRoot:
         if local is not None:
             return open(local, "rb")
         with store_errors(path):
-            filesystem, name = self._of(path)
+            filesystem, name = self._located(path)
             stream: BinaryIO = filesystem.open(name, "rb", block_size=READ_AHEAD)
             return stream
 
@@ -160,13 +152,13 @@ class RemoteRoot:
         if local is not None:
             return os.stat(local).st_size
         with store_errors(self.uri(path)):
-            filesystem, name = self._of(path)
+            filesystem, name = self._located(path)
             return int(filesystem.size(name))
 
     def modified(self, path: str) -> float:
         """Return when a file was last written [s since 1970]."""
         with store_errors(self.uri(path)):
-            filesystem, name = self._of(path)
+            filesystem, name = self._located(path)
             return float(filesystem.modified(name).timestamp())
 
     def remove(self, paths: Iterable[str]) -> None:

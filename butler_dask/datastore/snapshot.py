@@ -6,14 +6,28 @@ import copy
 from typing import Any
 
 from ..errors import DatasetTypeError
+from ..vocabulary.dotted_name import dotted_name
 from ..vocabulary.storage_class import find_storage_class
+from .exposure_components import exposure_component
+from .table_conversion import table_component
+
+_EXPOSURE = find_storage_class("ExposureF").pytype_name
+
+_COPIED_BY_THEMSELVES = frozenset(
+    {_EXPOSURE, *(find_storage_class(name).pytype_name for name in ("ImageF", "Mask", "ArrowAstropy"))}
+)
+
+_IMMUTABLE = (str, bytes, int, float, bool, complex, type(None), frozenset)
+
+
+def _is_exposure(obj: Any) -> bool:
+    # By name: images need scipy, which takes longer to load than most objects to copy.
+    return any(dotted_name(kind) == _EXPOSURE for kind in type(obj).__mro__)
 
 
 def has_components(obj: Any) -> bool:
     """Return whether `component_of` knows objects of that kind."""
-    from ..imaging.exposure import Exposure
-
-    return isinstance(obj, Exposure) or hasattr(obj, "colnames")
+    return hasattr(obj, "colnames") or _is_exposure(obj)
 
 
 def component_of(obj: Any, component: str) -> Any:
@@ -24,23 +38,11 @@ def component_of(obj: Any, component: str) -> Any:
     DatasetTypeError
         If objects of that kind have no such component.
     """
-    from ..imaging.exposure import Exposure
-    from .fits_image import exposure_component
-
-    if isinstance(obj, Exposure):
-        return exposure_component(obj, component)
     if hasattr(obj, "colnames"):
-        from .fits_table import table_component
-
         return table_component(obj, component)
+    if _is_exposure(obj):
+        return exposure_component(obj, component)
     raise DatasetTypeError(f"A {type(obj).__name__} has no component {component!r}")
-
-
-_IMMUTABLE = (str, bytes, int, float, bool, complex, type(None), tuple, frozenset)
-
-_COPIED_BY_THEMSELVES = frozenset(
-    {find_storage_class(name).pytype_name for name in ("ExposureF", "ImageF", "Mask", "ArrowAstropy")}
-)
 
 
 def snapshot(obj: Any) -> Any:
@@ -48,9 +50,8 @@ def snapshot(obj: Any) -> Any:
 
     Exposures, tables and arrays by their own ``copy`` (their immutable parts are shared), others deeply.
     """
-    if isinstance(obj, _IMMUTABLE) and not isinstance(obj, tuple):
+    if isinstance(obj, _IMMUTABLE):
         return obj
-    kind = type(obj)
-    if f"{kind.__module__}.{kind.__qualname__}" in _COPIED_BY_THEMSELVES or hasattr(obj, "colnames"):
+    if dotted_name(type(obj)) in _COPIED_BY_THEMSELVES or hasattr(obj, "colnames"):
         return obj.copy()
     return copy.deepcopy(obj)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ButlerUserError, DatasetFileError, MissingDatasetFileError, ReadOnlyRepositoryError
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.file_record import FileRecord
-from .storage_root import StorageRoot, is_remote, link_or_move
+from .local_root import link_or_move
+from .remote_root import file_system
+from .storage_path import is_remote
+from .storage_root import StorageRoot
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class StagedFile:
     def publish(self) -> None:
         """Give it its name, replacing a file of that name."""
         path = self.record.path
-        with writing(self.ref, self._root, path):
+        try:
             if self._staged is not None:
                 self._root.publish(self._staged, path)
                 if self._transfer == "move":
@@ -46,6 +47,10 @@ class StagedFile:
                 target = self._root.local(path)
                 assert target is not None
                 link_or_move(self._source, target, self._transfer)
+        except ButlerUserError:
+            raise
+        except OSError as error:
+            raise write_error(error, self.ref, self._root.uri(path)) from error
 
     def discard(self) -> None:
         """Remove it; to be called instead of `publish`."""
@@ -54,18 +59,21 @@ class StagedFile:
 
     def retract(self) -> None:
         """Take back what `publish` did; a file that was moved goes back."""
-        if self._transfer == "move" and self._source:
-            with writing(self.ref, None, self._source, verb="take back"):
-                _move_back(self._root, self.record.path, self._source)
-        elif self._staged is not None or self._transfer:
-            with writing(self.ref, self._root, self.record.path, verb="take back"):
-                self._root.remove([self.record.path])
+        path, moved = self.record.path, self._transfer == "move" and self._source
+        try:
+            if moved:
+                _move_back(self._root, path, self._source)
+            elif self._staged is not None or self._transfer:
+                self._root.remove([path])
+        except ButlerUserError:
+            raise
+        except OSError as error:
+            where = self._source if moved else self._root.uri(path)
+            raise write_error(error, self.ref, where, verb="take back") from error
 
 
 def _remove_source(source: str) -> None:
     if is_remote(source):
-        from .remote_root import file_system
-
         filesystem, name = file_system(source)
         filesystem.rm_file(name)
     else:
@@ -78,8 +86,6 @@ def _move_back(root: StorageRoot, path: str, source: str) -> None:
         link_or_move(local, source, "move")
     else:
         with root.open(path) as stream:
-            from .remote_root import file_system
-
             filesystem, name = file_system(source)
             filesystem.pipe_file(name, stream.read())
     root.remove([path])
@@ -90,37 +96,26 @@ def is_read_only(error: OSError) -> bool:
     return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-@contextmanager
-def writing(ref: DatasetRef, root: StorageRoot | None, path: str, verb: str = "write") -> Iterator[None]:
-    """Turn errors of the file system into ours, with dataset and file.
+def write_error(error: OSError, ref: DatasetRef, where: str, verb: str = "write") -> ButlerUserError:
+    """Return our error for one of the file system, with dataset and file.
 
     Parameters
     ----------
+    error : `OSError`
+        What was raised.
     ref : `DatasetRef`
-        Dataset that is written.
-    root : `StorageRoot` or `None`
-        What the path is relative to, if it is.
-    path : `str`
+        Dataset that was written.
+    where : `str`
         The file.
     verb : `str`
-        What is tried.
+        What was tried.
     """
-    try:
-        yield
-    except ButlerUserError:
-        raise
-    except OSError as error:
-        what = f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r}"
-        where = path if root is None else root.uri(path)
-        if isinstance(error, FileNotFoundError):
-            raise MissingDatasetFileError(
-                f"Cannot {verb} {what}: no file {error.filename or where}"
-            ) from error
-        if is_read_only(error):
-            raise ReadOnlyRepositoryError(
-                f"Cannot {verb} {what}: {where} is not writeable ({error.strerror or error})"
-            ) from error
-        hint = " Free some space and try again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise DatasetFileError(
-            f"Cannot {verb} {what} to {where}: {error.strerror or error}.{hint}"
-        ) from error
+    what = f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r}"
+    if isinstance(error, FileNotFoundError):
+        return MissingDatasetFileError(f"Cannot {verb} {what}: no file {error.filename or where}")
+    if is_read_only(error):
+        return ReadOnlyRepositoryError(
+            f"Cannot {verb} {what}: {where} is not writeable ({error.strerror or error})"
+        )
+    hint = " Free some space and try again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return DatasetFileError(f"Cannot {verb} {what} to {where}: {error.strerror or error}.{hint}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DatasetTypeError
+from ..errors import DatasetTypeError, did_you_mean
+from .arrow_table import arrow_of_astropy, astropy_of_arrow, required
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -48,8 +49,6 @@ def table_of(obj: Any) -> Table:
         indexed = any(n is not None for n in obj.index.names)
         return Table.from_pandas(obj, index=indexed)
     if name == "pyarrow.Table":
-        from .parquet_table import astropy_of_arrow
-
         return astropy_of_arrow(obj)
     return Table(obj)
 
@@ -74,24 +73,36 @@ def table_as(obj: Any, storage_class: str) -> Any:
     if storage_class == "DataFrame":
         required("pandas", storage_class)
         return table.to_pandas()
-    from .parquet_table import arrow_of_astropy
-
     return arrow_of_astropy(table)
 
 
-def required(package: str, storage_class: str) -> Any:
-    """Return an optional package.
+def table_component(table: Table, component: str) -> Any:
+    """Return a component of a table in memory: ``columns``, ``rowcount`` or ``schema``."""
+    if component == "columns":
+        return list(table.colnames)
+    if component == "rowcount":
+        return len(table)
+    return {
+        name: {
+            "dtype": table[name].dtype.str.lstrip("<>|="),
+            "shape": list(table[name].shape[1:]),
+            "unit": str(table[name].unit or ""),
+            "description": table[name].description or "",
+        }
+        for name in table.colnames
+    }
+
+
+def columns_wanted(wanted: str | Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the names of the columns that the parameter ``columns`` asks for.
 
     Raises
     ------
     DatasetTypeError
-        If it is not installed; says what to install.
+        If there is no such column; the nearest match is named.
     """
-    import importlib
-
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise DatasetTypeError(
-            f"{storage_class} needs {package}, which is not installed: `pip install 'butler-dask[parquet]'`."
-        ) from error
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    for name in names:
+        if name not in known:
+            raise DatasetTypeError(f"The table has no column {name!r}.{did_you_mean(name, known)}")
+    return names

@@ -17,7 +17,8 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import DatasetFileError
-from .storage_root import extension_of, is_remote, open_stream
+from .storage_path import extension_of, is_remote
+from .storage_root import open_stream
 
 INDEX = "_butler_zip_index.json"
 """Name of the member that says what the others are."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ButlerDaskError, ButlerUserError
@@ -33,6 +34,47 @@ CLUSTER_CONFIG: dict[str, Any] = {
 """Dask settings of clusters started here; what a user's own files or environment set for Dask wins."""
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Where quanta run, as a user says it.
+
+    Parameters
+    ----------
+    jobs : `int`
+        Number of processes (or threads) of this machine, where no cluster is named.
+    address : `str`, optional
+        Scheduler address (``tcp://host:8786``) or scheduler file.
+    client : `distributed.Client`, optional
+        A connected client, in place of ``address``.
+    dashboard : `str`, optional
+        Where processes of this machine serve Dask's dashboard, ``":8787"``.
+    """
+
+    jobs: int = 1
+    address: str | None = None
+    client: Client | None = None
+    dashboard: str | None = None
+
+    @property
+    def are_ours(self) -> bool:
+        """Whether they are started for this run alone."""
+        return self.client is None and self.address is None
+
+    def connected(self) -> AbstractContextManager[Client]:
+        """Return the connection to them, started or made when it is entered.
+
+        Returns
+        -------
+        connection : context manager of `distributed.Client`
+            Connected while it is entered.
+        """
+        if self.client is not None:
+            return nullcontext(self.client)
+        if self.address is not None:
+            return existing_cluster(self.address)
+        return local_cluster(self.jobs, dashboard=self.dashboard)
+
+
 @contextmanager
 def local_cluster(
     jobs: int, *, dashboard: str | None = None, memory_limit: str | float = "auto"
@@ -52,6 +94,11 @@ def local_cluster(
     ------
     client : `distributed.Client`
         Connected to them.
+
+    Raises
+    ------
+    ButlerDaskError
+        If processes cannot be started.
     """
     import dask
     from distributed import Client, LocalCluster

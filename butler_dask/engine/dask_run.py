@@ -9,25 +9,32 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from distributed import wait
+from distributed.client import FuturesCancelledError
 
 from ..errors import ButlerDaskError
-from .cluster import existing_cluster, local_cluster
-from .dask_graph import DaskGraph, Key
-from .recorder import ProgressCallback
+from .cluster import Workers
+from .dask_graph import Key
 from .run_ledger import QuantumFailure
-from .run_settings import RunSettings
+from .run_request import RunRequest
 from .run_summary import RunEnd
+from .scheduler_plugin import (
+    ButlerSchedulerPlugin,
+    drain_on_scheduler,
+    progress_of_message,
+    progress_topic,
+)
+from .worker_plugin import ButlerWorkerPlugin, PlanLocation, stop_on_worker
 
 if TYPE_CHECKING:
     from dask.task_spec import Task
     from distributed import Client, Future
-
-    from ..butler import Butler
 
 _LOG = logging.getLogger("butler_dask.execution")
 
@@ -37,36 +44,16 @@ ROUNDS = 5
 """How often quanta left over by tasks that died are submitted again."""
 
 
-def run_on_dask(
-    dask_graph: DaskGraph,
-    butler: Butler,
-    path: Path,
-    settings: RunSettings,
-    *,
-    jobs: int,
-    address: str | None,
-    client: Client | None,
-    progress: ProgressCallback | None,
-    fail_fast: bool,
-    window: int,
-    dashboard: str | None,
-) -> RunEnd:
+def run_on_dask(request: RunRequest, workers: Workers) -> RunEnd:
     """Run a graph on a Dask cluster.
 
     Parameters
     ----------
-    dask_graph : `DaskGraph`
-        What to run.
-    butler : `Butler`
-        Its repository; scheduler and workers open it under the same root.
-    path : `pathlib.Path`
-        File of the plan.
-    settings : `RunSettings`
-        How each quantum is run.
-    jobs : `int`
-        Number of worker processes where neither address nor client is given.
-    address, client, progress, fail_fast, window, dashboard
-        As in `run_graph`.
+    request : `RunRequest`
+        What to run; scheduler and workers open the repository under the same root, and read its copy of the
+        plan.
+    workers : `Workers`
+        Where quanta run.
 
     Returns
     -------
@@ -78,60 +65,40 @@ def run_on_dask(
     ButlerDaskError
         If outputs could not be recorded, or the scheduler is gone.
     """
-    from .worker_plugin import PlanLocation
-
-    where: AbstractContextManager[Client]
-    if client is not None:
-        where = nullcontext(client)
-    elif address is not None:
-        where = existing_cluster(address)
-    else:
-        where = local_cluster(jobs, dashboard=dashboard)
-    graph = dask_graph.graph
+    files = request.files
     location = PlanLocation(
-        str(Path(butler.root).absolute()),
-        str(path.absolute()),
-        graph.plan_id,
-        graph.run,
-        butler.datastore,
-        settings,
+        replace(files, root=str(Path(files.root).absolute())),
+        request.repository.datastore,
+        request.settings,
         _log_levels(),
-        own_workers=client is None and address is None,
+        own_workers=workers.are_ours,
     )
-    with where as connected:
-        run = _DaskRun(connected, dask_graph, location, progress, fail_fast)
+    with workers.connected() as connected:
+        run = _DaskRun(connected, request, location)
         with connected.as_current(), run.plugins():
-            return run.run(window)
+            return run.run()
 
 
 class _DaskRun:
     """One run on one cluster, seen from the client."""
 
-    def __init__(
-        self,
-        client: Client,
-        dask_graph: DaskGraph,
-        location: Any,
-        progress: ProgressCallback | None,
-        fail_fast: bool,
-    ) -> None:
-        self._client, self._dask_graph, self._location = client, dask_graph, location
-        self._progress, self._fail_fast = progress, fail_fast
+    def __init__(self, client: Client, request: RunRequest, location: PlanLocation) -> None:
+        self._client, self._request, self._location = client, request, location
+        self._dask_graph, self._files = request.dask_graph, location.files
         self._stopped = ""
         self._in_flight: deque[list[Future]] = deque()
 
     @contextmanager
     def plugins(self) -> Iterator[None]:
         """Have the plugins registered, and hear of progress and log lines, inside the block."""
-        from .scheduler_plugin import ButlerSchedulerPlugin, progress_topic
-        from .worker_plugin import ButlerWorkerPlugin
-
         client, location = self._client, self._location
         with ExitStack() as stack:
-            topic = progress_topic(location.plan_id)
+            topic = progress_topic(self._files.plan_id)
             client.subscribe_topic(topic, self._heard)
             stack.callback(client.unsubscribe_topic, topic)
-            client.register_plugin(ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._fail_fast))
+            client.register_plugin(
+                ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._request.fail_fast)
+            )
             stack.callback(client.unregister_scheduler_plugin, location.topic)
             client.forward_logging()
             stack.callback(client.unforward_logging)
@@ -145,10 +112,10 @@ class _DaskRun:
                     stack.pop_all()
                 raise
 
-    def run(self, window: int) -> RunEnd:
+    def run(self) -> RunEnd:
         """Submit all windows and wait; return how the run ended."""
         try:
-            for part in self._dask_graph.windows(window):
+            for part in self._dask_graph.windows(self._request.window):
                 n_ended = part.index - len(self._in_flight)
                 while self._in_flight and (
                     len(self._in_flight) >= WINDOWS_IN_FLIGHT or n_ended <= part.after
@@ -191,16 +158,13 @@ class _DaskRun:
         self._in_flight.append(self._client.get(tasks, sinks, sync=False))
 
     def _wait_for_oldest(self) -> None:
-        from distributed import wait
-        from distributed.client import FuturesCancelledError
-
         futures = self._in_flight[0]
         try:
             wait(futures)
         except FuturesCancelledError as error:
             if not self._stopped:
                 raise ButlerDaskError(
-                    f"The Dask scheduler is gone or dropped the run {self._location.run!r}: {error}. What "
+                    f"The Dask scheduler is gone or dropped the run {self._files.run!r}: {error}. What "
                     "had finished is kept; the same command with --extend-run runs the rest."
                 ) from error
         self._in_flight.popleft()
@@ -211,22 +175,18 @@ class _DaskRun:
         self._in_flight.clear()
 
     def _stop_workers(self, wait: bool) -> None:
-        from .worker_plugin import stop_on_worker
-
-        self._client.run(stop_on_worker, self._location.plan_id, wait, on_error="ignore")
+        self._client.run(stop_on_worker, self._files.plan_id, wait, on_error="ignore")
 
     def _drain(self, close: bool) -> dict[str, Any]:
-        from .scheduler_plugin import drain_on_scheduler
-
         state: dict[str, Any] = self._client.run_on_scheduler(
-            drain_on_scheduler, plan_id=self._location.plan_id, close=close
+            drain_on_scheduler, plan_id=self._files.plan_id, close=close
         )
         return state
 
     def _end(self, state: Mapping[str, Any]) -> RunEnd:
         if state["recording_error"] or state["hook_errors"]:
             raise ButlerDaskError(
-                f"Outputs of run {self._location.run!r} could not all be recorded: "
+                f"Outputs of run {self._files.run!r} could not all be recorded: "
                 f"{state['recording_error'] or state['hook_errors'][0]}. The files are kept; the same "
                 "command with --extend-run records them."
             )
@@ -235,25 +195,23 @@ class _DaskRun:
 
     async def _heard(self, event: tuple[float, Any]) -> None:
         """Take an event of the scheduler plugin; runs on the client's event loop."""
-        from .scheduler_plugin import progress_of_message
-
         _, message = event
         if "stop" in message:
             self._stopped = self._stopped or str(message["stop"])
             for futures in list(self._in_flight):
                 await self._client.cancel(futures, asynchronous=True)
-        elif self._progress is not None:
-            self._progress(progress_of_message(message))
+        elif self._request.progress is not None:
+            self._request.progress(progress_of_message(message))
 
 
 def _log_levels() -> dict[str, int]:
-    """Return the levels that are set in this process, for the workers to take over."""
+    """Return the levels that are set in this process, for the workers to take over.
+
+    A logger of a class of its own is made by its package when that is imported, and a plain one that is there
+    before breaks the import (astropy).
+    """
     levels = {"": logging.getLogger().level}
     for name, logger in list(logging.root.manager.loggerDict.items()):
-        if (
-            isinstance(logger, logging.Logger)
-            and logger.level
-            and not name.startswith(("distributed", "dask"))
-        ):
+        if type(logger) is logging.Logger and logger.level and not name.startswith(("distributed", "dask")):
             levels[name] = logger.level
     return levels

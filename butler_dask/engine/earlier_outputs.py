@@ -17,20 +17,20 @@ from ..graph.graph_columns import LOG_CONNECTION, METADATA_CONNECTION
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..butler import Butler
+    from ..butler.open_repository import OpenRepository
     from ..graph.quantum_graph import QuantumGraph
     from ..vocabulary.dataset import DatasetTable
 
 _LOG = logging.getLogger("butler_dask.earlier_outputs")
 
 
-def clear_earlier_outputs(butler: Butler, graph: QuantumGraph, *, clobber: bool) -> int:
+def clear_earlier_outputs(repository: OpenRepository, graph: QuantumGraph, *, clobber: bool) -> int:
     """Remove what earlier attempts at a graph's quanta recorded in its run.
 
     Parameters
     ----------
-    butler : `Butler`
-        A writeable butler.
+    repository : `OpenRepository`
+        Open for writing.
     graph : `QuantumGraph`
         What will be run.
     clobber : `bool`
@@ -41,16 +41,17 @@ def clear_earlier_outputs(butler: Butler, graph: QuantumGraph, *, clobber: bool)
     n : `int`
         Number of datasets removed.
     """
-    registry = butler.registry_tables
+    registry = repository.registry
+    repository.finish_removals()  # of an attempt that was killed: its files are about to be written anew
     connections = [(t, c) for t in graph.tasks for c in t.connections if c.kind == "output"]
     wanted = {c.dataset_type.name for _, c in connections if clobber or c.name == LOG_CONNECTION}
-    existing = registry.existing_in_run(graph.run, sorted(wanted))
+    existing = registry.datasets.existing_in_run(graph.run, sorted(wanted))
     if not existing:
         return 0
     finished = np.zeros(len(graph), dtype=bool)
     if not clobber:
         markers = {c.dataset_type.name for _, c in connections if c.name == METADATA_CONNECTION}
-        for name, table in registry.existing_in_run(graph.run, sorted(markers)).items():
+        for name, table in registry.datasets.existing_in_run(graph.run, sorted(markers)).items():
             rows = _graph_rows(graph, name, table)
             finished[graph.producer[rows[rows >= 0]]] = True
     tables = []
@@ -62,9 +63,7 @@ def clear_earlier_outputs(butler: Butler, graph: QuantumGraph, *, clobber: bool)
             tables.append(table.take(np.flatnonzero(again)))
     count = sum(len(t) for t in tables)
     if count:
-        paths = [file.path for file in registry.remove_datasets(tables)]
-        butler.datastore.remove(paths)
-        registry.forget_deletions(paths)
+        repository.remove_datasets(tables)
         _LOG.info("Removed %d datasets of earlier attempts", count)
     return count
 

@@ -15,12 +15,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InitInputMissingError, MissingCollectionError, RunConfigMismatchError
+from ..pipeline.task_class import config_of_text, import_task_class
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
-from .quantum_runner import find_task_class, task_config
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.open_repository import OpenRepository
     from ..graph.graph_columns import InitDataset, TaskColumns
     from ..graph.quantum_graph import QuantumGraph
     from ..graph.run_collections import RunCollections
@@ -47,7 +47,7 @@ installed ones are recorded."""
 
 
 def write_init_outputs(
-    butler: Butler,
+    repository: OpenRepository,
     graph: QuantumGraph,
     plan: RunCollections | None = None,
     *,
@@ -57,8 +57,8 @@ def write_init_outputs(
 
     Parameters
     ----------
-    butler : `Butler`
-        A writeable butler.
+    repository : `OpenRepository`
+        Open for writing.
     graph : `QuantumGraph`
         What will be run.
     plan : `RunCollections`, optional
@@ -76,20 +76,20 @@ def write_init_outputs(
     RunConfigMismatchError
         If the run has configs or versions that differ; nothing was changed.
     """
-    registry = butler.registry_tables
-    exists = _is_run(butler, graph.run) if plan is None else plan.extend
-    tasks = {t.label: _Construction(butler, graph, t) for t in graph.tasks}
+    registry = repository.registry
+    exists = _is_run(repository, graph.run) if plan is None else plan.extend
+    tasks = {t.label: _Construction(repository, graph, t) for t in graph.tasks}
     if exists:
-        _compare(butler, graph.run, {label: c.config for label, c in tasks.items()}, save_versions)
+        _compare(repository, graph.run, {label: c.config for label, c in tasks.items()}, save_versions)
     if plan is not None:
-        _, planned = plan.apply(butler, graph)
+        _, planned = plan.apply(repository, graph)
         assert planned is not None
         graph = planned
     else:
-        registry.register_collection(graph.run)
-    registry.register_dataset_types(graph.output_dataset_types())
+        registry.collections.register(graph.run)
+    registry.dataset_types.register(graph.output_dataset_types())
     names = [d.ref.datasetType.name for d in graph.init_outputs]
-    there = set(registry.existing_in_run(graph.run, names)) if exists else set()
+    there = set(registry.datasets.existing_in_run(graph.run, names)) if exists else set()
     batches: list[tuple[DatasetTable, FileTable]] = []
     for item in graph.init_outputs:
         name = item.ref.datasetType.name
@@ -98,7 +98,7 @@ def write_init_outputs(
         value = (
             package_versions() if item.connection == PACKAGES_CONNECTION else tasks[item.label].value(item)
         )
-        file: FileRecord = butler.datastore.put(value, item.ref)
+        file: FileRecord = repository.datastore.put(value, item.ref)
         batches.append(
             (DatasetTable.from_refs(item.ref.datasetType, [item.ref]), FileTable.from_records([file]))
         )
@@ -108,14 +108,14 @@ def write_init_outputs(
 
 
 def compare_init_outputs(
-    butler: Butler, pipeline_graph: PipelineGraph, run: str, *, save_versions: bool = False
+    repository: OpenRepository, pipeline_graph: PipelineGraph, run: str, *, save_versions: bool = False
 ) -> None:
     """Compare the configs of a pipeline with those a run has.
 
     Parameters
     ----------
-    butler : `Butler`
-        Butler of the repository.
+    repository : `OpenRepository`
+        The repository.
     pipeline_graph : `PipelineGraph`
         What would be run.
     run : `str`
@@ -129,21 +129,21 @@ def compare_init_outputs(
         If they differ. Each inequality is logged.
     """
     configs = {label: node.config for label, node in pipeline_graph.tasks.items()}
-    _compare(butler, run, configs, save_versions)
+    _compare(repository, run, configs, save_versions)
 
 
-def _compare(butler: Butler, run: str, configs: Mapping[str, Any], save_versions: bool) -> None:
-    registry, datastore = butler.registry_tables, butler.datastore
-    if not _is_run(butler, run):
+def _compare(repository: OpenRepository, run: str, configs: Mapping[str, Any], save_versions: bool) -> None:
+    registry, datastore = repository.registry, repository.datastore
+    if not _is_run(repository, run):
         return
     names = [*(f"{label}_config" for label in configs), *(["packages"] if save_versions else [])]
-    known = {t.name for t in registry.query_dataset_types(names, missing=[])}
-    found = registry.existing_in_run(run, [n for n in names if n in known])
+    known = {t.name for t in registry.dataset_types.query(names, missing=[])}
+    found = registry.datasets.existing_in_run(run, [n for n in names if n in known])
     for label, config in configs.items():
         name = f"{label}_config"
         if name not in found:
             continue
-        (file,) = registry.files_of(found[name])
+        (file,) = registry.datasets.files_of(found[name])
         assert file is not None
         recorded = datastore.get(file, found[name][0])
         if not config.compare(recorded, shortcut=False, output=_tell_inequality):
@@ -152,14 +152,14 @@ def _compare(butler: Butler, run: str, configs: Mapping[str, Any], save_versions
                 "be consistent within the same run collection"
             )
     if "packages" in found:
-        (file,) = registry.files_of(found["packages"])
+        (file,) = registry.datasets.files_of(found["packages"])
         assert file is not None
         _compare_packages(datastore.get(file, found["packages"][0]), run)
 
 
-def _is_run(butler: Butler, name: str) -> bool:
+def _is_run(repository: OpenRepository, name: str) -> bool:
     try:
-        butler.registry_tables.get_collection(name)
+        repository.registry.collections.get(name)
     except MissingCollectionError:
         return False
     return True
@@ -187,10 +187,10 @@ def _compare_packages(recorded: Mapping[str, str], run: str) -> None:
 class _Construction:
     """A task as it is made once a run: its config, and objects it has to store."""
 
-    def __init__(self, butler: Butler, graph: QuantumGraph, columns: TaskColumns) -> None:
-        self._butler, self._graph, self._columns = butler, graph, columns
-        self.task_class = find_task_class(columns.task_class_name)
-        self.config = task_config(self.task_class, columns.config_text)
+    def __init__(self, repository: OpenRepository, graph: QuantumGraph, columns: TaskColumns) -> None:
+        self._repository, self._graph, self._columns = repository, graph, columns
+        self.task_class = import_task_class(columns.task_class_name)
+        self.config = config_of_text(self.task_class, columns.config_text)
         self._task: Any = None
 
     def value(self, item: InitDataset) -> Any:
@@ -215,7 +215,7 @@ class _Construction:
             ) from None
 
     def _init_inputs(self) -> dict[str, Any]:
-        datastore = self._butler.datastore
+        datastore = self._repository.datastore
         return {
             d.connection: datastore.get(d.file or datastore.predicted_record(d.ref), d.ref)
             for d in self._graph.init_inputs
@@ -233,6 +233,11 @@ def package_versions() -> dict[str, str]:
 
     Read from the names of the ``.dist-info`` directories on the path: a millisecond or two, where parsing the
     metadata of every package takes a second (the pause before the first quantum the tutorial complains of).
+
+    Returns
+    -------
+    versions : `dict` [`str`, `str`]
+        Sorted by name.
     """
     return dict(_installed(tuple(sys.path)))
 

@@ -8,31 +8,30 @@ only if all its files are there, so that recorded implies readable whatever happ
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..butler.run_journals import journal_directory
 from ..errors import FormatVersionError
 from ..graph.graph_columns import METADATA_CONNECTION
 from ..graph.graph_file import read_graph
-from ..run_journals import journal_directory, remove_empty_directories
-from .journal import Journal, plan_path
+from .journal import Journal, PlanFiles
 from .quantum_report import QuantumReport
 from .recorder import BATCH_QUANTA, write_reports
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.open_repository import OpenRepository
     from ..graph.quantum_graph import QuantumGraph
 
 _LOG = logging.getLogger("butler_dask.recovery")
 
 
-def recover_run(butler: Butler, run: str) -> int:
+def recover_run(repository: OpenRepository, run: str) -> int:
     """Record what finished in a run and was not recorded; call it before a graph is built for the run.
 
     Parameters
     ----------
-    butler : `Butler`
-        A writeable butler.
+    repository : `OpenRepository`
+        Open for writing.
     run : `str`
         RUN collection.
 
@@ -42,8 +41,9 @@ def recover_run(butler: Butler, run: str) -> int:
         Number of quanta recorded.
     """
     recovered = 0
-    for path in sorted(journal_directory(butler.root, run).glob("*.plan")):
-        if not _journals(butler.root, run, path.stem):
+    for path in sorted(journal_directory(repository.root, run).glob("*.plan")):
+        files = PlanFiles(repository.root, run, path.stem)
+        if not files.journals():
             path.unlink(missing_ok=True)
             continue
         try:
@@ -51,20 +51,20 @@ def recover_run(butler: Butler, run: str) -> int:
         except FormatVersionError as error:
             _LOG.warning("Journals of %s are left alone: %s", run, error)
             continue
-        recovered += recover_plan(butler, graph)
-        forget_plan(butler.root, run, graph.plan_id)
+        recovered += recover_plan(repository, graph)
+        files.remove()
     if recovered:
         _LOG.info("Recorded %d quanta that an interrupted run had finished", recovered)
     return recovered
 
 
-def recover_plan(butler: Butler, graph: QuantumGraph) -> int:
+def recover_plan(repository: OpenRepository, graph: QuantumGraph) -> int:
     """Record what the journals of one plan have and the registry lacks; the journals stay.
 
     Parameters
     ----------
-    butler : `Butler`
-        A writeable butler.
+    repository : `OpenRepository`
+        Open for writing.
     graph : `QuantumGraph`
         The plan.
 
@@ -73,40 +73,28 @@ def recover_plan(butler: Butler, graph: QuantumGraph) -> int:
     n : `int`
         Number of quanta recorded.
     """
-    paths = _journals(butler.root, graph.run, graph.plan_id)
+    paths = PlanFiles.of(repository.root, graph).journals()
     if not paths:
         return 0
-    known = _recorded_metadata(butler, graph)
+    known = _recorded_metadata(repository, graph)
     lacking: dict[int, QuantumReport] = {}
     for path in paths:
         for report in Journal.read(path):
             ids = {graph.dataset_id(row).bytes for row, _ in report.written}
-            if ids.isdisjoint(known) and _all_there(butler, report):
+            if ids.isdisjoint(known) and _all_there(repository, report):
                 lacking.setdefault(report.row, report)
     reports = list(lacking.values())
     for begin in range(0, len(reports), BATCH_QUANTA):
-        write_reports(butler.registry_tables, graph, reports[begin : begin + BATCH_QUANTA])
+        write_reports(repository.registry, graph, reports[begin : begin + BATCH_QUANTA])
     return len(reports)
 
 
-def forget_plan(root: str, run: str, plan_id: str) -> None:
-    """Remove a plan's copy and its journals: all of it is recorded."""
-    for path in _journals(root, run, plan_id):
-        path.unlink(missing_ok=True)
-    plan_path(root, run, plan_id).unlink(missing_ok=True)
-    remove_empty_directories(root, run)
-
-
-def _journals(root: str, run: str, plan_id: str) -> list[Path]:
-    return sorted(journal_directory(root, run).glob(f"{plan_id}.*.jsonl"))
-
-
-def _recorded_metadata(butler: Butler, graph: QuantumGraph) -> set[bytes]:
+def _recorded_metadata(repository: OpenRepository, graph: QuantumGraph) -> set[bytes]:
     """Return the ids of the metadata datasets recorded in the run: one a finished quantum."""
     names = [c.dataset_type.name for t in graph.tasks for c in t.connections if c.name == METADATA_CONNECTION]
-    tables = butler.registry_tables.existing_in_run(graph.run, names)
+    tables = repository.registry.datasets.existing_in_run(graph.run, names)
     return {row.tobytes() for table in tables.values() for row in table.ids}
 
 
-def _all_there(butler: Butler, report: QuantumReport) -> bool:
-    return all(butler.datastore.exists(file.path) for _, file in report.written)
+def _all_there(repository: OpenRepository, report: QuantumReport) -> bool:
+    return all(repository.datastore.exists(file.path) for _, file in report.written)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from ..butler.butler import Butler
 from ..errors import CollectionError
 from ..graph.all_dimensions_builder import AllDimensionsQuantumGraphBuilder
 from ..pipeline.pipeline import Pipeline
@@ -20,7 +21,6 @@ from .init_outputs import write_init_outputs
 from .run_settings import RunSettings
 
 if TYPE_CHECKING:
-    from ..butler import Butler
     from ..graph.quantum import Quantum
     from ..graph.quantum_graph import QuantumGraph
     from ..pipeline.pipeline_graph import PipelineGraph
@@ -76,15 +76,13 @@ class SimplePipelineExecutor:
         MissingCollectionError
             If an input does not exist.
         """
-        from ..butler import Butler
-
         run = output_run or f"{output}/{run_timestamp()}"
         with Butler(root, writeable=True) as butler:
-            registry = butler.registry_tables
+            registry = butler.repository.registry
             with registry.transaction():
-                registry.register_collection(run, CollectionType.RUN)
-                registry.register_collection(output, CollectionType.CHAINED)
-                registry.set_chain(output, [run, *split_names(inputs)])
+                registry.collections.register(run, CollectionType.RUN)
+                registry.collections.register(output, CollectionType.CHAINED)
+                registry.collections.set_chain(output, [run, *split_names(inputs)])
         return Butler(root, collections=[output], run=run, writeable=True)
 
     @classmethod
@@ -159,6 +157,12 @@ class SimplePipelineExecutor:
         RunConfigMismatchError
             If the run has other configs or versions.
         """
-        graph = write_init_outputs(self.butler, self.quantum_graph, save_versions=save_versions)
-        run_graph(graph, self.butler, executor="sync", cluster="none", settings=RunSettings(debug=True))
+        graph = write_init_outputs(self.butler.repository, self.quantum_graph, save_versions=save_versions)
+        run_graph(
+            graph,
+            self.butler.repository,
+            executor="sync",
+            cluster="none",
+            settings=RunSettings(debug=True),
+        )
         return list(graph)

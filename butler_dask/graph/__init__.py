@@ -1,1 +1,5 @@
 """Quantum graphs: columns and edges inside, quanta outside."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

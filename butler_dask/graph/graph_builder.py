@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..butler.registry_names import ButlerRegistry
 from ..errors import (
     EmptyQuantumGraphError,
     MissingCollectionError,
@@ -25,32 +26,40 @@ from ..errors import (
 )
 from ..pipeline.pipeline_graph import PipelineGraph
 from ..pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode
-from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from ..vocabulary.search_defaults import lone_values
+from ..vocabulary.selection import Selection
 from .common_data_ids import Projection
 from .dataset_pool import DatasetPool
 from .dataset_query_constraint import ALL, DatasetQueryConstraint
-from .dataset_search import DatasetSearch, check_prerequisites
 from .graph_assembly import DraftEdges, DraftTask, assemble
-from .graph_columns import GraphConnection
+from .graph_columns import ConnectionKind, GraphConnection
 from .init_datasets import find_init_datasets
-from .pipeline_parts import GraphQuestion, PipelinePart, common_data_id
+from .input_search import InputSearch, LackingQuanta, check_prerequisites
+from .pipeline_parts import GraphQuestion, PipelinePart
 from .quantum_adjustment import adjust_quanta, adjusts_quanta
 from .quantum_graph import QuantumGraph
 from .record_cache import RecordCache
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.open_repository import OpenRepository
 
+_CONNECTION_KINDS: Mapping[str, ConnectionKind] = {
+    "inputs": "input",
+    "prerequisite_inputs": "prerequisite",
+    "outputs": "output",
+}
+"""What a graph calls a connection of one of a task's three groups."""
 _EXAMPLES = 3
 """Data IDs shown of many."""
 
 
+# More than ten parameters: the keywords are the reference's, which users give by name.
 def build_quantum_graph(
     pipeline_graph: PipelineGraph,
-    butler: Butler,
+    repository: OpenRepository,
     *,
     where: str = "",
     bind: Mapping[str, Any] | None = None,
@@ -70,7 +79,7 @@ def build_quantum_graph(
     ----------
     pipeline_graph : `PipelineGraph`
         The tasks.
-    butler : `Butler`
+    repository : `OpenRepository`
         The repository; it is only read.
     where : `str`
         Expression that selects data IDs (``-d``).
@@ -115,17 +124,17 @@ def build_quantum_graph(
         If a dataset a task is constructed with is missing.
     """
     # What others write meanwhile must not give quanta whose inputs were counted but not found.
-    with butler.registry_tables.snapshot():
-        inputs = tuple(c.name for c in butler.registry_tables.flatten(list(input_collections)))
+    with repository.registry.snapshot():
+        inputs = tuple(c.name for c in repository.registry.collections.flatten(list(input_collections)))
         pipeline = pipeline_graph.copy()
-        pipeline.resolve(butler.registry)
+        pipeline.resolve(ButlerRegistry(repository.registry))
         build = _Build(
             pipeline,
-            butler,
+            repository,
             GraphQuestion(
-                where,
-                bind,
-                common_data_id(butler, inputs, where, data_id),
+                Selection(
+                    default=lone_values(repository.registry.collections.governor_values(inputs)).get
+                ).where(where, data_id, bind=bind),
                 tuple(data_id_tables),
                 dataset_query_constraint,
             ),
@@ -136,17 +145,17 @@ def build_quantum_graph(
         )
         for task in pipeline.tasks.values():
             build.add_task(task)
-        check_prerequisites(build.lacking, build.inputs)
+        check_prerequisites(build.lacking, inputs)
         build.check_not_empty()
         init_inputs, init_outputs = find_init_datasets(
-            pipeline, build.search, build.inputs, output_run, run_exists=build.run_exists
+            pipeline, build.search, output_run, run_exists=build.run_exists
         )
         facts: dict[str, Any] = {
             "where": where,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "user": getpass.getuser(),
             "output_run": output_run,
-            "datastore_root": str(butler.datastore.root),
+            "datastore_root": str(repository.datastore.root),
             "skip_existing_in": list(skip_existing_in),
             "clobber": clobber,
             "skipped": build.skipped,
@@ -158,7 +167,7 @@ def build_quantum_graph(
             build.records,
             run=output_run,
             output=output,
-            inputs=build.inputs,
+            inputs=inputs,
             init_inputs=init_inputs,
             init_outputs=init_outputs,
             metadata={**facts, **(metadata or {})},
@@ -166,11 +175,37 @@ def build_quantum_graph(
 
 
 @dataclass
+class _CandidateQuanta:
+    """The quanta of one task, while it is decided which of them are in the graph.
+
+    Parameters
+    ----------
+    task : `TaskNode`
+        The task.
+    part : `PipelinePart`
+        The connected part of the pipeline it is in.
+    projection : `Projection`
+        Data IDs of its quanta, n rows.
+    alive : `numpy.ndarray`, shape (n,), bool
+        Which may still be in the graph.
+    """
+
+    task: TaskNode
+    part: PipelinePart
+    projection: Projection
+    alive: NDArray[np.bool_]
+
+    def pairs(self, group: DimensionGroup) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return quantum rows and rows of the data IDs of other dimensions that go together."""
+        return self.part.common.pairs(self.task.dimensions, group)
+
+
+@dataclass
 class _Build:
     """A graph in the making."""
 
     pipeline: PipelineGraph
-    butler: Butler
+    repository: OpenRepository
     question: GraphQuestion
     inputs: tuple[str, ...]
     run: str
@@ -178,20 +213,20 @@ class _Build:
     clobber: bool
     drafts: list[DraftTask] = field(default_factory=list)
     pools: dict[str, DatasetPool] = field(default_factory=dict)
-    lacking: list[tuple[str, Edge, DimensionGroup, list[DataCoordinate], int]] = field(default_factory=list)
+    lacking: list[LackingQuanta] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.records = RecordCache(self.butler.registry_tables)
-        self.search = DatasetSearch(self.butler, self.inputs, self.records)
-        self.parts = self.question.parts(self.pipeline, self.search, self.inputs, self.butler.registry_tables)
+        self.records = RecordCache(self.repository.registry)
+        self.search = InputSearch(self.repository, self.inputs, self.records)
+        self.parts = self.question.parts(self.pipeline, self.search)
         self._part_of = {label: part for part in self.parts for label in part.labels}
         # Predicted datasets by type: 1 will exist, 0 will not, -1 not known yet (its quantum was skipped).
         self._available: dict[str, NDArray[np.int8]] = {}
         self._overall: dict[str, NDArray[np.int64]] = {}
         try:
-            self.butler.registry_tables.get_collection(self.run)
+            self.repository.registry.collections.get(self.run)
             self.run_exists = True
         except MissingCollectionError:
             self.run_exists = False
@@ -203,9 +238,7 @@ class _Build:
         reasons = list(self.notes)
         for part in self.parts:
             if not len(part.common):
-                reasons += self.question.reasons_for_nothing(
-                    part, self.search, self.inputs, self.butler.registry_tables
-                )
+                reasons += self.question.reasons_for_nothing(part, self.search)
         raise EmptyQuantumGraphError(
             "There is nothing to run: no data ID fulfils all conditions of the pipeline.", reasons
         )
@@ -219,69 +252,68 @@ class _Build:
         for edge in task.iter_all_outputs():
             pool = self._pool(edge)
             pool.predict(part.common.project(pool.dataset_type.dimensions).table)
-        done = self._finished(task, part, projection)
+        candidates = _CandidateQuanta(task, part, projection, np.ones(len(projection), dtype=bool))
+        done = self._finished(candidates)
         if done.any():
             self.skipped[task.label] = int(np.count_nonzero(done))
-        alive = ~done
+        candidates.alive = ~done
         edges: list[DraftEdges] = []
         connections = _connections_of(task, self.pipeline)
         codes = {c.name: i for i, c in enumerate(connections)}
         for edge in task.inputs.values():
-            quanta, datasets = self._regular_input(edge, task, part, projection, alive)
+            quanta, datasets = self._regular_input(edge, candidates)
             edges.append(
                 DraftEdges(codes[edge.connection_name], edge.parent_dataset_type_name, quanta, datasets)
             )
-            alive &= self._enough(task, edge, projection, alive, quanta)
+            candidates.alive &= self._with_enough_inputs(edge, candidates, quanta)
         for edge in task.prerequisite_inputs.values():
-            if alive.any():
-                rows = np.flatnonzero(alive)
-                quanta, datasets = self._search_for(edge, task, part, projection, rows)
+            if candidates.alive.any():
+                rows = np.flatnonzero(candidates.alive)
+                quanta, datasets = self._search_for(edge, candidates, rows)
                 quanta = rows[quanta].astype(np.int32)
                 edges.append(
                     DraftEdges(codes[edge.connection_name], edge.parent_dataset_type_name, quanta, datasets)
                 )
-                self._require(task, edge, projection, alive, quanta)
+                self._note_lacking(edge, candidates, quanta)
         outputs = []
         for edge in task.iter_all_outputs():
-            quanta, made = part.common.pairs(task.dimensions, self._pool(edge).dataset_type.dimensions)
+            quanta, made = candidates.pairs(self._pool(edge).dataset_type.dimensions)
             outputs.append(
                 DraftEdges(codes[edge.connection_name], edge.dataset_type_name, quanta, made.astype(np.int64))
             )
-        draft = DraftTask(task, projection.table, alive, connections, edges, outputs)
-        if adjusts_quanta(task) and alive.any():
+        draft = DraftTask(task, projection.table, candidates.alive, connections, edges, outputs)
+        if adjusts_quanta(task) and candidates.alive.any():
             self.notes += adjust_quanta(draft, self.pools, self.records, self.run)
-        self._settle_outputs(draft, done)
+        self._predict_outputs(draft, done)
         self.drafts.append(draft)
 
     def _search_for(
-        self, edge: Edge, task: TaskNode, part: PipelinePart, projection: Projection, rows: NDArray[np.int64]
+        self, edge: Edge, candidates: _CandidateQuanta, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Look up existing datasets of one connection for some of a task's quanta."""
         node = self._node(edge)
-        spans = self._timespans(task, part, projection) if node.is_calibration else None
+        spans = self._timespans(candidates) if node.is_calibration else None
         return self.search.prerequisites(
             edge,
-            node.dataset_type,
-            projection.table.take(rows),
+            candidates.projection.table.take(rows),
             self._pool(edge),
             None if spans is None else (spans[0][rows], spans[1][rows]),
         )
 
-    def _timespans(
-        self, task: TaskNode, part: PipelinePart, projection: Projection
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    def _timespans(self, candidates: _CandidateQuanta) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """Return begin and end of the observations each quantum is about [TAI ns].
 
         A quantum without a time of its own (a combined bias) has that of all exposures it is made from.
         """
-        if task.dimensions.temporal_elements or not part.dimensions.temporal_elements:
-            return self.records.timespans(projection.table)
-        group = DimensionUniverse()[part.dimensions.temporal_elements[0]].dimensions
-        spans = self.records.timespans(part.common.project(group).table)
-        quanta, observations = part.common.pairs(task.dimensions, group)
+        elements = candidates.part.dimensions.temporal_elements
+        if candidates.task.dimensions.temporal_elements or not elements:
+            return self.records.timespans(candidates.projection.table)
+        group = DimensionUniverse()[elements[0]].dimensions
+        spans = self.records.timespans(candidates.part.common.project(group).table)
+        quanta, observations = candidates.pairs(group)
         if spans is None or not len(quanta):
             return None
-        starts = np.searchsorted(quanta, np.arange(len(projection)))
+        starts = np.searchsorted(quanta, np.arange(len(candidates.projection)))
         return (
             np.minimum.reduceat(spans[0][observations], starts),
             np.maximum.reduceat(spans[1][observations], starts),
@@ -296,23 +328,23 @@ class _Build:
             self.pools[name] = DatasetPool(self._node(edge).dataset_type)
         return self.pools[name]
 
-    def _finished(self, task: TaskNode, part: PipelinePart, projection: Projection) -> NDArray[np.bool_]:
+    def _finished(self, candidates: _CandidateQuanta) -> NDArray[np.bool_]:
         """Return which quanta need not run because what they make exists."""
-        done = np.zeros(len(projection), dtype=bool)
-        if not self.skip_in or not len(projection):
+        done = np.zeros(len(candidates.projection), dtype=bool)
+        if not self.skip_in or not len(candidates.projection):
             return done
-        kind = self._node(task.metadata_output).dataset_type
-        found = self.search.find(kind, projection.table, self.skip_in)
+        kind = self._node(candidates.task.metadata_output).dataset_type
+        found = self.search.find(kind, candidates.projection.table, self.skip_in)
         if found is not None:
             done |= found.stored
-        if done.all() or not task.outputs:
+        if done.all() or not candidates.task.outputs:
             return done
         # Without metadata (outputs transferred from elsewhere) every output must be there.
         complete = ~done
-        for edge in task.outputs.values():
+        for edge in candidates.task.outputs.values():
             group = self._node(edge).dimensions
-            made = part.common.project(group)
-            quanta, rows = part.common.pairs(task.dimensions, group)
+            made = candidates.part.common.project(group)
+            quanta, rows = candidates.pairs(group)
             wanted = complete[quanta]
             needed, places = np.unique(rows[wanted].astype(np.int64), return_inverse=True)
             found = self.search.find(self._node(edge).dataset_type, made.table.take(needed), self.skip_in)
@@ -323,23 +355,23 @@ class _Build:
         return done | complete
 
     def _regular_input(
-        self, edge: Edge, task: TaskNode, part: PipelinePart, projection: Projection, alive: NDArray[np.bool_]
+        self, edge: Edge, candidates: _CandidateQuanta
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the edges of one input connection, to datasets that exist or will."""
         node = self._node(edge)
         if node.producing_edge is None and edge.is_calibration:
-            rows = np.flatnonzero(alive)
-            quanta, found = self._search_for(edge, task, part, projection, rows)
+            rows = np.flatnonzero(candidates.alive)
+            quanta, found = self._search_for(edge, candidates, rows)
             return rows[quanta].astype(np.int32), found
-        quanta, datasets = part.common.pairs(task.dimensions, node.dimensions)
-        wanted = alive[quanta]
+        quanta, datasets = candidates.pairs(node.dimensions)
+        wanted = candidates.alive[quanta]
         if not wanted.all():
             quanta, datasets = quanta[wanted], datasets[wanted]
         if node.producing_edge is None:
-            into = self._overall_rows(node, part)
+            into = self._overall_rows(node, candidates.part)
             rows = into[datasets]
             return quanta[rows >= 0], rows[rows >= 0]
-        self._look_behind(node, datasets)
+        self._find_what_skipped_quanta_left(node, datasets)
         usable = self._available[node.name][datasets] == 1
         return quanta[usable], datasets[usable].astype(np.int64)
 
@@ -354,7 +386,7 @@ class _Build:
             )
         return self._overall[node.name]
 
-    def _look_behind(self, node: DatasetTypeNode, rows: NDArray[np.int32]) -> None:
+    def _find_what_skipped_quanta_left(self, node: DatasetTypeNode, rows: NDArray[np.int32]) -> None:
         """Find out what skipped quanta left of the datasets in these rows."""
         state = self._available[node.name]
         unknown = np.unique(rows[state[rows] < 0].astype(np.int64))
@@ -369,63 +401,51 @@ class _Build:
             state[unknown[there]] = 1
             pool.substitute(unknown[there], existing[there])
 
-    def _enough(
-        self,
-        task: TaskNode,
-        edge: Edge,
-        projection: Projection,
-        alive: NDArray[np.bool_],
-        quanta: NDArray[np.int32],
+    def _with_enough_inputs(
+        self, edge: Edge, candidates: _CandidateQuanta, quanta: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
         """Return which quanta have as many datasets as a connection needs; note those that have not."""
-        counts = np.bincount(quanta, minlength=len(projection))
-        self._check_single(task, edge, projection, alive, counts)
+        counts = np.bincount(quanta, minlength=len(candidates.projection))
+        self._check_single(edge, candidates, counts)
         enough: NDArray[np.bool_] = counts >= edge.minimum
-        short = np.flatnonzero(alive & ~enough)
+        short = np.flatnonzero(candidates.alive & ~enough)
         if len(short):
-            examples = "; ".join(str(dict(projection.table[i].required)) for i in short[:_EXAMPLES].tolist())
+            examples = "; ".join(
+                str(dict(candidates.projection.table[i].required)) for i in short[:_EXAMPLES].tolist()
+            )
             more = ", ..." if len(short) > _EXAMPLES else ""
             self.notes.append(
-                f"{len(short)} of {np.count_nonzero(alive)} quanta of {task.label!r} are left out: they have "
-                f"fewer than {edge.minimum} {edge.dataset_type_name!r}: {examples}{more}."
+                f"{len(short)} of {np.count_nonzero(candidates.alive)} quanta of "
+                f"{candidates.task.label!r} are left out: they have fewer than "
+                f"{edge.minimum} {edge.dataset_type_name!r}: {examples}{more}."
             )
         return enough
 
-    def _require(
-        self,
-        task: TaskNode,
-        edge: Edge,
-        projection: Projection,
-        alive: NDArray[np.bool_],
-        quanta: NDArray[np.int32],
-    ) -> None:
-        counts = np.bincount(quanta, minlength=len(projection))
-        self._check_single(task, edge, projection, alive, counts)
-        short = np.flatnonzero(alive & (counts < edge.minimum))
+    def _note_lacking(self, edge: Edge, candidates: _CandidateQuanta, quanta: NDArray[np.int32]) -> None:
+        counts = np.bincount(quanta, minlength=len(candidates.projection))
+        self._check_single(edge, candidates, counts)
+        short = np.flatnonzero(candidates.alive & (counts < edge.minimum))
         if len(short):
-            examples = [projection.table[i] for i in short[:_EXAMPLES].tolist()]
-            self.lacking.append((task.label, edge, self._node(edge).dimensions, examples, len(short)))
+            examples = [candidates.projection.table[i] for i in short[:_EXAMPLES].tolist()]
+            self.lacking.append(
+                LackingQuanta(candidates.task.label, edge, self._node(edge).dimensions, examples, len(short))
+            )
 
     @staticmethod
-    def _check_single(
-        task: TaskNode,
-        edge: Edge,
-        projection: Projection,
-        alive: NDArray[np.bool_],
-        counts: NDArray[np.int64],
-    ) -> None:
+    def _check_single(edge: Edge, candidates: _CandidateQuanta, counts: NDArray[np.int64]) -> None:
         if edge.multiple:
             return
-        several = np.flatnonzero(alive & (counts > 1))
+        several = np.flatnonzero(candidates.alive & (counts > 1))
         if len(several):
             row = int(several[0])
             raise QuantumGraphBuilderError(
-                f"Connection {edge.connection_name!r} of {task.label!r} takes one "
-                f"{edge.dataset_type_name!r}, but {counts[row]} were found for {projection.table[row]}. "
-                "Declare it with multiple=True, or give the task more dimensions."
+                f"Connection {edge.connection_name!r} of {candidates.task.label!r} takes one "
+                f"{edge.dataset_type_name!r}, but {counts[row]} were found for "
+                f"{candidates.projection.table[row]}. Declare it with multiple=True, or give the "
+                "task more dimensions."
             )
 
-    def _settle_outputs(self, draft: DraftTask, done: NDArray[np.bool_]) -> None:
+    def _predict_outputs(self, draft: DraftTask, done: NDArray[np.bool_]) -> None:
         """Say which outputs will exist, and check that none is in the way."""
         task = draft.node
         conflicts: list[str] = []
@@ -464,6 +484,5 @@ def _connections_of(task: TaskNode, pipeline: PipelineGraph) -> tuple[GraphConne
             seen = DatasetType(edge.dataset_type_name, stored.dimensions, edge.storage_class_name)
         else:
             seen = stored.overrideStorageClass(edge.storage_class_name)
-        kind = {"inputs": "input", "prerequisite_inputs": "prerequisite", "outputs": "output"}[edge.kind]
-        connections.append(GraphConnection(edge.connection_name, kind, seen))  # type: ignore[arg-type]
+        connections.append(GraphConnection(edge.connection_name, _CONNECTION_KINDS[edge.kind], seen))
     return tuple(connections)

@@ -11,7 +11,6 @@ to a database, which costs ten times the bytes.
 from __future__ import annotations
 
 import bisect
-import contextlib
 import json
 import mmap as memory_map
 import os
@@ -24,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ButlerUserError, DatasetFileError, FormatVersionError
-from ..vocabulary.data_id import DataCoordinate
+from ..published_file import published
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.timespan import Timespan
@@ -86,9 +85,8 @@ def write_graph(graph: QuantumGraph, path: str | os.PathLike[str]) -> int:
     header["arrays"] = writer.specs
     header["size"] = writer.size
     text = json.dumps(header, separators=(",", ":")).encode()
-    partial = f"{path}.{uuid.uuid4().hex[:8]}.part"
     try:
-        with open(partial, "wb") as stream:
+        with published(path) as stream:
             stream.write(_PREFIX.pack(MAGIC, VERSION, 0, len(text)))
             stream.write(text)
             start = _aligned(_PREFIX.size + len(text))
@@ -97,10 +95,7 @@ def write_graph(graph: QuantumGraph, path: str | os.PathLike[str]) -> int:
                 np.ascontiguousarray(array).tofile(stream)
             # The last array may be empty or the file end in padding; its length is checked when reading.
             stream.truncate(start + writer.size)
-        os.replace(partial, path)
     except OSError as error:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(partial)
         raise DatasetFileError(
             f"The quantum graph could not be written to {path!r}: {error.strerror or error}. "
             "Give another path with --save-qgraph, or make room."
@@ -117,6 +112,11 @@ def read_graph(path: str | os.PathLike[str], *, mmap: bool = True) -> QuantumGra
         Local file.
     mmap : `bool`
         Map the arrays into memory instead of reading them; pages are read when looked at.
+
+    Returns
+    -------
+    graph : `QuantumGraph`
+        Its arrays read-only views of the file, if mapped.
 
     Raises
     ------
@@ -461,7 +461,8 @@ class _StoredRecords(Mapping[tuple[Any, ...], DimensionRecord]):
             fields["region"] = Region.decode(bytes.fromhex(region))
         if timespan is not None:
             fields["timespan"] = Timespan(*timespan)
-        return self._element.RecordClass(**fields)
+        record: DimensionRecord = self._element.RecordClass(**fields)
+        return record
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return (self._key(row) for row in range(len(self)))

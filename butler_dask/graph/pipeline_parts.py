@@ -6,22 +6,21 @@ tasks that share none must not, or their data IDs would multiply. Hence one quer
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ..errors import did_you_mean
 from ..pipeline.pipeline_graph import PipelineGraph
 from ..pipeline.pipeline_nodes import DatasetTypeNode
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from ..vocabulary.selection import Selection
 from .common_data_ids import CommonDataIds
 from .dataset_query_constraint import DatasetQueryConstraint
-from .dataset_search import DatasetSearch
+from .input_search import InputSearch
 
 if TYPE_CHECKING:
-    from ..butler import Butler
     from ..registry.registry import Registry
 
 
@@ -53,39 +52,34 @@ class GraphQuestion:
 
     Parameters
     ----------
-    where : `str`
-        Expression that selects data IDs.
-    bind : mapping or `None`
-        Values of names in ``where``.
-    data_id : mapping
-        Values that hold for all data IDs.
+    selection : `Selection`
+        The expression that selects data IDs, values that hold for all of them, and the instrument and sky map
+        that hold where these say no other.
     tables : `tuple` [`DataIdTable`]
         Only data IDs found in each of these are considered.
     constraint : `DatasetQueryConstraint`
         Which overall inputs must exist for a data ID to be considered at all.
     """
 
-    where: str
-    bind: Mapping[str, Any] | None
-    data_id: Mapping[str, Any]
+    selection: Selection
     tables: tuple[DataIdTable, ...]
     constraint: DatasetQueryConstraint
 
-    def parts(
-        self, pipeline: PipelineGraph, search: DatasetSearch, inputs: tuple[str, ...], registry: Registry
-    ) -> list[PipelinePart]:
+    def parts(self, pipeline: PipelineGraph, search: InputSearch) -> list[PipelinePart]:
         """Ask one query for each connected part of the pipeline.
 
         Parameters
         ----------
         pipeline : `PipelineGraph`
             The tasks, resolved.
-        search : `DatasetSearch`
-            Knows which dataset types are registered.
-        inputs : `tuple` [`str`]
-            Collections searched for overall inputs, in order.
-        registry : `Registry`
-            Where data IDs are asked for.
+        search : `InputSearch`
+            Knows which dataset types are registered, the collections searched for overall inputs, and where
+            data IDs are asked for.
+
+        Returns
+        -------
+        parts : `list` [`PipelinePart`]
+            In the order of their first tasks.
         """
         parts = []
         for labels in _connected_labels(pipeline):
@@ -93,32 +87,42 @@ class GraphQuestion:
             group = DimensionUniverse().empty.union(
                 *(pipeline.tasks[label].dimensions for label in labels), *(node.dimensions for node in nodes)
             )
-            datasets = [(node.name, inputs) for node in nodes if self.constraint.applies_to(node)]
+            datasets = [(node.name, search.collections) for node in nodes if self.constraint.applies_to(node)]
             if any(not where or not search.is_registered(name) for name, where in datasets):
                 table = DataIdTable.empty(group)
             else:
-                table = self._data_ids(registry, group, datasets)
+                table = self._data_ids(search.registry, group, datasets)
             parts.append(PipelinePart(labels, group, datasets, CommonDataIds(table)))
         return parts
 
     def _data_ids(
         self, registry: Registry, group: DimensionGroup, datasets: Sequence[tuple[str, tuple[str, ...]]]
     ) -> DataIdTable:
-        table: DataIdTable = registry.query_data_ids(
-            group, where=self.where, bind=self.bind, data_id=self.data_id, datasets=datasets
-        )
+        table: DataIdTable = registry.queries.data_ids(group, replace(self.selection, datasets=datasets))
         for given in self.tables:
             names = [n for n in given.dimensions.required if n in table.columns]
             if names:
                 table = table.take(table.match(given, names) >= 0)
         return table
 
-    def reasons_for_nothing(
-        self, part: PipelinePart, search: DatasetSearch, inputs: Sequence[str], registry: Registry
-    ) -> list[str]:
-        """Say why a part has no data ID; arguments are those of `parts`."""
+    def reasons_for_nothing(self, part: PipelinePart, search: InputSearch) -> list[str]:
+        """Say why a part has no data ID.
+
+        Parameters
+        ----------
+        part : `PipelinePart`
+            One of `parts`.
+        search : `InputSearch`
+            As there.
+
+        Returns
+        -------
+        reasons : `list` [`str`]
+            At least one sentence.
+        """
+        inputs, registry = search.collections, search.registry
         where = ", ".join(map(repr, inputs)) or "no collection (name some with --input)"
-        known = [t.name for t in registry.query_dataset_types()]
+        known = [t.name for t in registry.dataset_types.query()]
         labels = ", ".join(map(repr, part.labels))
         unknown = [
             f"Dataset type {name!r} is not registered in this repository: no run has made any. Needed for "
@@ -131,27 +135,18 @@ class GraphQuestion:
         if not inputs and part.datasets:
             names = ", ".join(repr(name) for name, _ in part.datasets)
             return [f"No input collections are given to search for {names}: name them with --input (-i)."]
-        terms: dict[str, Any] = {"where": self.where, "bind": self.bind, "data_id": self.data_id}
-        reasons: list[str] = registry.explain_data_ids(part.dimensions, **terms, datasets=part.datasets)
+        selection, condition = self.selection, self.selection.condition.text
+        reasons: list[str] = registry.queries.explain(
+            part.dimensions, replace(selection, datasets=part.datasets)
+        )
         for name, collections in part.datasets:
-            if not len(registry.query_datasets(name, collections, find_first=False, **terms, limit=1)):
-                what = f"fulfils {self.where!r}" if self.where else "is there"
+            if not len(registry.queries.datasets(name, collections, selection.part(1), find_first=False)):
+                what = f"fulfils {condition!r}" if condition else "is there"
                 reasons.insert(0, f"No {name!r} in {where} {what}. It is an input of {labels}.")
         if not reasons:
             names = ", ".join(repr(name) for name, _ in part.datasets) or "no dataset"
-            reasons = [f"No data ID of {part.dimensions} has {names} in {where} and fulfils {self.where!r}."]
+            reasons = [f"No data ID of {part.dimensions} has {names} in {where} and fulfils {condition!r}."]
         return reasons
-
-
-def common_data_id(
-    butler: Butler, inputs: Sequence[str], where: str, data_id: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the data ID that holds for everything: what is given, and the lone instrument or sky map."""
-    values: dict[str, Any] = {}
-    for name, found in butler.registry_tables.governor_values(inputs).items():
-        if len(found) == 1 and not re.search(rf"\b{name}\b", where):
-            values[name] = next(iter(found))
-    return {**values, **(data_id or {})}
 
 
 def _connected_labels(pipeline: PipelineGraph) -> list[list[str]]:

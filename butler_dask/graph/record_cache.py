@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dimension_record import DimensionRecord
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.timespan import MAX_NS, MIN_NS
 
@@ -64,7 +63,7 @@ class RecordCache:
         keys: list[Key] = list(zip(*(unique.values(n).tolist() for n in element.required), strict=True))
         missing = np.array([i for i, k in enumerate(keys) if k not in known], dtype=np.int64)
         if len(missing):
-            fetched = self._registry.fetch_records(element_name, unique.take(missing))
+            fetched = self._registry.records.fetch(element_name, unique.take(missing))
             known.update(
                 (keys[i], r) for i, r in zip(missing.tolist(), fetched, strict=True) if r is not None
             )
@@ -74,6 +73,18 @@ class RecordCache:
         """Return begin and end of each row's observation [TAI ns], each shape (n,), int64.
 
         `None` if the dimensions have no time. Records without a timespan count as unbounded.
+
+        Parameters
+        ----------
+        data_ids : `DataIdTable`, n rows
+            Data IDs.
+
+        Returns
+        -------
+        begin : `numpy.ndarray`, shape (n,), int64
+            Begin of each [TAI ns].
+        end : `numpy.ndarray`, shape (n,), int64
+            End of each [TAI ns], which is no longer in it.
         """
         names = data_ids.dimensions.temporal_elements
         if not names:
@@ -85,7 +96,18 @@ class RecordCache:
         return begin[rows], end[rows]
 
     def expanded(self, data_id: DataCoordinate) -> DataCoordinate:
-        """Return a data ID with its records and implied values."""
+        """Return a data ID with its records and implied values.
+
+        Parameters
+        ----------
+        data_id : `DataCoordinate`
+            With at least the required values.
+
+        Returns
+        -------
+        expanded : `DataCoordinate`
+            Elements whose record is missing have `None`.
+        """
         records: dict[str, DimensionRecord | None] = {}
         table = DataIdTable.from_data_ids(data_id.dimensions, [data_id])
         if data_id.hasFull():
@@ -93,7 +115,7 @@ class RecordCache:
             table = DataIdTable.from_values(data_id.dimensions, values, 1)
         for name in data_id.dimensions.elements:
             element = data_id.universe[name]
-            if element.has_own_table and set(element.required) <= set(table.columns):
+            if element.has_records and set(element.required) <= set(table.columns):
                 found, _ = self.of_rows(name, table)
                 records[name] = found[0]
         return data_id.expanded(records)
@@ -103,13 +125,23 @@ class RecordCache:
 
         Those of relations are left out: there is one for each quantum (visit_detector_region), and what is in
         them is asked of the data themselves.
+
+        Parameters
+        ----------
+        tables : iterable of `DataIdTable`
+            Data IDs of the quanta of each task.
+
+        Returns
+        -------
+        records : `dict` [`str`, `dict`]
+            By element name, then by required values.
         """
         wanted: dict[str, dict[Key, DimensionRecord]] = {}
         # Tasks share tables; each is looked at once.
         for table in {id(t): t for t in tables}.values():
             for name in table.dimensions.names:
                 element = table.dimensions.universe[name]
-                if not element.has_own_table or not set(element.dimensions.required) <= set(table.columns):
+                if not element.has_records or not set(element.dimensions.required) <= set(table.columns):
                     continue
                 keys, _ = self._fetch(name, table)
                 known = self._records[name]

@@ -28,7 +28,7 @@ from ..vocabulary.collection import (
 from .quantum_graph import QuantumGraph
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.open_repository import OpenRepository
     from ..registry.registry import Registry
 
 Prune = Literal["unstore", "purge"]
@@ -71,14 +71,14 @@ class RunCollections:
     skip_existing_in: tuple[str, ...] = ()
 
     def apply(
-        self, butler: Butler, graph: QuantumGraph | None = None
+        self, repository: OpenRepository, graph: QuantumGraph | None = None
     ) -> tuple[RunCollections, QuantumGraph | None]:
         """Create the RUN, redefine the chain, prune what is replaced.
 
         Parameters
         ----------
-        butler : `Butler`
-            A writeable butler.
+        repository : `OpenRepository`
+            Open for writing.
         graph : `QuantumGraph`, optional
             The graph made for this plan.
 
@@ -96,18 +96,19 @@ class RunCollections:
         CollectionError
             If another run began the same chain with other inputs meanwhile; nothing was changed.
         """
-        registry = butler.registry_tables
+        registry = repository.registry
         if self.prune_replaced == "purge" and self.replaced is not None:
             self._check_only_ours(registry)
         with registry.transaction():
             plan = self._claimed(registry)
             if plan.output is not None:
-                registry.register_collection(plan.output, CollectionType.CHAINED)
-                registry.edit_chain(plan.output, plan._with_changes)
+                registry.collections.register(plan.output, CollectionType.CHAINED)
+                registry.collections.edit_chain(plan.output, plan._with_changes)
         if plan.replaced is not None and plan.prune_replaced == "purge":
-            butler.removeRuns([plan.replaced])
+            repository.remove_runs([plan.replaced])
         elif plan.replaced is not None and plan.prune_replaced == "unstore":
-            _unstore(butler, plan.replaced)
+            # What is known about its datasets stays.
+            repository.remove_files(registry.datasets.existing_in_run(plan.replaced).values())
         if graph is not None and graph.run != plan.output_run:
             graph = graph.in_run(plan.output_run)
         return plan, graph
@@ -117,7 +118,7 @@ class RunCollections:
         if self.extend:
             return self
         name, count = self.output_run, 1
-        while not registry.register_collection(name, CollectionType.RUN):
+        while not registry.collections.register(name, CollectionType.RUN):
             count += 1
             name = f"{self.output_run}_{count}"
         chain = tuple(name if c == self.output_run else c for c in self.chain)
@@ -141,7 +142,7 @@ class RunCollections:
 
     def _check_only_ours(self, registry: Registry) -> None:
         assert self.replaced is not None
-        (info,) = registry.query_collections([self.replaced], include_parents=True)
+        (info,) = registry.collections.query([self.replaced], include_parents=True)
         others = sorted((info.parents or frozenset()) - {self.output})
         if others:
             raise OrphanedRecordError(
@@ -151,26 +152,12 @@ class RunCollections:
             )
 
 
-def plan_run_collections(
-    registry: Registry,
-    *,
-    inputs: str | Sequence[str] = (),
-    output: str | None = None,
-    output_run: str | None = None,
-    extend_run: bool = False,
-    replace_run: bool = False,
-    prune_replaced: Prune | None = None,
-    rebase: bool = False,
-    skip_existing: bool = False,
-    skip_existing_in: str | Sequence[str] = (),
-    now: datetime | None = None,
-) -> RunCollections:
-    """Decide which collections a run reads and writes; nothing is written.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What a user says of the collections of a run: the options of ``pipetask run``.
 
     Parameters
     ----------
-    registry : `Registry`
-        Where the collections are.
     inputs : `str` or sequence of `str`
         Input collections or comma-separated lists of them; chains are flattened.
     output : `str`, optional
@@ -195,88 +182,252 @@ def plan_run_collections(
     Raises
     ------
     CollectionError
-        If the options contradict one another, or the inputs are not those of the existing chain.
+        If they contradict one another, or a name is not one of a collection.
+    """
+
+    inputs: str | Sequence[str] = ()
+    output: str | None = None
+    output_run: str | None = None
+    extend_run: bool = False
+    replace_run: bool = False
+    prune_replaced: Prune | None = None
+    rebase: bool = False
+    skip_existing: bool = False
+    skip_existing_in: str | Sequence[str] = ()
+    now: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.output is None and self.output_run is None:
+            raise CollectionError("Where should the outputs go? Name a collection with --output (-o).")
+        if self.extend_run and self.replace_run:
+            raise CollectionError(
+                "--extend-run adds to the newest run, --replace-run puts a new one in its place: give only "
+                "one."
+            )
+        if self.prune_replaced is not None and not self.replace_run:
+            raise CollectionError(
+                "--prune-replaced says what to delete of a run that --replace-run replaces: add "
+                "--replace-run."
+            )
+        for name in (self.output, self.output_run):
+            if name is not None:
+                check_collection_name(name)
+
+
+def plan_run_collections(registry: Registry, options: RunOptions) -> RunCollections:
+    """Decide which collections a run reads and writes; nothing is written.
+
+    Parameters
+    ----------
+    registry : `Registry`
+        Where the collections are.
+    options : `RunOptions`
+        What the user says of them.
+
+    Returns
+    -------
+    plan : `RunCollections`
+        To be applied when the graph is built.
+
+    Raises
+    ------
+    CollectionError
+        If the options do not fit what is there, or the inputs are not those of the existing chain.
     MissingCollectionError
         If an input does not exist.
     CollectionTypeError
         If the output collection exists and is no chain, or the output run no RUN.
     """
-    given = split_names(inputs)
-    if output is None and output_run is None:
-        raise CollectionError("Where should the outputs go? Name a collection with --output (-o).")
-    if extend_run and replace_run:
-        raise CollectionError(
-            "--extend-run adds to the newest run, --replace-run puts a new one in its place: give only one."
-        )
-    if prune_replaced is not None and not replace_run:
-        raise CollectionError(
-            "--prune-replaced says what to delete of a run that --replace-run replaces: add --replace-run."
-        )
-    for name in (output, output_run):
-        if name is not None:
-            check_collection_name(name)
-
-    flat = [c.name for c in registry.flatten(given)] if given else []
-    chain_info = _find(registry, output)
-    if chain_info is not None and chain_info.type is not CollectionType.CHAINED:
-        raise CollectionTypeError(
-            f"--output {output!r} is a {chain_info.type.name} collection, but must be CHAINED or new. "
-            "Name another one; to write into a RUN of your own naming use --output-run."
-        )
-    if output is not None and output in given:
-        raise CollectionError(
-            f"{output!r} is given as --input and as --output. Leave out --input: what is in the chain is "
-            "searched."
-        )
-    if rebase and not given:
-        raise CollectionError("--rebase needs the new inputs: name them with --input (-i).")
-    if replace_run and chain_info is None:
-        raise CollectionError(
-            f"--replace-run needs an existing --output, but there is no collection {output!r}. Leave out "
-            "--replace-run for the first run."
-        )
-
-    members = [] if chain_info is None else list(chain_info.children)
-    if chain_info is None:
-        runs, tail = [], flat
-    elif rebase:
-        runs, tail = _own_runs(registry, output or "", members), flat
-    elif given:
-        runs, tail = _split_at_inputs(output or "", registry, members, flat)
-    else:
-        own = _own_runs(registry, output or "", members)
-        runs = members[: _count_leading(members, own)]
-        tail = members[len(runs) :]
+    given = split_names(options.inputs)
+    flat = [c.name for c in registry.collections.flatten(given)] if given else []
+    output = _OutputChain(registry, options, _find(registry, options.output))
+    output.check(given)
+    runs, tail = output.runs_and_inputs(flat if given else None)
     tail = [c for c in tail if c not in runs]
-
     replaced = None
-    if replace_run:
+    if options.replace_run:
         if not runs:
             raise CollectionError(
-                f"--replace-run: {output!r} has no run to replace; it holds {_shown(members)}. Leave out "
-                "--replace-run."
+                f"--replace-run: {options.output!r} has no run to replace; it holds "
+                f"{_shown(output.members)}. Leave out --replace-run."
             )
         replaced, runs = runs[0], runs[1:]
-
-    if output_run is not None:
-        run = output_run
-    elif extend_run:
-        if not runs:
-            what = (
-                f"there is no collection {output!r}" if chain_info is None else f"{output!r} has no run yet"
-            )
-            raise CollectionError(
-                f"--extend-run adds to an existing run, but {what}. Leave out --extend-run."
-            )
-        run = runs[0]
-    else:
-        assert output is not None
-        run = _free_name(registry, f"{output}/{run_timestamp(now)}")
-
+    run = output.run_to_write(runs)
     run_info = _find(registry, run)
-    if run_info is not None and run_info.type is not CollectionType.RUN:
-        raise CollectionTypeError(f"The output run {run!r} is a {run_info.type.name} collection, not a RUN.")
-    if run_info is not None and not extend_run:
+    _check_run(options, run, run_info, replaced)
+    older = [c for c in runs if c != run]
+    chain = (run, *older, *(c for c in tail if c != run))
+    skip_in = split_names(options.skip_existing_in)
+    skip = [c.name for c in registry.collections.flatten(skip_in)] if skip_in else []
+    if options.extend_run:
+        skip.insert(0, run)
+    elif options.skip_existing:
+        skip = [*older, *skip]
+    return RunCollections(
+        output_run=run,
+        output=options.output,
+        inputs=chain if run_info is not None else chain[1:],
+        chain=chain if options.output is not None else (),
+        found=output.members,
+        extend=run_info is not None,
+        replaced=replaced,
+        prune_replaced=options.prune_replaced,
+        skip_existing_in=tuple(dict.fromkeys(skip)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _OutputChain:
+    """The output collection as it is, and what the user says of it.
+
+    Parameters
+    ----------
+    registry : `Registry`
+        Where the collections are.
+    options : `RunOptions`
+        What the user says.
+    info : `CollectionInfo` or `None`
+        The collection; `None` if there is none yet.
+    """
+
+    registry: Registry
+    options: RunOptions
+    info: CollectionInfo | None
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """What it holds."""
+        return () if self.info is None else tuple(self.info.children)
+
+    def check(self, given: Sequence[str]) -> None:
+        """Raise if it is not a collection the options can be meant for.
+
+        Parameters
+        ----------
+        given : sequence of `str`
+            Inputs as the user names them.
+        """
+        options, output, info = self.options, self.options.output, self.info
+        if info is not None and info.type is not CollectionType.CHAINED:
+            raise CollectionTypeError(
+                f"--output {output!r} is a {info.type.name} collection, but must be CHAINED or new. "
+                "Name another one; to write into a RUN of your own naming use --output-run."
+            )
+        if output is not None and output in given:
+            raise CollectionError(
+                f"{output!r} is given as --input and as --output. Leave out --input: what is in the chain "
+                "is searched."
+            )
+        if options.rebase and not given:
+            raise CollectionError("--rebase needs the new inputs: name them with --input (-i).")
+        if options.replace_run and info is None:
+            raise CollectionError(
+                f"--replace-run needs an existing --output, but there is no collection {output!r}. Leave "
+                "out --replace-run for the first run."
+            )
+
+    def runs_and_inputs(self, inputs: Sequence[str] | None) -> tuple[list[str], list[str]]:
+        """Return its runs, newest first, and what it is to end with.
+
+        Parameters
+        ----------
+        inputs : sequence of `str` or `None`
+            Inputs given, flattened; `None` for those it has.
+        """
+        if self.info is None:
+            return [], list(inputs or ())
+        if inputs is None:
+            n = self._count_leading(self.own_runs())
+            return list(self.members[:n]), list(self.members[n:])
+        if self.options.rebase:
+            return self.own_runs(), list(inputs)
+        return self._split_at(inputs)
+
+    def run_to_write(self, runs: Sequence[str]) -> str:
+        """Return the RUN to write.
+
+        Parameters
+        ----------
+        runs : sequence of `str`
+            Its runs that stay, newest first.
+        """
+        options = self.options
+        if options.output_run is not None:
+            return options.output_run
+        if options.extend_run:
+            if not runs:
+                there_is = (
+                    f"there is no collection {options.output!r}"
+                    if self.info is None
+                    else f"{options.output!r} has no run yet"
+                )
+                raise CollectionError(
+                    f"--extend-run adds to an existing run, but {there_is}. Leave out --extend-run."
+                )
+            return runs[0]
+        return _free_name(self.registry, f"{options.output}/{run_timestamp(options.now)}")
+
+    def own_runs(self) -> list[str]:
+        """Return the members that were written through the chain.
+
+        Those are RUNs named below it, and RUNs of no other chain in which tasks left their configuration.
+        Others (raws, calibrations, other outputs) must never be extended or purged because they come first in
+        a chain.
+        """
+        if not self.members:
+            return []
+        output = self.options.output
+        infos = self.registry.collections.query(
+            list(self.members), include_summary=True, include_parents=True
+        )
+        found = {i.name: i for i in infos}
+        own = []
+        for name in self.members:
+            info = found[name]
+            written = any(t.endswith("_config") or t == "packages" for t in info.dataset_types or ())
+            alone = info.parents == frozenset((output,))
+            if info.type is CollectionType.RUN and (name.startswith(f"{output}/") or (written and alone)):
+                own.append(name)
+        return own
+
+    def _count_leading(self, own: Sequence[str]) -> int:
+        """Return how many runs of its own it begins with."""
+        return sum(1 for _ in takewhile(lambda name: name in own, self.members))
+
+    def _split_at(self, inputs: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return its runs and its inputs, if the latter are those given."""
+        members, own = list(self.members), self.own_runs()
+        n = len(members) - len(inputs)
+        if n >= 0 and members[n:] == list(inputs) and set(members[:n]) <= set(own):
+            return members[:n], list(inputs)
+        # Runs of the chain given as inputs again belong to both.
+        before = members[self._count_leading(own) :]
+        wanted = list(inputs)
+        missing = [c for c in before if c not in wanted]
+        further = [c for c in wanted if c not in before]
+        difference = []
+        if further:
+            difference.append(f"new: {_shown(further)}")
+        if missing:
+            difference.append(f"no longer given: {_shown(missing)}")
+        if not difference:
+            difference.append(f"the order is {_shown(wanted)} instead of {_shown(before)}")
+        raise CollectionError(
+            f"Cannot use --output {self.options.output!r} with other --input than it began with "
+            f"({'; '.join(difference)}). Leave out --input to keep its inputs, give --rebase to change them, "
+            "or choose a new --output."
+        )
+
+
+def _check_run(options: RunOptions, run: str, info: CollectionInfo | None, replaced: str | None) -> None:
+    """Raise if the RUN to write is not as the options say."""
+    if info is None:
+        if options.extend_run:
+            raise CollectionError(f"--extend-run: there is no run {run!r} yet. Leave out --extend-run.")
+        return
+    if info.type is not CollectionType.RUN:
+        raise CollectionTypeError(f"The output run {run!r} is a {info.type.name} collection, not a RUN.")
+    if not options.extend_run:
         if run == replaced:
             raise CollectionError(
                 f"--replace-run cannot replace {run!r} by itself: give --output-run another name."
@@ -284,35 +435,13 @@ def plan_run_collections(
         raise CollectionError(
             f"The output run {run!r} exists. Add --extend-run to complete it, or give another --output-run."
         )
-    if run_info is None and extend_run:
-        raise CollectionError(f"--extend-run: there is no run {run!r} yet. Leave out --extend-run.")
-
-    older = [c for c in runs if c != run]
-    chain = (run, *older, *(c for c in tail if c != run))
-    searched = chain if run_info is not None else chain[1:]
-    skip = [c.name for c in registry.flatten(split_names(skip_existing_in))] if skip_existing_in else []
-    if extend_run:
-        skip.insert(0, run)
-    elif skip_existing:
-        skip = [*older, *skip]
-    return RunCollections(
-        output_run=run,
-        output=output,
-        inputs=tuple(searched),
-        chain=chain if output is not None else (),
-        found=tuple(members),
-        extend=run_info is not None,
-        replaced=replaced,
-        prune_replaced=prune_replaced,
-        skip_existing_in=tuple(dict.fromkeys(skip)),
-    )
 
 
 def _find(registry: Registry, name: str | None) -> CollectionInfo | None:
     if name is None:
         return None
     try:
-        return registry.get_collection(name)
+        return registry.collections.get(name)
     except MissingCollectionError:
         return None
 
@@ -326,69 +455,5 @@ def _free_name(registry: Registry, name: str) -> str:
     return candidate
 
 
-def _own_runs(registry: Registry, output: str, members: Sequence[str]) -> list[str]:
-    """Return the members that were written through the chain.
-
-    Those are RUNs named below it, and RUNs of no other chain in which tasks left their configuration. Others
-    (raws, calibrations, other outputs) must never be extended or purged because they come first in a chain.
-    """
-    if not members:
-        return []
-    infos = registry.query_collections(list(members), include_summary=True, include_parents=True)
-    found = {i.name: i for i in infos}
-    own = []
-    for name in members:
-        info = found[name]
-        written = any(t.endswith("_config") or t == "packages" for t in info.dataset_types or ())
-        alone = info.parents == frozenset((output,))
-        if info.type is CollectionType.RUN and (name.startswith(f"{output}/") or (written and alone)):
-            own.append(name)
-    return own
-
-
-def _count_leading(members: Sequence[str], own: Sequence[str]) -> int:
-    count = 0
-    while count < len(members) and members[count] in own:
-        count += 1
-    return count
-
-
-def _split_at_inputs(
-    output: str, registry: Registry, members: Sequence[str], flat: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Return the runs and the inputs of an existing chain, if its inputs are those given."""
-    n = len(members) - len(flat)
-    runs = list(members[:n]) if n >= 0 else []
-    if n >= 0 and list(members[n:]) == list(flat) and len(_own_runs(registry, output, runs)) == n:
-        return runs, list(flat)
-    # Runs of the chain given as inputs again belong to both.
-    own = _own_runs(registry, output, members)
-    before = list(members[_count_leading(members, own) :])
-    wanted = list(flat)
-    missing = [c for c in before if c not in wanted]
-    further = [c for c in wanted if c not in before]
-    difference = []
-    if further:
-        difference.append(f"new: {_shown(further)}")
-    if missing:
-        difference.append(f"no longer given: {_shown(missing)}")
-    if not difference:
-        difference.append(f"the order is {_shown(wanted)} instead of {_shown(before)}")
-    raise CollectionError(
-        f"Cannot use --output {output!r} with other --input than it began with ({'; '.join(difference)}). "
-        "Leave out --input to keep its inputs, give --rebase to change them, or choose a new --output."
-    )
-
-
 def _shown(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names)) if names else "nothing"
-
-
-def _unstore(butler: Butler, run: str) -> None:
-    """Delete the files of a run and keep what is known about its datasets."""
-    registry = butler.registry_tables
-    for table in registry.existing_in_run(run).values():
-        # The record goes first: what is recorded as stored is readable at every instant.
-        paths = [file.path for file in registry.forget_files(table)]
-        butler.datastore.remove(paths)
-        registry.forget_deletions(paths)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _quadrant_area(x: float, y: float, r: float) -> float:
     """Area of the disc of radius r within 0..x times 0..y; odd in x and in y."""
     sign = 1.0
@@ -31,7 +31,7 @@ def _quadrant_area(x: float, y: float, r: float) -> float:
     return float(sign * (y * a + upper - lower))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _circle_sums(
     data: NDArray[np.float32],
     variance: NDArray[np.float32],

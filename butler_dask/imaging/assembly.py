@@ -36,7 +36,7 @@ class _BrightLevels(NamedTuple):
     suspect_bit: int
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _assemble_channel(
     raw: Any,
     corrections: _Corrections,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def _convolve_even(image: Any, kernel: Any, out: Any) -> None:
     """Convolve with a kernel given by its quadrant (half + 1, half + 1); the image is padded by half.
 
@@ -68,7 +68,7 @@ def _convolve_even(image: Any, kernel: Any, out: Any) -> None:
                 dx += 1
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def _iterate_once(measured: Any, current: Any, potential: Any, following: Any) -> Any:
     """One iteration: following = measured + correction(current); return sum |following - current|.
 

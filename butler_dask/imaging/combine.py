@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .mask import Mask
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _clip_block(
     stack: Any, noise: Any, clip_sigma: float, iterations: int, mean: Any, variance: Any, used: Any
 ) -> None:

@@ -100,7 +100,7 @@ def _median_around(pixels: Pixels, blocked_bits: int, struck: NDArray[np.uint8],
     return float(ordered[(n - 1) // 2])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _find_struck(
     pixels: Pixels, blocked_bits: int, limits: _Limits, struck: NDArray[np.uint8]
 ) -> NDArray[np.int64]:
@@ -156,7 +156,7 @@ def _find_struck(
     return found[:n]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _connected_groups(found: NDArray[np.int64], slot: NDArray[np.int32]) -> tuple[int, NDArray[np.int64]]:
     """Return how many connected groups of struck pixels there are, and the group of each pixel."""
     ny, nx = slot.shape
@@ -186,7 +186,7 @@ def _connected_groups(found: NDArray[np.int64], slot: NDArray[np.int32]) -> tupl
     return count, group
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _replace_pixels(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],

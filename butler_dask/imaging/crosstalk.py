@@ -57,7 +57,7 @@ def crosstalk_matrix(detector: Detector, crosstalk: Mapping[str, Any] | None = N
     return matrix
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _subtract_rows(
     image: Any, mask: Any, geometry: Any, width: int, height: int, matrix: Any, threshold: float, bit: int
 ) -> None:

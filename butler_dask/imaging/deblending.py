@@ -93,7 +93,7 @@ class _Peaks(NamedTuple):
     half: int
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _fit_peak(
     residual: NDArray[np.float64], blend: _Blend, peaks: _Peaks, k: int, radius: float, move: bool
 ) -> tuple[float, float, float]:
@@ -147,7 +147,7 @@ def _fit_peak(
     return flux, x + dx, y + dy
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _add_psf(image: NDArray[np.float64], peaks: _Peaks, k: int, flux: float) -> None:
     h, w = image.shape
     half = peaks.half
@@ -273,7 +273,7 @@ def _divide(templates: NDArray[np.float32], blend: _Blend, peaks: _Peaks) -> Non
                     templates[k, i, j] /= total
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _shares(
     blend: _Blend,
     spline: PsfSpline,

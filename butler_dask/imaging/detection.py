@@ -27,7 +27,7 @@ class Detections:
     negative: FootprintSet
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 def _convolve_separable(
     image: NDArray[np.float32], kernel: NDArray[np.float32], result: NDArray[np.float32]
 ) -> None:
@@ -86,7 +86,7 @@ def convolve_gaussian(image: NDArray[np.float32], sigma_pixels: float) -> NDArra
     return result
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 def _to_significance(smooth: NDArray[np.float32], variance: NDArray[np.float32]) -> None:
     for i in range(smooth.shape[0]):
         for j in range(smooth.shape[1]):

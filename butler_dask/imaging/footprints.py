@@ -83,7 +83,7 @@ class FootprintSet:
         return int(high.sum()), len(np.unique(self.peak_footprint[high]))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _pixels_beyond(
     significance: NDArray[np.float32], threshold: float, sign: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -107,7 +107,7 @@ def _pixels_beyond(
     return where, height
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _mark_discs(where: NDArray[np.int64], half_widths: NDArray[np.int64], mark: NDArray[np.uint8]) -> None:
     """Mark every pixel within a disc of a detected one; ``mark`` comes zeroed."""
     ny, nx = mark.shape
@@ -134,7 +134,7 @@ def _mark_discs(where: NDArray[np.int64], half_widths: NDArray[np.int64], mark: 
                         mark[i + d, k] = 1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _root_of(parents: NDArray[np.int32], k: int) -> int:
     while parents[k] != k:
         parents[k] = parents[parents[k]]
@@ -142,7 +142,7 @@ def _root_of(parents: NDArray[np.int32], k: int) -> int:
     return k
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _merge_tree_peaks(
     where: NDArray[np.int64],
     height: NDArray[np.float32],
@@ -188,7 +188,7 @@ def _merge_tree_peaks(
     return is_peak
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _label_patches(
     mark: NDArray[np.uint8], labels: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -256,14 +256,14 @@ def _label_patches(
     return boxes, areas
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _number_pixels(where: NDArray[np.int64], index: NDArray[np.int32]) -> None:
     nx = index.shape[1]
     for k in range(where.size):
         index[where[k] // nx, where[k] % nx] = k + 1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _significance_at(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],

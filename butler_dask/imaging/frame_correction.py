@@ -19,7 +19,7 @@ from .mask import Mask
 _NO_IMAGE = np.zeros((0, 0), dtype=np.float32)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _gain_and_variance(
     image: Any,
     variance: Any,
@@ -102,7 +102,7 @@ def apply_gain_and_variance(
     return variance, n_nan
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _dark_and_flat(
     image: Any,
     variance: Any,
@@ -211,7 +211,7 @@ def merge_calibration_mask(mask: Mask, calibration: Mask) -> None:
     _set_where_any_bit(mask.array, calibration.array, bits, mask.bitmask("BAD"))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _set_where_any_bit(target: Any, source: Any, bits: int, value: int) -> None:
     height, width = target.shape
     for y in range(height):

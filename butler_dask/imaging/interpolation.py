@@ -23,7 +23,7 @@ _CHUNK = 64
 """Pixels looked at together: most have no bad one, and to ask that of 64 takes eight instructions."""
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _pixels_with_bits(mask: Any, bits: int) -> Any:
     height, width = mask.shape
     found = np.empty((1024, 2), np.int32)
@@ -49,7 +49,7 @@ def _pixels_with_bits(mask: Any, bits: int) -> Any:
     return found[:n]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _interpolate_each(
     image: Any, variance: Any, mask: Any, bits: int, found: Any, reach: int, fallback: float, noise: float
 ) -> Any:
@@ -105,7 +105,7 @@ def _interpolate_each(
     return values, noises
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _write_pixels(
     image: Any, variance: Any, mask: Any, found: Any, values: Any, noises: Any, bit: int
 ) -> None:

@@ -32,6 +32,11 @@ DEFAULT_MASK_PLANES: Mapping[str, int] = {
 }
 """Bit numbers of the planes every new Mask starts with."""
 
+FULL_FOOTPRINT_PLANES = ("BAD", "SAT", "EDGE", "NO_DATA", "UNMASKEDNAN")
+"""Planes that resampling spreads over every pixel the kernel touches. Other planes (repaired cosmic rays,
+detections) are spread over the four pixels nearest to the position only, as the field's warper does with its
+bilinear mask kernel: spread over 6 x 6 pixels, a repaired cosmic ray would cost ten times its area."""
+
 
 class Mask:
     """An int32 bit plane with named bits.

@@ -32,7 +32,7 @@ class NoiseModel(NamedTuple):
     slope: float
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _sky_variances(
     data: NDArray[np.float32], variance: NDArray[np.float32], good: NDArray[np.uint8], slope: float
 ) -> NDArray[np.float64]:

@@ -105,7 +105,7 @@ def _clipped_row_means(values: NDArray[np.float32], clip_sigma: float) -> tuple[
     return means, float(sigma)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _row_medians(values: Any, medians: Any, residual: Any) -> None:
     n_rows, n = values.shape
     line = np.empty(n, np.float32)
@@ -125,7 +125,7 @@ def _row_medians(values: Any, medians: Any, residual: Any) -> None:
             residual[y, k] = values[y, k] - medians[y]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _clip_rows(values: Any, residual: Any, limit: float, means: Any) -> Any:
     """Replace each row's median by the mean of what is within the limit of it; return the pixels' sigma."""
     n_rows, n = values.shape
@@ -193,7 +193,8 @@ def _fitted_along_rows(
             fit = kind.fit(x[good], rows[good].astype(np.float64), order, domain=[-1.0, 1.0])
             residual = rows - fit(x)
             good = np.abs(residual) <= clip_sigma * max(float(np.std(residual[good])), 1e-6)
-        return fit(x).astype(np.float32)  # type: ignore[no-any-return]
+        polynomial: NDArray[np.float32] = fit(x).astype(np.float32)
+        return polynomial
     from scipy import interpolate
 
     n_pieces = max(min(order, len(rows) // 4), 2)
@@ -205,7 +206,8 @@ def _fitted_along_rows(
     else:
         boundary: Any = "natural" if fit_type == "NATURAL_SPLINE" or n_pieces < 4 else "not-a-knot"
         spline = interpolate.CubicSpline(centres, levels, bc_type=boundary)
-    return spline(x).astype(np.float32)  # type: ignore[no-any-return]
+    levels_of_rows: NDArray[np.float32] = spline(x).astype(np.float32)
+    return levels_of_rows
 
 
 def serial_levels(

@@ -62,7 +62,7 @@ def psf_spline(psf: Psf, x: ArrayLike, y: ArrayLike) -> PsfSpline:
     return PsfSpline(filtered, np.ascontiguousarray(terms.T), float(psf.step))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _spline_weights(
     offset: float, n: int, half: int, step: float, kernel_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
@@ -94,7 +94,7 @@ def _spline_weights(
     return first, weights, slopes
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def kernel_spline(spline: PsfSpline, k: int) -> NDArray[np.float64]:
     """Return the spline coefficients of the kernel at one position.
 
@@ -120,7 +120,7 @@ def kernel_spline(spline: PsfSpline, k: int) -> NDArray[np.float64]:
     return kernel
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def render(
     kernel: NDArray[np.float64],
     dx: float,
@@ -201,7 +201,7 @@ def render(
     return image, by_dx, by_dy
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _render_all(
     spline: PsfSpline, dx: NDArray[np.float64], dy: NDArray[np.float64], half: int
 ) -> NDArray[np.float32]:

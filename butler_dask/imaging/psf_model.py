@@ -46,7 +46,7 @@ class PsfFit:
     chi2: NDArray[np.float64]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _shift_all(
     coefficients: NDArray[np.float64], dx: NDArray[np.float64], dy: NDArray[np.float64]
 ) -> NDArray[np.float64]:

@@ -266,7 +266,7 @@ def _reduced_chi2(
     return chi2 / max(used - 3, 1)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _fit_all(
     stamps: Stamps,
     noise: NoiseModel,

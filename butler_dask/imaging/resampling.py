@@ -18,15 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .exposure import Exposure, Pixels
-from .mask import Mask
+from .mask import FULL_FOOTPRINT_PLANES, Mask
 from .photo_calib import PhotoCalib
 from .sky_wcs import SkyWcs
 from .source_window import KERNEL_ORDER, NODE_SPACING_PIXELS, source_window
-
-FULL_FOOTPRINT_PLANES = ("BAD", "SAT", "EDGE", "NO_DATA", "UNMASKEDNAN")
-"""Planes spread over every pixel the kernel touches. Other planes (repaired cosmic rays, detections) are
-spread over the four pixels nearest to the position only, as the field's warper does with its bilinear mask
-kernel: spread over 6 x 6 pixels, a repaired cosmic ray would cost ten times its area."""
 
 _TAPS = 2 * KERNEL_ORDER
 _TABLE_STEPS = 1024
@@ -49,7 +44,7 @@ def _weight_table() -> NDArray[np.float32]:
     return result
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _flagged_blocks(mask: NDArray[np.int32], planes: int) -> NDArray[np.bool_]:
     """Return where a kernel footprint may touch a pixel with any of ``planes`` set.
 
@@ -70,7 +65,7 @@ def _flagged_blocks(mask: NDArray[np.int32], planes: int) -> NDArray[np.bool_]:
     return blocks
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _cubic_weights(t: float) -> tuple[float, float, float, float]:
     """Return the four-point Lagrange weights at a fraction t between the two middle points."""
     return (
@@ -130,7 +125,7 @@ def _fill_positions(
                 )
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 def _resample(
     source: Pixels,
     rules: _MaskRules,

@@ -17,7 +17,7 @@ from .mask import Mask
 _GROWTH_OF_RUN = np.array([0, 0, 0, 0, 0, 0, 1, 1, 3, 3, 4], dtype=np.int64)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _widen_runs(mask: Any, bit: int, growth: Any) -> int:
     n_grown = 0
     height, width = mask.shape

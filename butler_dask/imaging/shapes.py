@@ -40,7 +40,7 @@ class Moments:
     flag: NDArray[np.bool_]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _measure_moments(
     data: NDArray[np.float32],
     variance: NDArray[np.float32],
@@ -147,7 +147,7 @@ def adaptive_moments(
     return Moments(xx, yy, xy, out[:, 3], out[:, 4], size_err, bad)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _move_to_centroids(
     data: NDArray[np.float32],
     good: NDArray[np.uint8],

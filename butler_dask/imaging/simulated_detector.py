@@ -81,7 +81,7 @@ def apply_brighter_fatter(image: NDArray[np.float32], kernel: NDArray[np.float64
     return displaced
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _displace(image: NDArray[np.float32], potential: NDArray[np.float32]) -> NDArray[np.float32]:
     ny, nx = image.shape
     result = image.copy()
@@ -102,7 +102,7 @@ def _displace(image: NDArray[np.float32], potential: NDArray[np.float32]) -> NDA
     return result
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _bleed(image: NDArray[np.float32], full_well: NDArray[np.float32]) -> None:
     """Spill charge above the full well (shape (nx,), by column) half up and half down its column."""
     ny, nx = image.shape
@@ -127,7 +127,7 @@ def _bleed(image: NDArray[np.float32], full_well: NDArray[np.float32]) -> None:
                 image[y, x] = min(total, limit)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _draw_tracks(
     image: NDArray[np.float32],
     hit: NDArray[np.bool_],

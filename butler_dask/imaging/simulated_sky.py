@@ -344,7 +344,7 @@ def _gaussian_mixtures() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return psf, disc
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _render_gaussians(
     image: NDArray[np.float32],
     xs: NDArray[np.float64],

@@ -40,7 +40,7 @@ def clipped_median(
     return float(centre), float(sigma)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _clip_sorted(values: Any, clip_sigma: float, iterations: int) -> Any:
     n = values.size
     low, high = 0, n

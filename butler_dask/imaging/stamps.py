@@ -117,7 +117,7 @@ class _Outlines(NamedTuple):
     shares: NDArray[np.float32]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _cut(pixels: Pixels, outlines: _Outlines, bad_bits: int, stamps: Stamps) -> None:
     """Fill stamps that come zeroed, but for their places."""
     image, mask, variance = pixels.image, pixels.mask, pixels.variance

@@ -182,7 +182,7 @@ def _fitted_surface(
     return surface
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True)
 def _bright_maxima(
     image: NDArray[np.float32],
     variance: NDArray[np.float32],

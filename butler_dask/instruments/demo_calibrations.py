@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.time import Time
 
 from ..imaging.defects import defects_table, mask_defects
 from ..imaging.detector import box_slices
@@ -24,7 +25,7 @@ from ..vocabulary.timespan import Timespan
 from .instrument import Instrument
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
     from ..vocabulary.dataset import DatasetRef
 
 log = logging.getLogger("butler.demo")
@@ -102,7 +103,17 @@ def _calibration_type(name: str, storage_class: str, *further: str) -> DatasetTy
 def put_unbounded_calibrations(
     butler: Butler, instrument: Instrument, sensors: dict[int, SimulatedDetector]
 ) -> None:
-    """Put linearizer and brighter-fatter kernel of the simulated sensors, valid at all times."""
+    """Put linearizer and brighter-fatter kernel of the simulated sensors, valid at all times.
+
+    Parameters
+    ----------
+    butler : `Butler`
+        Opened for writing.
+    instrument : `Instrument`
+        With the detectors.
+    sensors : `dict` of `int` to `SimulatedDetector`
+        Truth by detector number.
+    """
     run = instrument.makeUnboundedCalibrationRunName()
     always = Timespan(None, None)
     linearizers = [({"detector": d}, s.linearizer()) for d, s in sensors.items()]
@@ -114,9 +125,17 @@ def put_unbounded_calibrations(
 
 
 def put_defects(butler: Butler, instrument: Instrument, sensors: dict[int, SimulatedDetector]) -> None:
-    """Put the lists of defects, one run a date, each valid until the next."""
-    from astropy.time import Time
+    """Put the lists of defects, one run a date, each valid until the next.
 
+    Parameters
+    ----------
+    butler : `Butler`
+        Opened for writing.
+    instrument : `Instrument`
+        With the detectors.
+    sensors : `dict` of `int` to `SimulatedDetector`
+        Truth by detector number.
+    """
     for date, until in zip(CURATED_DATES, (*CURATED_DATES[1:], None), strict=True):
         validity = Timespan(
             Time(date, scale="tai", format="isot"),
@@ -140,9 +159,21 @@ def put_combined_frames(
     frame: CombinedFrame,
     seed: int,
 ) -> None:
-    """Put one kind of combined frame for all detectors: the sensors' truth with the noise of a stack."""
-    from astropy.time import Time
+    """Put one kind of combined frame for all detectors: the sensors' truth with the noise of a stack.
 
+    Parameters
+    ----------
+    butler : `Butler`
+        Opened for writing.
+    instrument : `Instrument`
+        With the detectors.
+    sensors : `dict` of `int` to `SimulatedDetector`
+        Truth by detector number.
+    frame : `CombinedFrame`
+        Which kind, and when it holds.
+    seed : `int`
+        Of the noise.
+    """
     run = instrument.makeCalibrationCollectionName("gen2", frame.date)
     validity = Timespan(Time(frame.begin, scale="tai"), Time(frame.end, scale="tai"))
     number = int(frame.date.replace("-", ""))

@@ -13,12 +13,13 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.table import Table
 
+from ..butler import Butler
 from ..imaging.camera import Camera
 from ..imaging.simulated_detector import SimulatedDetector
 from ..imaging.simulated_exposure import Observation
@@ -26,6 +27,7 @@ from ..imaging.simulated_sky import BANDS, SimulatedSky
 from ..imaging.skymap import SkyMap
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.dataset_type import DatasetType
+from .curated_calibrations import write_curated_calibrations
 from .demo_calibrations import (
     COMBINED_FRAMES,
     put_combined_frames,
@@ -33,7 +35,7 @@ from .demo_calibrations import (
     put_unbounded_calibrations,
 )
 from .discrete_skymap import enclosing_circle
-from .instrument import Instrument, write_curated_calibrations
+from .instrument import Instrument
 from .raw_ingest import ingest_raws
 from .reference_catalog import ingest_reference_catalog
 from .simulated_raws import SimulatedVisit, write_simulated_raws
@@ -43,7 +45,18 @@ from .visits import define_visits, detector_region
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from ..butler import Butler
+    from ..butler.butler import Butler
+
+__all__ = [
+    "FULL",
+    "SKYMAP_NAME",
+    "SMALL",
+    "demo_sky",
+    "demo_skymap",
+    "demo_visits",
+    "make_demo",
+    "reference_of_truth",
+]
 
 log = logging.getLogger("butler.demo")
 
@@ -204,8 +217,6 @@ def make_demo(
     registry : `str`, optional
         URL of its database; SQLite inside ``root`` by default.
     """
-    from ..butler import Butler
-
     plan = SMALL if small else FULL
     root = os.fspath(root)
     Butler.makeRepo(root, registry=registry)
@@ -251,9 +262,19 @@ def make_demo(
 def put_bright_object_masks(
     butler: Butler, instrument: Instrument, sky: SimulatedSky, skymap: SkyMap
 ) -> None:
-    """Put, for each patch and band, circles around the stars brighter than magnitude 17.5."""
-    from astropy.table import Table
+    """Put, for each patch and band, circles around the stars brighter than magnitude 17.5.
 
+    Parameters
+    ----------
+    butler : `Butler`
+        Opened for writing.
+    instrument : `Instrument`
+        Names the run.
+    sky : `SimulatedSky`
+        Its stars.
+    skymap : `SkyMap`
+        Its first tract.
+    """
     run = instrument.makeCollectionName("masks")
     kind = DatasetType("brightObjectMask", ("skymap", "tract", "patch", "band"), "Catalog")
     butler.registry.registerDatasetType(kind)
@@ -304,8 +325,6 @@ def reference_of_truth(sky: SimulatedSky, *, faintest_mag: float = 21.5, seed: i
         id, coord_ra, coord_dec, coord_raErr, coord_decErr [rad], <band>_flux, <band>_fluxErr [nJy], resolved.
         Positions are good to 5 mas (20 mas for galaxies), fluxes to 1 %.
     """
-    from astropy.table import Table
-
     rng = np.random.default_rng([sky.seed if seed is None else seed, 5])
     truth = sky.truth[np.asarray(sky.truth["mag_r"]) < faintest_mag]
     count = len(truth)
@@ -332,6 +351,3 @@ def reference_of_truth(sky: SimulatedSky, *, faintest_mag: float = 21.5, seed: i
         elif name.endswith(("_flux", "_fluxErr")):
             table[name].unit = "nJy"
     return table
-
-
-__all__: Sequence[str] = ("demo_sky", "demo_skymap", "demo_visits", "make_demo", "reference_of_truth")

@@ -12,7 +12,7 @@ from ..imaging.skymap import SkyMap
 from .skymap_registration import register_skymap
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
 
 def make_discrete_skymap(

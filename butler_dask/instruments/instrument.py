@@ -8,20 +8,16 @@ so that raws can be read anywhere from the root and the instrument's name alone.
 
 from __future__ import annotations
 
-import functools
-import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..datastore.storage_root import publish_bytes
 from ..errors import InstrumentNotFoundError, did_you_mean
-from ..imaging.camera import Camera, FilterDefinition, camera_from_text, read_camera
-
-if TYPE_CHECKING:
-    from ..vocabulary.timespan import Timespan
-
-_BUILTIN_DIRECTORY = Path(__file__).parent
+from ..imaging.camera import Camera, FilterDefinition, read_camera
+from ..vocabulary.dotted_name import dotted_name, import_by_name
+from .camera_files import builtin_cameras, camera_file, repository_camera, stored_camera_uri
 
 
 class Instrument:
@@ -76,6 +72,7 @@ class Instrument:
 
     def getRawFormatter(self, dataId: Any = None) -> Any:
         """Return the formatter class that reads the raws of a data ID."""
+        # Reading raws takes scipy (0.2 s), which naming an instrument in a pipeline does without.
         from .raw_frame import RawFormatter
 
         return RawFormatter
@@ -92,7 +89,7 @@ class Instrument:
         """
         if hasattr(registry, "registry"):
             self.register(registry.registry, update)
-            self.write_camera_file(repository_root(registry))
+            self.write_camera_file(str(registry.root))
             return
         camera = self.getCamera()
         name = self.getName()
@@ -105,7 +102,7 @@ class Instrument:
                 "visit_system": 0,
                 "exposure_max": limits.get("exposure_max", 2**31 - 1),
                 "detector_max": limits.get("detector_max", max(camera.detectors) + 1),
-                "class_name": camera.class_name or f"{type(self).__module__}.{type(self).__qualname__}",
+                "class_name": camera.class_name or dotted_name(type(self)),
             },
             update=update,
         )
@@ -180,7 +177,7 @@ class Instrument:
         InstrumentNotFoundError
             If there is no such file and no such name; the nearest name is given.
         """
-        path = _camera_path(os.fspath(source))
+        path = camera_file(os.fspath(source))
         if path is None:
             near = did_you_mean(os.fspath(source), builtin_cameras())
             raise InstrumentNotFoundError(
@@ -209,17 +206,15 @@ class Instrument:
         InstrumentNotFoundError
             If nothing has that name; says what was tried.
         """
-        path = _camera_path(name)
+        path = camera_file(name)
         if path is not None:
             return Instrument.from_camera_file(path, collection_prefix)
         if "." in name and not name.endswith((".yaml", ".yml")):
-            module_name, _, class_name = name.rpartition(".")
             try:
-                found = getattr(importlib.import_module(module_name), class_name)
-            except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
+                found = import_by_name(name, "instrument class", InstrumentNotFoundError)
+            except InstrumentNotFoundError as error:
                 raise InstrumentNotFoundError(
-                    f"Instrument {name!r} is neither a camera file nor an importable class: {error}. "
-                    f"Built-in cameras: {', '.join(builtin_cameras())}."
+                    f"{error} Built-in cameras: {', '.join(builtin_cameras())}."
                 ) from error
             if not (isinstance(found, type) and hasattr(found, "getName")):
                 raise InstrumentNotFoundError(f"{name!r} is not an Instrument class")
@@ -247,7 +242,7 @@ class Instrument:
         collection_prefix : `str`, optional
             First part of the collections' names.
         """
-        root = repository if isinstance(repository, str) else repository_root(repository)
+        root = repository if isinstance(repository, str) else str(repository.root)
         try:
             camera = repository_camera(root, name)
         except InstrumentNotFoundError:
@@ -262,179 +257,14 @@ class Instrument:
         root : `str`
             Root directory or URL of the repository.
         """
-        import fsspec
-        import yaml
+        import yaml  # only needed by cameras that are written in code
 
         if self._camera_path is not None:
             text = Path(self._camera_path).read_text(encoding="utf-8")
         else:
             text = yaml.safe_dump(self.getCamera().to_dict(), sort_keys=False, default_flow_style=None)
-        target = stored_camera_uri(root, self.getName())
-        file_system, path = fsspec.core.url_to_fs(target)
-        file_system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        temporary = f"{path}.{os.getpid()}.tmp"
-        with file_system.open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        file_system.mv(temporary, path)
+        publish_bytes(stored_camera_uri(root, self.getName()), text.encode())
         repository_camera.cache_clear()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.getName()!r})"
-
-
-def builtin_cameras() -> list[str]:
-    """Return the names of the camera files that come with this package."""
-    return sorted(path.stem for path in _BUILTIN_DIRECTORY.glob("*.yaml"))
-
-
-def repository_root(butler: Any) -> str:
-    """Return the root directory or URL of a butler's repository."""
-    return str(butler.root)
-
-
-def stored_camera_uri(root: str, name: str) -> str:
-    """Return where a repository keeps the camera file of an instrument."""
-    return f"{root.rstrip('/')}/instruments/{name}.yaml"
-
-
-@functools.lru_cache(maxsize=32)
-def repository_camera(root: str, name: str) -> Camera:
-    """Read the camera file a repository stores for an instrument (read once a process).
-
-    Parameters
-    ----------
-    root : `str`
-        Root directory or URL of the repository.
-    name : `str`
-        Instrument name.
-
-    Raises
-    ------
-    InstrumentNotFoundError
-        If the repository has no such file.
-    """
-    import fsspec
-
-    uri = stored_camera_uri(root, name)
-    try:
-        with fsspec.open(uri, "r", encoding="utf-8") as stream:
-            text = stream.read()
-    except (OSError, ValueError):  # ValueError: the name reads as a URL of no known protocol
-        raise InstrumentNotFoundError(
-            f"The repository at {root!r} has no camera file for instrument {name!r} ({uri}). "
-            f"Register the instrument with `butler register-instrument {root} {name}`."
-        ) from None
-    return camera_from_text(text, uri)
-
-
-def _camera_path(name: str) -> str | None:
-    """Return the path of the camera file a name stands for, or None."""
-    if os.path.isfile(name):
-        return name
-    builtin = _BUILTIN_DIRECTORY / f"{name.lower()}.yaml"
-    if builtin.is_file():
-        return str(builtin)
-    aliases = {"lsst.obs.subaru.HyperSuprimeCam": "hsc", "HyperSuprimeCam": "hsc"}
-    if name in aliases:
-        return str(_BUILTIN_DIRECTORY / f"{aliases[name]}.yaml")
-    return None
-
-
-def write_curated_calibrations(butler: Any, instrument: Instrument) -> list[Any]:
-    """Write the camera and the calibrations its file carries, valid at all times.
-
-    They go to ``<NAME>/calib/unbounded`` and are certified in ``<NAME>/calib``; what is there already is left
-    alone, so the call may be repeated.
-
-    Parameters
-    ----------
-    butler : `Butler`
-        Opened for writing, with the instrument registered.
-    instrument : `Instrument`
-        Whose calibrations.
-
-    Returns
-    -------
-    refs : `list` [`DatasetRef`]
-        The datasets written now.
-    """
-    from ..vocabulary.collection import CollectionType
-    from ..vocabulary.dataset_type import DatasetType
-    from ..vocabulary.timespan import Timespan
-
-    camera = instrument.getCamera()
-    name = instrument.getName()
-    run = instrument.makeUnboundedCalibrationRunName()
-    collection = instrument.makeCalibrationCollectionName()
-    butler.collections.register(collection, CollectionType.CALIBRATION)
-    butler.collections.register(run, CollectionType.RUN)
-    always: Timespan = Timespan(None, None)
-    written = []
-    for dataset_type, items in curated_datasets(camera).items():
-        storage_class, dimensions = _CURATED_TYPES[dataset_type]
-        definition = DatasetType(
-            dataset_type, dimensions, storage_class, universe=butler.dimensions, isCalibration=True
-        )
-        butler.registry.registerDatasetType(definition)
-        refs = []
-        for detector, value in items.items():
-            data_id = {"instrument": name} | ({} if detector is None else {"detector": detector})
-            if butler.find_dataset(definition, data_id, collections=[run]) is None:
-                refs.append(butler.put(value, definition, data_id, run=run))
-        if refs:
-            butler.registry.certify(collection, refs, always)
-        written += refs
-    return written
-
-
-_CURATED_TYPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "camera": ("Camera", ("instrument",)),
-    "defects": ("Defects", ("instrument", "detector")),
-    "linearizer": ("StructuredDataDict", ("instrument", "detector")),
-    "crosstalk": ("StructuredDataDict", ("instrument", "detector")),
-    "bfKernel": ("NumpyArray", ("instrument", "detector")),
-}
-
-
-def curated_datasets(camera: Camera) -> dict[str, dict[int | None, Any]]:
-    """Return the calibrations a camera carries, ready to be stored.
-
-    Parameters
-    ----------
-    camera : `Camera`
-        Detectors with crosstalk matrices and linearity coefficients, and ``curated`` entries.
-
-    Returns
-    -------
-    datasets : `dict`
-        By dataset type, then detector number (None for the camera itself).
-    """
-    import numpy as np
-
-    result: dict[str, dict[int | None, Any]] = {"camera": {None: camera}}
-    for detector in camera:
-        names = [a.name for a in detector.amplifiers]
-        if detector.crosstalk is not None:
-            result.setdefault("crosstalk", {})[detector.id] = {
-                "amplifiers": names,
-                "coefficients": detector.crosstalk.tolist(),
-            }
-        if any(a.linearity_coefficients for a in detector.amplifiers):
-            result.setdefault("linearizer", {})[detector.id] = {
-                "amplifiers": {a.name: list(a.linearity_coefficients) for a in detector.amplifiers}
-            }
-    for kind, by_detector in camera.curated.items():
-        if kind not in _CURATED_TYPES or kind == "camera":
-            raise ValueError(
-                f"Camera {camera.name!r} carries curated calibrations of unknown type {kind!r}."
-                f"{did_you_mean(kind, _CURATED_TYPES)}"
-            )
-        for number, value in by_detector.items():
-            if kind == "bfKernel":
-                value = np.array(value, dtype=np.float64)
-            elif kind == "defects":
-                from ..imaging.defects import defects_table
-
-                value = defects_table(value)
-            result.setdefault(kind, {})[number] = value
-    return result

@@ -10,20 +10,21 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO, ClassVar
 
 from numpy.typing import NDArray
 
 from ..datastore.fits_hdu import HeaderDataUnit, read_image, scan_units
+from ..datastore.formatter import ReadRequest
 from ..datastore.storage_root import open_stream
 from ..errors import DatasetFileError
 from ..imaging.camera import Camera
 from ..imaging.detector import Detector, box_slices
 from ..imaging.exposure import Exposure, FilterLabel
 from ..imaging.mask import Mask
-from .instrument import repository_camera
+from .camera_files import repository_camera
 from .raw_headers import RawFacts, translate_header
 
 _COMMENTARY = ("COMMENT", "HISTORY", "")
@@ -38,41 +39,25 @@ class RawFormatter:
     extension: ClassVar[str] = ".fits"
     reads_urls: ClassVar[bool] = True
 
-    def read(
-        self,
-        path: str,
-        *,
-        storage_class: str = "Exposure",
-        component: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        root: str = "",
-        data_id: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def read(self, request: ReadRequest) -> Any:
         """Read a raw file or one component of it.
 
         Parameters
         ----------
-        path : `str`
-            Local file, FITS, gzipped or not.
-        storage_class : `str`
-            Not used; raws are exposures.
-        component : `str`, optional
-            wcs, visitInfo, detector, filter, metadata, image, mask, variance, bbox or xy0.
-        parameters : mapping, optional
-            ``bbox``: (x0, y0, width, height) of the raw pixels wanted.
-        root : `str`
-            Root of the repository, which holds the camera file.
-        data_id : mapping
-            Names the instrument.
+        request : `ReadRequest`
+            The file is FITS, gzipped or not. Its root holds the camera file of the instrument its data ID
+            names. Components are wcs, visitInfo, detector, filter, metadata, image, mask, variance, bbox and
+            xy0; parameter ``bbox`` is (x0, y0, width, height) of the raw pixels wanted.
 
         Raises
         ------
         DatasetFileError
             If the file is truncated, not FITS or of another shape than the camera says; names the file.
         """
-        camera = repository_camera(root, str((data_id or {})["instrument"]))
+        path, component = request.path, request.component
+        camera = repository_camera(request.root, str(request.data_id["instrument"]))
         if component in (None, "image", "mask", "variance"):
-            exposure = _cut(read_raw(path, camera), (parameters or {}).get("bbox"))
+            exposure = _section(read_raw(path, camera), request.parameters.get("bbox"))
             return exposure if component is None else getattr(exposure, component)
         header = read_raw_header(path, camera)
         facts = translate_header(header, camera, path=path)
@@ -170,7 +155,7 @@ def _read_hdu(
 ) -> tuple[dict[str, Any], NDArray[Any] | None]:
     number = int(camera.raw.get("hdu", 0)) if camera is not None else 0
     try:
-        with _open(path) as stream:
+        with _open_unpacked(path) as stream:
             units = scan_units(stream)
             unit = _image_unit(units, number)
             header = units[0].values | unit.values
@@ -192,7 +177,7 @@ def _image_unit(units: Sequence[HeaderDataUnit], number: int) -> HeaderDataUnit:
     return unit
 
 
-def _open(path: str) -> BinaryIO:
+def _open_unpacked(path: str) -> BinaryIO:
     """Open a file or URL, unpacked in memory if it is gzipped."""
     stream = open_stream(path)
     if stream.read(2) != b"\x1f\x8b":
@@ -207,7 +192,7 @@ def _read_compressed(
     stream: BinaryIO, number: int, header: dict[str, Any], *, pixels: bool
 ) -> tuple[dict[str, Any], NDArray[Any] | None]:
     """Read a tile-compressed image (FITS standard 4.0, section 10), which astropy unpacks."""
-    from astropy.io import fits
+    from astropy.io import fits  # seldom needed: most raws are not compressed by tiles
 
     stream.seek(0)
     with fits.open(stream) as hdus:
@@ -232,7 +217,7 @@ def _detector_of(facts: RawFacts, header: Any, camera: Camera) -> Detector:
     return replace(detector, amplifiers=amplifiers)
 
 
-def _cut(exposure: Exposure, box: Any) -> Exposure:
+def _section(exposure: Exposure, box: Any) -> Exposure:
     if box is None:
         return exposure
     section = box_slices((int(box[0]), int(box[1]), int(box[2]), int(box[3])))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.table import Table
+from lsst.sphgeom import LonLat, UnitVector3d
 from numpy.typing import NDArray
 
 from ..errors import DatasetFileError, RawIngestError
@@ -19,7 +21,7 @@ from ..vocabulary.dimensions import DimensionUniverse
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
 
 def read_catalog(path: str) -> Table:
@@ -35,8 +37,6 @@ def read_catalog(path: str) -> Table:
     DatasetFileError
         If it is not a readable table.
     """
-    from astropy.table import Table
-
     try:
         return Table.read(path)
     except Exception as error:  # readers of every format raise their own kinds
@@ -60,8 +60,6 @@ def reference_of_sources(sources: Table, band: str, zero_point_njy: float = 1.0)
     reference : `astropy.table.Table`
         Primary, unflagged point sources with a signal-to-noise ratio above 10.
     """
-    from astropy.table import Table
-
     flux = np.asarray(sources["base_PsfFlux_instFlux"], dtype=np.float64)
     err = np.asarray(sources["base_PsfFlux_instFluxErr"], dtype=np.float64)
     good = np.isfinite(flux) & np.isfinite(err) & (flux > 10.0 * err)
@@ -86,9 +84,19 @@ def reference_of_sources(sources: Table, band: str, zero_point_njy: float = 1.0)
 
 
 def htm7_of(ra_rad: NDArray[np.float64], dec_rad: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the htm7 trixel of each position [rad], shape (n,), int64."""
-    from lsst.sphgeom import LonLat, UnitVector3d
+    """Return the trixel each position is in.
 
+    Parameters
+    ----------
+    ra_rad, dec_rad : `numpy.ndarray`, shape (n,), float64
+        ICRS [rad].
+
+    Returns
+    -------
+    trixels : `numpy.ndarray`, shape (n,), int64
+        Index at level 7 of the Hierarchical Triangular Mesh (Kunszt, Szalay & Thakar 2001,
+        doi:10.1007/10849171_83).
+    """
     pixelization = DimensionUniverse().commonSkyPix.pixelization
     return np.array(
         [

@@ -9,15 +9,16 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from astropy.coordinates import Angle
+from astropy.io import fits
+from astropy.time import Time, TimeDelta
 
 from ..imaging.camera import Camera
 from ..imaging.simulated_detector import SimulatedDetector
 from ..imaging.simulated_exposure import Observation, simulate_exposure
 from ..imaging.simulated_sky import SimulatedSky
-
-if TYPE_CHECKING:
-    from astropy.io.fits import Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class SimulatedVisit:
     object_name: str = "STRIPE82L"
 
 
-def hsc_raw_header(camera: Camera, detector: int, visit: SimulatedVisit, *, seed: int = 0) -> Header:
+def hsc_raw_header(camera: Camera, detector: int, visit: SimulatedVisit, *, seed: int = 0) -> fits.Header:
     """Return the header of a simulated HSC raw.
 
     Parameters
@@ -62,10 +63,6 @@ def hsc_raw_header(camera: Camera, detector: int, visit: SimulatedVisit, *, seed
         The cards `butler_dask.instruments.raw_headers` lists, which the HSC translator of
         ``astro_metadata_translator`` reads.
     """
-    from astropy.coordinates import Angle
-    from astropy.io.fits import Header
-    from astropy.time import Time, TimeDelta
-
     observation = visit.observation
     begin = Time(visit.begin_utc, scale="utc", format="isot")
     end = begin + TimeDelta(observation.exposure_time_s, format="sec")
@@ -113,7 +110,9 @@ def hsc_raw_header(camera: Camera, detector: int, visit: SimulatedVisit, *, seed
         "SIMULATE": (True, "simulated by butler_dask"),
         "SIMSEED": (seed, "seed of the simulated sky"),
     }
-    return Header([(key, *(value if isinstance(value, tuple) else (value,))) for key, value in cards.items()])
+    return fits.Header(
+        [(key, *(value if isinstance(value, tuple) else (value,))) for key, value in cards.items()]
+    )
 
 
 def _clock(time: Any) -> str:
@@ -147,8 +146,6 @@ def write_simulated_raws(
     paths : `list` [`pathlib.Path`]
         One file per visit and detector, uint16 [ADU].
     """
-    from astropy.io import fits
-
     paths = []
     visits = list(visits)
     for detector in detectors:

@@ -9,7 +9,7 @@ from ..vocabulary.collection import CollectionType
 from ..vocabulary.dataset_type import DatasetType
 
 if TYPE_CHECKING:
-    from ..butler import Butler
+    from ..butler.butler import Butler
 
 SKYMAP_RUN = "skymaps"
 """RUN collection of all sky maps, as in the reference."""

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
 from ..errors import RawIngestError
 from ..imaging.camera import Camera
 from .instrument import Instrument
-from .raw_ingest import raw_dataset_type
+from .raw_dataset import raw_dataset_type
+
+if TYPE_CHECKING:
+    from ..butler.butler import Butler
 
 log = logging.getLogger("butler.define_visits")
 
@@ -23,7 +29,7 @@ ONE_TO_ONE_VISIT_SYSTEM = 0
 
 
 def define_visits(
-    butler: Any,
+    butler: Butler,
     instrument: Instrument | str,
     collections: str | Sequence[str] | None = None,
     *,
@@ -63,7 +69,9 @@ def define_visits(
     condition = f"instrument = '{name}'" + (f" AND ({where})" if where else "")
     registry = butler.registry
     detectors: dict[int, list[int]] = {}
-    for ref in registry.queryDatasets(raw_dataset_type(butler), collections=collections, where=condition):
+    for ref in registry.queryDatasets(
+        raw_dataset_type(butler.dimensions), collections=collections, where=condition
+    ):
         detectors.setdefault(int(ref.dataId["exposure"]), []).append(int(ref.dataId["detector"]))
     if not detectors:
         raise RawIngestError(
@@ -166,9 +174,6 @@ def detector_region(
     region : `lsst.sphgeom.ConvexPolygon`
         Four corners.
     """
-    import numpy as np
-    from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
-
     wcs = camera.initial_wcs(detector, ra_deg, dec_deg, rotation_deg)
     ny, nx = camera[detector].shape
     low = -0.5 - padding_pixels
@@ -181,6 +186,4 @@ def detector_region(
 
 
 def _hull(regions: Sequence[Any]) -> Any:
-    from lsst.sphgeom import ConvexPolygon
-
     return ConvexPolygon([vertex for region in regions for vertex in region.getVertices()])

@@ -6,39 +6,21 @@
     from butler_dask.pipeline import connectionTypes as cT
 """
 
-from butler_dask.pipeline import connection_types as connectionTypes  # noqa: N812 -- the field says so
-from butler_dask.pipeline.connections import PipelineTaskConnections
-from butler_dask.pipeline.pipeline import Pipeline
-from butler_dask.pipeline.pipeline_graph import PipelineGraph
-from butler_dask.pipeline.pipeline_task import PipelineTask, QuantumContext, Task
-from butler_dask.pipeline.quantized_connections import InputQuantizedConnection, OutputQuantizedConnection
-from butler_dask.pipeline.quantum_outcome import (
-    AlgorithmError,
-    AnnotatedPartialOutputsError,
-    NoWorkFound,
-    RepeatableQuantumError,
-    UpstreamFailureNoWorkFound,
-)
-from butler_dask.pipeline.struct import Struct
-from butler_dask.pipeline.task_config import PipelineTaskConfig
-from butler_dask.pipeline.task_metadata import TaskMetadata
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "AlgorithmError",
-    "AnnotatedPartialOutputsError",
-    "InputQuantizedConnection",
-    "NoWorkFound",
-    "OutputQuantizedConnection",
-    "Pipeline",
-    "PipelineGraph",
-    "PipelineTask",
-    "PipelineTaskConfig",
-    "PipelineTaskConnections",
-    "QuantumContext",
-    "RepeatableQuantumError",
-    "Struct",
-    "Task",
-    "TaskMetadata",
-    "UpstreamFailureNoWorkFound",
-    "connectionTypes",
-]
+from lazy_loader import attach_stub
+
+_loaded, _, _names = attach_stub(__name__, __file__)
+
+__all__ = ["connectionTypes", *_names]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used; task authors know a module by another name than its file's."""
+    return import_module(".connection_types", __name__) if name == "connectionTypes" else _loaded(name)
+
+
+def __dir__() -> list[str]:
+    """Return the names of the stub."""
+    return __all__.copy()

@@ -16,7 +16,7 @@ from typing import Any
 
 from lsst.pex.config import Config, ConfigurableInstance, DictField, FieldValidationError, ListField
 
-from butler_dask.errors import ConfigFieldError, PipelineNotFoundError, did_you_mean
+from ..errors import ConfigFieldError, PipelineNotFoundError, did_you_mean
 
 __all__ = ["ConfigOverride", "ConfigValueError", "expand_variables", "parse_value"]
 
@@ -156,7 +156,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0]
 
 
-def _fields(node: Any) -> Mapping[str, Any] | None:
+def _fields_of(node: Any) -> Mapping[str, Any] | None:
     """Return the fields of a config or of what a configurable field holds; `None` for anything else."""
     if isinstance(node, ConfigurableInstance):
         node = node.value
@@ -173,21 +173,21 @@ def _set_field(config: Config, key: str, value: Any, where: str) -> None:
         raise ConfigFieldError(f"{where}: {key!r} is not a configuration field name.")
     try:
         if isinstance(target, ast.Subscript):
-            owner = _walk(config, target.value, key, where)
-            owner[ast.literal_eval(target.slice)] = _literal(value) if isinstance(value, str) else value
+            owner = _object_at(config, target.value, key, where)
+            owner[ast.literal_eval(target.slice)] = _python_value(value) if isinstance(value, str) else value
             return
         assert isinstance(target, ast.Attribute)
-        owner = _walk(config, target.value, key, where)
-        known = _fields(owner)
+        owner = _object_at(config, target.value, key, where)
+        known = _fields_of(owner)
         if known is not None:
             if target.attr not in known:
-                raise _unknown(owner, target.attr, key, where)
+                raise _no_such_field(owner, target.attr, key, where)
             if isinstance(value, str):
                 value = parse_value(value, known[target.attr])
         elif not hasattr(owner, target.attr):
-            raise _unknown(owner, target.attr, key, where)
+            raise _no_such_field(owner, target.attr, key, where)
         elif isinstance(value, str):
-            value = _literal(value)
+            value = _python_value(value)
         setattr(owner, target.attr, value)
     except ConfigFieldError:
         raise
@@ -195,29 +195,29 @@ def _set_field(config: Config, key: str, value: Any, where: str) -> None:
         raise ConfigValueError(f"{where}: {key} does not take {value!r}: {_first_line(error)}") from error
 
 
-def _walk(config: Config, node: ast.expr, key: str, where: str) -> Any:
+def _object_at(config: Config, node: ast.expr, key: str, where: str) -> Any:
     """Return the object a part of the key stands for."""
     if isinstance(node, ast.Name):
         return config
     if isinstance(node, ast.Subscript):
-        return _walk(config, node.value, key, where)[ast.literal_eval(node.slice)]
+        return _object_at(config, node.value, key, where)[ast.literal_eval(node.slice)]
     if not isinstance(node, ast.Attribute):
         raise ConfigFieldError(f"{where}: {key!r} is not a configuration field name.")
-    owner = _walk(config, node.value, key, where)
-    known = _fields(owner)
+    owner = _object_at(config, node.value, key, where)
+    known = _fields_of(owner)
     if (known is not None and node.attr not in known) or not hasattr(owner, node.attr):
-        raise _unknown(owner, node.attr, key, where)
+        raise _no_such_field(owner, node.attr, key, where)
     return getattr(owner, node.attr)
 
 
-def _unknown(owner: Any, name: str, key: str, where: str) -> ConfigFieldError:
-    known: Iterable[str] = _fields(owner) or ()
+def _no_such_field(owner: Any, name: str, key: str, where: str) -> ConfigFieldError:
+    known: Iterable[str] = _fields_of(owner) or ()
     config_class = type(owner.value if isinstance(owner, ConfigurableInstance) else owner).__name__
     wanted = repr(name) if name == key else f"{name!r} (of {key!r})"
     return ConfigFieldError(f"{where}: {config_class} has no field {wanted}.{did_you_mean(name, known)}")
 
 
-def _literal(text: str) -> Any:
+def _python_value(text: str) -> Any:
     """Return a Python literal, or the text where it is none."""
     try:
         return ast.literal_eval(text.strip())
@@ -242,9 +242,9 @@ def parse_value(text: str, field: Any) -> Any:
         field then refuses it).
     """
     if isinstance(field, DictField):
-        return _literal(text)
+        return _python_value(text)
     if isinstance(field, ListField):
-        value = _literal(text)
+        value = _python_value(text)
         if isinstance(value, list | tuple):
             return list(value)
         if isinstance(value, str) and value == text:
@@ -261,7 +261,7 @@ def _parse_item(text: str, kind: Any) -> Any:
     kinds = kind if isinstance(kind, tuple) else (kind,)
     word = text.strip()
     if str in kinds:
-        value = _literal(text) if word[:1] in {"'", '"'} else text
+        value = _python_value(text) if word[:1] in {"'", '"'} else text
         return value if isinstance(value, str) else text
     if bool in kinds and word.lower() in _TRUE | _FALSE:
         return word.lower() in _TRUE
@@ -271,4 +271,4 @@ def _parse_item(text: str, kind: Any) -> Any:
                 return number(word)
             except ValueError:
                 continue
-    return _literal(text)
+    return _python_value(text)

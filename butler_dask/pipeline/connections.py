@@ -12,17 +12,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-from butler_dask.pipeline.connection_types import BaseConnection, BaseInput, Input, Output
-from butler_dask.pipeline.quantized_connections import (
+from .connection_types import BaseConnection, BaseInput, Input, Output
+from .quantized_connections import (
     DeferredDatasetRef,
     InputQuantizedConnection,
     OutputQuantizedConnection,
 )
-from butler_dask.pipeline.quantum_outcome import NoWorkFound, ScalarError
+from .quantum_outcome import NoWorkFound, ScalarError
 
 if TYPE_CHECKING:
-    from butler_dask.vocabulary.data_id import DataCoordinate
-    from butler_dask.vocabulary.dataset import DatasetRef
+    from ..vocabulary.data_id import DataCoordinate
+    from ..vocabulary.dataset import DatasetRef
 
 __all__ = [
     "AdjustQuantumInputs",
@@ -36,7 +36,7 @@ AdjustQuantumOutputs = Mapping[str, tuple[Output, "Collection[DatasetRef]"]]
 _KINDS = ("inputs", "prerequisiteInputs", "outputs", "initInputs", "initOutputs")
 
 
-def _templates(text: str) -> set[str]:
+def _templates_in(text: str) -> set[str]:
     """Return the template names of a connection name."""
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
@@ -105,7 +105,7 @@ class PipelineTaskConnectionsMeta(type):
         if clash := sorted(set(templates) & set(connections)):
             raise TypeError(f"{name}: templates and connections must not have the same name: {clash}")
         for key, connection in connections.items():
-            if unknown := sorted(_templates(connection.name) - set(templates)):
+            if unknown := sorted(_templates_in(connection.name) - set(templates)):
                 raise TypeError(
                     f"{name}.{key}: dataset type name {connection.name!r} has templates without a value: "
                     f"{unknown}. Give them in defaultTemplates."
@@ -214,7 +214,7 @@ class PipelineTaskConnections(metaclass=PipelineTaskConnectionsMeta, dimensions=
         if isinstance(value, BaseConnection):
             for kind in _KINDS:
                 getattr(self, kind).discard(name)
-            value = dataclasses.replace(value, name=self._format(name, value.name))
+            value = dataclasses.replace(value, name=self._filled_in(name, value.name))
             object.__setattr__(value, "varName", name)
             self._connections[name] = value
             getattr(self, value._kind).add(name)
@@ -230,7 +230,7 @@ class PipelineTaskConnections(metaclass=PipelineTaskConnectionsMeta, dimensions=
                 getattr(self, kind).discard(name)
         object.__delattr__(self, name)
 
-    def _format(self, name: str, text: str) -> str:
+    def _filled_in(self, name: str, text: str) -> str:
         """Fill in the templates of a dataset type name."""
         try:
             return text.format(**self.templates)

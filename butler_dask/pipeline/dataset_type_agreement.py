@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from butler_dask.errors import (
+from ..errors import (
     ConnectionTypeConsistencyError,
     IncompatibleDatasetTypeError,
     MissingDatasetTypeError,
     PipelineGraphError,
     did_you_mean,
 )
-from butler_dask.pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode, conform
-from butler_dask.vocabulary.dataset_type import DatasetType
-from butler_dask.vocabulary.dimensions import DimensionGroup
-from butler_dask.vocabulary.storage_class import StorageClass, find_storage_class
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.storage_class import StorageClass, find_storage_class
+from .pipeline_nodes import DatasetTypeNode, Edge, TaskNode, conform, required_names
 
-__all__ = ["agreed_node", "check_definable", "convertible", "with_skypix"]
+__all__ = ["agreed", "check_definable", "convertible"]
 
 
 def check_definable(node: DatasetTypeNode) -> None:
@@ -47,7 +46,57 @@ def check_definable(node: DatasetTypeNode) -> None:
         )
 
 
-def with_skypix(task: TaskNode, skypix: Mapping[str, str]) -> TaskNode:
+def agreed(
+    tasks: Mapping[str, TaskNode], registered: Mapping[str, DatasetType]
+) -> tuple[dict[str, TaskNode], dict[str, DatasetTypeNode]]:
+    """Find the one definition of each dataset type that tasks write and read.
+
+    Parameters
+    ----------
+    tasks : mapping of `str` to `TaskNode`
+        Tasks by label, in the order they run.
+    registered : mapping of `str` to `DatasetType`
+        Definitions of a repository, by name.
+
+    Returns
+    -------
+    tasks : `dict` of `str` to `TaskNode`
+        The tasks, their ``skypix`` connections with the pixelization of their dataset types.
+    dataset_types : `dict` of `str` to `DatasetTypeNode`
+        Dataset types by name, in the order the tasks name them.
+
+    Raises
+    ------
+    IncompatibleDatasetTypeError
+        A connection contradicts a registered definition.
+    ConnectionTypeConsistencyError
+        Connections contradict each other.
+    """
+    producing = {
+        edge.dataset_type_name: edge
+        for task in tasks.values()
+        for edge in (*task.iter_all_init_outputs(), *task.iter_all_outputs())
+    }
+    defined = {n: edge.dimensions for n, edge in producing.items()}
+    defined |= {n: dataset_type.dimensions for n, dataset_type in registered.items()}
+    skypix = {n: dimensions.skypix[0] for n, dimensions in defined.items() if dimensions.skypix}
+    resolved = {label: _with_skypix(task, skypix) for label, task in tasks.items()}
+    consuming: dict[str, list[Edge]] = {}
+    names: dict[str, None] = {}
+    for task in resolved.values():
+        for edge in (*task.init_inputs.values(), *task.iter_all_inputs()):
+            names[edge.parent_dataset_type_name] = None
+            consuming.setdefault(edge.parent_dataset_type_name, []).append(edge)
+        for edge in (*task.iter_all_init_outputs(), *task.iter_all_outputs()):
+            names[edge.dataset_type_name] = None
+    nodes = {
+        name: _agreed_node(name, producing.get(name), consuming.get(name, []), registered.get(name))
+        for name in names
+    }
+    return resolved, nodes
+
+
+def _with_skypix(task: TaskNode, skypix: Mapping[str, str]) -> TaskNode:
     """Return a task whose ``skypix`` connections have the pixelization of their dataset types.
 
     Parameters
@@ -75,7 +124,7 @@ def with_skypix(task: TaskNode, skypix: Mapping[str, str]) -> TaskNode:
     )
 
 
-def agreed_node(
+def _agreed_node(
     name: str, producing: Edge | None, consuming: list[Edge], registered: DatasetType | None
 ) -> DatasetTypeNode:
     """Return the node of a dataset type: the registered definition, else the writer's, else the readers'.
@@ -106,6 +155,7 @@ def agreed_node(
             f"must exist before the run, but {producing.task_label!r} writes it. Declare it as Input, "
             f"or run the tasks one after the other (FILE#{producing.task_label} first)."
         )
+    error: type[PipelineGraphError]
     if registered is not None:
         definition, origin, error = registered, "the repository", IncompatibleDatasetTypeError
     else:
@@ -114,10 +164,7 @@ def agreed_node(
         # Without a repository nothing is known about the whole of which only a component is read.
         storage_class = first.storage_class_name if whole else "StructuredData"
         definition = DatasetType(name, first.dimensions, storage_class, isCalibration=first.is_calibration)
-        origin, error = (
-            f"{first.task_label}.{first.connection_name}",
-            ConnectionTypeConsistencyError,  # type: ignore[assignment]
-        )
+        origin, error = f"{first.task_label}.{first.connection_name}", ConnectionTypeConsistencyError
     for edge in node_edges:
         _check_edge(edge, definition, origin, error, known=registered is not None or producing is not None)
     if (
@@ -139,8 +186,8 @@ def _check_edge(
     where = f"{edge.task_label}.{edge.connection_name}"
     if edge.dimensions != definition.dimensions:
         raise error(
-            f"Dataset type {definition.name!r} has dimensions {_names(edge.dimensions)} in {where}, but "
-            f"{_names(definition.dimensions)} in {origin}. Choose another dataset type name with "
+            f"Dataset type {definition.name!r} has dimensions {required_names(edge.dimensions)} in {where}, "
+            f"but {required_names(definition.dimensions)} in {origin}. Choose another dataset type name with "
             f"{edge.task_label}:connections.{edge.connection_name}=..."
         )
     stored = find_storage_class(definition.storageClass_name)
@@ -167,7 +214,3 @@ def convertible(stored: StorageClass, wanted: StorageClass) -> bool:
     if stored.name == wanted.name or stored.pytype_name == wanted.pytype_name:
         return True
     return "object" in (stored.pytype_name, wanted.pytype_name)
-
-
-def _names(dimensions: DimensionGroup) -> str:
-    return "{" + ", ".join(dimensions.required) + "}"

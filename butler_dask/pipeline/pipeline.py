@@ -11,29 +11,24 @@ from typing import Any
 
 import yaml
 
-from butler_dask.errors import (
-    ContractError,
+from ..errors import (
     PipelineDefinitionError,
     PipelineLabelError,
     PipelineNotFoundError,
     did_you_mean,
 )
-from butler_dask.pipeline.config_overrides import ConfigOverride, ConfigValueError, expand_variables
-from butler_dask.pipeline.pipeline_definition import (
+from ..vocabulary.dotted_name import dotted_name
+from .config_overrides import ConfigOverride, expand_variables
+from .configured_graph import check_contracts, configured_graph
+from .pipeline_definition import (
     PipelineDefinition,
     SubsetDefinition,
     SubsetMode,
     TaskDefinition,
 )
-from butler_dask.pipeline.pipeline_graph import (
-    DatasetTypeSource,
-    PipelineGraph,
-    StepDefinitions,
-    TaskSubset,
-)
-from butler_dask.pipeline.pipeline_nodes import TaskNode
-from butler_dask.pipeline.pipeline_yaml import read_definition, read_definition_text
-from butler_dask.pipeline.task_class import import_instrument, import_task_class, type_name
+from .pipeline_graph import DatasetTypeSource, PipelineGraph
+from .pipeline_yaml import read_definition, read_definition_text
+from .task_class import import_task_class
 
 __all__ = ["Pipeline"]
 
@@ -197,7 +192,7 @@ class Pipeline:
         if isinstance(labels, str):
             match = _RANGE.fullmatch(labels.strip())
             wanted = (
-                self._range(match["first"].strip(), match["last"].strip())
+                self._labels_between(match["first"].strip(), match["last"].strip())
                 if match
                 else [label.strip() for label in labels.split(",") if label.strip()]
             )
@@ -207,14 +202,14 @@ class Pipeline:
         mode = subset_mode if isinstance(subset_mode, SubsetMode) else SubsetMode[subset_mode.upper()]
         return type(self).from_definition(self._definition.select(keep, mode))
 
-    def _range(self, first: str, last: str) -> list[str]:
+    def _labels_between(self, first: str, last: str) -> list[str]:
         """Return the task labels from one to another in the order they run."""
         ends = [label for label in (first, last) if label]
         self._definition.expand_labels(ends)
         for label in ends:
             if label in self._definition.subsets:
                 raise PipelineLabelError(f"A range goes from task to task, and {label!r} is a subset.")
-        order = list(self._make_graph().tasks)
+        order = list(configured_graph(self._definition).tasks)
         begin = order.index(first) if first else 0
         end = order.index(last) if last else len(order) - 1
         if begin > end:
@@ -248,7 +243,7 @@ class Pipeline:
             name = task
             label = label or import_task_class(task)._DefaultName
         else:
-            name = type_name(task)
+            name = dotted_name(task)
             label = label or task._DefaultName
         assert label is not None
         if label in self._definition.subsets:
@@ -271,6 +266,15 @@ class Pipeline:
 
     def addLabeledSubset(self, label: str, description: str, taskLabels: Iterable[str]) -> None:
         """Add a named group of tasks.
+
+        Parameters
+        ----------
+        label : `str`
+            Its name.
+        description : `str`
+            What it is for.
+        taskLabels : iterable of `str`
+            Its tasks.
 
         Raises
         ------
@@ -299,7 +303,18 @@ class Pipeline:
         self._definition.steps = [s for s in self._definition.steps if s.label != label]
 
     def addLabelToSubset(self, subset: str, label: str) -> None:
-        """Add a task to a subset."""
+        """Add a task to a subset.
+
+        Parameters
+        ----------
+        subset, label : `str`
+            The subset, and the task.
+
+        Raises
+        ------
+        PipelineLabelError
+            There is no such subset or task.
+        """
         self._check_subset(subset)
         self._check_task(label)
         known = self._definition.subsets[subset]
@@ -307,7 +322,18 @@ class Pipeline:
         self._definition.subsets[subset] = replace(known, members=members)
 
     def removeLabelFromSubset(self, subset: str, label: str) -> None:
-        """Remove a task from a subset."""
+        """Remove a task from a subset.
+
+        Parameters
+        ----------
+        subset, label : `str`
+            The subset, and the task.
+
+        Raises
+        ------
+        PipelineLabelError
+            There is no such subset, or the task is not in it.
+        """
         self._check_subset(subset)
         known = self._definition.subsets[subset]
         if label not in known.members:
@@ -340,7 +366,7 @@ class Pipeline:
 
     def addInstrument(self, instrument: type[Any] | str) -> None:
         """Name the instrument whose configuration is applied first."""
-        self._definition.instrument = instrument if isinstance(instrument, str) else type_name(instrument)
+        self._definition.instrument = instrument if isinstance(instrument, str) else dotted_name(instrument)
 
     def getInstrument(self) -> str | None:
         """Return the dotted name of the instrument class, or `None`."""
@@ -375,14 +401,42 @@ class Pipeline:
         self._add_override(label, ConfigOverride({key: value}, source=f"{label}:{key}"))
 
     def addConfigFile(self, label: str, filename: str | Path) -> None:
-        """Apply a configuration file, after everything set so far."""
+        """Apply a configuration file, after everything set so far.
+
+        Parameters
+        ----------
+        label : `str`
+            Task label.
+        filename : `str` or `~pathlib.Path`
+            Python that changes ``config``; environment variables are expanded.
+
+        Raises
+        ------
+        PipelineLabelError
+            There is no such task.
+        PipelineNotFoundError
+            There is no such file.
+        """
         path = Path(expand_variables(str(filename))).absolute()
         if not path.is_file():
             raise PipelineNotFoundError(f"Task {label!r}: no configuration file {str(filename)!r}.")
         self._add_override(label, ConfigOverride(files=(str(path),), source=str(filename)))
 
     def addConfigPython(self, label: str, pythonString: str) -> None:
-        """Apply Python that changes ``config``, after everything set so far."""
+        """Apply Python that changes ``config``, after everything set so far.
+
+        Parameters
+        ----------
+        label : `str`
+            Task label.
+        pythonString : `str`
+            The Python; ``parameters`` holds the pipeline's parameters.
+
+        Raises
+        ------
+        PipelineLabelError
+            There is no such task.
+        """
         self._add_override(label, ConfigOverride(python=pythonString, source="Python"))
 
     def _add_override(self, label: str, override: ConfigOverride) -> None:
@@ -416,66 +470,8 @@ class Pipeline:
         PipelineGraphError
             Tasks do not fit together.
         """
-        graph = self._make_graph()
-        self._check_contracts(graph)
+        graph = configured_graph(self._definition)
+        check_contracts(self._definition.contracts, graph)
         if registry is not None:
             graph.resolve(registry)
         return graph
-
-    def _make_graph(self) -> PipelineGraph:
-        definition = self._definition
-        instrument = None
-        if definition.instrument is not None:
-            instrument = import_instrument(definition.instrument)
-        nodes = []
-        for task in definition.tasks.values():
-            task_class = import_task_class(task.class_name)
-            config = task_class.ConfigClass()
-            if instrument is not None:
-                _apply_instrument(config, instrument, task, task_class._DefaultName)
-            for override in task.overrides:
-                override.apply(config, task.label, definition.parameters)
-            try:
-                config.validate()
-            except ValueError as error:
-                raise ConfigValueError(f"Task {task.label!r}: {str(error).splitlines()[0]}") from error
-            config.freeze()
-            nodes.append(TaskNode.from_config(task.label, task_class, config))
-        return PipelineGraph(
-            nodes,
-            description=definition.description,
-            instrument=definition.instrument,
-            data_id={} if instrument is None else {"instrument": instrument.getName()},
-            subsets=[
-                TaskSubset(s.label, frozenset(s.members), s.description) for s in definition.subsets.values()
-            ],
-            steps=StepDefinitions({step.label: step.dimensions for step in definition.steps}),
-        )
-
-    def _check_contracts(self, graph: PipelineGraph) -> None:
-        """Evaluate all contracts and report every one that does not hold."""
-        configs = {label: task.config for label, task in graph.tasks.items()}
-        failures = []
-        for contract in self._definition.contracts:
-            try:
-                holds = eval(contract.expression, {}, configs)
-            except NameError as error:
-                name = error.name or ""
-                failures.append(f"{contract.expression}: {error}.{did_you_mean(name, configs)}")
-                continue
-            except (AttributeError, TypeError, LookupError) as error:
-                failures.append(f"{contract.expression}: {error}")
-                continue
-            if not holds:
-                message = f" ({contract.message})" if contract.message else ""
-                failures.append(f"{contract.expression}: not satisfied{message}")
-        if failures:
-            raise ContractError("Contracts of the pipeline do not hold:\n  " + "\n  ".join(failures))
-
-
-def _apply_instrument(config: Any, instrument: Any, task: TaskDefinition, default_name: str) -> None:
-    """Apply an instrument's configuration files for a task, named by the task's default name."""
-    for directory in getattr(instrument, "configPaths", ()):
-        path = Path(expand_variables(str(directory))) / f"{default_name}.py"
-        if path.is_file():
-            ConfigOverride(files=(str(path),), source="instrument").apply(config, task.label, {})

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from butler_dask.errors import PipelineDefinitionError, PipelineLabelError, did_you_mean
-from butler_dask.pipeline.config_overrides import ConfigOverride
+from ..errors import PipelineDefinitionError, PipelineLabelError, did_you_mean
+from .config_overrides import ConfigOverride
 
 __all__ = [
     "Contract",
@@ -219,7 +219,15 @@ class PipelineDefinition:
         return tasks
 
     def select(self, keep: Collection[str], mode: SubsetMode = SubsetMode.DROP) -> PipelineDefinition:
-        """Return the part with only the given tasks; contracts about others go, subsets by ``mode``."""
+        """Return the part with only the given tasks; contracts about others go.
+
+        Parameters
+        ----------
+        keep : collection of `str`
+            Task labels.
+        mode : `SubsetMode`
+            What becomes of subsets that lose a task.
+        """
         result = self.copy()
         result.tasks = {label: task for label, task in self.tasks.items() if label in keep}
         gone = set(self.tasks) - set(result.tasks)

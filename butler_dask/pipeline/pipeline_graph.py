@@ -12,24 +12,27 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from butler_dask.errors import (
+from ..errors import (
+    FormatVersionError,
     MissingDatasetTypeError,
     PipelineGraphError,
     PipelineLabelError,
     did_you_mean,
 )
-from butler_dask.pipeline.dataset_type_agreement import agreed_node, check_definable, with_skypix
-from butler_dask.pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode, conform
-from butler_dask.pipeline.task_class import import_task_class
-from butler_dask.pipeline.task_order import ordered
-from butler_dask.pipeline.task_subsets import StepDefinitions, TaskSubset
-from butler_dask.vocabulary.data_id import DataCoordinate
-from butler_dask.vocabulary.dataset_type import DatasetType
-from butler_dask.vocabulary.dimensions import DimensionUniverse
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.dimensions import DimensionUniverse
+from .dataset_type_agreement import agreed, check_definable
+from .pipeline_nodes import DatasetTypeNode, Edge, TaskNode, conform
+from .task_class import config_of_text, import_task_class
+from .task_order import ordered, tasks_read_by
+from .task_selection import select_tasks
+from .task_subsets import StepDefinitions, TaskSubset
 
 __all__ = ["DatasetTypeSource", "PipelineGraph", "StepDefinitions", "TaskSubset"]
 
 DOCUMENT_VERSION = 1
+"""Form of `PipelineGraph.to_document`."""
 
 
 class DatasetTypeSource(Protocol):
@@ -112,11 +115,6 @@ class PipelineGraph:
         return MappingProxyType(self._subsets)
 
     @property
-    def subsets(self) -> Mapping[str, TaskSubset]:
-        """Named groups of tasks, by a shorter name."""
-        return self.task_subsets
-
-    @property
     def universe(self) -> DimensionUniverse:
         """The universe of the dimensions."""
         return DimensionUniverse()
@@ -157,7 +155,15 @@ class PipelineGraph:
         return list(self._dataset_types[dataset_type_name].consuming_edges)
 
     def inputs_of(self, label: str, init: bool = False) -> dict[str, DatasetTypeNode]:
-        """Return the dataset types a task reads (once a run, for ``init=True``), by name."""
+        """Return the dataset types a task reads, by name.
+
+        Parameters
+        ----------
+        label : `str`
+            The task.
+        init : `bool`, optional
+            Those read once a run, when it is constructed, instead of those its quanta read.
+        """
         task = self._tasks[label]
         edges = task.init_inputs.values() if init else task.iter_all_inputs()
         return {e.parent_dataset_type_name: self._dataset_types[e.parent_dataset_type_name] for e in edges}
@@ -165,7 +171,17 @@ class PipelineGraph:
     def outputs_of(
         self, label: str, init: bool = False, include_automatic_connections: bool = True
     ) -> dict[str, DatasetTypeNode]:
-        """Return the dataset types a task writes (once a run, for ``init=True``), by name."""
+        """Return the dataset types a task writes, by name.
+
+        Parameters
+        ----------
+        label : `str`
+            The task.
+        init : `bool`, optional
+            Those written once a run, when it is constructed, instead of those its quanta write.
+        include_automatic_connections : `bool`, optional
+            Whether configuration, metadata and log are among them.
+        """
         task = self._tasks[label]
         edges = task.iter_all_init_outputs() if init else task.iter_all_outputs()
         return {
@@ -189,13 +205,7 @@ class PipelineGraph:
 
     def upstream(self) -> dict[str, set[str]]:
         """Return for each task the tasks it reads from directly."""
-        writers = {n: node.producer for n, node in self.iter_outputs()}
-        result: dict[str, set[str]] = {}
-        for task in self._tasks.values():
-            read = {*task.init_inputs.values(), *task.iter_all_inputs()}
-            found = {writers.get(edge.parent_dataset_type_name) for edge in read}
-            result[task.label] = {label for label in found if label is not None}
-        return result
+        return tasks_read_by(self._tasks.values())
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -245,7 +255,22 @@ class PipelineGraph:
         self._set_tasks([task for label, task in self._tasks.items() if label not in gone])
 
     def add_task_subset(self, subset_label: str, task_labels: Iterable[str], description: str = "") -> None:
-        """Add a named group of tasks."""
+        """Add a named group of tasks.
+
+        Parameters
+        ----------
+        subset_label : `str`
+            Its name.
+        task_labels : iterable of `str`
+            Its tasks.
+        description : `str`, optional
+            What it is for.
+
+        Raises
+        ------
+        PipelineLabelError
+            A task label is unknown.
+        """
         members = frozenset(task_labels)
         self._check_labels(members)
         self._subsets[subset_label] = TaskSubset(subset_label, members, description)
@@ -282,9 +307,7 @@ class PipelineGraph:
 
     def select_tasks(self, expression: str) -> set[str]:
         """Return the labels an expression selects; see `select`."""
-        from butler_dask.pipeline.task_selection import select_tasks
-
-        return select_tasks(self, expression)
+        return select_tasks(expression, self._tasks, self._subsets, self._dataset_types)
 
     def _with_tasks(self, tasks: Mapping[str, TaskNode]) -> PipelineGraph:
         result = PipelineGraph.__new__(PipelineGraph)
@@ -326,32 +349,7 @@ class PipelineGraph:
 
     def _agree(self) -> None:
         """Find the one definition of each dataset type."""
-        producing = {
-            edge.dataset_type_name: edge
-            for task in self._tasks.values()
-            for edge in (*task.iter_all_init_outputs(), *task.iter_all_outputs())
-        }
-        skypix = {
-            name: dimensions.skypix[0]
-            for name, dimensions in (
-                *((n, edge.dimensions) for n, edge in producing.items()),
-                *((n, d.dimensions) for n, d in self._registered.items()),
-            )
-            if dimensions.skypix
-        }
-        self._tasks = {label: with_skypix(task, skypix) for label, task in self._tasks.items()}
-        consuming: dict[str, list[Edge]] = {}
-        names: dict[str, None] = {}
-        for task in self._tasks.values():
-            for edge in (*task.init_inputs.values(), *task.iter_all_inputs()):
-                names[edge.parent_dataset_type_name] = None
-                consuming.setdefault(edge.parent_dataset_type_name, []).append(edge)
-            for edge in (*task.iter_all_init_outputs(), *task.iter_all_outputs()):
-                names[edge.dataset_type_name] = None
-        self._dataset_types = {
-            name: agreed_node(name, producing.get(name), consuming.get(name, []), self._registered.get(name))
-            for name in names
-        }
+        self._tasks, self._dataset_types = agreed(self._tasks, self._registered)
 
     def resolve(
         self,
@@ -437,14 +435,20 @@ class PipelineGraph:
 
         Raises
         ------
+        FormatVersionError
+            Another version of this package wrote it in another form.
         TaskImportError
             A task class is not installed here.
         """
+        if document["version"] != DOCUMENT_VERSION:
+            raise FormatVersionError(
+                f"This is a pipeline graph in form {document['version']}; this version of the package reads "
+                f"form {DOCUMENT_VERSION}."
+            )
         tasks = []
         for entry in document["tasks"]:
             task_class = import_task_class(entry["class"])
-            config = task_class.ConfigClass()
-            config.loadFromString(entry["config"])
+            config = config_of_text(task_class, entry["config"])
             config.freeze()
             tasks.append(TaskNode.from_config(entry["label"], task_class, config))
         result = cls(

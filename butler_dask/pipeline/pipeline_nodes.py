@@ -10,8 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from butler_dask.errors import DatasetTypeError, DimensionNameError
-from butler_dask.pipeline.connection_types import (
+from ..errors import DatasetTypeError, DimensionNameError
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
+from ..vocabulary.dotted_name import dotted_name
+from ..vocabulary.storage_class import find_storage_class
+from .connection_types import (
     BaseConnection,
     BaseInput,
     DimensionedConnection,
@@ -19,11 +23,7 @@ from butler_dask.pipeline.connection_types import (
     LookupFunction,
     PrerequisiteInput,
 )
-from butler_dask.pipeline.connections import PipelineTaskConnections
-from butler_dask.pipeline.task_class import type_name
-from butler_dask.vocabulary.dataset_type import DatasetType
-from butler_dask.vocabulary.dimensions import DimensionGroup, DimensionUniverse
-from butler_dask.vocabulary.storage_class import find_storage_class
+from .connections import PipelineTaskConnections
 
 __all__ = ["DatasetTypeNode", "Edge", "TaskNode"]
 
@@ -33,10 +33,23 @@ METADATA_STORAGE_CLASS = "TaskMetadata"
 
 
 def conform(names: Iterable[str], skypix: str | None = None) -> DimensionGroup:
-    """Return the group of dimensions, with ``skypix`` standing for a named pixelization."""
+    """Return the group of dimensions as connections declare them.
+
+    Parameters
+    ----------
+    names : iterable of `str`
+        Dimensions; ``skypix`` stands for a pixelization.
+    skypix : `str`, optional
+        Which one (``htm7``); the common one where not said.
+    """
     universe = DimensionUniverse()
     default = skypix or universe.commonSkyPix.name
     return universe.conform([default if name == "skypix" else name for name in names])
+
+
+def required_names(dimensions: DimensionGroup) -> str:
+    """Return the dimensions that identify a data ID, as people read them: ``{instrument, visit}``."""
+    return "{" + ", ".join(dimensions.required) + "}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,24 @@ class Edge:
 
     @classmethod
     def from_connection(cls, label: str, connection: BaseConnection, kind: str) -> Edge:
-        """Make the edge of a resolved connection."""
+        """Make the edge of a resolved connection.
+
+        Parameters
+        ----------
+        label : `str`
+            The task.
+        connection : `BaseConnection`
+            Its connection, with name and templates filled in.
+        kind : `str`
+            See `Edge`.
+
+        Raises
+        ------
+        DimensionNameError
+            It has a dimension there is none of.
+        DatasetTypeError
+            There is no such storage class.
+        """
         dimensions: frozenset[str] = frozenset()
         if isinstance(connection, DimensionedConnection):
             dimensions = frozenset(connection.dimensions)
@@ -178,7 +208,19 @@ class TaskNode:
     def from_config(
         cls, label: str, task_class: Any, config: Any, connections: PipelineTaskConnections | None = None
     ) -> TaskNode:
-        """Make the node of a task class with its configuration."""
+        """Make the node of a task class with its configuration.
+
+        Parameters
+        ----------
+        label : `str`
+            Its name in the pipeline.
+        task_class : `type`
+            A `PipelineTask`.
+        config : `PipelineTaskConfig`
+            Its configuration, frozen.
+        connections : `PipelineTaskConnections`, optional
+            Resolved connections; made from the configuration where not given.
+        """
         if connections is None:
             connections = config.ConnectionsClass(config=config)
         all_connections = connections.allConnections
@@ -206,7 +248,7 @@ class TaskNode:
     @property
     def task_class_name(self) -> str:
         """Dotted name of the class."""
-        return type_name(self.task_class)
+        return dotted_name(self.task_class)
 
     @property
     def default_name(self) -> str:
@@ -227,21 +269,21 @@ class TaskNode:
     @functools.cached_property
     def config_output(self) -> Edge:
         """The configuration, written once a run as ``<label>_config``."""
-        return self._implicit("config", CONFIG_STORAGE_CLASS, "init_outputs", ())
+        return self._automatic_edge("config", CONFIG_STORAGE_CLASS, "init_outputs", ())
 
     @functools.cached_property
     def metadata_output(self) -> Edge:
         """What a quantum reports, written as ``<label>_metadata``: the mark of its success."""
-        return self._implicit("metadata", METADATA_STORAGE_CLASS, "outputs", self.raw_dimensions)
+        return self._automatic_edge("metadata", METADATA_STORAGE_CLASS, "outputs", self.raw_dimensions)
 
     @functools.cached_property
     def log_output(self) -> Edge | None:
         """The log lines of a quantum, ``<label>_log``; `None` where ``saveLogOutput`` is off."""
         if not self.config.saveLogOutput:
             return None
-        return self._implicit("log", LOG_STORAGE_CLASS, "outputs", self.raw_dimensions)
+        return self._automatic_edge("log", LOG_STORAGE_CLASS, "outputs", self.raw_dimensions)
 
-    def _implicit(self, suffix: str, storage_class: str, kind: str, dimensions: Iterable[str]) -> Edge:
+    def _automatic_edge(self, suffix: str, storage_class: str, kind: str, dimensions: Iterable[str]) -> Edge:
         names = frozenset(dimensions)
         return Edge(
             self.label, f"_{suffix}", f"{self.label}_{suffix}", storage_class, kind, names, conform(names)

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from lsst.pex.config import Config
 
-from butler_dask.pipeline.quantized_connections import (
+from .quantized_connections import (
     DeferredDatasetRef,
     InputQuantizedConnection,
     OutputQuantizedConnection,
 )
-from butler_dask.pipeline.struct import Struct
-from butler_dask.pipeline.task_config import PipelineTaskConfig
-from butler_dask.pipeline.task_metadata import TaskMetadata
+from .struct import Struct
+from .task_config import PipelineTaskConfig
+from .task_metadata import TaskMetadata
 
 if TYPE_CHECKING:
-    from butler_dask.vocabulary.data_id import DataCoordinate
-    from butler_dask.vocabulary.dataset import DatasetRef
+    from ..vocabulary.data_id import DataCoordinate
+    from ..vocabulary.dataset import DatasetRef
 
 __all__ = ["ExecutionResources", "PipelineTask", "QuantumContext", "QuantumStore", "Task"]
 
@@ -125,9 +125,9 @@ class QuantumContext:
         if dataset is None:
             return None
         if isinstance(dataset, DeferredDatasetRef):
-            self._check(dataset.datasetRef, self.allInputs, "input")
+            self._check_known(dataset.datasetRef, self.allInputs, "input")
             return self._butler.getDeferred(dataset.datasetRef)
-        self._check(dataset, self.allInputs, "input")
+        self._check_known(dataset, self.allInputs, "input")
         return self._butler.get(dataset)
 
     def put(self, values: Any, dataset: Any) -> None:
@@ -175,11 +175,11 @@ class QuantumContext:
                 self._put(one, ref)
 
     def _put(self, value: Any, ref: DatasetRef) -> None:
-        self._check(ref, self.allOutputs, "output")
+        self._check_known(ref, self.allOutputs, "output")
         self._butler.put(value, ref)
         self.outputsPut.add(_identity(ref))
 
-    def _check(self, ref: DatasetRef, known: set[tuple[str, DataCoordinate]], kind: str) -> None:
+    def _check_known(self, ref: DatasetRef, known: set[tuple[str, DataCoordinate]], kind: str) -> None:
         name, data_id = _identity(ref)
         parent = name.split(".", 1)[0]
         if (name, data_id) not in known and (parent, data_id) not in known:

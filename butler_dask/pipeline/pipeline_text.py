@@ -5,11 +5,10 @@ from __future__ import annotations
 import fnmatch
 import re
 
-from butler_dask.errors import ConfigFieldError, did_you_mean
-from butler_dask.pipeline.pipeline import Pipeline
-from butler_dask.pipeline.pipeline_graph import PipelineGraph
-from butler_dask.pipeline.pipeline_nodes import DatasetTypeNode, TaskNode
-from butler_dask.vocabulary.dimensions import DimensionGroup
+from ..errors import ConfigFieldError, did_you_mean
+from .pipeline import Pipeline
+from .pipeline_graph import PipelineGraph
+from .pipeline_nodes import DatasetTypeNode, TaskNode, required_names
 
 __all__ = [
     "dot",
@@ -27,7 +26,9 @@ __all__ = [
 
 def show_tasks(graph: PipelineGraph) -> str:
     """Return a table of the tasks in order: label, class, dimensions."""
-    rows = [(task.label, task.task_class_name, _braces(task.dimensions)) for task in graph.tasks.values()]
+    rows = [
+        (task.label, task.task_class_name, required_names(task.dimensions)) for task in graph.tasks.values()
+    ]
     header = ("label", "class", "dimensions")
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(3)]
     lines = [header, tuple("-" * width for width in widths), *rows]
@@ -45,7 +46,7 @@ def show_pipeline(pipeline: Pipeline) -> str:
 def show_subsets(graph: PipelineGraph) -> str:
     """Return each subset with its description and tasks in the order they run."""
     lines = []
-    for subset in graph.subsets.values():
+    for subset in graph.task_subsets.values():
         lines.append(f"{subset.label}" + (f": {subset.description}" if subset.description else ""))
         lines += [f"  {label}" for label in graph.tasks if label in subset]
     return "\n".join(lines) or "The pipeline has no subsets."
@@ -139,7 +140,7 @@ def show_inputs(graph: PipelineGraph) -> str:
     lines = []
     for name, node in graph.iter_overall_inputs():
         kind = " (prerequisite)" if node.is_prerequisite else ""
-        lines.append(f"{name} {_braces(node.dimensions)} {node.storage_class_name}{kind}")
+        lines.append(f"{name} {required_names(node.dimensions)} {node.storage_class_name}{kind}")
     return "\n".join(lines)
 
 
@@ -148,7 +149,7 @@ def show_task_graph(graph: PipelineGraph) -> str:
     upstream = graph.upstream()
     lines = []
     for task in graph.tasks.values():
-        lines.append(f"■ {task.label}: {_braces(task.dimensions)}")
+        lines.append(f"■ {task.label}: {required_names(task.dimensions)}")
         sources = [label for label in graph.tasks if label in upstream[task.label]]
         for i, source in enumerate(sources):
             lines.append(f"{'└' if i == len(sources) - 1 else '├'}─ after {source}")
@@ -173,7 +174,7 @@ def show_pipeline_graph(graph: PipelineGraph, *, automatic: bool = False) -> str
     inputs = [node for _, node in graph.iter_overall_inputs()]
     lines += [_dataset_type_line("○ ", node) for node in inputs]
     for task in graph.tasks.values():
-        lines.append(f"■ {task.label}: {_braces(task.dimensions)}, {task.task_class_name}")
+        lines.append(f"■ {task.label}: {required_names(task.dimensions)}, {task.task_class_name}")
         branches = [
             (
                 "reads",
@@ -199,11 +200,7 @@ def show_pipeline_graph(graph: PipelineGraph, *, automatic: bool = False) -> str
 
 def _dataset_type_line(prefix: str, node: DatasetTypeNode) -> str:
     note = " (prerequisite)" if node.is_prerequisite else ""
-    return f"{prefix}{node.name}: {_braces(node.dimensions)}, {node.storage_class_name}{note}"
-
-
-def _braces(dimensions: DimensionGroup) -> str:
-    return "{" + ", ".join(dimensions.required) + "}"
+    return f"{prefix}{node.name}: {required_names(node.dimensions)}, {node.storage_class_name}{note}"
 
 
 def dot(graph: PipelineGraph, *, automatic: bool = False) -> str:
@@ -218,14 +215,14 @@ def dot(graph: PipelineGraph, *, automatic: bool = False) -> str:
     """
     lines = ["digraph Pipeline {", "  rankdir=TB;", '  node [fontname="sans-serif"];']
     for task in graph.tasks.values():
-        text = f"{task.label}\\n{task.task_class_name}\\n{_braces(task.dimensions)}"
+        text = f"{task.label}\\n{task.task_class_name}\\n{required_names(task.dimensions)}"
         lines.append(f'  "task:{task.label}" [shape=box, style=filled, fillcolor="#b1d5ff", label="{text}"];')
-    for node in _drawn(graph, automatic):
-        text = f"{node.name}\\n{_braces(node.dimensions)}\\n{node.storage_class_name}"
+    for node in _drawn_dataset_types(graph, automatic):
+        text = f"{node.name}\\n{required_names(node.dimensions)}\\n{node.storage_class_name}"
         lines.append(
             f'  "{node.name}" [shape=box, style="rounded,filled", fillcolor="#f2efe6", label="{text}"];'
         )
-    for node in _drawn(graph, automatic):
+    for node in _drawn_dataset_types(graph, automatic):
         if node.producer is not None:
             lines.append(f'  "task:{node.producer}" -> "{node.name}";')
         for edge in node.consuming_edges:
@@ -238,12 +235,14 @@ def mermaid(graph: PipelineGraph, *, automatic: bool = False) -> str:
     """Return the graph for Mermaid; see `dot`."""
     lines = ["flowchart TD"]
     tasks = {label: f"T{i}" for i, label in enumerate(graph.tasks)}
-    drawn = {node.name: (f"D{i}", node) for i, node in enumerate(_drawn(graph, automatic))}
+    drawn = {node.name: (f"D{i}", node) for i, node in enumerate(_drawn_dataset_types(graph, automatic))}
     lines += [
-        f'  {name}["<b>{label}</b><br>{_braces(graph.tasks[label].dimensions)}"]'
+        f'  {name}["<b>{label}</b><br>{required_names(graph.tasks[label].dimensions)}"]'
         for label, name in tasks.items()
     ]
-    lines += [f'  {name}("{node.name}<br>{_braces(node.dimensions)}")' for name, node in drawn.values()]
+    lines += [
+        f'  {name}("{node.name}<br>{required_names(node.dimensions)}")' for name, node in drawn.values()
+    ]
     for name, node in drawn.values():
         if node.producer is not None:
             lines.append(f"  {tasks[node.producer]} --> {name}")
@@ -253,7 +252,7 @@ def mermaid(graph: PipelineGraph, *, automatic: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _drawn(graph: PipelineGraph, automatic: bool) -> list[DatasetTypeNode]:
+def _drawn_dataset_types(graph: PipelineGraph, automatic: bool) -> list[DatasetTypeNode]:
     """Return the dataset types that a diagram shows."""
     return [
         node

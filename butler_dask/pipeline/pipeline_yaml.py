@@ -9,14 +9,14 @@ from typing import Any
 
 import yaml
 
-from butler_dask.errors import (
+from ..errors import (
     PipelineDefinitionError,
     PipelineLabelError,
     PipelineNotFoundError,
     did_you_mean,
 )
-from butler_dask.pipeline.config_overrides import ConfigOverride, expand_variables
-from butler_dask.pipeline.pipeline_definition import (
+from .config_overrides import ConfigOverride, expand_variables
+from .pipeline_definition import (
     Contract,
     PipelineDefinition,
     StepDefinition,

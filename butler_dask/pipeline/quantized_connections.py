@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from butler_dask.vocabulary.data_id import DataCoordinate
-    from butler_dask.vocabulary.dataset import DatasetRef
+    from ..vocabulary.data_id import DataCoordinate
+    from ..vocabulary.dataset import DatasetRef
 
 __all__ = [
     "DeferredDatasetRef",

@@ -10,7 +10,8 @@ import logging
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
-from butler_dask.errors import ButlerDaskError
+from ..errors import ButlerDaskError
+from ..vocabulary.dotted_name import dotted_name
 
 __all__ = [
     "AlgorithmError",
@@ -92,7 +93,7 @@ class AnnotatedPartialOutputsError(RepeatableQuantumError):
             To be raised ``from error`` after the outputs are written.
         """
         failure: dict[str, Any] = {
-            "failure.type": f"{type(error).__module__}.{type(error).__qualname__}",
+            "failure.type": dotted_name(type(error)),
             "failure.message": str(error),
         }
         if isinstance(error, AlgorithmError):

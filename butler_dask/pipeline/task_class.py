@@ -6,12 +6,12 @@ installed it is used; where it is not, our task of the same purpose stands in, s
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from butler_dask.errors import TaskImportError, did_you_mean
+from ..errors import TaskImportError
+from ..vocabulary.dotted_name import import_by_name
 
-__all__ = ["import_class", "import_instrument", "import_task_class", "type_name"]
+__all__ = ["config_of_text", "import_instrument", "import_task_class"]
 
 # By name, not by import statement: pipelines name tasks and instruments, whose packages build on this one.
 _TASKS = "butler_dask.tasks"
@@ -31,58 +31,6 @@ _STAND_INS = {
 """Our class for the last part of a reference class name."""
 
 
-def type_name(cls: type[Any]) -> str:
-    """Return the dotted name under which a class can be imported."""
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def import_class(name: str, what: str = "class") -> Any:
-    """Import a class by its dotted name.
-
-    Parameters
-    ----------
-    name : `str`
-        ``package.module.Class`` (or ``Class.Inner``).
-    what : `str`, optional
-        What it is, for the error message.
-
-    Raises
-    ------
-    TaskImportError
-        The module cannot be imported or has no such class.
-    """
-    parts = name.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        module_name = ".".join(parts[:cut])
-        try:
-            found: Any = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is not None and (module_name + ".").startswith(error.name + "."):
-                continue  # a class stands before this dot, or the module is missing: found out below
-            raise TaskImportError(
-                f"Cannot import {what} {name!r}: module {module_name!r} needs {error.name!r}, "
-                "which is not installed."
-            ) from error
-        except (ImportError, SyntaxError, TypeError, ValueError) as error:  # the last two: dots amiss
-            raise TaskImportError(f"Cannot import {what} {name!r}: {error}") from error
-        for part in parts[cut:]:
-            if not hasattr(found, part):
-                if hasattr(found, "__path__") or cut < len(parts) - 1:
-                    missing = f"there is no module {'.'.join(parts[:-1])!r}" if cut < len(parts) - 1 else ""
-                else:
-                    missing = ""
-                missing = missing or f"module {module_name!r} has no {part!r}"
-                raise TaskImportError(
-                    f"Cannot import {what} {name!r}: {missing}.{did_you_mean(part, dir(found))}"
-                )
-            found = getattr(found, part)
-        return found
-    raise TaskImportError(
-        f"Cannot import {what} {name!r}: "
-        + (f"there is no module {parts[0]!r}." if len(parts) > 1 else "give its full name, module included.")
-    )
-
-
 def import_task_class(name: str) -> Any:
     """Import a task class; a class of the reference that is not installed is replaced by ours.
 
@@ -97,18 +45,34 @@ def import_task_class(name: str) -> Any:
         There is no such class, or it is no pipeline task.
     """
     try:
-        found = import_class(name, "task class")
+        found = import_by_name(name, "task class", TaskImportError)
     except TaskImportError as error:
         stand_in = _STAND_INS.get(name.rpartition(".")[2]) if name.startswith("lsst.") else None
         if stand_in is None:
             raise
         try:
-            found = import_class(stand_in, "task class")
+            found = import_by_name(stand_in, "task class", TaskImportError)
         except TaskImportError:
             raise error from None
     if not isinstance(found, type) or not hasattr(found, "ConfigClass") or not hasattr(found, "runQuantum"):
         raise TaskImportError(f"{name!r} is no pipeline task: it needs ConfigClass and runQuantum.")
     return found
+
+
+def config_of_text(task_class: Any, text: str) -> Any:
+    """Return the configuration of a task from the Python text it was saved as.
+
+    Parameters
+    ----------
+    task_class : `type`
+        A `PipelineTask`.
+    text : `str`
+        As `TaskNode.get_str_config` gives it; the defaults where empty.
+    """
+    config = task_class.ConfigClass()
+    if text:
+        config.loadFromString(text)
+    return config
 
 
 def import_instrument(name: str) -> Any:
@@ -125,4 +89,4 @@ def import_instrument(name: str) -> Any:
     ButlerUserError
         There is no such instrument.
     """
-    return import_class(_INSTRUMENT, "class").from_string(name)
+    return import_by_name(_INSTRUMENT, "class", TaskImportError).from_string(name)

@@ -12,7 +12,7 @@ from lsst.pex.config import Config, ConfigField, Field
 from lsst.pex.config.config import ConfigMeta
 
 if TYPE_CHECKING:
-    from butler_dask.pipeline.connections import PipelineTaskConnections
+    from .connections import PipelineTaskConnections
 
 __all__ = ["PipelineTaskConfig"]
 
@@ -97,7 +97,7 @@ class PipelineTaskConfigMeta(ConfigMeta):  # type: ignore[misc]  # pex_config sh
         super().__init__(name, bases, namespace)
 
 
-class PipelineTaskConfig(Config, metaclass=PipelineTaskConfigMeta):  # type: ignore[misc]
+class PipelineTaskConfig(Config, metaclass=PipelineTaskConfigMeta):  # type: ignore[misc]  # pex_config is untyped
     """Base of the configuration classes of pipeline tasks.
 
     ::

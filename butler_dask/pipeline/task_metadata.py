@@ -127,10 +127,10 @@ class TaskMetadata:
         KeyError
             There is no such scalar or list.
         """
-        value = self[key]
-        if isinstance(value, TaskMetadata):
+        scalar: Scalar | TaskMetadata = self[key]
+        if isinstance(scalar, TaskMetadata):
             raise KeyError(f"{key!r} is nested metadata, not a value")
-        return value  # type: ignore[no-any-return]
+        return scalar
 
     def getArray(self, key: str) -> list[Any]:
         """Return all values of a name as a list, nested metadata as a list of one."""

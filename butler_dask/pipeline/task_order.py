@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import graphlib
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from butler_dask.errors import DuplicateOutputError, PipelineDataCycleError
-from butler_dask.pipeline.pipeline_nodes import Edge, TaskNode
+from ..errors import DuplicateOutputError, PipelineDataCycleError
+from .pipeline_nodes import Edge, TaskNode
 
-__all__ = ["ordered"]
+__all__ = ["ordered", "tasks_read_by"]
 
 
 def ordered(tasks: Sequence[TaskNode]) -> list[TaskNode]:
@@ -27,12 +27,10 @@ def ordered(tasks: Sequence[TaskNode]) -> list[TaskNode]:
     PipelineDataCycleError
         Tasks need one another's outputs in a circle.
     """
-    writers = _writers(tasks)
     place = {task.label: i for i, task in enumerate(tasks)}
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
-    for task in tasks:
-        read = {e.parent_dataset_type_name for e in (*task.init_inputs.values(), *task.iter_all_inputs())}
-        sorter.add(task.label, *(writers[name].task_label for name in sorted(read & writers.keys())))
+    for label, sources in tasks_read_by(tasks).items():
+        sorter.add(label, *sorted(sources))
     try:
         sorter.prepare()
     except graphlib.CycleError as error:
@@ -52,7 +50,29 @@ def ordered(tasks: Sequence[TaskNode]) -> list[TaskNode]:
     return order
 
 
-def _writers(tasks: Sequence[TaskNode]) -> dict[str, Edge]:
+def tasks_read_by(tasks: Iterable[TaskNode]) -> dict[str, set[str]]:
+    """Return for each task the tasks whose outputs it reads directly, all by label.
+
+    Parameters
+    ----------
+    tasks : iterable of `TaskNode`
+        The tasks, with different labels.
+
+    Raises
+    ------
+    DuplicateOutputError
+        Two connections write one dataset type.
+    """
+    known = list(tasks)
+    writers = _writing_edges(known)
+    result: dict[str, set[str]] = {}
+    for task in known:
+        read = {e.parent_dataset_type_name for e in (*task.init_inputs.values(), *task.iter_all_inputs())}
+        result[task.label] = {writers[name].task_label for name in read & writers.keys()}
+    return result
+
+
+def _writing_edges(tasks: Sequence[TaskNode]) -> dict[str, Edge]:
     """Return the edge that writes each dataset type."""
     writers: dict[str, Edge] = {}
     for task in tasks:

@@ -6,13 +6,13 @@ The language is the reference's (its documentation, "Pipeline graph subset expre
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from butler_dask.errors import InvalidExpressionError, did_you_mean
-
-if TYPE_CHECKING:
-    from butler_dask.pipeline.pipeline_graph import PipelineGraph
+from ..errors import InvalidExpressionError, did_you_mean
+from .pipeline_nodes import DatasetTypeNode, TaskNode
+from .task_order import tasks_read_by
+from .task_subsets import TaskSubset
 
 __all__ = ["select_tasks"]
 
@@ -39,15 +39,24 @@ def _parser() -> Any:
     return lark.Lark(_GRAMMAR, start="expression", parser="lalr")
 
 
-def select_tasks(graph: PipelineGraph, expression: str) -> set[str]:
+def select_tasks(
+    expression: str,
+    tasks: Mapping[str, TaskNode],
+    subsets: Mapping[str, TaskSubset],
+    dataset_types: Mapping[str, DatasetTypeNode],
+) -> set[str]:
     """Return the labels of the tasks an expression selects.
 
     Parameters
     ----------
-    graph : `PipelineGraph`
-        The tasks to choose from.
     expression : `str`
         See `PipelineGraph.select`.
+    tasks : mapping of `str` to `TaskNode`
+        The tasks to choose from, by label.
+    subsets : mapping of `str` to `TaskSubset`
+        Groups of tasks an expression may name.
+    dataset_types : mapping of `str` to `DatasetTypeNode`
+        Dataset types an expression may name.
 
     Raises
     ------
@@ -65,17 +74,23 @@ def select_tasks(graph: PipelineGraph, expression: str) -> set[str]:
             f"Task selection {expression!r} is not well formed{place}. Write labels, subsets and "
             "dataset types with ~ & | ( ) and <, <=, >, >= before a name."
         ) from None
-    return _Selection(graph, expression).evaluate(tree)
+    return _Selection(expression, tasks, subsets, dataset_types).evaluate(tree)
 
 
 class _Selection:
     """Evaluates the tree of one expression."""
 
-    def __init__(self, graph: PipelineGraph, expression: str) -> None:
-        self.graph = graph
+    def __init__(
+        self,
+        expression: str,
+        tasks: Mapping[str, TaskNode],
+        subsets: Mapping[str, TaskSubset],
+        dataset_types: Mapping[str, DatasetTypeNode],
+    ) -> None:
         self.expression = expression
-        self.before = graph.upstream()
-        self.after: dict[str, set[str]] = {label: set() for label in graph.tasks}
+        self.tasks, self.subsets, self.dataset_types = tasks, subsets, dataset_types
+        self.before = tasks_read_by(tasks.values())
+        self.after: dict[str, set[str]] = {label: set() for label in tasks}
         for label, sources in self.before.items():
             for source in sources:
                 self.after[source].add(label)
@@ -87,15 +102,15 @@ class _Selection:
         if tree.data == "intersection":
             return self.evaluate(tree.children[0]) & self.evaluate(tree.children[1])
         if tree.data == "inverse":
-            return set(self.graph.tasks) - self.evaluate(tree.children[0])
+            return set(self.tasks) - self.evaluate(tree.children[0])
         if tree.data == "search":
             return self.search(str(tree.children[0]), str(tree.children[1]))
         kind, name = self.identify(str(tree.children[0]))
         if kind == "T":
             return {name}
         if kind == "S":
-            return set(self.graph.task_subsets[name].members)
-        node = self.graph.dataset_types[name]
+            return set(self.subsets[name].members)
+        node = self.dataset_types[name]
         if node.producing_edge is not None and node.is_init:
             raise self.error(f"{name!r} is written when tasks are constructed and selects no task")
         return {node.producer} if node.producer is not None else set()
@@ -110,7 +125,7 @@ class _Selection:
         if kind == "T":
             found = self.reach(links[name], links)
             return found | {name} if inclusive else found
-        node = self.graph.dataset_types[name]
+        node = self.dataset_types[name]
         init_output = node.producing_edge is not None and node.is_init
         if init_output and (backwards or inclusive):
             raise self.error(
@@ -137,9 +152,9 @@ class _Selection:
     def identify(self, text: str) -> tuple[str, str]:
         """Return what a name is (``T``, ``S`` or ``D``), and the name."""
         places: dict[str, Iterable[str]] = {
-            "T": self.graph.tasks,
-            "S": self.graph.task_subsets,
-            "D": self.graph.dataset_types,
+            "T": self.tasks,
+            "S": self.subsets,
+            "D": self.dataset_types,
         }
         names = {"T": "task", "S": "subset", "D": "dataset type"}
         if text[1:2] == ":":

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from butler_dask.errors import PipelineLabelError, did_you_mean
-from butler_dask.pipeline.pipeline_nodes import conform
-from butler_dask.vocabulary.dimensions import DimensionGroup
+from ..errors import PipelineLabelError, did_you_mean
+from ..vocabulary.dimensions import DimensionGroup
+from .pipeline_nodes import conform
 
 __all__ = ["StepDefinitions", "TaskSubset"]
 

@@ -1,45 +1,47 @@
 """The database of what exists: the only package that speaks SQL.
 
-Names that the reference's package of this name has for users can be imported from here; they are loaded when
-first used.
+Names that the reference's package of this name has for users can be imported from here too.
 """
 
 from typing import Any
 
-_MODULES = {
-    "..errors": (
-        "CollectionError",
-        "CollectionExpressionError",
-        "CollectionTypeError",
-        "ConflictingDefinitionError",
-        "DataIdError",
-        "DataIdValueError",
-        "DatasetTypeError",
-        "DatasetTypeExpressionError",
-        "DimensionNameError",
-        "InconsistentDataIdError",
-        "MissingCollectionError",
-        "MissingDatasetTypeError",
-        "NoDefaultCollectionError",
-        "OrphanedRecordError",
-    ),
-    "..vocabulary.collection": ("CollectionType",),
-    "..vocabulary.collection_summary": ("CollectionSummary",),
-    "..vocabulary.dataset": ("DatasetIdGenEnum",),
-    "..vocabulary.search_defaults": ("RegistryDefaults",),
-    ".butler_registry": ("ButlerRegistry",),
-}
-_MODULE_OF_NAME = {name: module for module, names in _MODULES.items() for name in names}
+from lazy_loader import attach_stub
 
-__all__ = list(_MODULE_OF_NAME)
+_REFERENCE_NAMES = (
+    "ButlerRegistry",
+    "CollectionError",
+    "CollectionExpressionError",
+    "CollectionSummary",
+    "CollectionType",
+    "CollectionTypeError",
+    "ConflictingDefinitionError",
+    "DataIdError",
+    "DataIdValueError",
+    "DatasetIdGenEnum",
+    "DatasetTypeError",
+    "DatasetTypeExpressionError",
+    "DimensionNameError",
+    "InconsistentDataIdError",
+    "MissingCollectionError",
+    "MissingDatasetTypeError",
+    "NoDefaultCollectionError",
+    "OrphanedRecordError",
+    "RegistryDefaults",
+)
+_loaded, _, _names = attach_stub(__name__, __file__)
+
+__all__ = [*_names, *_REFERENCE_NAMES]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first used (PEP 562)."""
-    from importlib import import_module
+    """Import a name when it is first used; the reference's come from the package above."""
+    if name in _REFERENCE_NAMES:
+        import butler_dask
 
-    if name not in _MODULE_OF_NAME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF_NAME[name], __name__), name)
-    globals()[name] = value
-    return value
+        return getattr(butler_dask, name)
+    return _loaded(name)
+
+
+def __dir__() -> list[str]:
+    """Return the names of the stub and the reference's."""
+    return __all__.copy()

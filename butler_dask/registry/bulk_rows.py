@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from .planner_statistics import count_rows
-from .raw_sql import command, driver_connection, is_sqlite, takes_statements
+from .session import Session
 
 _FEW_TEMPORARY_ROWS = 20
 """Temporary tables of fewer rows are joined well enough without statistics."""
@@ -23,19 +23,18 @@ Rows = Sequence[tuple[Any, ...]]
 
 
 def insert_rows(
-    connection: sa.Connection,
+    session: Session,
     table: sa.Table,
     columns: Sequence[str],
     rows: Rows,
     *,
     on_conflict: Literal["raise", "ignore", "replace"] = "raise",
-    replace_columns: Sequence[str] | None = None,
 ) -> int:
     """Insert many rows.
 
     Parameters
     ----------
-    connection : `sqlalchemy.Connection`
+    session : `Session`
         From `Database.write`.
     table : `sqlalchemy.Table`
         Where to.
@@ -45,9 +44,7 @@ def insert_rows(
         Values.
     on_conflict : `str`
         What to do with a row whose key exists: ``raise`` `sqlalchemy.exc.IntegrityError`, ``ignore`` the
-        new row, or ``replace`` the old one's values.
-    replace_columns : sequence of `str`, optional
-        Columns that ``replace`` changes; default: all that are not in the primary key.
+        new row, or ``replace`` the old one's values that are not its key.
 
     Returns
     -------
@@ -57,28 +54,19 @@ def insert_rows(
     if not rows:
         return 0
     if not table._prefixes:
-        count_rows(connection, table, len(rows))
+        session.inserted[table.name] = session.inserted.get(table.name, 0) + len(rows)
+    if on_conflict != "raise" and len(rows) > 1:
+        rows = _in_order(session, table, columns, rows)
+    form = (table.name, tuple(columns), on_conflict, session.is_sqlite)
+    texts = _insert_texts.get(form)
+    if texts is None:
+        texts = _insert_texts[form] = _InsertText.of(session, table, columns, on_conflict)
     if on_conflict != "raise":
-        rows = _in_order(connection, table, columns, rows)
-    quote = connection.dialect.identifier_preparer.quote
-    name = quote(table.name)
-    names = ", ".join(map(quote, columns))
-    mark = "?" if is_sqlite(connection) else "%s"
-    values = f"({', '.join([mark] * len(columns))})"
-    insert = f"INSERT INTO {name} ({names}) VALUES "
-    if on_conflict == "ignore":
-        return _execute(connection, f"{insert}{values} ON CONFLICT DO NOTHING", rows)
-    if on_conflict == "replace":
-        keys = [c.name for c in table.primary_key.columns]
-        changed = [c for c in columns if c not in keys] if replace_columns is None else replace_columns
-        action = ", ".join(f"{quote(c)} = excluded.{quote(c)}" for c in changed)
-        action = f"UPDATE SET {action}" if changed else "NOTHING"
-        conflict = f" ON CONFLICT ({', '.join(map(quote, keys))}) DO {action}"
-        return _execute(connection, insert + values + conflict, rows)
+        return session.execute_many(texts.one, rows)
     if len(rows) < _FEW_ROWS:
-        return _execute(connection, insert + values, rows)
-    if not is_sqlite(connection):
-        return _copy(connection, f"COPY {name} ({names}) FROM STDIN", rows)
+        return session.execute_many(texts.one, rows)
+    if not session.is_sqlite:
+        return _copy(session, texts.copy, rows)
     # Several rows a statement: a third less time than one each.
     per_statement = max(_VALUES_PER_STATEMENT // len(columns), 1)
     whole = len(rows) - len(rows) % per_statement
@@ -86,42 +74,58 @@ def insert_rows(
     portions = [
         tuple(itertools.islice(flat, per_statement * len(columns))) for _ in range(0, whole, per_statement)
     ]
-    _execute(connection, insert + ", ".join([values] * per_statement), portions)
-    _execute(connection, insert + values, rows[whole:])
+    session.execute_many(texts.one + f", {texts.values}" * (per_statement - 1), portions)
+    session.execute_many(texts.one, rows[whole:])
     return len(rows)
 
 
-def _in_order(connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Rows) -> Rows:
+@dataclass(frozen=True, slots=True)
+class _InsertText:
+    """SQL text that inserts into a table: one row, the marks of a further one, and by COPY."""
+
+    one: str
+    values: str
+    copy: str
+
+    @classmethod
+    def of(
+        cls,
+        session: Session,
+        table: sa.Table,
+        columns: Sequence[str],
+        on_conflict: str,
+    ) -> _InsertText:
+        quote = session.quote
+        into = f"{quote(table.name)} ({', '.join(map(quote, columns))})"
+        mark = "?" if session.is_sqlite else "%s"
+        values = f"({', '.join([mark] * len(columns))})"
+        conflict = ""
+        if on_conflict == "ignore":
+            conflict = " ON CONFLICT DO NOTHING"
+        elif on_conflict == "replace":
+            keys = [c.name for c in table.primary_key.columns]
+            changed = [c for c in columns if c not in keys]
+            action = ", ".join(f"{quote(c)} = excluded.{quote(c)}" for c in changed)
+            action = f"UPDATE SET {action}" if changed else "NOTHING"
+            conflict = f" ON CONFLICT ({', '.join(map(quote, keys))}) DO {action}"
+        return cls(f"INSERT INTO {into} VALUES {values}{conflict}", values, f"COPY {into} FROM STDIN")
+
+
+# By name of table and columns: tables of a dimension group have the same name in another registry.
+_insert_texts: dict[Hashable, _InsertText] = {}
+
+
+def _in_order(session: Session, table: sa.Table, columns: Sequence[str], rows: Rows) -> Rows:
     # On a server each row waits for who inserts the same one; in the same order nobody waits in a circle.
-    if is_sqlite(connection) or len(rows) == 1:
+    if session.is_sqlite:
         return rows
     keys = [i for i, c in enumerate(columns) if table.c[c].primary_key] or list(range(len(columns)))
     return sorted(rows, key=lambda row: [row[i] for i in keys])
 
 
-def _execute(connection: sa.Connection, sql: str, rows: Rows) -> int:
-    if not rows:
-        return 0
-    driver: Any = connection.dialect.loaded_dbapi
-    cursor = driver_connection(connection).cursor()
-    try:
-        if len(rows) == 1:
-            cursor.execute(sql, rows[0])
-        else:
-            cursor.executemany(sql, rows)
-        return int(cursor.rowcount)
-    except driver.IntegrityError as error:
-        # Raised past SQLAlchemy, so given the class callers look for.
-        raise sa.exc.IntegrityError(sql, None, error) from error
-    except driver.OperationalError as error:
-        raise sa.exc.OperationalError(sql, None, error) from error
-    finally:
-        cursor.close()
-
-
-def _copy(connection: sa.Connection, sql: str, rows: Rows) -> int:
-    driver: Any = connection.dialect.loaded_dbapi
-    cursor = driver_connection(connection).cursor()
+def _copy(session: Session, sql: str, rows: Rows) -> int:
+    driver: Any = session.connection.dialect.loaded_dbapi
+    cursor = session.driver.cursor()
     try:
         with cursor.copy(sql) as copy:
             for row in rows:
@@ -135,7 +139,7 @@ def _copy(connection: sa.Connection, sql: str, rows: Rows) -> int:
 
 @contextmanager
 def temporary_rows(
-    connection: sa.Connection,
+    session: Session,
     columns: Mapping[str, sa.types.TypeEngine[Any]],
     rows: Rows,
     key: str | None = None,
@@ -144,7 +148,7 @@ def temporary_rows(
 
     Parameters
     ----------
-    connection : `sqlalchemy.Connection`
+    session : `Session`
         From `Database.read` or `Database.write`.
     columns : mapping of `str` to `sqlalchemy.types.TypeEngine`
         Names and types.
@@ -153,23 +157,23 @@ def temporary_rows(
     key : `str`, optional
         Column that is the key; default: all together are.
     """
-    in_use: dict[Hashable, int] = connection.info.setdefault("butler_dask temporary tables", {})
+    in_use: dict[Hashable, int] = session.temporary_tables
     form: Hashable = (tuple((n, type(t).__name__) for n, t in columns.items()), key)
     place = in_use.get(form, 0)
     in_use[form] = place + 1
-    table, create = _temporary_table(connection.dialect, form, place, columns, key)
+    table, create = _temporary_table(session.connection.dialect, form, place, columns, key)
     try:
-        command(connection, create)
-        insert_rows(connection, table, list(columns), rows)
-        if not is_sqlite(connection) or len(rows) >= _FEW_TEMPORARY_ROWS:
+        session.command(create)
+        insert_rows(session, table, list(columns), rows)
+        if not session.is_sqlite or len(rows) >= _FEW_TEMPORARY_ROWS:
             # Without statistics it may be searched by the first of its key's columns only.
-            command(connection, f"ANALYZE {table.name}")
+            session.command(f"ANALYZE {table.name}")
         yield table
     finally:
         in_use[form] = place
         # Else the rollback, done already or still to come, drops the table as well.
-        if takes_statements(connection):
-            command(connection, f"DROP TABLE IF EXISTS {table.name}")
+        if session.takes_statements:
+            session.command(f"DROP TABLE IF EXISTS {table.name}")
 
 
 # The same tables again and again, so that SQLAlchemy knows statements with them by heart.

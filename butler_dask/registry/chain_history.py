@@ -22,7 +22,7 @@ from ..vocabulary.chain_change import ChainChange
 from ..vocabulary.timespan import tai_now_ns
 from . import schema
 from .bulk_rows import insert_rows
-from .database import Database
+from .session import Session
 
 _COMMAND_LENGTH = 1000
 """Characters kept of a command line."""
@@ -30,31 +30,22 @@ _PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s@]*@")
 
 
 class ChainHistory:
-    """Changes of the chains of a registry.
-
-    Parameters
-    ----------
-    database : `Database`
-        Where they are.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    """Changes of the chains of a registry."""
 
     def record(
-        self, connection: sa.Connection, chain: str, mode: str, before: Sequence[str], after: Sequence[str]
+        self, session: Session, chain: str, mode: str, before: Sequence[str], after: Sequence[str]
     ) -> None:
         """Record a change, in the transaction that makes it."""
         # A comma is in no collection name.
         values = (chain, tai_now_ns(), _who(), _command(), mode, ",".join(before), ",".join(after))
         columns = ("parent", "changed_ns", "who", "command", "mode", "before", "after")
-        insert_rows(connection, schema.chain_history, columns, [values])
+        insert_rows(session, schema.chain_history, columns, [values])
 
-    def query(self, connection: sa.Connection, chain: str) -> list[ChainChange]:
+    def query(self, session: Session, chain: str) -> list[ChainChange]:
         """Return the changes of a chain, oldest first."""
         h = schema.chain_history.c
         columns = (h.parent, h.changed_ns, h.who, h.command, h.mode, h.before, h.after)
-        rows = self._database.fetch(connection, sa.select(*columns).where(h.parent == chain).order_by(h.id))
+        rows = session.fetch(sa.select(*columns).where(h.parent == chain).order_by(h.id))
         return [
             ChainChange(name, ns, who, command, mode, _members(before), _members(after))
             for name, ns, who, command, mode, before, after in rows

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from ..errors import CollectionTypeError, OrphanedRecordError
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.file_record import FileRecord
-from .associations import AssociationTable
-from .collections import CollectionTable
+from .associations import Associations
+from .collections import Collections
 from .database import Database, repeated
 from .dataset_census import DatasetCensus
-from .datasets import DatasetRecordTable
-from .definitions import CollectionRow, DefinitionCache, Definitions
+from .datasets import Datasets
+from .definitions import CollectionRow, Definitions
 
 
 class CollectionRemoval:
@@ -22,49 +22,75 @@ class CollectionRemoval:
     ----------
     database : `Database`
         Where they are.
-    definitions : `DefinitionCache`
-        The registry's cache of collections and dataset types.
-    collections : `CollectionTable`
+    collections : `Collections`
         The collections.
-    datasets : `DatasetRecordTable`
+    datasets : `Datasets`
         Datasets of RUN collections.
-    associations : `AssociationTable`
+    associations : `Associations`
         Members of TAGGED and CALIBRATION collections.
     """
 
     def __init__(
         self,
         database: Database,
-        definitions: DefinitionCache,
-        collections: CollectionTable,
-        datasets: DatasetRecordTable,
-        associations: AssociationTable,
+        collections: Collections,
+        datasets: Datasets,
+        associations: Associations,
     ) -> None:
-        self._database, self._definitions = database, definitions
+        self._database = database
         self._collections, self._datasets, self._associations = collections, datasets, associations
 
     @repeated
     def remove(self, name: str) -> None:
-        """Remove one collection; see `Registry.remove_collection`."""
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
-            row = definitions.collection(name)
+        """Remove a collection; what is in a TAGGED, CALIBRATION or CHAINED one stays.
+
+        Raises
+        ------
+        OrphanedRecordError
+            If it is in a chain, or is a RUN with stored files (see `remove_runs`).
+        """
+        with self._database.write() as session:
+            definitions = session.locked_definitions()
+            row = definitions.own_collection(name, "remove")
             if row.type is CollectionType.RUN:
-                if self._datasets.has_files(connection, row):
+                if self._datasets.has_files(session, row):
                     raise OrphanedRecordError(
                         f"RUN {name!r} holds datasets with files; remove it with `butler remove-runs`."
                     )
-                self._datasets.remove_runs(connection, definitions, [row])
+                self._datasets.remove_runs(session, [row])
             elif row.type is not CollectionType.CHAINED:
-                self._associations.remove_collection(connection, definitions, row)
-            self._collections.remove_row(connection, row, definitions)
+                self._associations.remove_collection(session, row)
+            self._collections.remove_rows(session, [row])
 
     @repeated
-    def remove_runs(self, names: Sequence[str], unlink_from_chains: bool) -> list[FileRecord]:
-        """Remove RUN collections with their datasets; see `Registry.remove_runs`."""
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
+    def remove_runs(self, names: Sequence[str], *, unlink_from_chains: bool = False) -> list[FileRecord]:
+        """Remove RUN collections with all their datasets, in one transaction.
+
+        Parameters
+        ----------
+        names : sequence of `str`
+            RUN collections.
+        unlink_from_chains : `bool`
+            Take them out of the chains they are in.
+
+        Returns
+        -------
+        files : `list` [`FileRecord`]
+            Files no dataset is in any more; they wait in `pending_deletions` until the datastore removed
+            them.
+
+        Raises
+        ------
+        OrphanedRecordError
+            If one is in a chain and is not to be unlinked; the chains are named.
+        CollectionTypeError
+            If a collection is no RUN.
+        """
+        with self._database.write() as session:
+            definitions = session.locked_definitions()
             rows = _runs(definitions, names)
+            for name in names:
+                definitions.own_collection(name, "remove")
             by_id = definitions.collections_by_id
             chains: dict[str, list[str]] = {}
             for row in rows:
@@ -80,18 +106,21 @@ class CollectionRemoval:
                     "take it out of the chain."
                 )
             for chain, runs in chains.items():
-                self._collections.change_chain(chain, runs, "remove")
-            definitions = self._definitions.current(connection)
-            out = self._datasets.remove_runs(connection, definitions, rows)
-            for row in rows:
-                self._collections.remove_row(connection, row, definitions)
+                self._collections.remove_from_chain(chain, runs)
+            out = self._datasets.remove_runs(session, rows)
+            self._collections.remove_rows(session, rows)
         return out
 
     def census(self, names: Sequence[str]) -> DatasetCensus:
-        """Count the datasets of RUN collections; see `Registry.census_of_runs`."""
-        with self._database.read() as connection:
-            definitions = self._definitions.current(connection)
-            return self._datasets.census_of_runs(connection, definitions, _runs(definitions, names))
+        """Count the datasets of RUN collections, their files and memberships: what `remove_runs` removes.
+
+        Raises
+        ------
+        CollectionTypeError
+            If a collection is no RUN.
+        """
+        with self._database.read() as session:
+            return self._datasets.census_of_runs(session, _runs(session.definitions, names))
 
 
 def _runs(definitions: Definitions, names: Sequence[str]) -> list[CollectionRow]:

@@ -1,4 +1,4 @@
-"""CollectionTable: create, list, chain and remove collections."""
+"""Collections: create, list, chain and remove collections."""
 
 from __future__ import annotations
 
@@ -27,39 +27,49 @@ from . import schema
 from .bulk_rows import insert_rows
 from .chain_history import ChainHistory
 from .database import Database, repeated
-from .definitions import CollectionRow, DefinitionCache, Definitions
+from .definitions import CollectionRow, Definitions
+from .session import Session
 
 
-class CollectionTable:
+class Collections:
     """Collections of a registry.
 
     Parameters
     ----------
     database : `Database`
         Where they are.
-    definitions : `DefinitionCache`
-        The registry's cache of them.
     """
 
-    def __init__(self, database: Database, definitions: DefinitionCache) -> None:
-        self._database, self._definitions = database, definitions
-        self._history = ChainHistory(database)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._history = ChainHistory()
 
     @repeated
-    def register(self, name: str, type_: CollectionType, doc: str) -> bool:
-        """Make a collection unless it exists; return whether it was made."""
+    def register(self, name: str, type: CollectionType = CollectionType.RUN, doc: str = "") -> bool:
+        """Make a collection unless it exists.
+
+        Returns
+        -------
+        made : `bool`
+            Whether it is new.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If it exists with another type.
+        """
         check_collection_name(name)
-        with self._database.read() as connection:
-            if self._registered(self._definitions.current(connection), name, type_):
+        with self._database.read() as session:
+            if self._registered(session.definitions, name, type):
                 return False
-        with self._database.write() as connection:
+        with self._database.write() as session:
             # Looked at again: another process may have made it in between.
-            if self._registered(self._definitions.locked(connection), name, type_):
+            if self._registered(session.locked_definitions(), name, type):
                 return False
-            connection.execute(schema.collection.insert().values(name=name, type=int(type_), doc=doc))
-            if type_ is CollectionType.CHAINED:
-                self._history.record(connection, name, "register", (), ())
-            self._definitions.changed(connection)
+            session.execute(schema.collection.insert().values(name=name, type=int(type), doc=doc))
+            if type is CollectionType.CHAINED:
+                self._history.record(session, name, "register", (), ())
+            session.definitions_changed()
         return True
 
     @staticmethod
@@ -73,26 +83,59 @@ class CollectionTable:
             )
         return True
 
-    def get(self, name: str, *, parents: bool = False, summary: bool = False) -> CollectionInfo:
-        """Return what is known of one collection."""
-        with self._database.read() as connection:
-            definitions = self._definitions.current(connection)
-            return self._infos(connection, definitions, [definitions.collection(name)], parents, summary)[0]
+    def get(
+        self, name: str, *, include_parents: bool = False, include_summary: bool = False
+    ) -> CollectionInfo:
+        """Return what is known of one collection.
+
+        Raises
+        ------
+        MissingCollectionError
+            If there is none; the nearest match is named.
+        """
+        with self._database.read() as session:
+            row = session.definitions.collection(name)
+            return self._infos(session, [row], include_parents, include_summary)[0]
 
     def query(
         self,
-        expressions: NamesExpression,
-        types: Collection[CollectionType] | None,
-        flatten_chains: bool,
-        include_chains: bool | None,
-        include_parents: bool,
-        include_summary: bool,
+        expressions: NamesExpression = "*",
+        *,
+        types: Collection[CollectionType] | None = None,
+        flatten_chains: bool = False,
+        include_chains: bool | None = None,
+        include_parents: bool = False,
+        include_summary: bool = False,
     ) -> list[CollectionInfo]:
-        """Return the collections that names and globs match; see `Registry.query_collections`."""
+        """Return collections.
+
+        Parameters
+        ----------
+        expressions : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names and globs, comma-separated or as a list; regular expressions; ``...`` for all.
+        types : collection of `CollectionType`, optional
+            Only these types.
+        flatten_chains : `bool`
+            Replace chains by their members, in search order.
+        include_chains : `bool`, optional
+            Whether chains are in the result; by default unless they are flattened.
+        include_parents, include_summary : `bool`
+            Whether to fill in ``parents``, ``dataset_types``.
+
+        Returns
+        -------
+        collections : `list` [`CollectionInfo`]
+            In creation order for a glob, else in the order given; each once.
+
+        Raises
+        ------
+        MissingCollectionError
+            If a plain name names no collection.
+        """
         if include_chains is None:
             include_chains = not flatten_chains
-        with self._database.read() as connection:
-            definitions = self._definitions.current(connection)
+        with self._database.read() as session:
+            definitions = session.definitions
             found: dict[int, CollectionRow] = {}
             for expression in split_patterns(expressions):
                 if isinstance(expression, re.Pattern):
@@ -107,7 +150,7 @@ class CollectionTable:
                 if (types is None or r.type in types)
                 and (include_chains or r.type is not CollectionType.CHAINED)
             ]
-            return self._infos(connection, definitions, rows, include_parents, include_summary)
+            return self._infos(session, rows, include_parents, include_summary)
 
     def _add(
         self, definitions: Definitions, row: CollectionRow, flatten: bool, found: dict[int, CollectionRow]
@@ -121,13 +164,13 @@ class CollectionTable:
 
     def _infos(
         self,
-        connection: sa.Connection,
-        definitions: Definitions,
+        session: Session,
         rows: Sequence[CollectionRow],
         parents: bool,
         summary: bool,
     ) -> list[CollectionInfo]:
-        types = self._summaries(connection, definitions, rows) if summary else {}
+        types = self._summaries(session, rows) if summary else {}
+        definitions = session.definitions
         by_id = definitions.collections_by_id
         return [
             CollectionInfo(
@@ -141,14 +184,10 @@ class CollectionTable:
             for row in rows
         ]
 
-    def _summaries(
-        self, connection: sa.Connection, definitions: Definitions, rows: Sequence[CollectionRow]
-    ) -> dict[int, set[str]]:
-        s = schema.collection_summary.c
+    def _summaries(self, session: Session, rows: Sequence[CollectionRow]) -> dict[int, set[str]]:
+        definitions, s = session.definitions, schema.collection_summary.c
         own: dict[int, set[str]] = {}
-        for collection_id, type_id in self._database.fetch(
-            connection, sa.select(s.collection_id, s.dataset_type_id)
-        ):
+        for collection_id, type_id in session.fetch(sa.select(s.collection_id, s.dataset_type_id)):
             known = definitions.dataset_types_by_id.get(type_id)
             if known is not None:
                 own.setdefault(collection_id, set()).add(known.definition.name)
@@ -157,92 +196,149 @@ class CollectionTable:
             for row in rows
         }
 
-    def flatten(self, names: Iterable[str]) -> list[CollectionInfo]:
-        """Return the collections a search over ``names`` looks in, in order."""
-        with self._database.read() as connection:
-            definitions = self._definitions.current(connection)
-            rows = definitions.leaves(tuple(names))
-            return self._infos(connection, definitions, rows, False, False)
+    def flatten(self, names: str | Iterable[str]) -> list[CollectionInfo]:
+        """Return the collections a search over names looks in: no chains, in order, each once."""
+        with self._database.read() as session:
+            rows = session.definitions.leaves((names,) if isinstance(names, str) else tuple(names))
+            return self._infos(session, rows, False, False)
 
     def governor_values(self, names: Sequence[str]) -> dict[str, frozenset[str]]:
-        """Return the instruments and skymaps of the datasets in collections, by dimension name."""
+        """Return which instruments and skymaps the datasets in collections have, by dimension name."""
         g = schema.collection_governor.c
-        with self._database.read() as connection:
-            leaves = {row.id for row in self._definitions.current(connection).leaves(tuple(names))}
+        with self._database.read() as session:
+            leaves = {row.id for row in session.definitions.leaves(tuple(names))}
             found: dict[str, set[str]] = {}
-            for collection_id, dimension, value in self._database.fetch(
-                connection, sa.select(g.collection_id, g.dimension, g.value)
+            for collection_id, dimension, value in session.fetch(
+                sa.select(g.collection_id, g.dimension, g.value)
             ):
                 if collection_id in leaves:
                     found.setdefault(dimension, set()).add(value)
         return {k: frozenset(v) for k, v in found.items()}
 
     @repeated
-    def set_chain(self, parent: str, children: Sequence[str], mode: str = "redefine") -> None:
-        """Define what a chain holds, in search order; repeated names count once.
+    def set_chain(self, parent: str, children: Sequence[str], *, mode: str = "redefine") -> None:
+        """Define the members of a CHAINED collection, in search order; repeated names count once.
 
-        ``mode`` is what the history calls the change; one that changes nothing is not recorded.
+        Parameters
+        ----------
+        parent : `str`
+            The CHAINED collection.
+        children : sequence of `str`
+            Its members to be.
+        mode : `str`
+            What the history calls the change; one that changes nothing is not recorded.
+
+        Raises
+        ------
+        CollectionCycleError
+            If it would contain itself.
+        CollectionTypeError
+            If the parent is not CHAINED.
         """
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
-            row = self._chain(definitions, parent)
+        with self._database.write() as session:
+            definitions = session.locked_definitions()
+            row = self._own_chain(definitions, parent)
             members = [definitions.collection(name) for name in dict.fromkeys(children)]
             before, after = [c.name for c in definitions.children_of(row)], [m.name for m in members]
             if before == after:
                 return
             self._check_cycle(definitions, row, members)
-            connection.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
+            session.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
             insert_rows(
-                connection,
+                session,
                 schema.chain,
                 ("parent_id", "position", "child_id"),
                 [(row.id, i, m.id) for i, m in enumerate(members)],
             )
-            self._history.record(connection, parent, mode, before, after)
-            self._definitions.changed(connection)
+            self._history.record(session, parent, mode, before, after)
+            session.definitions_changed()
+
+    def extend_chain(self, parent: str, children: Sequence[str]) -> None:
+        """Put collections at the end of a chain, those in it already moved there."""
+        self.edit_chain(parent, lambda old: [*_without(old, children), *children], mode="extend")
+
+    def prepend_chain(self, parent: str, children: Sequence[str]) -> None:
+        """Put collections at the front of a chain, those in it already moved there."""
+        self.edit_chain(parent, lambda old: [*children, *_without(old, children)], mode="prepend")
 
     @repeated
-    def change_chain(self, parent: str, children: Sequence[str], where: str) -> None:
-        """Put children at the ``front`` or ``back`` of a chain, or ``remove`` them."""
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
-            present = [c.name for c in definitions.children_of(self._chain(definitions, parent))]
-            rest = [c for c in present if c not in children]
-            if where == "remove":
-                for name in children:
-                    definitions.collection(name)
-                self.set_chain(parent, rest, "remove")
-            elif where == "front":
-                self.set_chain(parent, [*children, *rest], "prepend")
-            else:
-                self.set_chain(parent, [*rest, *children], "extend")
+    def remove_from_chain(self, parent: str, children: Sequence[str]) -> None:
+        """Take collections out of a chain."""
+        with self._database.write() as session:
+            definitions = session.locked_definitions()
+            self._own_chain(definitions, parent)
+            for name in children:
+                definitions.collection(name)
+            self.edit_chain(parent, lambda old: _without(old, children), mode="remove")
 
     @repeated
-    def edit_chain(self, parent: str, edit: Callable[[tuple[str, ...]], Sequence[str]]) -> None:
-        """Define a chain from what it holds; nobody else changes it in between."""
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
-            present = definitions.children_of(self._chain(definitions, parent))
-            self.set_chain(parent, edit(tuple(c.name for c in present)))
+    def edit_chain(
+        self,
+        parent: str,
+        edit: Callable[[tuple[str, ...]], Sequence[str]],
+        *,
+        mode: str = "redefine",
+    ) -> None:
+        """Define a chain from what it holds at that moment, which nobody else changes in between.
+
+        Parameters
+        ----------
+        parent : `str`
+            The CHAINED collection.
+        edit : callable
+            Takes the members and returns those to be, in search order. May be called again if the database
+            asks to begin anew; what it raises leaves the chain as it was.
+
+        Raises
+        ------
+        MissingCollectionError, CollectionTypeError, CollectionCycleError
+            As `set_chain`.
+        """
+        with self._database.write() as session:
+            definitions = session.locked_definitions()
+            present = definitions.children_of(self._own_chain(definitions, parent))
+            self.set_chain(parent, edit(tuple(c.name for c in present)), mode=mode)
 
     def chain_history(self, name: str) -> list[ChainChange]:
-        """Return the changes of a chain; see `Registry.chain_history`."""
-        with self._database.read() as connection:
-            definitions = self._definitions.current(connection)
-            changes = self._history.query(connection, name)
+        """Return every change of a chain, oldest first; also of one that was removed.
+
+        Raises
+        ------
+        MissingCollectionError
+            If there never was such a chain.
+        CollectionTypeError
+            If it is no chain.
+        """
+        with self._database.read() as session:
+            changes = self._history.query(session, name)
             if not changes:
-                self._chain(definitions, name)
+                _required_chain(session.definitions.collection(name))
             return changes
 
     @repeated
-    def undo_chain(self, name: str, steps: int) -> tuple[str, ...]:
-        """Give a chain the members it had before its last changes; see `Registry.undo_chain`."""
+    def undo_chain(self, name: str, steps: int = 1) -> tuple[str, ...]:
+        """Give a chain the members it had before its last changes, and return them.
+
+        Parameters
+        ----------
+        name : `str`
+            Chain.
+        steps : `int`
+            How many changes to take back. An undo is a change as well: undoing it brings back what it undid.
+
+        Raises
+        ------
+        MissingCollectionError
+            If a member it had does not exist any more; nothing is changed then.
+        CollectionError
+            If it has not changed so often.
+        """
         if steps < 1:
             raise CollectionError(f"{steps} changes cannot be undone; 1 is the last one.")
-        with self._database.write() as connection:
-            definitions = self._definitions.locked(connection)
-            self._chain(definitions, name)
-            changes = self._history.query(connection, name)
+        with self._database.write() as session:
+            definitions = session.locked_definitions()
+            self._own_chain(definitions, name)
+            changes = self._history.query(session, name)
             if steps > len(changes):
                 raise CollectionError(
                     f"Chain {name!r} has {len(changes)} recorded changes; {steps} cannot be undone."
@@ -255,15 +351,12 @@ class CollectionTable:
                     f"Before {when} chain {name!r} held {', '.join(gone)}, which no longer "
                     f"{'exists' if len(gone) == 1 else 'exist'}. Nothing was changed."
                 )
-            self.set_chain(name, members, "undo")
+            self.set_chain(name, members, mode="undo")
         return members
 
     @staticmethod
-    def _chain(definitions: Definitions, name: str) -> CollectionRow:
-        row = definitions.collection(name)
-        if row.type is not CollectionType.CHAINED:
-            raise CollectionTypeError(f"Collection {name!r} is {row.type.name}, not CHAINED")
-        return row
+    def _own_chain(definitions: Definitions, name: str) -> CollectionRow:
+        return _required_chain(definitions.own_collection(name, "redefine"))
 
     @staticmethod
     def _check_cycle(
@@ -287,31 +380,43 @@ class CollectionTable:
 
     def set_doc(self, name: str, doc: str) -> None:
         """Replace the documentation of a collection."""
-        with self._database.write() as connection:
-            row = self._definitions.locked(connection).collection(name)
+        with self._database.write() as session:
+            row = session.locked_definitions().collection(name)
             c = schema.collection
-            connection.execute(c.update().where(c.c.id == row.id).values(doc=doc))
-            self._definitions.changed(connection)
+            session.execute(c.update().where(c.c.id == row.id).values(doc=doc))
+            session.definitions_changed()
 
-    def remove_row(self, connection: sa.Connection, row: CollectionRow, definitions: Definitions) -> None:
-        """Take a collection off the list, and its own members if it is a chain.
+    def remove_rows(self, session: Session, rows: Iterable[CollectionRow]) -> None:
+        """Take collections off the list, and their own members if they are chains.
 
         Raises
         ------
         OrphanedRecordError
-            If it is a member of a chain.
+            If one is a member of a chain.
         """
-        parents = [definitions.collections_by_id[p].name for p in definitions.parents.get(row.id, ())]
-        if parents:
-            raise OrphanedRecordError(
-                f"Collection {row.name!r} is a member of {', '.join(map(repr, parents))}; "
-                "take it out of these chains first."
-            )
-        if row.type is CollectionType.CHAINED:
-            connection.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
-            before = [c.name for c in definitions.children_of(row)]
-            self._history.record(connection, row.name, "delete", before, ())
-        for table in (schema.collection_summary, schema.collection_governor):
-            connection.execute(table.delete().where(table.c.collection_id == row.id))
-        connection.execute(schema.collection.delete().where(schema.collection.c.id == row.id))
-        self._definitions.changed(connection)
+        definitions = session.definitions
+        for row in rows:
+            parents = [definitions.collections_by_id[p].name for p in definitions.parents.get(row.id, ())]
+            if parents:
+                raise OrphanedRecordError(
+                    f"Collection {row.name!r} is a member of {', '.join(map(repr, parents))}; "
+                    "take it out of these chains first."
+                )
+            if row.type is CollectionType.CHAINED:
+                session.execute(schema.chain.delete().where(schema.chain.c.parent_id == row.id))
+                before = [c.name for c in definitions.children_of(row)]
+                self._history.record(session, row.name, "delete", before, ())
+            for table in (schema.collection_summary, schema.collection_governor):
+                session.execute(table.delete().where(table.c.collection_id == row.id))
+            session.execute(schema.collection.delete().where(schema.collection.c.id == row.id))
+        session.definitions_changed()
+
+
+def _without(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    return [name for name in names if name not in others]
+
+
+def _required_chain(row: CollectionRow) -> CollectionRow:
+    if row.type is not CollectionType.CHAINED:
+        raise CollectionTypeError(f"Collection {row.name!r} is {row.type.name}, not CHAINED")
+    return row

@@ -1,6 +1,6 @@
-"""Database: one SQL database: connections, transactions, and statements read in them.
+"""Database: one SQL database: connections and transactions.
 
-SQLite is the default; PostgreSQL goes through the same calls. A thread has one connection at a time. Writers
+SQLite is the default; PostgreSQL goes through the same calls. A thread has one session at a time. Writers
 wait for one another up to a time limit. What PostgreSQL breaks off, because two transactions waited for each
 other or a connection was lost, is done again from the beginning where the whole of it is ours (`repeated`);
 a transaction that a user began is the user's to repeat.
@@ -14,33 +14,25 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from ..errors import (
-    DataIdValueError,
-    InvalidQueryError,
-    ReadOnlyRepositoryError,
-    RepositoryBusyError,
-    RepositoryError,
-)
+from ..errors import DataIdValueError, ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
 from .database_errors import delays, is_locked, is_lost, is_transient, translated
-from .explained_statement import ExplainedStatement
-from .planner_statistics import begin_counting, renew_statistics
+from .definitions import DefinitionCache
+from .explained_statement import StatementLog
+from .planner_statistics import MANY_ROWS, renew_statistics
 from .postgresql_server import PostgresqlServer
-from .raw_sql import command, driver_connection, is_in_transaction, rows_of, with_marks
+from .session import REVISION, Session
 from .sqlite_file import SqliteFile
 from .thread_state import ThreadState
 
 LOCK_TIMEOUT_S = 120.0
 """How long other programs are waited for, unless the repository's configuration says otherwise."""
-
-_PORTION = 10_000
-"""Rows of a large answer that are Python values at a time."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,9 +85,9 @@ class Database:
         self.path: str | None = None
         self._file: SqliteFile | None = None
         self._server: PostgresqlServer | None = None
-        self.after_rollback: Callable[[], None] = _nothing
-        self.explained: list[ExplainedStatement] | None = None
-        """Statements read from now on are appended with their plans, if it is a list."""
+        self.log = StatementLog()
+        """Where statements are explained."""
+        self._definitions = DefinitionCache()
         if self.is_sqlite:
             self.path = None if self.url.database in (None, "", ":memory:") else self.url.database
             self._file = SqliteFile(
@@ -110,7 +102,8 @@ class Database:
             self._server = PostgresqlServer(self.url, lock_timeout_s)
             self.engine = self._server.engine
         self._shared_lock = threading.Lock() if self.is_sqlite and self.path is None else None
-        self._dbapi: Any = self.engine.dialect.loaded_dbapi
+        driver: Any = self.engine.dialect.loaded_dbapi
+        self._errors = (sa.exc.DBAPIError, sa.exc.TimeoutError, driver.Error, OverflowError)
         self._begin_threads()
         _open_databases.add(self)
 
@@ -121,19 +114,20 @@ class Database:
         # A database that nobody closed is closed when it is not used any more, or at the end of the program.
         self._closing = weakref.finalize(self, _close, self._kept, self.engine)
 
-    @property
-    def _state(self) -> ThreadState:
-        state = self._threads.state
-        if state is None:
-            state = self._threads.state = ThreadState(self._shared_lock or threading.Lock(), self._kept)
-            self._states.add(state)
+    def _new_state(self) -> ThreadState:
+        state = self._threads.state = ThreadState(self._shared_lock or threading.Lock(), self._kept)
+        self._states.add(state)
         return state
 
     def create_log(self) -> None:
         """Put a new SQLite file into write-ahead mode (kept in the file from then on)."""
         if self.path is not None:
-            with self._translation():
-                command(self._opened(self._state), "PRAGMA journal_mode = WAL")
+            connection = self._opened(self._threads.state or self._new_state())
+            try:
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL").close()
+            except self._errors as error:
+                self._raise_as_ours(error)
+                raise
 
     def close(self) -> None:
         """Close all connections."""
@@ -155,55 +149,73 @@ class Database:
             try:
                 return work()
             except RepositoryBusyError as error:
-                inside = self._state.connection is not None
-                if inside or not is_transient(error.__cause__) or time.monotonic() > deadline:
+                if not self.is_to_repeat(error) or time.monotonic() > deadline:
                     raise
             time.sleep(delay)
         raise AssertionError("delays never end")
 
-    @contextmanager
-    def _translation(self) -> Iterator[None]:
-        try:
-            yield
-        except (sa.exc.DBAPIError, sa.exc.TimeoutError, self._dbapi.Error) as error:
-            ours = translated(error, self.url.render_as_string(), self.lock_timeout_s)
-            if ours is None:
-                raise
-            raise ours from error
-        except OverflowError as error:
-            if "SQLite" not in str(error):
-                raise
-            raise DataIdValueError(f"A number is larger than the registry takes, 64 bits: {error}") from error
+    def is_to_repeat(self, error: RepositoryBusyError) -> bool:
+        """Return whether work that ended with an error, being a whole transaction, is to be begun anew."""
+        return self._session is None and is_transient(error.__cause__)
 
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        """Give a connection whose statements all see the same state of the database.
-
-        Inside `write` of the same thread it is the writing connection.
-        """
-        state = self._state
-        if state.connection is not None:
-            yield state.connection
+    def _raise_as_ours(self, error: Exception) -> None:
+        """Raise the error that tells a user what one of the database means, if there is one."""
+        if isinstance(error, OverflowError):
+            if "SQLite" in str(error):
+                raise DataIdValueError(
+                    f"A number is larger than the registry takes, 64 bits: {error}"
+                ) from error
             return
-        with self._translation(), state.lock:
-            connection = self._opened(state)
-            try:
-                if self.is_sqlite:
-                    self._patiently(connection, "BEGIN", "SELECT 1 FROM sqlite_master LIMIT 1")
-                else:
-                    connection.execution_options(isolation_level="REPEATABLE READ")
-                    connection.begin()
-                state.connection = connection
-                yield connection
-            finally:
-                state.connection = None
-                # Rolled back so that temporary rows go too.
-                self._rollback(connection)
-                self._finished(connection)
+        ours = translated(error, self.url.render_as_string(), self.lock_timeout_s)
+        if ours is not None:
+            raise ours from error
+
+    @property
+    def _session(self) -> Session | None:
+        """The session of this thread, if it is in one."""
+        return self._threads.state.session if self._threads.state is not None else None
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """Give a connection in a transaction; nested ones are savepoints.
+    def read(self) -> Iterator[Session]:
+        """Give a session whose statements all see the same state of the database.
+
+        Inside `write` of the same thread it is the writing one.
+        """
+        state = self._threads.state or self._new_state()
+        if state.session is not None:
+            if not self.is_sqlite:
+                state.session.look_again()
+            yield state.session
+            return
+        try:
+            with state.lock:
+                connection = state.connection = self._opened(state)
+                try:
+                    state.session = self._begun_to_read(connection)
+                    yield state.session
+                finally:
+                    state.session = state.connection = None
+                    # Rolled back so that temporary rows go too.
+                    self._rollback(connection)
+                    if self._server is not None:
+                        connection.close()
+        except self._errors as error:
+            self._raise_as_ours(error)
+            raise
+
+    def _begun_to_read(self, connection: sa.Connection) -> Session:
+        session = Session(connection, self._definitions, self.log, is_sqlite=self.is_sqlite)
+        if self.is_sqlite:
+            # The state seen is that of the first look, which most need anyhow.
+            session.revision = self._patiently(connection, "BEGIN", REVISION)[0]
+        else:
+            connection.execution_options(isolation_level="REPEATABLE READ")
+            connection.begin()
+        return session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Give a session that may change the database; nested ones are savepoints.
 
         Raises
         ------
@@ -212,45 +224,64 @@ class Database:
         RepositoryBusyError
             If other programs were in the way for longer than the limit, or the connection was lost.
         """
-        state = self._state
+        state = self._threads.state or self._new_state()
         if not self.writeable:
             raise ReadOnlyRepositoryError(
                 f"The registry {self.url.render_as_string()} was opened for reading; open the repository "
                 "with writeable=True to change it."
             )
-        if state.connection is not None:
-            if not state.writing:
+        session = state.session
+        if session is not None:
+            if not session.is_writing:
                 raise RuntimeError("A write was begun inside a read of the same thread")
-            with self._savepoint(state, state.connection):
-                yield state.connection
+            if not self.is_sqlite:
+                session.look_again()
+            with self._nested(state, session):
+                yield session
             return
-        with self._translation(), state.lock:
-            connection = self._opened(state)
-            try:
-                if self.is_sqlite:
-                    self._patiently(connection, "BEGIN IMMEDIATE")
-                else:
-                    connection.begin()
-                state.connection, state.writing = connection, True
-                begin_counting(connection)
-                yield connection
-                renew_statistics(connection)
-                self._commit(connection)
-            except BaseException:
-                self._rollback(connection)
-                self.after_rollback()
-                raise
-            finally:
-                state.connection, state.writing = None, False
-                self._finished(connection)
+        try:
+            with state.lock:
+                connection = state.connection = self._opened(state)
+                try:
+                    self._begin_to_write(connection)
+                    session = state.session = Session(
+                        connection,
+                        self._definitions,
+                        self.log,
+                        is_sqlite=self.is_sqlite,
+                        begin=self._begin_to_write,
+                    )
+                    yield session
+                    if max(session.inserted.values(), default=0) >= MANY_ROWS:
+                        renew_statistics(session)
+                    if session.is_begun:
+                        self._commit(connection)
+                        session.committed()
+                except BaseException:
+                    self._rollback(connection)
+                    raise
+                finally:
+                    state.session = state.connection = None
+                    if self._server is not None:
+                        connection.close()
+        except self._errors as error:
+            self._raise_as_ours(error)
+            raise
+
+    def _begin_to_write(self, connection: sa.Connection) -> None:
+        if self.is_sqlite:
+            self._patiently(connection, "BEGIN IMMEDIATE")
+        else:
+            connection.begin()
 
     def _commit(self, connection: sa.Connection) -> None:
         if self.is_sqlite:
-            command(connection, "COMMIT")
+            driver: Any = connection.connection.dbapi_connection
+            driver.execute("COMMIT")
             return
         try:
             connection.commit()
-        except (sa.exc.DBAPIError, self._dbapi.Error) as error:
+        except self._errors as error:
             if not is_lost(error):
                 raise
             # Not to be repeated: the server may have got as far as we wanted.
@@ -260,20 +291,31 @@ class Database:
             ) from error
 
     @contextmanager
-    def _savepoint(self, state: ThreadState, connection: sa.Connection) -> Iterator[None]:
-        state.savepoints += 1
-        name = f"s{state.savepoints}"
-        command(connection, f"SAVEPOINT {name}")
+    def _nested(self, state: ThreadState, session: Session) -> Iterator[None]:
+        if session.is_fresh:
+            # Nothing was asked or told before: what is undone here is the transaction so far, and what comes
+            # after it begins it again.
+            try:
+                yield
+            except BaseException:
+                assert state.connection is not None
+                self._rollback(state.connection)
+                session.undone()
+                raise
+            return
+        session.savepoints += 1
+        name = f"s{session.savepoints}"
+        session.command(f"SAVEPOINT {name}")
         try:
             yield
         except BaseException:
-            if is_in_transaction(connection):
-                command(connection, f"ROLLBACK TO SAVEPOINT {name}")
-            self.after_rollback()
+            if session.is_open:
+                session.command(f"ROLLBACK TO SAVEPOINT {name}")
+            session.forget_definitions()
             raise
         finally:
-            state.savepoints -= 1
-        command(connection, f"RELEASE SAVEPOINT {name}")
+            session.savepoints -= 1
+        session.command(f"RELEASE SAVEPOINT {name}")
 
     def _opened(self, state: ThreadState) -> sa.Connection:
         # A SQLite connection belongs to its thread; taking one from a pool for each transaction would cost
@@ -289,129 +331,64 @@ class Database:
             state.opened.add(state.kept)
         return state.kept
 
-    def _finished(self, connection: sa.Connection) -> None:
-        if not self.is_sqlite:
-            connection.close()
-
     def _rollback(self, connection: sa.Connection) -> None:
         if connection.closed:  # at the end of the program, under a transaction still open; that undid it
             return
+        driver: Any = connection.connection.dbapi_connection
         if self.is_sqlite:
             # A full disk has made SQLite roll back everything already.
-            if driver_connection(connection).in_transaction:
-                command(connection, "ROLLBACK")
-        elif driver_connection(connection).closed:
+            if driver.in_transaction:
+                driver.execute("ROLLBACK")
+        elif driver.closed:
             connection.invalidate()
         else:
             connection.rollback()
 
-    @property
-    def in_transaction(self) -> bool:
-        """Whether this thread is inside `write`."""
-        return self._state.writing
-
-    def _patiently(self, connection: sa.Connection, *statements: str) -> None:
-        """Begin a SQLite transaction, waiting while other connections are in the way."""
-        deadline = time.monotonic() + self.lock_timeout_s
-        for delay in delays():
+    def _patiently(self, connection: sa.Connection, *statements: str) -> Any:
+        """Begin a SQLite transaction, waiting while others are in the way; return a row of its first look."""
+        driver: Any = connection.connection.dbapi_connection
+        deadline, waits = 0.0, None
+        while True:
             try:
+                row = None
                 for sql in statements:
-                    command(connection, sql)
+                    row = driver.execute(sql).fetchone()
             except sqlite3.OperationalError as error:
                 self._rollback(connection)
+                deadline = deadline or time.monotonic() + self.lock_timeout_s
                 if not is_locked(error) or time.monotonic() > deadline:
                     raise
             else:
-                return
-            time.sleep(delay)
+                return row
+            waits = waits or delays()
+            time.sleep(next(waits))
 
-    # Statements
-
-    def fetch(
-        self, connection: sa.Connection, statement: sa.Executable, parameters: Mapping[str, Any] | None = None
-    ) -> list[tuple[Any, ...]]:
-        """Return all rows of a statement as plain tuples.
-
-        Raises
-        ------
-        InvalidQueryError
-            If a number overflows on the way.
-        """
-        return [row for rows in self.fetch_portions(connection, statement, parameters) for row in rows]
-
-    def fetch_portions(
-        self, connection: sa.Connection, statement: sa.Executable, parameters: Mapping[str, Any] | None = None
-    ) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of a statement in portions, for who keeps columns and not the rows.
-
-        Raises
-        ------
-        InvalidQueryError
-            If a number overflows on the way.
-        """
-        start, count = time.perf_counter(), 0
-        try:
-            result = connection.execute(statement, parameters)
-        except sa.exc.DataError as error:
-            reason = str(error.orig).strip().splitlines()[0]
-            raise InvalidQueryError(f"The database cannot calculate this query: {reason}") from error
-        cursor: Any = result.cursor
-        while rows := cursor.fetchmany(_PORTION):
-            count += len(rows)
-            yield rows
-        if self.explained is not None:
-            context: Any = result.context
-            values = context.parameters[0] if context.parameters else ()
-            seconds = time.perf_counter() - start
-            self.explained.append(
-                ExplainedStatement.ask(connection, context.statement, values, count, seconds)
-            )
-        result.close()
-
-    def fetch_sql(
-        self, connection: sa.Connection, sql: str, parameters: tuple[Any, ...] = ()
-    ) -> list[tuple[Any, ...]]:
-        """Return all rows of SQL text with ``?`` for each value, past SQLAlchemy's statement layer.
-
-        For look-ups of one row, where building a statement would cost more than running it.
-        """
-        sql = with_marks(connection, sql)
-        start = time.perf_counter()
-        rows = rows_of(connection, sql, parameters)
-        if self.explained is not None:
-            seconds = time.perf_counter() - start
-            self.explained.append(ExplainedStatement.ask(connection, sql, parameters, len(rows), seconds))
-        return rows
-
-    def lock_rows(
-        self, connection: sa.Connection, table: sa.Table, ids: Sequence[int], *, exclusive: bool
-    ) -> list[int]:
-        """Keep others from removing rows (or, exclusively, from using them) until the transaction ends.
-
-        SQLite has one writer at a time anyhow.
-
-        Returns
-        -------
-        missing : `list` [`int`]
-            Rows that somebody else removed meanwhile.
-        """
-        if self.is_sqlite or not ids:
-            return []
-        rows = sa.select(table.c.id).where(table.c.id.in_(sorted(ids))).order_by(table.c.id)
-        found = {r[0] for r in self.fetch(connection, rows.with_for_update(read=not exclusive))}
-        return [i for i in ids if i not in found]
-
-    def count_up(self, connection: sa.Connection, name: str, count: int) -> int:
+    def count_up(self, session: Session, name: str, count: int) -> int:
         """Add to a counter, and return its new value.
 
         On a server this takes effect at once and for good, whatever becomes of the transaction: else others
         would wait for its end.
         """
-        sql = "UPDATE counter SET value = value + ? WHERE name = ? RETURNING value"
         if self._server is None:
-            return int(self.fetch_sql(connection, sql, (count, name))[0][0])
-        with self._server.apart.begin() as other:
-            return int(self.fetch_sql(other, sql, (count, name))[0][0])
+            sql = "UPDATE counter SET value = value + ? WHERE name = ? RETURNING value"
+            return int(session.fetch_sql(sql, (count, name))[0][0])
+        return self._server.count_up(name, count)
+
+    def change_mark(self) -> str:
+        """Return a text that is another one after every change of the database (and seldom without one).
+
+        Of SQLite, sizes and times of its files; of PostgreSQL, its transactions.
+        """
+        if self._file is not None:
+            return self._file.change_mark()
+        with self.read() as session:
+            return str(session.fetch_sql("SELECT CAST(pg_current_snapshot() AS text)")[0][0])
+
+    def forget_definitions(self) -> None:
+        """Read collections and dataset types again next time."""
+        self._definitions.last = None
+        if self._session is not None:
+            self._session.forget_definitions()
 
 
 class _OnDatabase(Protocol):
@@ -425,14 +402,15 @@ def repeated(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, 
     """Decorate a method that is one transaction of ``self._database``: see `Database.repeat`."""
 
     def whole(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except RepositoryBusyError as error:
+            if not self._database.is_to_repeat(error):
+                raise
         return self._database.repeat(lambda: method(self, *args, **kwargs))
 
     functools.update_wrapper(whole, method)
     return whole
-
-
-def _nothing() -> None:
-    """Do nothing after a rollback, until somebody sets something to do."""
 
 
 def _close(kept: set[sa.Connection], engine: sa.Engine) -> None:

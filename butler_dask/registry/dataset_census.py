@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from ..vocabulary.collection import CollectionType
 from . import schema
-from .database import Database
-from .definitions import CollectionRow, Definitions
+from .definitions import CollectionRow
+from .session import Session
 
 _RUNS_AT_ONCE = 500
 
@@ -75,23 +75,17 @@ class DatasetCensus:
         return sum(c.datasets for c in self.counts)
 
 
-def dataset_census(
-    database: Database, connection: sa.Connection, definitions: Definitions, ids: sa.Table
-) -> DatasetCensus:
+def dataset_census(session: Session, ids: sa.Table) -> DatasetCensus:
     """Count datasets.
 
     Parameters
     ----------
-    database : `Database`
+    session : `Session`
         Where they are.
-    connection : `sqlalchemy.Connection`
-        Its connection.
-    definitions : `Definitions`
-        Present collections and dataset types.
     ids : `sqlalchemy.Table`
         Table whose column ``id`` has the datasets' row numbers.
     """
-    d, f = schema.dataset.c, schema.file.c
+    definitions, d, f = session.definitions, schema.dataset.c, schema.file.c
     outside = sa.or_(f.path.like("/%"), f.path.like("%://%"))
     statement = (
         sa.select(
@@ -106,7 +100,7 @@ def dataset_census(
         .group_by(d.run_id, d.dataset_type_id)
     )
     counts, type_ids = [], set()
-    for run_id, type_id, datasets, files, size, others in database.fetch(connection, statement):
+    for run_id, type_id, datasets, files, size, others in session.fetch(statement):
         type_ids.add(type_id)
         run = definitions.collections_by_id[run_id].name
         kind = definitions.dataset_types_by_id[type_id].definition.name
@@ -122,7 +116,7 @@ def dataset_census(
                 .where(c.dataset_id.in_(sa.select(ids.c.id)))
                 .group_by(c.collection_id, c.dataset_type_id)
             )
-            for collection_id, own_type, n in database.fetch(connection, members):
+            for collection_id, own_type, n in session.fetch(members):
                 where = definitions.collections_by_id[collection_id]
                 name = definitions.dataset_types_by_id[own_type].definition.name
                 memberships.append(MembershipCount(where.name, where.type, name, n))
@@ -133,9 +127,7 @@ def dataset_census(
 
 
 def ids_in_runs(
-    database: Database,
-    connection: sa.Connection,
-    definitions: Definitions,
+    session: Session,
     runs: Sequence[CollectionRow],
 ) -> dict[int, list[int]]:
     """Return the row numbers of all datasets of runs, by the row number of their dataset type.
@@ -146,13 +138,11 @@ def ids_in_runs(
     s = schema.collection_summary.c
     out: dict[int, list[int]] = {}
     for some in batched([r.id for r in runs], _RUNS_AT_ONCE):
-        kinds = database.fetch(
-            connection, sa.select(s.dataset_type_id).where(s.collection_id.in_(some)).distinct()
-        )
+        kinds = session.fetch(sa.select(s.dataset_type_id).where(s.collection_id.in_(some)).distinct())
         for (type_id,) in kinds:
-            own = definitions.dataset_types_by_id[type_id].tables.datasets.c
+            own = session.definitions.dataset_types_by_id[type_id].tables.datasets.c
             statement = sa.select(own.dataset_id).where(own.dataset_type_id == type_id, own.run_id.in_(some))
-            found = [i for (i,) in database.fetch(connection, statement)]
+            found = [i for (i,) in session.fetch(statement)]
             if found:
                 out.setdefault(type_id, []).extend(found)
     return out

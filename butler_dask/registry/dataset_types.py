@@ -1,4 +1,4 @@
-"""DatasetTypeTable: register, list and remove dataset types, and make the tables their datasets need."""
+"""DatasetTypes: register, list and remove dataset types, and make the tables their datasets need."""
 
 from __future__ import annotations
 
@@ -19,42 +19,34 @@ from ..vocabulary.dataset_type import DatasetType, check_dataset_type_name
 from ..vocabulary.dimensions import DimensionGroup
 from . import schema
 from .database import Database, repeated
-from .definitions import DefinitionCache
+from .session import Session
 
 
-class DatasetTypeTable:
+class DatasetTypes:
     """Dataset types of a registry.
 
     Parameters
     ----------
     database : `Database`
         Where they are.
-    definitions : `DefinitionCache`
-        The registry's cache of them.
     """
 
-    def __init__(self, database: Database, definitions: DefinitionCache) -> None:
-        self._database, self._definitions = database, definitions
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     @repeated
     def register(self, dataset_types: Sequence[DatasetType]) -> list[bool]:
-        """Register dataset types; return for each whether it is new.
-
-        Raises
-        ------
-        ConflictingDefinitionError
-            If one is registered otherwise.
-        """
-        with self._database.read() as connection:
-            missing = self._missing(connection, dataset_types)
+        """Register dataset types, all or none; return for each whether it is new."""
+        with self._database.read() as session:
+            missing = self._missing(session, dataset_types)
         if not missing:
             return [False] * len(dataset_types)
-        with self._database.write() as connection:
-            self._definitions.locked(connection)
-            missing = self._missing(connection, dataset_types)
+        with self._database.write() as session:
+            session.locked_definitions()
+            missing = self._missing(session, dataset_types)
             for dataset_type in missing.values():
-                group_id = self._group_id(connection, dataset_type.dimensions)
-                connection.execute(
+                group_id = self._group_id(session, dataset_type.dimensions)
+                session.execute(
                     schema.dataset_type.insert().values(
                         name=dataset_type.name,
                         group_id=group_id,
@@ -62,7 +54,7 @@ class DatasetTypeTable:
                         is_calibration=dataset_type.isCalibration(),
                     )
                 )
-            self._definitions.changed(connection)
+            session.definitions_changed()
         new = set(missing)
         out = []
         for dataset_type in dataset_types:
@@ -70,10 +62,8 @@ class DatasetTypeTable:
             new.discard(dataset_type.name)
         return out
 
-    def _missing(
-        self, connection: sa.Connection, dataset_types: Iterable[DatasetType]
-    ) -> dict[str, DatasetType]:
-        known = self._definitions.current(connection).dataset_types
+    def _missing(self, session: Session, dataset_types: Iterable[DatasetType]) -> dict[str, DatasetType]:
+        known = session.definitions.dataset_types
         missing: dict[str, DatasetType] = {}
         for dataset_type in dataset_types:
             if dataset_type.isComponent():
@@ -91,38 +81,51 @@ class DatasetTypeTable:
                 )
         return missing
 
-    def _group_id(self, connection: sa.Connection, dimensions: DimensionGroup) -> int:
+    def _group_id(self, session: Session, dimensions: DimensionGroup) -> int:
         g = schema.dimension_group.c
         required = ",".join(dimensions.required)
-        found = self._database.fetch(connection, sa.select(g.id).where(g.required == required))
+        found = session.fetch(sa.select(g.id).where(g.required == required))
         if found:
             return int(found[0][0])
-        result = connection.execute(schema.dimension_group.insert().values(required=required))
+        result = session.execute(schema.dimension_group.insert().values(required=required))
         key = result.inserted_primary_key
         assert key is not None
         group_id = int(key[0])
         tables = schema.group_tables(group_id, dimensions)
         for table in (tables.datasets, tables.tags, tables.calibs):
-            table.create(connection, checkfirst=False)
+            table.create(session.connection, checkfirst=False)
         return group_id
 
     def get(self, name: str) -> DatasetType:
-        """Return a dataset type, or that of a component."""
+        """Return a dataset type; ``name.component`` gives that of a component.
+
+        Raises
+        ------
+        MissingDatasetTypeError
+            If there is none; the nearest match is named.
+        """
         check_dataset_type_name(name)
-        with self._database.read() as connection:
-            row = self._definitions.current(connection).dataset_type(name)
+        with self._database.read() as session:
+            row = session.definitions.dataset_type(name)
         component = name.partition(".")[2]
         return row.definition.makeComponentDatasetType(component) if component else row.definition
 
     def query(
-        self, expression: NamesExpression | DatasetType | Iterable[DatasetType], missing: list[str] | None
+        self,
+        expression: NamesExpression | DatasetType | Iterable[DatasetType] = ...,
+        missing: list[str] | None = None,
     ) -> list[DatasetType]:
-        """Return the dataset types that names and globs match, by name.
+        """Return dataset types by name.
 
-        Plain names without match are appended to ``missing``, or raise where it is `None`.
+        Parameters
+        ----------
+        expression : `str`, `re.Pattern`, ``...`` or iterable of them
+            Names, globs and regular expressions; ``...`` for all.
+        missing : `list` [`str`], optional
+            Plain names that are not registered are appended to it instead of raising.
         """
-        with self._database.read() as connection:
-            definitions = self._definitions.current(connection)
+        with self._database.read() as session:
+            definitions = session.definitions
         known = definitions.dataset_types
         found: dict[str, DatasetType] = {}
         for text in split_patterns(_named(expression)):
@@ -145,24 +148,23 @@ class DatasetTypeTable:
 
     @repeated
     def remove(self, name: str) -> None:
-        """Remove a dataset type that has no datasets.
+        """Remove a dataset type without datasets.
 
         Raises
         ------
         OrphanedRecordError
-            If it has some.
+            If it has datasets.
         """
         if "." in name:
             raise DatasetTypeError(f"{name!r} names a component; remove the dataset type it is a part of.")
-        with self._database.write() as connection:
-            row = self._definitions.locked(connection).dataset_type(name)
+        with self._database.write() as session:
+            row = session.locked_definitions().dataset_type(name)
             d = schema.dataset.c
             # Its own table is clustered by type: the first row says enough.
             table = row.tables.datasets
             statement = sa.select(table.c.dataset_id).where(table.c.dataset_type_id == row.id).limit(1)
-            if self._database.fetch(connection, statement):
-                runs = self._database.fetch(
-                    connection,
+            if session.fetch(statement):
+                runs = session.fetch(
                     sa.select(schema.collection.c.name)
                     .where(schema.collection.c.id == d.run_id, d.dataset_type_id == row.id)
                     .distinct()
@@ -173,9 +175,9 @@ class DatasetTypeTable:
                     "remove these first."
                 )
             s = schema.collection_summary
-            connection.execute(s.delete().where(s.c.dataset_type_id == row.id))
-            connection.execute(schema.dataset_type.delete().where(schema.dataset_type.c.id == row.id))
-            self._definitions.changed(connection)
+            session.execute(s.delete().where(s.c.dataset_type_id == row.id))
+            session.execute(schema.dataset_type.delete().where(schema.dataset_type.c.id == row.id))
+            session.definitions_changed()
 
 
 def _named(expression: NamesExpression | DatasetType | Iterable[DatasetType]) -> Any:

@@ -1,25 +1,33 @@
 """Definitions: all collections, chains and dataset types of a registry, as one read gives them.
 
 They are few beside datasets and every call needs some, so they are kept in memory. A counter in the database
-says when they changed; comparing it costs one tiny look-up in the caller's own transaction, so what is used
-is never older or newer than the rows it is used with.
+says when they changed; a session compares it in its own transaction, which is one tiny look-up, so what is
+used is never older or newer than the rows it is used with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import MissingCollectionError, MissingDatasetTypeError, did_you_mean
+from ..errors import (
+    MissingCollectionError,
+    MissingDatasetTypeError,
+    ReadOnlyRepositoryError,
+    did_you_mean,
+)
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.dataset_type import DatasetType, split_component
 from ..vocabulary.dimensions import DimensionUniverse
 from . import schema
-from .database import Database
 from .schema import GroupTables, group_tables
+
+SHARED_COLLECTIONS = "overlay_collections"
+"""Name of the note in the registry that lists, as JSON, what belongs to the shared repository below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +51,14 @@ class DatasetTypeRow:
 
 @dataclass(frozen=True)
 class Definitions:
-    """Collections in creation order, chains, dataset types."""
+    """Collections in creation order, those of a shared repository, chains, dataset types."""
 
     revision: int
     collections: Mapping[str, CollectionRow]
     children: Mapping[int, tuple[int, ...]]
     dataset_types: Mapping[str, DatasetTypeRow]
     groups: Mapping[tuple[str, ...], GroupTables]
+    shared: frozenset[str] = frozenset()
     _leaves: dict[tuple[str, ...], tuple[CollectionRow, ...]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -84,6 +93,30 @@ class Definitions:
         except KeyError:
             pass
         raise MissingCollectionError(f"No collection {name!r}.{did_you_mean(name, self.collections)}")
+
+    def own_collection(self, name: str, deed: str) -> CollectionRow:
+        """Return a collection that is about to be changed.
+
+        Parameters
+        ----------
+        name : `str`
+            Its name.
+        deed : `str`
+            What is about to be done, as in "Cannot ... 'collection'".
+
+        Raises
+        ------
+        MissingCollectionError
+            If there is none; the nearest match is named.
+        ReadOnlyRepositoryError
+            If it belongs to the shared repository below an overlay.
+        """
+        if name in self.shared:
+            raise ReadOnlyRepositoryError(
+                f"Cannot {deed} {name!r}: it belongs to the shared repository, which is never changed from "
+                "here. Use collections of your own (a chain may hold both)."
+            )
+        return self.collection(name)
 
     def children_of(self, row: CollectionRow) -> tuple[CollectionRow, ...]:
         """Return the members of a chain, in search order."""
@@ -130,79 +163,56 @@ class Definitions:
         return found
 
 
+@dataclass(slots=True)
 class DefinitionCache:
-    """The definitions, read again whenever the database says they changed."""
+    """The definitions of a database last read by any thread, of a state that was committed."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._current: Definitions | None = None
+    last: Definitions | None = None
 
-    def current(self, connection: sa.Connection) -> Definitions:
-        """Return the definitions as this connection's transaction sees them."""
-        rows = self._database.fetch_sql(connection, "SELECT value FROM counter WHERE name = 'definitions'")
-        revision = int(rows[0][0])
-        current = self._current
-        if current is None or current.revision != revision:
-            current = self._current = self._read(connection, revision)
-        return current
 
-    def locked(self, connection: sa.Connection) -> Definitions:
-        """Return the definitions, which nobody else changes until this transaction ends."""
-        if not self._database.is_sqlite:
-            self._database.fetch_sql(
-                connection, "SELECT value FROM counter WHERE name = 'definitions' FOR UPDATE"
-            )
-        return self.current(connection)
+def read_definitions(
+    fetch: Callable[[sa.Executable], Sequence[tuple[Any, ...]]], revision: int, shared: frozenset[str]
+) -> Definitions:
+    """Return the definitions that are in the database.
 
-    def changed(self, connection: sa.Connection) -> None:
-        """Record that definitions were changed in this transaction."""
-        connection.execute(
-            sa.update(schema.counter)
-            .where(schema.counter.c.name == "definitions")
-            .values(value=schema.counter.c.value + 1)
-        )
-        self._current = None
-
-    def forget(self) -> None:
-        """Read again next time: after a rollback the counter may be reused for another state."""
-        self._current = None
-
-    def _read(self, connection: sa.Connection, revision: int) -> Definitions:
-        fetch = self._database.fetch
-        c, k = schema.collection.c, schema.chain.c
-        collections = {
-            name: CollectionRow(id_, name, CollectionType(kind), doc)
-            for id_, name, kind, doc in fetch(
-                connection, sa.select(c.id, c.name, c.type, c.doc).order_by(c.id)
-            )
-        }
-        children: dict[int, list[int]] = {}
-        for parent, child in fetch(
-            connection, sa.select(k.parent_id, k.child_id).order_by(k.parent_id, k.position)
-        ):
-            children.setdefault(parent, []).append(child)
-        universe = DimensionUniverse()
-        g, t = schema.dimension_group.c, schema.dataset_type.c
-        groups: dict[int, GroupTables] = {}
-        for id_, required in fetch(connection, sa.select(g.id, g.required)):
-            groups[id_] = group_tables(id_, universe.conform(_split(required)))
-        types: dict[str, DatasetTypeRow] = {}
-        # Sorted here, since each database has its own order of strings.
-        for name, id_, group_id, storage_class, is_calibration in sorted(
-            fetch(connection, sa.select(t.name, t.id, t.group_id, t.storage_class, t.is_calibration))
-        ):
-            tables = groups[group_id]
-            definition = DatasetType(
-                name, tables.dimensions, storage_class, isCalibration=bool(is_calibration)
-            )
-            types[name] = DatasetTypeRow(id_, definition, tables)
-        return Definitions(
-            revision,
-            collections,
-            {p: tuple(v) for p, v in children.items()},
-            types,
-            {g.dimensions.required: g for g in groups.values()},
-        )
+    Parameters
+    ----------
+    fetch : callable
+        Gives the rows of a statement.
+    revision : `int`
+        The counter that says when they change.
+    shared : `frozenset` [`str`]
+        Collections that belong to a shared repository.
+    """
+    c, k = schema.collection.c, schema.chain.c
+    collections = {
+        name: CollectionRow(id_, name, CollectionType(kind), doc)
+        for id_, name, kind, doc in fetch(sa.select(c.id, c.name, c.type, c.doc).order_by(c.id))
+    }
+    children: dict[int, list[int]] = {}
+    for parent, child in fetch(sa.select(k.parent_id, k.child_id).order_by(k.parent_id, k.position)):
+        children.setdefault(parent, []).append(child)
+    universe = DimensionUniverse()
+    g, t = schema.dimension_group.c, schema.dataset_type.c
+    groups: dict[int, GroupTables] = {}
+    for id_, required in fetch(sa.select(g.id, g.required)):
+        groups[id_] = group_tables(id_, universe.conform(_split(required)))
+    types: dict[str, DatasetTypeRow] = {}
+    # Sorted here, since each database has its own order of strings.
+    for name, id_, group_id, storage_class, is_calibration in sorted(
+        fetch(sa.select(t.name, t.id, t.group_id, t.storage_class, t.is_calibration))
+    ):
+        tables = groups[group_id]
+        definition = DatasetType(name, tables.dimensions, storage_class, isCalibration=bool(is_calibration))
+        types[name] = DatasetTypeRow(id_, definition, tables)
+    return Definitions(
+        revision,
+        collections,
+        {p: tuple(v) for p, v in children.items()},
+        types,
+        {g.dimensions.required: g for g in groups.values()},
+        shared,
+    )
 
 
 def _split(required: str) -> Sequence[str]:

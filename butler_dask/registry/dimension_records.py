@@ -1,4 +1,4 @@
-"""DimensionRecordTable: insert records of dimensions, look them up by key, expand data IDs with them."""
+"""DimensionRecords: insert records of dimensions, look them up by key, expand data IDs with them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError
-from ..vocabulary.data_id import DataCoordinate
-from ..vocabulary.data_id_table import DataIdTable, first_rows
-from ..vocabulary.dimension_record import DimensionRecord
-from ..vocabulary.dimensions import DimensionElement, DimensionUniverse
+from ..vocabulary.data_id import DataCoordinate, DimensionRecord
+from ..vocabulary.data_id_table import DataIdTable, coded_column, first_rows, plain_column, row_codes
+from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from ..vocabulary.timespan import Timespan
 from .bulk_rows import insert_rows, temporary_rows
 from .database import Database, repeated
 from .schema import element_tables, overlap_tables
+from .session import Session
 
-_FEW = 40
+_FEW_KEYS = 40
 """Keys looked up one statement each rather than through a temporary table."""
 
 RecordKey = tuple[int | str, ...]
+ExistenceQuestion = tuple[str, Sequence[int]]
+"""SQL that gives a row if a record exists, and which of a data ID's required values it asks about."""
 
 
-class DimensionRecordTable:
+class DimensionRecords:
     """Records of the dimension elements of a registry.
 
     Parameters
@@ -35,20 +38,45 @@ class DimensionRecordTable:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql: dict[str, str] = {}
+        self._sql: dict[tuple[str, ...], str] = {}
+        self._existence_questions: dict[DimensionGroup, Sequence[ExistenceQuestion]] = {}
 
     @repeated
     def insert(
         self,
         element_name: str,
-        records: Sequence[DimensionRecord | Mapping[str, Any]],
+        records: Iterable[DimensionRecord | Mapping[str, Any]],
         *,
-        replace: bool,
-        skip_existing: bool,
+        replace: bool = False,
+        skip_existing: bool = False,
     ) -> int:
-        """Insert records; see `Registry.insert_dimension_records`; return how many are new or replaced."""
+        """Insert records of one element, all or none.
+
+        Parameters
+        ----------
+        element_name : `str`
+            Dimension or relation.
+        records : iterable of `DimensionRecord` or mapping
+            Records, or their fields. The band of a physical filter is made when needed.
+        replace : `bool`
+            Replace records that exist.
+        skip_existing : `bool`
+            Leave records that exist as they are.
+
+        Returns
+        -------
+        changed : `int`
+            How many are new or replaced.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If a record exists and neither option is given.
+        DataIdValueError
+            If a record refers to a dimension value without record.
+        """
         element = DimensionUniverse().element(element_name)
-        if not element.has_own_table:
+        if not element.has_records:
             raise DataIdValueError(f"Dimension {element_name!r} has no records: its values are computed")
         rows = [conformed(element, r) for r in records]
         if not rows:
@@ -56,47 +84,47 @@ class DimensionRecordTable:
         table = element_tables[element_name]
         columns = [c.name for c in table.columns]
         values = [row_of_record(r) for r in rows]
-        with self._database.write() as connection:
+        with self._database.write() as session:
             if element_name == "physical_filter":
                 bands = sorted({r.band for r in rows if r.band is not None})
                 insert_rows(
-                    connection, element_tables["band"], ("name",), [(b,) for b in bands], on_conflict="ignore"
+                    session, element_tables["band"], ("name",), [(b,) for b in bands], on_conflict="ignore"
                 )
             try:
                 with self._database.write():
                     if skip_existing:
-                        rows = self._absent(connection, element, rows)
+                        rows = self._absent(session, element, rows)
                         values = [row_of_record(r) for r in rows]
                     # What another process inserted since we looked is skipped as well.
                     count = insert_rows(
-                        connection,
+                        session,
                         table,
                         columns,
                         values,
                         on_conflict="replace" if replace else "ignore" if skip_existing else "raise",
                     )
             except sa.exc.IntegrityError as error:
-                self._explain_conflict(connection, element, rows, error)
+                self._explain_conflict(session, element, rows, error)
             if element.spatial:
-                self._insert_overlaps(connection, element, rows, replace, skip_existing)
+                self._insert_overlaps(session, element, rows, replace, skip_existing)
         return count
 
     def _absent(
-        self, connection: sa.Connection, element: DimensionElement, rows: Sequence[DimensionRecord]
+        self, session: Session, element: DimensionElement, rows: Sequence[DimensionRecord]
     ) -> list[DimensionRecord]:
         unique = {key_of_record(r): r for r in reversed(rows)}
-        present = self._fetch_keys(connection, element, list(unique))
+        present = self._fetch_keys(session, element, list(unique))
         return [r for k, r in reversed(unique.items()) if k not in present]
 
     def _explain_conflict(
         self,
-        connection: sa.Connection,
+        session: Session,
         element: DimensionElement,
         rows: Sequence[DimensionRecord],
         error: sa.exc.IntegrityError,
     ) -> None:
         seen: set[RecordKey] = set()
-        present = self._fetch_keys(connection, element, [key_of_record(r) for r in rows])
+        present = self._fetch_keys(session, element, [key_of_record(r) for r in rows])
         for record in rows:
             key = key_of_record(record)
             if key in present:
@@ -112,11 +140,11 @@ class DimensionRecordTable:
         for record in rows:
             for name in (*element.requires, *element.implies):
                 parent = element.universe[name]
-                if not parent.has_own_table or record.get(name) is None:
+                if not parent.has_records or record.get(name) is None:
                     continue
                 values = {n: record.get(n) for n in (*parent.requires, name)}
                 key = tuple(values.values())
-                if not self._fetch_keys(connection, parent, [key]):
+                if not self._fetch_keys(session, parent, [key]):
                     raise DataIdValueError(
                         f"A record of {element.name!r} names {name!r} {record.get(name)!r}, which has no "
                         f"record of its own for {values!r}; insert that one first."
@@ -125,7 +153,7 @@ class DimensionRecordTable:
 
     def _insert_overlaps(
         self,
-        connection: sa.Connection,
+        session: Session,
         element: DimensionElement,
         rows: Sequence[DimensionRecord],
         replace: bool,
@@ -138,12 +166,12 @@ class DimensionRecordTable:
         for record in rows:
             key = key_of_record(record)
             if replace:
-                connection.execute(table.delete().where(*(c == v for c, v in zip(keys, key, strict=True))))
+                session.execute(table.delete().where(*(c == v for c, v in zip(keys, key, strict=True))))
             if record.region is not None:
                 for begin, end in pixelization.envelope(record.region):
                     pixels.extend((*key, i) for i in range(begin, end))
         insert_rows(
-            connection,
+            session,
             table,
             [*(c.name for c in keys), "htm7"],
             pixels,
@@ -151,16 +179,27 @@ class DimensionRecordTable:
         )
 
     @repeated
-    def sync(self, record: DimensionRecord, *, update: bool) -> bool | dict[str, Any]:
-        """Insert a record, or compare it with the one there is; see `Registry.sync_dimension_record`."""
+    def sync(self, record: DimensionRecord, *, update: bool = False) -> bool | dict[str, Any]:
+        """Insert a record unless it exists.
+
+        Returns
+        -------
+        result : `bool` or `dict`
+            `True` if it is new, `False` if it was there alike, or the old values of the fields updated.
+
+        Raises
+        ------
+        ConflictingDefinitionError
+            If it exists and differs, and ``update`` is not set.
+        """
         element = record.definition
-        with self._database.write() as connection:
-            present = self._fetch_keys(connection, element, [key_of_record(record)])
+        with self._database.write() as session:
+            present = self._fetch_keys(session, element, [key_of_record(record)])
             if not present:
                 if self.insert(element.name, [record], replace=False, skip_existing=True):
                     return True
                 # Another process did it since we looked.
-                present = self._fetch_keys(connection, element, [key_of_record(record)])
+                present = self._fetch_keys(session, element, [key_of_record(record)])
             old = present[key_of_record(record)]
             changed = {
                 name: old.get(name)
@@ -180,66 +219,70 @@ class DimensionRecordTable:
 
     # Look-ups
 
-    def _look_up(self, name: str) -> str:
-        """Return the SQL that finds a record by its key."""
-        sql = self._sql.get(name)
+    def _look_up(self, session: Session, name: str, wanted: Sequence[str] = ()) -> str:
+        """Return the SQL that finds a record, or some columns of it, by its key."""
+        sql = self._sql.get((name, *wanted))
         if sql is None:
-            quote = self._database.engine.dialect.identifier_preparer.quote
-            columns = ", ".join(quote(c.name) for c in element_tables[name].columns)
+            quote = session.quote
+            columns = ", ".join(map(quote, wanted or element_tables[name].columns.keys()))
             keys = " AND ".join(f"{quote(c.name)} = ?" for c in key_columns(name))
-            sql = self._sql[name] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
+            sql = self._sql[name, *wanted] = f"SELECT {columns} FROM {quote(name)} WHERE {keys}"
         return sql
 
     def _fetch_keys(
-        self, connection: sa.Connection, element: DimensionElement, keys: Sequence[RecordKey]
+        self, session: Session, element: DimensionElement, keys: Sequence[RecordKey]
     ) -> dict[RecordKey, DimensionRecord]:
         name = element.name
         rows: list[tuple[Any, ...]] = []
-        if len(keys) <= _FEW:
+        if len(keys) <= _FEW_KEYS:
             for key in dict.fromkeys(keys):
-                rows.extend(self._database.fetch_sql(connection, self._look_up(name), key))
+                rows.extend(session.fetch_sql(self._look_up(session, name), key))
         else:
             own = key_columns(name)
             table = element_tables[name]
-            with temporary_rows(
-                connection, {c.name: c.type for c in own}, list(dict.fromkeys(keys))
-            ) as wanted:
-                rows = self._database.fetch(
-                    connection, sa.select(table).where(*(c == wanted.c[c.name] for c in own))
-                )
+            with temporary_rows(session, {c.name: c.type for c in own}, list(dict.fromkeys(keys))) as wanted:
+                rows = session.fetch(sa.select(table).where(*(c == wanted.c[c.name] for c in own)))
         return {key_of_record(r): r for r in records_of_rows(element, rows)}
 
     def fetch(self, element_name: str, data_ids: DataIdTable) -> list[DimensionRecord | None]:
-        """Return the record of each data ID, `None` where there is none."""
+        """Return the record of an element for each data ID, `None` where there is none."""
         element = DimensionUniverse().element(element_name)
         required = element.required
         inverse = data_ids.codes(required)
         first = first_rows(inverse)
         columns = [data_ids.values(n)[first].tolist() for n in required]
         keys: list[RecordKey] = list(zip(*columns, strict=True)) if columns else [()] * len(first)
-        with self._database.read() as connection:
-            found = self._fetch_keys(connection, element, keys)
+        with self._database.read() as session:
+            found = self._fetch_keys(session, element, keys)
         return [found.get(keys[i]) for i in inverse.tolist()]
 
     def expand(self, data_id: DataCoordinate) -> DataCoordinate:
-        """Return a data ID with the records of all its elements; see `Registry.expand_data_id`."""
+        """Return a data ID with the records of its elements and the values they imply.
+
+        Raises
+        ------
+        DataIdValueError
+            If the repository has no such dimension value.
+        InconsistentDataIdError
+            If its values contradict one another.
+        """
         group = data_id.dimensions
         values: dict[str, Any] = dict(data_id.mapping)
         known = data_id.records if data_id.hasRecords() else {}
         records: dict[str, DimensionRecord | None] = {}
         universe = group.universe
-        with self._database.read() as connection:
+        with self._database.read() as session:
             # From the most specific to the most general, so that implied values are known when needed.
             for name in reversed(group.elements):
                 element = universe[name]
-                if not element.has_own_table:
+                if not element.has_records:
                     continue
                 record = known.get(name)
                 if record is None:
                     if any(values.get(n) is None for n in element.required):
                         continue
                     key = tuple(values[n] for n in element.required)
-                    found = self._fetch_keys(connection, element, [key])
+                    found = self._fetch_keys(session, element, [key])
                     record = found.get(key)
                 if record is None:
                     self._check_absent(element, values, data_id)
@@ -269,45 +312,59 @@ class DimensionRecordTable:
                 f"Data ID {data_id} joins {shown!r}, but the repository has no such {element.name}."
             )
 
+    def with_implied_values(self, ref: DatasetRef) -> DatasetRef:
+        """Return a dataset whose data ID has the values its records imply, where they are known."""
+        if ref.dataId.hasFull():
+            return ref
+        full = self.expand(ref.dataId)
+        if not full.hasFull():
+            return ref
+        return ref.expanded(DataCoordinate.from_full_values(full.dimensions, full.full_values))
+
     def expand_table(self, data_ids: DataIdTable) -> DataIdTable:
-        """Return the data IDs with columns of all implied dimensions that every row has a value of."""
-        group = data_ids.dimensions
-        if all(n in data_ids.columns for n in group.names):
+        """Return data IDs with columns of all implied dimensions that every row has a value of."""
+        group, n = data_ids.dimensions, len(data_ids)
+        if data_ids.columns.keys() >= set(group.names):
             return data_ids
         universe = group.universe
         columns, categories = dict(data_ids.columns), dict(data_ids.categories)
-        with self._database.read() as connection:
+        with self._database.read() as session:
             for name in reversed(group.names):
-                element = universe[name]
-                wanted = [n for n in element.implies if n not in columns]
-                if not wanted or any(n not in columns for n in element.required):
+                element = universe.element(name)
+                required = element.required
+                wanted = [i for i in element.implies if i not in columns]
+                if not wanted or not columns.keys() >= set(required):
                     continue
-                table = DataIdTable(element.dimensions, columns, categories, len(data_ids))
-                inverse = table.codes(element.required)
+                inverse = row_codes([columns[r] for r in required], n)
                 first = first_rows(inverse)
-                keys: list[RecordKey] = list(
-                    zip(*(table.values(n)[first].tolist() for n in element.required), strict=True)
-                )
-                found = self._implied_values(connection, element, wanted, keys)
+                values = [plain_column(columns[r][first], categories.get(r)) for r in required]
+                keys: list[RecordKey] = list(zip(*values, strict=True))
+                found = self._implied_values(session, element, wanted, keys)
                 for key in keys:
                     if key not in found:
                         raise DataIdValueError(
-                            f"The repository has no {name} for "
-                            f"{dict(zip(element.required, key, strict=True))!r}."
+                            f"The repository has no {name} for {dict(zip(required, key, strict=True))!r}."
                         )
                 for i, implied in enumerate(wanted):
-                    if any(found[k][i] is None for k in keys):
+                    own = [found[key][i] for key in keys]
+                    if None in own:
                         continue
-                    part = DataIdTable.from_values(
-                        universe.empty, {implied: [found[k][i] for k in keys]}, len(keys)
-                    )
-                    columns[implied] = part.columns[implied][inverse]
-                    if implied in part.categories:
-                        categories[implied] = part.categories[implied]
-        return DataIdTable(group, columns, categories, len(data_ids))
+                    column, names = coded_column(implied, own)
+                    columns[implied] = column[inverse]
+                    if names is not None:
+                        categories[implied] = names
+        return DataIdTable(group, columns, categories, n)
 
     def expand_all(self, data_ids: DataIdTable) -> list[DataCoordinate]:
-        """Return data IDs with records and implied values; see `Registry.expand_data_ids`."""
+        """Return many data IDs with the records of their elements and the values they imply.
+
+        Records are fetched at once for each element, and rows that have one in common share it.
+
+        Raises
+        ------
+        DataIdValueError
+            If the repository has no record that a value is implied by.
+        """
         if not len(data_ids):
             return []
         with self._database.read():
@@ -316,7 +373,7 @@ class DimensionRecordTable:
             found = {
                 name: self.fetch(name, table)
                 for name in group.elements
-                if group.universe[name].has_own_table
+                if group.universe[name].has_records
                 and all(n in table.columns for n in group.universe[name].required)
             }
         names = tuple(found)
@@ -332,44 +389,87 @@ class DimensionRecordTable:
 
     def _implied_values(
         self,
-        connection: sa.Connection,
+        session: Session,
         element: DimensionElement,
         wanted: Sequence[str],
         keys: Sequence[RecordKey],
     ) -> dict[RecordKey, tuple[Any, ...]]:
+        if len(keys) <= _FEW_KEYS:
+            sql = self._look_up(session, element.name, wanted)
+            found = ((key, session.fetch_sql(sql, key)) for key in keys)
+            return {key: rows[0] for key, rows in found if rows}
         table, own = element_tables[element.name], key_columns(element.name)
         n = len(own)
-        with temporary_rows(connection, {c.name: c.type for c in own}, keys) as rows:
+        with temporary_rows(session, {c.name: c.type for c in own}, keys) as rows:
             statement = sa.select(*own, *(table.c[w] for w in wanted)).where(
                 *(c == rows.c[c.name] for c in own)
             )
-            return {r[:n]: r[n:] for r in self._database.fetch(connection, statement)}
+            return {r[:n]: r[n:] for r in session.fetch(statement)}
 
-    def missing_values(
-        self, connection: sa.Connection, data_ids: DataIdTable
+    def existence_questions(self, session: Session, group: DimensionGroup) -> Sequence[ExistenceQuestion]:
+        """Return what to ask so as to know that all values of a data ID have records."""
+        found = self._existence_questions.get(group)
+        if found is None:
+            questions: list[ExistenceQuestion] = []
+            for name in _telling_names(group):
+                keys = " AND ".join(f"{session.quote(c.name)} = ?" for c in key_columns(name))
+                places = [group.required.index(n) for n in group.universe[name].required]
+                questions.append((f"SELECT 1 FROM {session.quote(name)} WHERE {keys}", places))
+            found = self._existence_questions[group] = questions
+        return found
+
+    def check_values(self, session: Session, table: DatasetTable) -> None:
+        """Check that all data ID values of datasets to be inserted have records.
+
+        Raises
+        ------
+        DataIdValueError
+            If one has none; the first is named.
+        """
+        names = table.data_ids.dimensions.required
+        if self._missing_value(session, table.data_ids, _telling_names(table.data_ids.dimensions)) is None:
+            return
+        # The most general one is named: of an unknown instrument the detectors are unknown as well.
+        missing = self._missing_value(session, table.data_ids, names)
+        assert missing is not None
+        name, values = missing
+        raise DataIdValueError(
+            f"Cannot insert {table.dataset_type.name!r} datasets: the repository has no {name} for "
+            f"{values!r}. Insert its dimension record first."
+        )
+
+    def _missing_value(
+        self, session: Session, data_ids: DataIdTable, names: Sequence[str]
     ) -> tuple[str, dict[str, Any]] | None:
-        """Return the first dimension with a value that has no record, with that value; or `None`."""
+        """Return the first of some dimensions with a value that has no record, with that value; or `None`."""
         universe = data_ids.dimensions.universe
-        for name in data_ids.dimensions.required:
+        for name in names:
             element = universe[name]
-            if not element.has_own_table:
+            if not element.has_records:
                 continue
             keys = _unique_keys(data_ids, element.required)
             own = key_columns(name)
-            if len(keys) <= _FEW:
-                present = {k for k in keys if self._database.fetch_sql(connection, self._look_up(name), k)}
+            if len(keys) <= _FEW_KEYS:
+                present = {k for k in keys if session.fetch_sql(self._look_up(session, name), k)}
             else:
-                with temporary_rows(connection, {c.name: c.type for c in own}, keys) as rows:
+                with temporary_rows(session, {c.name: c.type for c in own}, keys) as rows:
                     statement = sa.select(*own).where(*(c == rows.c[c.name] for c in own))
-                    present = set(self._database.fetch(connection, statement))
+                    present = set(session.fetch(statement))
             for key in keys:
                 if key not in present:
                     return name, dict(zip(element.required, key, strict=True))
         return None
 
 
+def _telling_names(group: DimensionGroup) -> list[str]:
+    """Return the dimensions whose records vouch for the others: a detector's for its instrument."""
+    elements = [group.universe[n] for n in group.required]
+    vouched = {n for e in elements if e.has_records for n in e.requires}
+    return [e.name for e in elements if e.has_records and e.name not in vouched]
+
+
 def _unique_keys(data_ids: DataIdTable, names: Sequence[str]) -> list[RecordKey]:
-    if len(data_ids) <= _FEW:
+    if len(data_ids) <= _FEW_KEYS:
         rows = zip(*([data_ids.value(n, i) for i in range(len(data_ids))] for n in names), strict=True)
         return list(dict.fromkeys(rows))
     first = first_rows(data_ids.codes(names))
@@ -403,7 +503,8 @@ def conformed(element: DimensionElement, record: DimensionRecord | Mapping[str, 
                 f"A record of {record.definition.name!r} was given as one of {element.name!r}"
             )
         return record
-    return element.RecordClass(**record)
+    made: DimensionRecord = element.RecordClass(**record)
+    return made
 
 
 def row_of_record(record: DimensionRecord) -> tuple[Any, ...]:

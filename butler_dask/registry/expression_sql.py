@@ -10,13 +10,11 @@ from __future__ import annotations
 import operator
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 
 from ..errors import InvalidQueryError
-from ..vocabulary.data_id import is_text
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.expression import (
     And,
@@ -35,15 +33,15 @@ from ..vocabulary.expression import (
     Pair,
     Range,
     Sign,
-    time_of_literal,
 )
-from ..vocabulary.timespan import MAX_NS, MIN_NS, Timespan, tai_nanoseconds
+from ..vocabulary.timespan import MAX_NS, MIN_NS, Timespan
 from .expression_names import BoundValue, DatasetField, FieldReference, Kind, NameScope
+from .expression_values import REGION_FUNCTIONS, Operand, TaiInstant, constant_operand
+from .open_values import OpenValues
 
 if TYPE_CHECKING:
     from lsst.sphgeom import Region
 
-_MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
 _MANY_VALUES = 500
 """IN lists beyond this length go through a temporary table."""
 
@@ -76,14 +74,8 @@ class ExpressionTables(Protocol):
     def dataset_field(self, reference: DatasetField) -> Any:
         """Return the column of a dataset's field (for a timespan: two columns)."""
 
-    def within_region(self, element: str, region: Region) -> Any:
-        """Return the condition that an element's region overlaps a region."""
-
-    def regions_overlap(self, first: str, second: str) -> Any:
-        """Return the condition that two elements' regions overlap."""
-
-    def member(self, column: Any, values: Sequence[Any]) -> Any:
-        """Return the condition that a column is one of many values."""
+    def member(self, column: Any, values: Sequence[Any], kind: sa.types.TypeEngine[Any]) -> Any:
+        """Return the condition that a column is one of many values of a type."""
 
     def like_glob(self, column: Any, pattern: str) -> Any:
         """Return the condition that a string column matches a glob of ``*`` and ``?``."""
@@ -92,14 +84,14 @@ class ExpressionTables(Protocol):
         """Return a string whose order is that of its characters' code points."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """A value: its kind, its SQL (for a timespan two: begin and end) and, if it is one, its constant."""
+class ExpressionSky(Protocol):
+    """What the compiler needs to know of regions."""
 
-    kind: Kind
-    sql: Any
-    constant: Any = None
-    reference: FieldReference | DatasetField | None = None
+    def within_region(self, element: str, region: Region) -> Any:
+        """Return the condition that an element's region overlaps a region."""
+
+    def regions_overlap(self, first: str, second: str) -> Any:
+        """Return the condition that two elements' regions overlap."""
 
 
 class ExpressionCompiler:
@@ -110,11 +102,22 @@ class ExpressionCompiler:
     scope : `NameScope`
         Meaning of names.
     tables : `ExpressionTables`
-        The query.
+        Tables of the query.
+    sky : `ExpressionSky`
+        Finds what overlaps.
+    opened : `OpenValues`, optional
+        Values that the SQL shall leave open.
     """
 
-    def __init__(self, scope: NameScope, tables: ExpressionTables) -> None:
-        self._scope, self._tables = scope, tables
+    def __init__(
+        self,
+        scope: NameScope,
+        tables: ExpressionTables,
+        sky: ExpressionSky,
+        opened: OpenValues | None = None,
+    ) -> None:
+        self._scope, self._tables, self._sky = scope, tables, sky
+        self._opened = OpenValues.none() if opened is None else opened
 
     def condition(self, node: Expression) -> Any:
         """Return the SQL condition of an expression that is true or false.
@@ -169,14 +172,15 @@ class ExpressionCompiler:
             case Literal(value=constant):
                 if constant is None:
                     raise self._scope.error(node.position, "NULL is only compared by = and !=")
-                return self._constant(node, constant)
+                return self._opened.literal(node) or self._constant(node, constant)
             case Instant(ns=ns):
-                return constant_operand(_Instant(ns))
+                return constant_operand(TaiInstant(ns))
             case Name() | Bind():
                 return self._named(node)
             case Sign(operator=sign, operand=operand):
                 value = self._number(operand)
                 if value.constant is not None:
+                    self._opened.pin(value)
                     return constant_operand(-value.constant if sign == "-" else value.constant)
                 return Operand(value.kind, -value.sql if sign == "-" else value.sql)
             case Arithmetic():
@@ -190,7 +194,8 @@ class ExpressionCompiler:
     def _named(self, node: Name | Bind) -> Operand:
         meaning = self._scope.resolve(node)
         if isinstance(meaning, BoundValue):
-            return self._constant(node, meaning.value, f"{meaning.name!r}: ")
+            opened = self._opened.bound(meaning.name)
+            return opened or self._constant(node, meaning.value, f"{meaning.name!r}: ")
         if isinstance(meaning, DatasetField):
             return Operand(meaning.kind, self._tables.dataset_field(meaning), reference=meaning)
         sql = None if meaning.kind == "region" else self._tables.field(meaning)
@@ -231,7 +236,7 @@ class ExpressionCompiler:
         bounds: list[Operand] = []
         for node, unbounded in ((begin, MIN_NS), (end, MAX_NS)):
             if isinstance(node, Literal) and node.value is None:
-                bounds.append(constant_operand(_Instant(unbounded)))
+                bounds.append(constant_operand(TaiInstant(unbounded)))
                 continue
             bounds.append(self._as_time(node, self.value(node)))
         low, high = bounds
@@ -253,13 +258,13 @@ class ExpressionCompiler:
                 return constant_operand(uuid.UUID(str(text)))
             except ValueError:
                 raise self._scope.error(node.position, f"UUID() takes one UUID, not {text!r}") from None
-        if node.function in _REGIONS:
+        if node.function in REGION_FUNCTIONS:
             values = self._constants(node, "numbers [deg]")
             try:
-                return constant_operand(_REGIONS[node.function](values))
+                return constant_operand(REGION_FUNCTIONS[node.function](values))
             except (ValueError, TypeError, RuntimeError) as error:
                 raise self._scope.error(node.position, f"{node.function}: {error}") from None
-        known = ", ".join((*_REGIONS, "UUID", "GLOB"))
+        known = ", ".join((*REGION_FUNCTIONS, "UUID", "GLOB"))
         raise self._scope.error(node.position, f"no function {node.function!r}. There are: {known}.")
 
     def _constants(self, node: Call, what: str) -> list[Any]:
@@ -268,6 +273,7 @@ class ExpressionCompiler:
             value = self.value(argument)
             if value.constant is None:
                 raise self._scope.error(argument.position, f"{node.function} takes {what}, not columns")
+            self._opened.pin(value)
             out.append(value.constant)
         return out
 
@@ -370,9 +376,9 @@ class ExpressionCompiler:
             return sa.false() if left.constant.relate(right.constant) & DISJOINT else sa.true()
         elements = [o.reference.element for o in (left, right) if isinstance(o.reference, FieldReference)]
         if len(elements) == 2:
-            return self._tables.regions_overlap(elements[0], elements[1])
+            return self._sky.regions_overlap(elements[0], elements[1])
         region = left.constant if left.constant is not None else right.constant
-        return self._tables.within_region(elements[0], region)
+        return self._sky.within_region(elements[0], region)
 
     def _in(self, node: In) -> Any:
         left = self.value(node.operand)
@@ -380,7 +386,7 @@ class ExpressionCompiler:
         if isinstance(single, (Name, Bind)):
             meaning = self._scope.resolve(single)
             if isinstance(meaning, BoundValue) and _is_list(meaning.value):
-                condition = self._member(node, left, list(meaning.value), ())
+                condition = self._member(node, left, [constant_operand(v) for v in meaning.value], ())
                 return sa.not_(condition) if node.negated else condition
         if single is not None and left.kind == "time" and not isinstance(single, Range):
             span = self.value(single)
@@ -388,7 +394,7 @@ class ExpressionCompiler:
                 a, b = _span(span)
                 condition = sa.and_(a <= left.sql, left.sql < b)
                 return sa.not_(condition) if node.negated else condition
-        constants: list[Any] = []
+        constants: list[Operand] = []
         others: list[Any] = []
         for item in node.items:
             if isinstance(item, Range):
@@ -397,7 +403,7 @@ class ExpressionCompiler:
             if isinstance(item, (Name, Bind)):
                 meaning = self._scope.resolve(item)
                 if isinstance(meaning, BoundValue) and _is_list(meaning.value):
-                    constants.extend(meaning.value)
+                    constants += [constant_operand(v) for v in meaning.value]
                     continue
             if isinstance(item, Literal) and item.value is None:
                 others.append(self._nullable(node.operand).is_(None))
@@ -407,21 +413,21 @@ class ExpressionCompiler:
             if value.constant is None:
                 others.append(left.sql == value.sql)
             else:
-                constants.append(value.constant)
+                constants.append(value)
         condition = self._member(node, left, constants, others)
         return sa.not_(condition) if node.negated else condition
 
-    def _member(self, node: In, left: Operand, constants: Sequence[Any], others: Sequence[Any]) -> Any:
-        values = []
-        for constant in constants:
-            value = constant_operand(constant)
+    def _member(self, node: In, left: Operand, constants: Sequence[Operand], others: Sequence[Any]) -> Any:
+        for value in constants:
             self._check_comparable(node, left, value)
-            values.append(_database_value(value))
         terms = list(others)
-        if len(values) > _MANY_VALUES:
-            terms.append(self._tables.member(left.sql, values))
-        elif values:
-            terms.append(left.sql.in_(values))
+        if len(constants) > _MANY_VALUES:
+            is_real = any(v.kind == "float" for v in constants)
+            kind = sa.Double() if is_real else constants[0].sql.type
+            terms.append(self._tables.member(left.sql, [v.database_value for v in constants], kind))
+        elif constants:
+            # Each of its own type: a list of values would have that of the first, and 2.5 be an integer.
+            terms.append(left.sql.in_([v.sql for v in constants]))
         return sa.or_(*terms) if terms else sa.false()
 
     def _range(self, node: In, left: Operand, item: Range) -> Any:
@@ -442,6 +448,7 @@ class ExpressionCompiler:
         left, pattern = (self.value(a) for a in node.arguments)
         if left.kind != "str" or not isinstance(pattern.constant, str):
             raise self._scope.error(node.position, "GLOB takes a string field first, and a pattern")
+        self._opened.pin(pattern)
         return self._tables.like_glob(left.sql, pattern.constant)
 
 
@@ -449,134 +456,8 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
 
 
-@dataclass(frozen=True, slots=True)
-class _Instant:
-    ns: int
-
-    def __repr__(self) -> str:
-        return "a time"
-
-
-def constant_operand(value: Any) -> Operand:
-    """Return the operand of a Python value.
-
-    Raises
-    ------
-    InvalidQueryError
-        If values of its type cannot be used in expressions.
-    """
-    import numbers
-    from datetime import UTC, datetime
-
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
-        return Operand("bool", sa.literal(bool(value)), bool(value))
-    if isinstance(value, numbers.Integral):
-        if not _MIN_INT <= int(value) <= _MAX_INT:
-            raise InvalidQueryError(f"{value} does not fit into 64 bits")
-        return Operand("int", sa.literal(int(value), sa.BigInteger), int(value))
-    if isinstance(value, numbers.Real):
-        return Operand("float", sa.literal(float(value), sa.Double), float(value))
-    if isinstance(value, str):
-        if "\0" in value or (not value.isascii() and not is_text(value)):
-            raise InvalidQueryError(f"{value!r} is no text")
-        return Operand("str", sa.literal(str(value), sa.String), str(value))
-    if isinstance(value, uuid.UUID):
-        return Operand("uuid", sa.literal(value.bytes, sa.LargeBinary), value)
-    if isinstance(value, _Instant):
-        return Operand("time", sa.literal(value.ns, sa.BigInteger), value)
-    if isinstance(value, Timespan):
-        bounds = (value.begin_ns, value.end_ns)
-        return Operand("timespan", tuple(sa.literal(b, sa.BigInteger) for b in bounds), value)
-    if isinstance(value, datetime):
-        if value.tzinfo is not None:
-            value = value.astimezone(UTC).replace(tzinfo=None)
-        return constant_operand(_Instant(time_of_literal(value.isoformat())))
-    module = type(value).__module__
-    if module.startswith("astropy.time"):
-        return constant_operand(_Instant(tai_nanoseconds(value)))
-    if module.startswith("astropy.coordinates") and getattr(value, "isscalar", False):
-        place = value.icrs
-        return Operand("region", None, _point((float(place.ra.deg), float(place.dec.deg))))
-    if module.startswith("lsst.sphgeom"):
-        return Operand("region", None, _region(value))
-    raise InvalidQueryError(f"values of type {type(value).__name__} cannot be used in an expression")
-
-
-def _region(value: Any) -> Any:
-    from lsst.sphgeom import Circle, LonLat, Region, UnitVector3d
-
-    if isinstance(value, Region):
-        return value
-    if isinstance(value, LonLat):
-        value = UnitVector3d(value)
-    if isinstance(value, UnitVector3d):
-        # A circle of no radius.
-        return Circle(value)
-    raise InvalidQueryError(f"{type(value).__name__} is not a region")
-
-
-def _database_value(value: Operand) -> Any:
-    if value.kind == "time":
-        return value.constant.ns
-    return value.constant.bytes if value.kind == "uuid" else value.constant
-
-
 def _span(value: Operand) -> tuple[Any, Any]:
     if value.kind == "timespan":
         return value.sql[0], value.sql[1]
     # An instant overlaps the half-open timespans that contain it.
     return value.sql, value.sql + 1
-
-
-def _point(values: Sequence[Any]) -> Any:
-    from lsst.sphgeom import LonLat
-
-    ra, dec = _numbers(values, 2)
-    return _region(LonLat.fromDegrees(ra, dec))
-
-
-def _circle(values: Sequence[Any]) -> Any:
-    from lsst.sphgeom import Angle, Circle, LonLat, UnitVector3d
-
-    ra, dec, radius = _numbers(values, 3)
-    return Circle(UnitVector3d(LonLat.fromDegrees(ra, dec)), Angle.fromDegrees(radius))
-
-
-def _box(values: Sequence[Any]) -> Any:
-    from lsst.sphgeom import Angle, Box, LonLat
-
-    ra, dec, width, height = _numbers(values, 4)
-    return Box(LonLat.fromDegrees(ra, dec), Angle.fromDegrees(width / 2), Angle.fromDegrees(height / 2))
-
-
-def _polygon(values: Sequence[Any]) -> Any:
-    from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
-
-    if len(values) < 6 or len(values) % 2:
-        raise ValueError("takes three or more pairs of longitude and latitude [deg]")
-    numbers = _numbers(values, len(values))
-    corners = zip(numbers[::2], numbers[1::2], strict=True)
-    return ConvexPolygon.convexHull([UnitVector3d(LonLat.fromDegrees(ra, dec)) for ra, dec in corners])
-
-
-def _ivoa(values: Sequence[Any]) -> Any:
-    from lsst.sphgeom import Region
-
-    if len(values) != 1 or not isinstance(values[0], str):
-        raise ValueError("takes one string, as 'CIRCLE 12.3 -45.6 0.7'")
-    return Region.from_ivoa_pos(values[0])
-
-
-def _numbers(values: Sequence[Any], count: int) -> list[float]:
-    if len(values) != count or not all(isinstance(v, (int, float)) for v in values):
-        raise ValueError(f"takes {count} numbers [deg]")
-    return [float(v) for v in values]
-
-
-_REGIONS: dict[str, Callable[[Sequence[Any]], Any]] = {
-    "POINT": _point,
-    "CIRCLE": _circle,
-    "BOX": _box,
-    "POLYGON": _polygon,
-    "REGION": _ivoa,
-}

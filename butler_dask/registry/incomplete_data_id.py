@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataIdValueError, DimensionNameError, DimensionValueError, did_you_mean
-from ..vocabulary.data_id import DataCoordinate, dimension_value, is_integer_text
+from ..vocabulary.data_id import DataCoordinate
+from ..vocabulary.dimension_value import dimension_value, is_integer_text
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
+from ..vocabulary.selection import Selection
 from .data_id_query import DataIdQuery
 from .database import Database
-from .query_constraints import Constraints, parse_where
+from .resolved_selection import ResolvedSelection
 
 
 def complete_data_id(
     database: Database, mapping: Mapping[str, Any], dimensions: DimensionGroup
 ) -> DataCoordinate:
-    """Return the one data ID that values determine; see `Registry.complete_data_id`."""
+    """Return the one data ID that values determine; see `Queries.complete`."""
     universe = DimensionUniverse()
     values: dict[str, Any] = {}
     fields: dict[tuple[str, str], Any] = {}
@@ -46,17 +48,16 @@ def complete_data_id(
     known = {n: dimension_value(n, v) for n, v in values.items()}
     text = " AND ".join(f"{e}.{f} = :value_{i}" for i, (e, f) in enumerate(fields))
     bind = {f"value_{i}": v for i, v in enumerate(fields.values())}
-    parsed = parse_where(text, bind)
+    selection = Selection(data_id=known).where(text, bind=bind)
     missing = [g for g in group.governors if g not in known]
-    with database.read() as connection, ExitStack() as stack:
+    with database.read() as session, ExitStack() as stack:
         if fields and missing:
             raise DimensionValueError(
                 f"Data ID {dict(mapping)!r} has no value for {', '.join(map(repr, missing))}."
             )
         keys = dimensions.data_coordinate_keys
-        constraints = Constraints(parsed, known)
-        query = DataIdQuery(database, connection, stack, dimensions, constraints, implied=True)
-        rows = query.fetch(query.columns(keys), limit=2)
+        query = DataIdQuery(session, stack, dimensions, ResolvedSelection(selection), implied=True)
+        rows = query.fetch(query.tables.labelled(keys), limit=2)
     shown = {k: v for k, v in mapping.items() if v is not None}
     if not rows:
         raise DataIdValueError(f"No data ID of {dimensions} in the repository matches {shown!r}.")

@@ -7,7 +7,6 @@ and the file of a SQLite registry is copied beside itself first.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -16,10 +15,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ..errors import FormatVersionError, RepositoryError
-from ..vocabulary.dimensions import UNIVERSE_VERSION
+from ..published_file import published_name
+from ..vocabulary.dimension_definitions import UNIVERSE_VERSION
 from . import schema
 from .database import Database
 from .schema_version import read_versions
+from .session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class MigrationStep:
 
     version: int
     what: str
-    apply: Callable[[Database, sa.Connection], None]
+    apply: Callable[[Session], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,11 @@ def migrate(url: str) -> MigrationPlan:
         if plan.backup:
             _copy_file(str(database.path), plan.backup)
         try:
-            with database.write() as connection:
+            with database.write() as session:
                 # Read again: another process may have been quicker.
                 for step in _plan(database).steps:
-                    step.apply(database, connection)
-                    database.fetch_sql(
-                        connection,
+                    step.apply(session)
+                    session.fetch_sql(
                         "UPDATE repository SET value = ? WHERE name = 'schema_version' RETURNING value",
                         (str(step.version),),
                     )
@@ -145,16 +145,18 @@ def _plan(database: Database) -> MigrationPlan:
 
 def _copy_file(path: str, backup: str) -> None:
     # SQLite's own copying includes what is in the log only, and sees one state while others write.
-    temporary = f"{backup}.{os.getpid()}.tmp"
     try:
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(temporary)) as target:
+        with (
+            published_name(backup) as temporary,
+            closing(sqlite3.connect(path)) as source,
+            closing(sqlite3.connect(temporary)) as target,
+        ):
             source.backup(target)
-        os.replace(temporary, backup)
     except (OSError, sqlite3.Error) as error:
         raise RepositoryError(f"The copy {backup!r} of {path!r} cannot be made: {error}") from error
 
 
-def _record_chain_changes(database: Database, connection: sa.Connection) -> None:
+def _record_chain_changes(session: Session) -> None:
     # Version 1 kept the members after each change and Unix time; the latter is 37 s behind TAI.
     for sql in (
         "CREATE INDEX ix_chain_history_parent ON chain_history (parent)",
@@ -167,7 +169,7 @@ def _record_chain_changes(database: Database, connection: sa.Connection) -> None
         "before = COALESCE((SELECT h.after FROM chain_history AS h WHERE h.parent = chain_history.parent "
         "AND h.id < chain_history.id ORDER BY h.id DESC LIMIT 1), '')",
     ):
-        connection.exec_driver_sql(sql)
+        session.connection.exec_driver_sql(sql)
 
 
 STEPS = (MigrationStep(2, "the history of chains says who changed them, and how", _record_chain_changes),)

@@ -63,13 +63,14 @@ class PostgresqlServer:
             time.sleep(delay)
         raise AssertionError("delays never end")
 
-    @property
-    def apart(self) -> sa.Engine:
-        """Gives a connection for what takes effect whatever becomes of the transaction a thread is in."""
+    def count_up(self, name: str, count: int) -> int:
+        """Add to a counter, whatever becomes of the transaction the thread is in; return its new value."""
         if self._apart is None:
             # It is used for nothing else: threads that hold one each never wait for a second.
             self._apart = self._engine(1, 0)
-        return self._apart
+        with self._apart.begin() as connection:
+            sql = "UPDATE counter SET value = value + %s WHERE name = %s RETURNING value"
+            return int(connection.exec_driver_sql(sql, (count, name)).scalar_one())
 
     def close(self, *, connections: bool = True) -> None:
         """Close all connections, or only leave them alone."""

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 
 from ..errors import FormatVersionError, RepositoryError
-from ..vocabulary.dimensions import UNIVERSE_VERSION
+from ..vocabulary.dimension_definitions import UNIVERSE_VERSION
 from . import schema
 from .bulk_rows import insert_rows
 from .database import Database
-from .definitions import DefinitionCache
 
 
 def create_tables(database: Database) -> None:
@@ -23,17 +22,17 @@ def create_tables(database: Database) -> None:
         If there is a registry already.
     """
     database.create_log()
-    with database.write() as connection:
-        if sa.inspect(connection).has_table(schema.repository.name):
+    with database.write() as session:
+        if sa.inspect(session.connection).has_table(schema.repository.name):
             raise RepositoryError(f"{database.url.render_as_string()} has a registry already")
-        schema.whole_metadata().create_all(connection)
+        schema.whole_metadata().create_all(session.connection)
         insert_rows(
-            connection,
+            session,
             schema.repository,
             ("name", "value"),
             [("schema_version", str(schema.SCHEMA_VERSION)), ("universe_version", str(UNIVERSE_VERSION))],
         )
-        insert_rows(connection, schema.counter, ("name", "value"), [("definitions", 0), ("dataset", 0)])
+        insert_rows(session, schema.counter, ("name", "value"), [("definitions", 0), ("dataset", 0)])
 
 
 def read_versions(database: Database) -> dict[str, str]:
@@ -45,8 +44,8 @@ def read_versions(database: Database) -> dict[str, str]:
         If there is no registry.
     """
     try:
-        with database.read() as connection:
-            return dict(database.fetch_sql(connection, "SELECT name, value FROM repository"))
+        with database.read() as session:
+            return dict(session.fetch_sql("SELECT name, value FROM repository"))
     except RepositoryError:
         raise
     except Exception as error:
@@ -88,13 +87,13 @@ def schema_differences(database: Database) -> list[str]:
     Tables, columns (type, NULL allowed), primary keys and indexes are compared; tables the schema does not
     know are none of our business, as the database may be shared.
     """
-    with database.read() as connection:
-        definitions = DefinitionCache(database).current(connection)
+    with database.read() as session:
+        definitions = session.definitions
         expected = [
             *schema.whole_metadata().sorted_tables,
             *(t for g in definitions.groups.values() for t in (g.datasets, g.tags, g.calibs)),
         ]
-        inspector = sa.inspect(connection)
+        inspector = sa.inspect(session.connection)
         there = set(inspector.get_table_names())
         out: list[str] = []
         for table in sorted(expected, key=lambda t: t.name):

@@ -13,15 +13,16 @@ import sqlalchemy as sa
 
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from .bulk_rows import temporary_rows
-from .database import Database
 from .dimension_records import column_name, key_columns
+from .joined_tables import JoinedTables
 from .regions import overlapping, overlapping_pairs
 from .schema import element_tables, overlap_tables
+from .session import Session
 
 if TYPE_CHECKING:
     from lsst.sphgeom import Region
 
-_RANGES = 64
+_PIXEL_RANGES = 64
 """Pixel ranges a region's envelope is given as; the exact test corrects for coarse ones."""
 
 
@@ -29,12 +30,7 @@ class ElementQuery(Protocol):
     """What a side needs of the query over its own dimensions."""
 
     unique: bool
-
-    def table(self, element_name: str) -> Any:
-        """Return an element's table as joined."""
-
-    def statement(self, columns: Sequence[Any]) -> sa.Select[Any]:
-        """Return the statement that reads columns."""
+    tables: JoinedTables
 
 
 class OverlapSide:
@@ -42,9 +38,7 @@ class OverlapSide:
 
     Parameters
     ----------
-    database : `Database`
-        Where to ask.
-    connection : `sqlalchemy.Connection`
+    session : `Session`
         From `Database.read`.
     stack : `contextlib.ExitStack`
         Holds temporary tables until the rows are read.
@@ -58,30 +52,29 @@ class OverlapSide:
 
     def __init__(
         self,
-        database: Database,
-        connection: sa.Connection,
+        session: Session,
         stack: ExitStack,
         element: DimensionElement,
         query: ElementQuery,
         restricted: bool,
     ) -> None:
-        self._database, self._connection, self._stack = database, connection, stack
+        self._session, self._stack = session, stack
         self._element, self._query, self.restricted = element, query, restricted
 
     def _keys(self) -> list[Any]:
-        table = self._query.table(self._element.name)
+        table = self._query.tables.element(self._element.name)
         return [table.c[column_name(self._element, n)].label(n) for n in self._element.required]
 
     def records(self, near: OverlapSide | None) -> list[tuple[Any, ...]]:
         """Return keys and region of each record, only those near another side's if one is given."""
-        table = self._query.table(self._element.name)
+        table = self._query.tables.element(self._element.name)
         keys = self._keys()
-        statement = self._query.statement([*keys, table.c.region]).where(table.c.region.is_not(None))
+        statement = self._query.tables.statement([*keys, table.c.region]).where(table.c.region.is_not(None))
         if not self._query.unique:
             statement = statement.distinct()
         if near is not None:
             pixels = self._stack.enter_context(
-                temporary_rows(self._connection, {"htm7": sa.BigInteger()}, near.pixels())
+                temporary_rows(self._session, {"htm7": sa.BigInteger()}, near.pixels())
             )
             overlaps = overlap_tables[self._element.name]
             close = (
@@ -93,19 +86,19 @@ class OverlapSide:
             statement = statement.where(
                 *(k.element == close.c[n] for k, n in zip(keys, self._element.required, strict=True))
             )
-        rows = self._database.fetch(self._connection, statement)
+        rows = self._session.fetch(statement)
         return [(*r[:-1], bytes(r[-1])) for r in rows]
 
     def pixels(self) -> list[tuple[int]]:
         """Return the level 7 pixels that may overlap any of the records."""
-        own = self._query.statement(self._keys()).distinct().subquery()
+        own = self._query.tables.statement(self._keys()).distinct().subquery()
         overlaps = overlap_tables[self._element.name]
         statement = (
             sa.select(overlaps.c.htm7)
             .where(*(overlaps.c[n] == own.c[n] for n in self._element.required))
             .distinct()
         )
-        return [(r[0],) for r in self._database.fetch(self._connection, statement)]
+        return [(r[0],) for r in self._session.fetch(statement)]
 
 
 def pairs_of_sides(one: OverlapSide, two: OverlapSide) -> list[tuple[Any, ...]]:
@@ -151,9 +144,7 @@ def pixels_of_records(
     return [(*records[k][:-1], p) for k, p in candidates if (k, index[p]) in hits]
 
 
-def records_within(
-    database: Database, connection: sa.Connection, element_name: str, region: Region
-) -> list[tuple[Any, ...]]:
+def records_within(session: Session, element_name: str, region: Region) -> list[tuple[Any, ...]]:
     """Return the keys of an element's records that overlap a region."""
     spec = DimensionUniverse()[element_name]
     table, overlaps, keys = (
@@ -161,11 +152,10 @@ def records_within(
         overlap_tables[element_name],
         key_columns(element_name),
     )
-    ranges = spec.universe.commonSkyPix.pixelization.envelope(region, _RANGES)
+    ranges = spec.universe.commonSkyPix.pixelization.envelope(region, _PIXEL_RANGES)
     near = sa.or_(*(sa.and_(overlaps.c.htm7 >= b, overlaps.c.htm7 < e) for b, e in ranges))
     candidates = sa.select(*(overlaps.c[n] for n in spec.required)).where(near).distinct().subquery()
-    rows = database.fetch(
-        connection,
+    rows = session.fetch(
         sa.select(*keys, table.c.region).where(
             *(k == candidates.c[n] for k, n in zip(keys, spec.required, strict=True))
         ),

@@ -7,6 +7,8 @@ from contextlib import suppress
 
 import sqlalchemy as sa
 
+from .session import Session
+
 
 class ThreadState:
     """What one thread has open; what is kept for it is closed with it."""
@@ -16,10 +18,10 @@ class ThreadState:
         """Held during a transaction."""
         self.opened = opened
         """The connections all threads keep."""
+        self.session: Session | None = None
+        """The transaction it is in."""
         self.connection: sa.Connection | None = None
-        """Connection of the transaction it is in."""
-        self.writing = False
-        self.savepoints = 0
+        """Connection of that transaction."""
         self.kept: sa.Connection | None = None
         """SQLite connection kept between transactions."""
         self.stamp: tuple[int, ...] = ()

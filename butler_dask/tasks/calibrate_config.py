@@ -6,9 +6,7 @@ from typing import Any
 
 from lsst.pex.config import Config, ConfigField, DictField, Field, RangeField
 
-from butler_dask.pipeline import PipelineTaskConfig, PipelineTaskConnections
-from butler_dask.pipeline import connectionTypes as cT
-
+from ..pipeline import PipelineTaskConfig, PipelineTaskConnections, connectionTypes as cT
 from .source_detection import SourceDetectionConfig, SourceMeasurementConfig
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from lsst.pex.config import Config, ConfigField, Field, ListField, RangeField
 
-from butler_dask.pipeline import PipelineTaskConfig, PipelineTaskConnections
-from butler_dask.pipeline import connectionTypes as cT
-
+from ..pipeline import PipelineTaskConfig, PipelineTaskConnections, connectionTypes as cT
 from .source_detection import SourceDetectionConfig, SourceMeasurementConfig, SubtractBackgroundConfig
 
 

@@ -6,10 +6,27 @@ from typing import Any
 
 from lsst.pex.config import ChoiceField, Config, ConfigField, DictField, Field, ListField, RangeField
 
-from ..pipeline import PipelineTaskConfig, PipelineTaskConnections
-from ..pipeline import connectionTypes as cT
+from ..pipeline import PipelineTaskConfig, PipelineTaskConnections, connectionTypes as cT
 
-__all__ = ["FringeConfig", "IsrTaskConfig", "IsrTaskConnections", "OverscanConfig"]
+__all__ = [
+    "CALIBRATION_SWITCHES",
+    "FringeConfig",
+    "IsrTaskConfig",
+    "IsrTaskConnections",
+    "OverscanConfig",
+]
+
+CALIBRATION_SWITCHES = {
+    "bias": "doBias",
+    "dark": "doDark",
+    "flat": "doFlat",
+    "fringe": "doFringe",
+    "defects": "doDefect",
+    "linearizer": "doLinearize",
+    "crosstalk": "doCrosstalk",
+    "bfKernel": "doBrighterFatter",
+}
+"""The field of the configuration that says whether a calibration is used, by the calibration's name."""
 
 
 class OverscanConfig(Config):
@@ -150,17 +167,8 @@ class IsrTaskConnections(PipelineTaskConnections, dimensions=("instrument", "exp
     )
 
     def __init__(self, *, config: Any = None) -> None:
-        for name, wanted in (
-            ("bias", config.doBias),
-            ("dark", config.doDark),
-            ("flat", config.doFlat),
-            ("fringe", config.doFringe),
-            ("defects", config.doDefect),
-            ("linearizer", config.doLinearize),
-            ("crosstalk", config.doCrosstalk),
-            ("bfKernel", config.doBrighterFatter),
-        ):
-            if not wanted:
+        for name, switch in CALIBRATION_SWITCHES.items():
+            if not getattr(config, switch):
                 delattr(self, name)
 
 

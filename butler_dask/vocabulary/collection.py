@@ -123,9 +123,12 @@ def check_collection_name(name: str) -> str:
     return name
 
 
+_GLOB_MARKS = frozenset("*?[")
+
+
 def is_glob(text: str) -> bool:
     """Return whether the text is a glob and not a plain name."""
-    return any(c in text for c in "*?[")
+    return not _GLOB_MARKS.isdisjoint(text)
 
 
 def glob_regex(glob: str) -> re.Pattern[str]:

@@ -1,27 +1,25 @@
-"""DataCoordinate: one data ID, the values of some dimensions."""
+"""DataCoordinate: one data ID, the values of some dimensions; DimensionRecord: one row about such a value.
+
+The two are in one file because each holds the other: a record knows the data ID it belongs to, and an
+expanded data ID carries its records.
+"""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any, ClassVar
 
 from ..errors import (
     DataIdError,
-    DataIdValueError,
     DimensionNameError,
     DimensionValueError,
     did_you_mean,
 )
-from .dimensions import DimensionGroup, DimensionUniverse
-
-if TYPE_CHECKING:
-    from .dimension_record import DimensionRecord
-    from .timespan import Timespan
+from .dimension_value import dimension_value
+from .dimensions import DimensionElement, DimensionGroup, DimensionUniverse
+from .timespan import Timespan
 
 DataIdValue = int | str
 DataIdKey = str
@@ -95,35 +93,34 @@ class DataCoordinate:
                 return mapping
             if set(group.required) <= set(mapping.mapping):
                 return mapping.subset(group)
-        values: dict[str, Any] = {}
-        if defaults is not None:
-            values.update(defaults.mapping)
         given: dict[str, Any] = {}
         if isinstance(mapping, DataCoordinate):
             given.update(mapping.mapping)
         elif mapping is not None:
             given.update(mapping)
         given.update(kwargs)
-        for name in given:
-            if name not in universe:
+        values: dict[str, Any] = {} if defaults is None else dict(defaults.mapping)
+        for name, value in given.items():
+            if name not in universe.key_types:
                 known = [d.name for d in universe.getStaticDimensions()]
                 raise DimensionNameError(
                     f"Unknown key {name!r} in data ID {given!r}.{did_you_mean(name, known)}"
                 )
-        values.update({k: v for k, v in given.items() if v is not None})
+            if value is not None:
+                values[name] = value
         if group is None:
             group = universe.conform(given)
-        keys = group.data_coordinate_keys
-        full = all(k in values for k in keys)
-        missing = [k for k in group.required if k not in values]
-        if missing:
-            shown = {k: v for k, v in values.items() if k in group.names}
-            raise DimensionValueError(
-                f"Data ID {shown!r} has no value for {', '.join(map(repr, missing))}; "
-                f"needed are {', '.join(group.required)}."
-            )
-        wanted = keys if full else group.required
-        return cls(group, tuple(_value(k, values[k], universe) for k in wanted))
+        wanted = group.data_coordinate_keys
+        if not values.keys() >= set(wanted):
+            wanted = group.required
+            missing = [k for k in wanted if k not in values]
+            if missing:
+                shown = {k: v for k, v in values.items() if k in group.names}
+                raise DimensionValueError(
+                    f"Data ID {shown!r} has no value for {', '.join(map(repr, missing))}; "
+                    f"needed are {', '.join(wanted)}."
+                )
+        return cls(group, tuple([dimension_value(k, values[k], universe) for k in wanted]))
 
     @classmethod
     def make_empty(cls, universe: DimensionUniverse | None = None) -> DataCoordinate:
@@ -146,7 +143,7 @@ class DataCoordinate:
         DataIdError
             If there are more or fewer values.
         """
-        return cls(dimensions, _of_length(values, dimensions.required))
+        return cls(dimensions, _one_for_each(values, dimensions.required))
 
     @classmethod
     def from_full_values(cls, dimensions: DimensionGroup, values: tuple[DataIdValue, ...]) -> DataCoordinate:
@@ -157,7 +154,7 @@ class DataCoordinate:
         DataIdError
             If there are more or fewer values.
         """
-        return cls(dimensions, _of_length(values, dimensions.data_coordinate_keys))
+        return cls(dimensions, _one_for_each(values, dimensions.data_coordinate_keys))
 
     @property
     def universe(self) -> DimensionUniverse:
@@ -277,7 +274,7 @@ class DataCoordinate:
         if missing:
             raise DimensionValueError(f"Data ID {self} has no value for {', '.join(missing)}")
         keys = group.data_coordinate_keys
-        if not all(k in known for k in keys):
+        if not known.keys() >= set(keys):
             keys = group.required
         records = self._records
         if records is not None:
@@ -296,7 +293,10 @@ class DataCoordinate:
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the value of a dimension, or the default if it is not known."""
-        return self.mapping.get(name, default)
+        try:
+            return self._values[self.dimensions.data_coordinate_keys.index(str(name))]
+        except (ValueError, IndexError):
+            return default
 
     def keys(self) -> Iterable[str]:
         """Return the names of the dimensions whose values are known."""
@@ -333,7 +333,7 @@ class DataCoordinate:
         records = simple.get("records")
         if not records:
             return data_id
-        return data_id.expanded({k: universe_record(k, r["record"]) for k, r in records.items()})
+        return data_id.expanded({k: record_of_plain_fields(k, r["record"]) for k, r in records.items()})
 
     @classmethod
     def from_json(
@@ -344,19 +344,20 @@ class DataCoordinate:
 
     def __getitem__(self, name: str) -> DataIdValue:
         try:
-            return self.mapping[str(name)]
-        except KeyError:
-            pass
+            return self._values[self.dimensions.data_coordinate_keys.index(str(name))]
+        except (ValueError, IndexError):
+            pass  # no such dimension; or its value, an implied one, is not known
         if name in self.dimensions:
             raise KeyError(f"Data ID {self} is not expanded: the value of {name!r} is not known")
         raise KeyError(f"Data ID {self} has no dimension {name!r}")
 
     def __contains__(self, name: object) -> bool:
-        return name in self.mapping
+        return name in self.dimensions.data_coordinate_keys[: len(self._values)]
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DataCoordinate):
-            return self.dimensions == other.dimensions and self.required_values == other.required_values
+            n = len(self.dimensions.required)
+            return self.dimensions == other.dimensions and self._values[:n] == other._values[:n]
         if isinstance(other, Mapping):
             return dict(self.required) == dict(other) or dict(self.mapping) == dict(other)
         return NotImplemented
@@ -381,48 +382,163 @@ DataId = DataCoordinate | Mapping[str, Any]
 """What is taken where a data ID is wanted."""
 
 
-def universe_record(element: str, simple: Mapping[str, Any]) -> DimensionRecord:
-    """Return the record of an element from its fields as `DimensionRecord.to_simple` writes them."""
-    return DimensionUniverse().element(element).RecordClass.of_plain_fields(simple)
+class DimensionRecord:
+    """Fields of one value of a dimension, as attributes.
 
-
-def _of_length(values: Iterable[DataIdValue], names: Sequence[str]) -> tuple[DataIdValue, ...]:
-    given = tuple(values)
-    if len(given) != len(names):
-        raise DataIdError(f"{len(given)} values {given!r} for the dimensions {', '.join(names)}")
-    return given
-
-
-def is_integer_text(text: str) -> bool:
-    """Return whether a text is an integer in decimal digits, as on command lines."""
-    return re.fullmatch(r"[+-]?[0-9]{1,19}", text) is not None
-
-
-def dimension_value(name: str, value: Any) -> DataIdValue:
-    """Return a value of a dimension as that dimension's type.
+    Parameters
+    ----------
+    **fields
+        Values by field name; the primary key also under the dimension's name. Missing fields are `None`.
 
     Raises
     ------
     DataIdValueError
-        If it has another type.
+        If a key is missing, a field unknown, or a value of the wrong type.
     """
-    return _value(name, value, DimensionUniverse())
+
+    __slots__ = ("_fields", "region", "timespan")
+    definition: ClassVar[DimensionElement]
+
+    def __init__(self, **fields: Any) -> None:
+        element = self.definition
+        self.region = fields.pop("region", None)
+        self.timespan: Timespan | None = fields.pop("timespan", None)
+        if self.timespan is None and ("datetime_begin" in fields or "datetime_end" in fields):
+            self.timespan = Timespan(fields.pop("datetime_begin", None), fields.pop("datetime_end", None))
+        if element.key is not None and element.name in fields and element.key.name not in fields:
+            fields[element.key.name] = fields.pop(element.name)
+        self._fields = element.schema.take_values(fields)
+
+    @classmethod
+    def restored(
+        cls, fields: dict[str, Any], region: Any = None, timespan: Timespan | None = None
+    ) -> DimensionRecord:
+        """Make from all fields as a record once had them; nothing is checked."""
+        record = cls.__new__(cls)
+        record._fields, record.region, record.timespan = fields, region, timespan
+        return record
+
+    @property
+    def dataId(self) -> DataCoordinate:
+        """Data ID this record belongs to; implied values included where the record has them."""
+        element = self.definition
+        group = element.dimensions
+        values = {n: self._fields[n] for n in element.requires}
+        if element.key is not None:
+            values[element.name] = self._fields[element.key.name]
+        values.update({n: self._fields[n] for n in element.implies})
+        if all(values.get(n) is not None for n in group.names):
+            return DataCoordinate(group, tuple(values[n] for n in group.data_coordinate_keys))
+        return DataCoordinate(group, tuple(values[n] for n in group.required))
+
+    def __getattr__(self, name: str) -> Any:
+        # `_fields` itself is looked up here while unpickling.
+        if name != "_fields":
+            try:
+                return self._fields[name]
+            except KeyError:
+                pass
+        raise AttributeError(f"{self.definition.name!r} records have no field {name!r}")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a field's value by name."""
+        if name in ("region", "timespan"):
+            return getattr(self, name)
+        return self._fields.get(name, default)
+
+    def toDict(self, splitTimespan: bool = False) -> dict[str, Any]:
+        """Return the fields as a dictionary, region and timespan included where the element has them.
+
+        Parameters
+        ----------
+        splitTimespan : `bool`
+            Give the timespan as ``datetime_begin`` and ``datetime_end``.
+        """
+        out = dict(self._fields)
+        if self.definition.spatial:
+            out["region"] = self.region
+        if self.definition.temporal:
+            if splitTimespan:
+                span = self.timespan
+                out["datetime_begin"] = None if span is None else span.begin
+                out["datetime_end"] = None if span is None else span.end
+            else:
+                out["timespan"] = self.timespan
+        return out
+
+    def to_simple(self, minimal: bool = False) -> dict[str, Any]:
+        """Return a plain dictionary: ``definition``, and the fields as ``record``."""
+        fields = self.toDict()
+        if fields.get("region") is not None:
+            fields["region"] = self.region.encode().hex()
+        if fields.get("timespan") is not None:
+            fields["timespan"] = self.timespan.to_simple()  # type: ignore[union-attr]  # elements with times have the field
+        return {"definition": self.definition.name, "record": fields}
+
+    def to_json(self, minimal: bool = False) -> str:
+        """Return `to_simple` as JSON, in the reference's form."""
+        return json.dumps(self.to_simple(), separators=(",", ":"))
+
+    @classmethod
+    def from_simple(
+        cls, simple: Mapping[str, Any], universe: Any = None, registry: Any = None
+    ) -> DimensionRecord:
+        """Make from what `to_simple` returned."""
+        return record_of_plain_fields(simple["definition"], simple["record"])
+
+    @classmethod
+    def from_json(cls, json_str: str | bytes, universe: Any = None, registry: Any = None) -> DimensionRecord:
+        """Make from what `to_json` returned, here or in the reference."""
+        return cls.from_simple(json.loads(json_str))
+
+    @classmethod
+    def of_plain_fields(cls, fields: Mapping[str, Any]) -> DimensionRecord:
+        """Make from fields with the region in hexadecimal and the timespan as two numbers."""
+        values = dict(fields)
+        if values.get("region") is not None:
+            from lsst.sphgeom import Region
+
+            values["region"] = Region.decode(bytes.fromhex(values["region"]))
+        if values.get("timespan") is not None:
+            values["timespan"] = Timespan.from_simple(values["timespan"])
+        return cls(**values)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DimensionRecord):
+            return NotImplemented
+        return self.definition == other.definition and self.toDict() == other.toDict()
+
+    def __hash__(self) -> int:
+        return hash(self.dataId)
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{k}={v!r}" for k, v in self._fields.items() if v is not None)
+        return f"{self.definition.name}({inner})"
+
+    def __str__(self) -> str:
+        lines = [f"  {k}: {v}" for k, v in self.toDict().items()]
+        return f"{self.definition.name}:\n" + "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, tuple[str, dict[str, Any]]]:
+        return _restored_record, (self.definition.name, self.toDict())
 
 
-def _value(name: str, value: Any, universe: DimensionUniverse) -> DataIdValue:
-    key = universe[name].key
-    assert key is not None
-    if key.type is int:
-        is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if is_integer or (isinstance(value, str) and is_integer_text(value)):
-            number = int(value)
-            if -(2**63) <= number < 2**63:
-                return number
-    elif isinstance(value, str) and "\0" not in value and (value.isascii() or is_text(value)):
-        return str(value)
-    raise DataIdValueError(f"Dimension {name!r} takes {key.type.__name__} values, not {value!r}")
+DimensionElement.record_base = DimensionRecord
 
 
-def is_text(value: str) -> bool:
-    """Return whether a string can be written as UTF-8: bytes of a command line may not."""
-    return not any("\ud800" <= c <= "\udfff" for c in value)
+def _restored_record(name: str, fields: Mapping[str, Any]) -> DimensionRecord:
+    record: DimensionRecord = DimensionUniverse().element(name).RecordClass(**fields)
+    return record
+
+
+def record_of_plain_fields(element: str, fields: Mapping[str, Any]) -> DimensionRecord:
+    """Return the record of an element from its fields as `DimensionRecord.to_simple` writes them."""
+    record: DimensionRecord = DimensionUniverse().element(element).RecordClass.of_plain_fields(fields)
+    return record
+
+
+def _one_for_each(values: Iterable[DataIdValue], names: Sequence[str]) -> tuple[DataIdValue, ...]:
+    given = tuple(values)
+    if len(given) != len(names):
+        raise DataIdError(f"{len(given)} values {given!r} for the dimensions {', '.join(names)}")
+    return given

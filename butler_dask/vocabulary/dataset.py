@@ -1,18 +1,12 @@
-"""DatasetRef: one dataset; DatasetTable: many of one type as columns; and how dataset ids are made.
-
-The identity of a dataset is a UUID. New ones are version 7 (RFC 9562, section 5.7): time-ordered, so that an
-index grows at its end, and made a whole column at a time.
-"""
+"""DatasetRef: one dataset; and DatasetTable: many of one type, as columns."""
 
 from __future__ import annotations
 
-import enum
+import gc
 import json
-import os
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from typing import Any
 
 import numpy as np
@@ -21,88 +15,32 @@ from numpy.typing import NDArray
 from ..errors import DatasetNotFoundError, DatasetTypeError
 from .data_id import DataCoordinate
 from .data_id_table import DataIdTable
+from .dataset_id import DatasetIdGenEnum, new_dataset_ids
 from .dataset_type import DatasetType
 from .timespan import Timespan
 
-DatasetId = uuid.UUID
+_FEW_REFS = 10_000
+"""So many references are made without pausing the search for garbage."""
 
 
-class DatasetIdGenEnum(enum.Enum):
-    """How the id of a new dataset is made."""
-
-    UNIQUE = 0
-    """A new one (version 7)."""
-    DATAID_TYPE = 1
-    """Computed from dataset type and data ID (version 5), so the same in every run."""
-    DATAID_TYPE_RUN = 2
-    """Computed from dataset type, data ID and run (version 5)."""
-
-    def dataset_id(self, dataset_type: str, data_id: DataCoordinate, run: str) -> uuid.UUID:
-        """Return the id of a dataset."""
-        if self is DatasetIdGenEnum.UNIQUE:
-            return new_dataset_id()
-        named_run = run if self is DatasetIdGenEnum.DATAID_TYPE_RUN else None
-        return dataset_id_of_data_id(dataset_type, data_id.required, named_run)
-
-
-_DATA_ID_NAMESPACE = uuid.UUID("840b31d9-05cd-5161-b2c8-00d32b280d0f")
-"""Namespace of ids derived from data IDs; the reference's, so that a raw has the same id everywhere."""
-
-
-def new_dataset_ids(count: int) -> NDArray[np.uint8]:
-    """Make version 7 UUIDs as a column, in rising order.
+def uuid_column(values: Sequence[bytes]) -> NDArray[np.uint8]:
+    """Return UUID bytes as a column.
 
     Parameters
     ----------
-    count : `int`
-        How many.
+    values : sequence of `bytes`
+        As `uuid.UUID.bytes`, one each.
 
     Returns
     -------
-    ids : `numpy.ndarray`, shape (count, 16), uint8
-        Bytes as in `uuid.UUID.bytes`.
+    ids : `numpy.ndarray`, shape (n, 16), uint8
+        The same bytes.
     """
-    ids = np.frombuffer(os.urandom(16 * count), dtype=np.uint8).reshape(count, 16).copy()
-    milliseconds = time.time_ns() // 1_000_000
-    ids[:, :6] = np.frombuffer(milliseconds.to_bytes(6, "big"), dtype=np.uint8)
-    # 42 bits after the time hold a counter (RFC 9562, section 6.2, method 1) so that a column is in order;
-    # the 32 random bits at the end keep the ids of two processes apart in one millisecond.
-    start = int.from_bytes(os.urandom(5), "big") % (2**41 - count)
-    counter = start + np.arange(count, dtype=np.int64)
-    ids[:, 6] = 0x70 | ((counter >> 38) & 0x0F)
-    ids[:, 7] = (counter >> 30) & 0xFF
-    ids[:, 8] = 0x80 | ((counter >> 24) & 0x3F)
-    ids[:, 9] = (counter >> 16) & 0xFF
-    ids[:, 10] = (counter >> 8) & 0xFF
-    ids[:, 11] = counter & 0xFF
-    return ids
+    return np.frombuffer(b"".join(values), dtype=np.uint8).reshape(len(values), 16)
 
 
-def new_dataset_id() -> uuid.UUID:
-    """Make one version 7 UUID; laid out as those of `new_dataset_ids`, at a tenth of the cost for one."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10), "big")
-    value = milliseconds << 80 | random
-    value = value & ~(0xF << 76 | 0x3 << 62) | 0x7 << 76 | 0x2 << 62
-    return uuid.UUID(int=value)
-
-
-def dataset_id_of_data_id(dataset_type: str, data_id: Mapping[str, Any], run: str | None = None) -> uuid.UUID:
-    """Return the reproducible id (version 5) of a dataset type name and data ID, and run if one is given.
-
-    The text hashed is the reference's, ``dataset_type=NAME[,run=RUN],key=value...`` by sorted key, so that
-    raws ingested in two repositories are the same dataset.
-    """
-    items = [("dataset_type", dataset_type)]
-    if run is not None:
-        items.append(("run", run))
-    items += [(k, str(v)) for k, v in sorted(data_id.items())]
-    return uuid.uuid5(_DATA_ID_NAMESPACE, ",".join(f"{k}={v}" for k, v in items))
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False, init=False)
 class DatasetRef:
-    """One dataset: type, data ID, run and id.
+    """One dataset: type, data ID, run and id; a value that cannot be changed.
 
     Parameters
     ----------
@@ -118,10 +56,13 @@ class DatasetRef:
         How it is made.
     """
 
+    # The id is there as 16 bytes until somebody asks: of a long answer few are looked at.
+    __slots__ = ("_id", "dataId", "datasetType", "run")
+
     datasetType: DatasetType
     dataId: DataCoordinate
     run: str
-    id: uuid.UUID
+    _id: uuid.UUID | bytes
 
     def __init__(
         self,
@@ -136,10 +77,25 @@ class DatasetRef:
             dataId = DataCoordinate.standardize(dataId, dimensions=datasetType.dimensions)  # noqa: N806  public name
         if id is None:
             id = id_generation_mode.dataset_id(datasetType.name, dataId, run)
-        object.__setattr__(self, "datasetType", datasetType)
-        object.__setattr__(self, "dataId", dataId)
-        object.__setattr__(self, "run", run)
-        object.__setattr__(self, "id", id)
+        _set_type(self, datasetType)
+        _set_data_id(self, dataId)
+        _set_run(self, run)
+        _set_id(self, id)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise FrozenInstanceError(f"A DatasetRef cannot be changed: assign to {name!r} of another one")
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"A DatasetRef cannot be changed: it keeps its {name!r}")
+
+    @property
+    def id(self) -> uuid.UUID:
+        """Its identity."""
+        known = self._id
+        if isinstance(known, bytes):
+            known = _uuid_of_bytes(known)
+            _set_id(self, known)
+        return known
 
     @property
     def dimensions(self) -> Any:
@@ -181,7 +137,17 @@ class DatasetRef:
         run: str | None = None,
         storage_class: Any = None,
     ) -> DatasetRef:
-        """Return a reference with another id, run or storage class; another run has a new id."""
+        """Return a reference with another id, run or storage class.
+
+        Parameters
+        ----------
+        id : `uuid.UUID`, optional
+            Its id; a new one is made for another run where not given.
+        run : `str`, optional
+            Its RUN collection.
+        storage_class : `StorageClass` or `str`, optional
+            What it is read as.
+        """
         kind = self.datasetType
         if storage_class is not None:
             kind = kind.overrideStorageClass(storage_class)
@@ -289,6 +255,20 @@ class DatasetRef:
         return _restore_ref, (self.datasetType, self.dataId, self.run, self.id)
 
 
+# They write the slots of a value that cannot be changed, past its `__setattr__`.
+_set_type, _set_data_id, _set_run, _set_id = (
+    DatasetRef.__dict__[name].__set__ for name in ("datasetType", "dataId", "run", "_id")
+)
+
+
+def _uuid_of_bytes(data: bytes) -> uuid.UUID:
+    # Its constructor, which takes six forms and checks them, costs three times as much.
+    made = object.__new__(uuid.UUID)
+    object.__setattr__(made, "int", int.from_bytes(data, "big"))
+    object.__setattr__(made, "is_safe", uuid.SafeUUID.unknown)
+    return made
+
+
 def _restore_ref(dataset_type: DatasetType, data_id: DataCoordinate, run: str, id_: uuid.UUID) -> DatasetRef:
     return DatasetRef(dataset_type, data_id, run, id=id_)
 
@@ -354,21 +334,42 @@ class DatasetTable:
         run: str,
         id_generation_mode: DatasetIdGenEnum = DatasetIdGenEnum.UNIQUE,
     ) -> DatasetTable:
-        """Make new datasets in one run, with new ids or those their data IDs give."""
+        """Make new datasets in one run.
+
+        Parameters
+        ----------
+        dataset_type : `DatasetType`
+            Type of every row.
+        data_ids : `DataIdTable`
+            Data ID of each row.
+        run : `str`
+            RUN collection of every row.
+        id_generation_mode : `DatasetIdGenEnum`
+            How the ids are made.
+        """
         n = len(data_ids)
         if id_generation_mode is DatasetIdGenEnum.UNIQUE:
             ids = new_dataset_ids(n)
         else:
-            values = [id_generation_mode.dataset_id(dataset_type.name, d, run).bytes for d in data_ids]
-            ids = np.frombuffer(b"".join(values), dtype=np.uint8).reshape(n, 16)
+            ids = uuid_column(
+                [id_generation_mode.dataset_id(dataset_type.name, d, run).bytes for d in data_ids]
+            )
         return cls(dataset_type, data_ids, ids, np.zeros(n, dtype=np.int32), (run,))
 
     @classmethod
     def from_refs(cls, dataset_type: DatasetType, refs: Iterable[DatasetRef]) -> DatasetTable:
-        """Make from references of one type."""
+        """Make from references of one type.
+
+        Parameters
+        ----------
+        dataset_type : `DatasetType`
+            Type of every row.
+        refs : iterable of `DatasetRef`
+            The rows.
+        """
         rows = list(refs)
         data_ids = DataIdTable.from_data_ids(dataset_type.dimensions, (r.dataId for r in rows))
-        ids = np.frombuffer(b"".join(r.id.bytes for r in rows), dtype=np.uint8).reshape(len(rows), 16)
+        ids = uuid_column([r.id.bytes for r in rows])
         runs: dict[str, int] = {}
         codes = np.array([runs.setdefault(r.run, len(runs)) for r in rows], dtype=np.int32)
         return cls(dataset_type, data_ids, ids, codes, tuple(runs))
@@ -403,24 +404,33 @@ class DatasetTable:
     def __iter__(self) -> Iterator[DatasetRef]:
         kind, runs = self.dataset_type, self.runs
         codes, data = self.run_codes.tolist(), self.ids.tobytes()
-        # A query's answer is read here. The constructors of `uuid.UUID` and `DatasetRef`, which look at what
-        # they are given, would take more than half of the time.
-        new, assign = object.__new__, object.__setattr__
-        unknown, unique_id = uuid.SafeUUID.unknown, uuid.UUID
+        # A query's answer is read here. The constructor, which looks at what it is given, would take most of
+        # the time, and a `uuid.UUID` each a third.
+        new, own = object.__new__, DatasetRef
         for i, (data_id, code) in enumerate(zip(self.data_ids, codes, strict=True)):
-            id_ = new(unique_id)
-            assign(id_, "int", int.from_bytes(data[16 * i : 16 * i + 16], "big"))
-            assign(id_, "is_safe", unknown)
-            ref = new(DatasetRef)
-            assign(ref, "datasetType", kind)
-            assign(ref, "dataId", data_id)
-            assign(ref, "run", runs[code])
-            assign(ref, "id", id_)
+            ref = new(own)
+            _set_type(ref, kind)
+            _set_data_id(ref, data_id)
+            _set_run(ref, runs[code])
+            _set_id(ref, data[16 * i : 16 * i + 16])
             yield ref
+
+    def refs(self) -> list[DatasetRef]:
+        """Return the references of all rows at once."""
+        # None of the objects made here is garbage, or refers back to another: looking them through again and
+        # again while they become more takes three times as long as making them.
+        pauses = len(self) > _FEW_REFS and gc.isenabled()
+        if pauses:
+            gc.disable()
+        try:
+            return list(self)
+        finally:
+            if pauses:
+                gc.enable()
 
     def id(self, row: int) -> uuid.UUID:
         """Return the UUID of a row."""
-        return uuid.UUID(bytes=self.ids[row].tobytes())
+        return _uuid_of_bytes(self.ids[row].tobytes())
 
     def id_texts(self) -> list[str]:
         """Return the UUIDs as texts."""
@@ -436,7 +446,13 @@ class DatasetTable:
         return self.runs[int(self.run_codes[row])]
 
     def take(self, rows: NDArray[Any]) -> DatasetTable:
-        """Return the rows of an index or boolean array."""
+        """Return some rows.
+
+        Parameters
+        ----------
+        rows : `numpy.ndarray`, shape (m,), integer, or shape (n,), bool
+            Which rows, in the order wanted; or for each whether it is wanted.
+        """
         row_ids = None if self.row_ids is None else self.row_ids[rows]
         return DatasetTable(
             self.dataset_type,
@@ -447,5 +463,34 @@ class DatasetTable:
             row_ids,
         )
 
+    def with_data_ids(self, data_ids: DataIdTable) -> DatasetTable:
+        """Return the same datasets with data IDs that say more: the values of implied dimensions.
+
+        Parameters
+        ----------
+        data_ids : `DataIdTable`
+            The same data IDs, row by row.
+        """
+        return DatasetTable(self.dataset_type, data_ids, self.ids, self.run_codes, self.runs, self.row_ids)
+
     def __repr__(self) -> str:
         return f"DatasetTable({self.dataset_type.name}, {len(self)} rows)"
+
+
+def tables_of_refs(refs: Iterable[DatasetRef]) -> list[DatasetTable]:
+    """Return references as a table for each dataset type, each dataset once.
+
+    Raises
+    ------
+    DatasetTypeError
+        If one names a component.
+    """
+    groups: dict[str, dict[uuid.UUID, DatasetRef]] = {}
+    for ref in refs:
+        if ref.isComponent():
+            raise DatasetTypeError(f"{ref} is a component of a dataset; give the whole one")
+        groups.setdefault(ref.datasetType.name, {}).setdefault(ref.id, ref)
+    return [
+        DatasetTable.from_refs(next(iter(group.values())).datasetType, group.values())
+        for group in groups.values()
+    ]

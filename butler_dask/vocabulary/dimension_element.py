@@ -1,19 +1,19 @@
-"""DimensionElement: a dimension, or a relation between dimensions, and the fields of its records."""
+"""ElementDefinition: what makes a dimension, or a relation between dimensions, and the fields of its records.
+
+An element by itself; `dimensions` has it beside the others of its universe.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .dimension_table import FieldSpec
+from ..errors import DataIdValueError, did_you_mean
 
 if TYPE_CHECKING:
     from lsst.sphgeom import Pixelization
-
-    from .dimension_record import DimensionRecord
-    from .dimensions import DimensionGroup, DimensionUniverse
 
 
 class Names(tuple[str, ...]):
@@ -51,9 +51,50 @@ class Names(tuple[str, ...]):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """One column of an element's records.
+
+    Parameters
+    ----------
+    name : `str`
+        Column name.
+    type : `type`
+        `int`, `float`, `str` or `bool`.
+    nullable : `bool`
+        Whether it may be missing.
+    """
+
+    name: str
+    type: type
+    nullable: bool = True
+
+
+class FieldSpecs(tuple[FieldSpec, ...]):
+    """Fields in order, also found by name."""
+
+    __slots__ = ()
+
+    @property
+    def names(self) -> Names:
+        """Names of the fields."""
+        return Names(f.name for f in self)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            for spec in self:
+                if spec.name == key:
+                    return spec
+            raise KeyError(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.names or super().__contains__(key)
+
+
 @dataclass(frozen=True, eq=False)
-class DimensionElement:
-    """A dimension, or a relation between dimensions with records of its own.
+class ElementDefinition:
+    """What defines a dimension, or a relation between dimensions with records of its own.
 
     Parameters
     ----------
@@ -88,23 +129,11 @@ class DimensionElement:
     governor: bool = False
     skypix_level: int | None = None
     always_join: bool = False
-    universe: DimensionUniverse = field(repr=False, kw_only=True)
 
     @property
     def is_dimension(self) -> bool:
         """Whether it is a dimension (a key of data IDs), not only a relation."""
         return self.key is not None
-
-    @cached_property
-    def dimensions(self) -> DimensionGroup:
-        """Dimensions that identify a record, with all they imply."""
-        own = (self.name,) if self.is_dimension else ()
-        return self.universe.conform((*self.requires, *own))
-
-    @property
-    def minimal_group(self) -> DimensionGroup:
-        """Same as `dimensions`, by the reference's other name."""
-        return self.dimensions
 
     @cached_property
     def required(self) -> Names:
@@ -145,11 +174,6 @@ class DimensionElement:
         return FieldSpecs(self.metadata)
 
     @property
-    def populated_by(self) -> DimensionElement:
-        """Dimension whose records bring this element's records along when they move between repositories."""
-        return self.universe["visit"] if self._of_visit else self
-
-    @property
     def _of_visit(self) -> bool:
         return not self.is_dimension and "visit" in self.requires
 
@@ -165,42 +189,12 @@ class DimensionElement:
 
     def hasTable(self) -> bool:
         """Return whether it has records in the registry."""
-        return self.has_own_table
+        return self.has_records
 
     @property
-    def has_own_table(self) -> bool:
+    def has_records(self) -> bool:
         """Whether it has records in the registry (skypix elements have none)."""
         return self.skypix_level is None
-
-    @cached_property
-    def fields(self) -> tuple[FieldSpec, ...]:
-        """Scalar columns of a record: required keys, implied keys, alternate keys, metadata."""
-        out: list[FieldSpec] = []
-        for name in self.requires:
-            key = self.universe[name].key
-            assert key is not None
-            out.append(FieldSpec(name, key.type, nullable=False))
-        if self.key is not None:
-            out.append(FieldSpec(self.key.name, self.key.type, nullable=False))
-        for name in self.implies:
-            key = self.universe[name].key
-            assert key is not None
-            out.append(FieldSpec(name, key.type))
-        out.extend(self.alternate_keys)
-        out.extend(self.metadata)
-        return tuple(out)
-
-    @cached_property
-    def schema(self) -> ElementSchema:
-        """Fields of the records, printable."""
-        return ElementSchema(self)
-
-    @cached_property
-    def RecordClass(self) -> type[DimensionRecord]:
-        """Class of this element's records: ``RecordClass(**fields)``."""
-        from .dimension_record import record_class
-
-        return record_class(self)
 
     @cached_property
     def pixelization(self) -> Pixelization:
@@ -215,79 +209,88 @@ class DimensionElement:
     def __str__(self) -> str:
         return self.name
 
-    def __repr__(self) -> str:
-        return f"DimensionElement({self.name})"
-
     def __eq__(self, other: object) -> bool:
-        return self.name == (other.name if isinstance(other, DimensionElement) else other)
-
-    def __lt__(self, other: DimensionElement) -> bool:
-        return self.universe.order(self.name) < self.universe.order(other.name)
+        return self.name == (other.name if isinstance(other, ElementDefinition) else other)
 
     def __hash__(self) -> int:
         return hash(self.name)
 
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return _element_by_name, (self.name,)
 
-
-def _element_by_name(name: str) -> DimensionElement:
-    from .dimensions import DimensionUniverse
-
-    return DimensionUniverse().element(name)
-
-
-Dimension = DimensionElement
-"""A dimension is an element that has a key."""
-
-
-class FieldSpecs(tuple[FieldSpec, ...]):
-    """Fields in order, also found by name."""
-
-    __slots__ = ()
-
-    @property
-    def names(self) -> Names:
-        """Names of the fields."""
-        return Names(f.name for f in self)
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, str):
-            for spec in self:
-                if spec.name == key:
-                    return spec
-            raise KeyError(key)
-        return super().__getitem__(key)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.names or super().__contains__(key)
-
-
-@dataclass(frozen=True)
 class ElementSchema:
-    """Printable fields of an element; ``names`` and ``all`` in order, region and timespan last."""
+    """Fields of the records of an element, printable.
 
-    element: DimensionElement = field(repr=False)
+    Parameters
+    ----------
+    element : `ElementDefinition`
+        The element.
+    all : `tuple` [`FieldSpec`, ...]
+        Scalar fields in order: required keys, implied keys, alternate keys, metadata.
+    """
 
-    @property
-    def all(self) -> tuple[FieldSpec, ...]:
-        """Scalar fields."""
-        return self.element.fields
+    def __init__(self, element: ElementDefinition, all: tuple[FieldSpec, ...]) -> None:
+        self.element, self.all = element, all
 
     @property
     def names(self) -> list[str]:
-        """Names of all fields, region and timespan included."""
-        names = [f.name for f in self.element.fields]
+        """Names of all fields, region and timespan last."""
+        names = [f.name for f in self.all]
         if self.element.spatial:
             names.append("region")
         if self.element.temporal:
             names.append("timespan")
         return names
 
+    def take_values(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Take the values of the scalar fields of a record, in order; `None` where one is not given.
+
+        Parameters
+        ----------
+        fields : `dict` of `str` to object
+            Values by field name; it is empty afterwards.
+
+        Raises
+        ------
+        DataIdValueError
+            If a key is missing, a field unknown, or a value of the wrong type.
+        """
+        element = self.element
+        values: dict[str, Any] = {}
+        for spec in self.all:
+            value = fields.pop(spec.name, None)
+            if value is None:
+                if not spec.nullable and spec not in element.alternate_keys:
+                    raise DataIdValueError(f"A record of {element.name!r} needs {spec.name!r}")
+            else:
+                value = _field_value(value, spec, element.name)
+            values[spec.name] = value
+        if fields:
+            name = next(iter(fields))
+            raise DataIdValueError(
+                f"Records of {element.name!r} have no field {name!r}.{did_you_mean(name, self.names)} "
+                f"They have: {', '.join(self.names)}."
+            )
+        return values
+
     def __str__(self) -> str:
-        lines = [f"{f.name}: {f.type.__name__}" for f in self.element.fields]
+        lines = [f"{f.name}: {f.type.__name__}" for f in self.all]
         if self.element.spatial:
             lines.append("region: region")
         if self.element.temporal:
             lines.append("timespan: timespan")
         return f"{self.element.name}:\n  " + "\n  ".join(lines)
+
+
+def _field_value(value: Any, spec: FieldSpec, element: str) -> Any:
+    """Return a value as a field's type."""
+    kind = spec.type
+    if kind is float and not isinstance(value, str):
+        return float(value)
+    if kind is bool and not isinstance(value, str):
+        return bool(value)
+    if kind is int and not isinstance(value, (str, bool)) and int(value) == value:
+        return int(value)
+    if kind is str:
+        return str(value)
+    raise DataIdValueError(
+        f"Field {spec.name!r} of {element!r} records is of type {kind.__name__}, but got {value!r}"
+    )

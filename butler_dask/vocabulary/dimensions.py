@@ -1,21 +1,111 @@
-"""DimensionUniverse and DimensionGroup: the keys of data IDs and how they depend on one another."""
+"""The keys of data IDs and how they depend on one another.
+
+DimensionElement, DimensionUniverse and DimensionGroup are in one file because each gives the others: an
+element its group and universe, these their elements.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import DimensionNameError, did_you_mean
-from .dimension_element import Dimension as Dimension
-from .dimension_element import DimensionElement as DimensionElement
-from .dimension_element import Names
-from .dimension_table import ELEMENTS, ID, SKYPIX_MAX_LEVEL
-from .dimension_table import UNIVERSE_VERSION as UNIVERSE_VERSION
+from .dimension_definitions import ELEMENTS, ID, SKYPIX_MAX_LEVEL, UNIVERSE_VERSION as UNIVERSE_VERSION
+from .dimension_element import ElementDefinition, ElementSchema, FieldSpec, Names
 
 UNIVERSE_NAMESPACE = "daf_butler"
 """Name of the reference's default universe."""
+
+
+class DimensionElement(ElementDefinition):
+    """A dimension, or a relation between dimensions with records of its own, beside the others.
+
+    Parameters
+    ----------
+    universe : `DimensionUniverse`
+        All of them.
+    **definition
+        Parameters of `ElementDefinition`.
+    """
+
+    record_base: ClassVar[type[Any]]
+    """`DimensionRecord`, which holds data IDs and so is built on this module: `data_id` sets it."""
+    universe: DimensionUniverse
+
+    def __init__(self, universe: DimensionUniverse, **definition: Any) -> None:
+        super().__init__(**definition)
+        object.__setattr__(self, "universe", universe)
+
+    @cached_property
+    def dimensions(self) -> DimensionGroup:
+        """Dimensions that identify a record, with all they imply."""
+        own = (self.name,) if self.is_dimension else ()
+        return self.universe.conform((*self.requires, *own))
+
+    @property
+    def minimal_group(self) -> DimensionGroup:
+        """Same as `dimensions`, by the reference's other name."""
+        return self.dimensions
+
+    @property
+    def populated_by(self) -> DimensionElement:
+        """Dimension whose records bring this element's records along when they move between repositories."""
+        return self.universe["visit"] if self._of_visit else self
+
+    @cached_property
+    def fields(self) -> tuple[FieldSpec, ...]:
+        """Scalar columns of a record: required keys, implied keys, alternate keys, metadata."""
+        out: list[FieldSpec] = []
+        for name in self.requires:
+            key = self.universe[name].key
+            assert key is not None
+            out.append(FieldSpec(name, key.type, nullable=False))
+        if self.key is not None:
+            out.append(FieldSpec(self.key.name, self.key.type, nullable=False))
+        for name in self.implies:
+            key = self.universe[name].key
+            assert key is not None
+            out.append(FieldSpec(name, key.type))
+        out.extend(self.alternate_keys)
+        out.extend(self.metadata)
+        return tuple(out)
+
+    @cached_property
+    def schema(self) -> ElementSchema:
+        """Fields of the records, printable."""
+        return ElementSchema(self, self.fields)
+
+    @cached_property
+    def RecordClass(self) -> type[Any]:
+        """Class of this element's records, a `DimensionRecord`: ``RecordClass(**fields)``."""
+        name = "".join(part.capitalize() for part in self.name.split("_")) + "Record"
+        base = self.record_base
+        contents = {
+            "definition": self,
+            "__slots__": (),
+            "__doc__": base.__doc__,
+            "__module__": base.__module__,
+        }
+        return type(name, (base,), contents)
+
+    def __repr__(self) -> str:
+        return f"DimensionElement({self.name})"
+
+    def __lt__(self, other: DimensionElement) -> bool:
+        return self.universe.order(self.name) < self.universe.order(other.name)
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return _element_by_name, (self.name,)
+
+
+def _element_by_name(name: str) -> DimensionElement:
+    return DimensionUniverse().element(name)
+
+
+Dimension = DimensionElement
+"""A dimension is an element that has a key."""
 
 
 class ElementSet(Set[DimensionElement]):
@@ -86,11 +176,9 @@ class DimensionUniverse:
                 if args.pop("skypix", False):
                     system = args["name"]
                     for level in range(1, SKYPIX_MAX_LEVEL[system] + 1):
-                        self._add(
-                            DimensionElement(f"{system}{level}", key=ID, skypix_level=level, universe=self)
-                        )
+                        self._add(DimensionElement(self, name=f"{system}{level}", key=ID, skypix_level=level))
                 else:
-                    self._add(DimensionElement(**args, universe=self))
+                    self._add(DimensionElement(self, **args))
             cls._instance = self
         return cls._instance
 
@@ -123,6 +211,11 @@ class DimensionUniverse:
         return ElementSet({n: e for n, e in self._elements.items() if e.is_dimension})
 
     @cached_property
+    def key_types(self) -> Mapping[str, type | None]:
+        """Type of the values of each dimension, by name; `None` for a relation, which has no value."""
+        return {n: None if e.key is None else e.key.type for n, e in self._elements.items()}
+
+    @cached_property
     def governor_dimensions(self) -> ElementSet:
         """Instrument and skymap."""
         return ElementSet({n: e for n, e in self._elements.items() if e.governor})
@@ -135,7 +228,7 @@ class DimensionUniverse:
     @cached_property
     def database_elements(self) -> ElementSet:
         """Elements with records, governors aside."""
-        return ElementSet({n: e for n, e in self._elements.items() if e.has_own_table and not e.governor})
+        return ElementSet({n: e for n, e in self._elements.items() if e.has_records and not e.governor})
 
     @cached_property
     def skypix(self) -> Mapping[str, Mapping[int, DimensionElement]]:
@@ -159,11 +252,11 @@ class DimensionUniverse:
 
     def getStaticDimensions(self) -> ElementSet:
         """Return the dimensions that have records, in order."""
-        return ElementSet({n: e for n, e in self._elements.items() if e.is_dimension and e.has_own_table})
+        return ElementSet({n: e for n, e in self._elements.items() if e.is_dimension and e.has_records})
 
     def getStaticElements(self) -> ElementSet:
         """Return the elements that have records, in order."""
-        return ElementSet({n: e for n, e in self._elements.items() if e.has_own_table})
+        return ElementSet({n: e for n, e in self._elements.items() if e.has_records})
 
     def getDatabaseElements(self) -> ElementSet:
         """Return `database_elements`."""
@@ -187,7 +280,7 @@ class DimensionUniverse:
             return self._elements[name]
         except KeyError:
             pass
-        known = [n for n, e in self._elements.items() if e.has_own_table or n == "htm7"]
+        known = [n for n, e in self._elements.items() if e.has_records or n == "htm7"]
         raise DimensionNameError(
             f"No dimension {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}."
         )
@@ -281,6 +374,12 @@ class DimensionGroup:
         return Names(names)
 
     @cached_property
+    def key_types(self) -> tuple[tuple[str, type], ...]:
+        """Each required dimension, and the Python type of its values."""
+        keys = ((name, self.universe[name].key) for name in self.required)
+        return tuple((name, key.type) for name, key in keys if key is not None)
+
+    @cached_property
     def governors(self) -> Names:
         """Governor dimensions in the group."""
         return Names(n for n in self.names if self.universe[n].governor)
@@ -321,7 +420,7 @@ class DimensionGroup:
         """Element whose timespan is that of a data ID, `None` if it has none."""
         return self.temporal_elements[0] if self.temporal_elements else None
 
-    @property
+    @cached_property
     def data_coordinate_keys(self) -> tuple[str, ...]:
         """Required dimensions, then implied: the order of a full data ID's values."""
         return self.required + self.implied
@@ -381,6 +480,8 @@ class DimensionGroup:
         return len(self.names)
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True  # mostly, as equal groups are one object
         if isinstance(other, DimensionGroup):
             return self.required == other.required
         return NotImplemented

@@ -12,18 +12,13 @@ import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidQueryError
-from .timespan import tai_nanoseconds
+from .time_literal import text_of_time, time_of_literal
 
 if TYPE_CHECKING:
     from lark import Lark, Tree
-
-_EPOCH = datetime(1970, 1, 1)
-_MJD_OF_EPOCH = 40587
-_NS_PER_DAY = 86_400_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +205,7 @@ def parse_expression(text: str) -> Expression | None:
         else:
             what = f"unexpected {str(getattr(error, 'token', ''))!r}"
         raise expression_error(text, position, what) from None
-    return _node(tree, text)
+    return _expression_of(tree, text)
 
 
 def text_of(node: Expression) -> str:
@@ -222,7 +217,7 @@ def text_of(node: Expression) -> str:
                 return words[value]
             return repr(value) if isinstance(value, (int, float, str)) else str(value)
         case Instant(ns=ns):
-            return _text_of_time(ns)
+            return text_of_time(ns)
         case Name(text=text):
             return text
         case Bind(name=name):
@@ -230,49 +225,50 @@ def text_of(node: Expression) -> str:
         case Range(start=start, stop=stop, step=step):
             return f"{start}..{stop}" + (f":{step}" if step > 1 else "")
         case Sign(operator=operator, operand=operand):
-            return f"{operator}{_part(operand)}"
+            return f"{operator}{_operand_text(operand)}"
         case (
             Arithmetic(operator=operator, left=left, right=right)
             | Comparison(operator=operator, left=left, right=right)
         ):
-            return f"{_part(left)} {operator} {_part(right)}"
+            return f"{_operand_text(left)} {operator} {_operand_text(right)}"
         case IsNull(operand=operand, negated=negated):
-            return f"{_part(operand)} IS {'NOT ' if negated else ''}NULL"
+            return f"{_operand_text(operand)} IS {'NOT ' if negated else ''}NULL"
         case In(operand=operand, items=items, negated=negated):
             listed = ", ".join(map(text_of, items))
-            return f"{_part(operand)} {'NOT ' if negated else ''}IN ({listed})"
+            return f"{_operand_text(operand)} {'NOT ' if negated else ''}IN ({listed})"
         case Pair(begin=begin, end=end):
             return f"({text_of(begin)}, {text_of(end)})"
         case Call(function=function, arguments=arguments):
             return f"{function}({', '.join(map(text_of, arguments))})"
         case Not(operand=operand):
-            return f"NOT {_part(operand)}"
+            return f"NOT {_operand_text(operand)}"
         case And(operands=operands):
-            return " AND ".join(map(_part, operands))
+            return " AND ".join(map(_operand_text, operands))
         case Or(operands=operands):
-            return " OR ".join(map(_part, operands))
+            return " OR ".join(map(_operand_text, operands))
         case Reversed(operand=operand):
             return f"-{text_of(operand)}"
     raise AssertionError(f"No text for {type(node).__name__}")
 
 
-def _part(node: Expression) -> str:
+def _operand_text(node: Expression) -> str:
     text = text_of(node)
     whole = isinstance(node, (Literal, Instant, Name, Bind, Pair, Call))
     return text if whole or isinstance(node, (Comparison, In, IsNull)) else f"({text})"
 
 
-def _text_of_time(ns: int) -> str:
-    whole, rest = divmod(ns, 1_000_000_000)
-    try:
-        date = (_EPOCH + timedelta(seconds=whole)).isoformat()
-    except OverflowError:
-        return f"T'mjd/{ns / _NS_PER_DAY + _MJD_OF_EPOCH}/tai'"
-    return f"T'{date}{f'.{rest:09d}'.rstrip('0') if rest else ''}/tai'"
-
-
 def expression_error(text: str, position: int, what: str) -> InvalidQueryError:
-    """Return the error for something wrong at a place of an expression, with a caret under it."""
+    """Return the error for something wrong at a place of an expression, with a caret under it.
+
+    Parameters
+    ----------
+    text : `str`
+        The expression.
+    position : `int`
+        Offset of the place in it.
+    what : `str`
+        What is wrong.
+    """
     line_start = text.rfind("\n", 0, position) + 1
     line_end = text.find("\n", position)
     line = text[line_start : None if line_end < 0 else line_end]
@@ -290,13 +286,13 @@ def _parser() -> Lark:
     return Lark(grammar, parser="lalr", propagate_positions=True, maybe_placeholders=True)
 
 
-def _node(tree: Any, text: str) -> Expression:
+def _expression_of(tree: Any, text: str) -> Expression:
     kind: str = tree.data
     parts: list[Any] = [c for c in tree.children if c is not None]
     position: int = tree.meta.start_pos if not tree.meta.empty else 0
 
     def sub(i: int) -> Expression:
-        return _node(parts[i], text)
+        return _expression_of(parts[i], text)
 
     match kind:
         case "integer":
@@ -307,7 +303,7 @@ def _node(tree: Any, text: str) -> Expression:
             # A backslash keeps its place before anything else: globs have escapes of their own.
             return Literal(position, re.sub(r"\\(['\"\\])", r"\1", parts[0][1:-1]))
         case "time":
-            return Instant(position, _instant(parts[0][2:-1], text, position))
+            return Instant(position, _time_at(parts[0][2:-1], text, position))
         case "null":
             return Literal(position, None)
         case "true" | "false":
@@ -329,12 +325,12 @@ def _node(tree: Any, text: str) -> Expression:
         case "in_" | "not_in":
             items = parts[1]
             if items.data == "items":
-                members = tuple(_node(i, text) for i in items.children if i is not None)
+                members = tuple(_expression_of(i, text) for i in items.children if i is not None)
             else:
-                members = (_node(items, text),)
+                members = (_expression_of(items, text),)
             return In(position, sub(0), members, kind == "not_in")
         case "range":
-            start, stop = (_bound(p) for p in parts[:2])
+            start, stop = (_range_end(p) for p in parts[:2])
             step = int(parts[2]) if len(parts) > 2 else 1
             if step < 1 or stop < start:
                 raise expression_error(
@@ -344,13 +340,13 @@ def _node(tree: Any, text: str) -> Expression:
         case "pair":
             return Pair(position, sub(0), sub(1))
         case "call":
-            return Call(position, str(parts[0]).upper(), tuple(_node(p, text) for p in parts[1:]))
+            return Call(position, str(parts[0]).upper(), tuple(_expression_of(p, text) for p in parts[1:]))
         case "not_":
             return Not(position, sub(0))
         case "and_":
-            return And(position, tuple(_node(p, text) for p in parts))
+            return And(position, tuple(_expression_of(p, text) for p in parts))
         case "or_":
-            return Or(position, tuple(_node(p, text) for p in parts))
+            return Or(position, tuple(_expression_of(p, text) for p in parts))
     raise AssertionError(f"The grammar has no rule {kind!r}")
 
 
@@ -363,86 +359,14 @@ def _comparison(position: int, operator: str, left: Expression, right: Expressio
     return Comparison(position, operator, left, right)
 
 
-def _bound(tree: Tree[Any]) -> int:
+def _range_end(tree: Tree[Any]) -> int:
     return int("".join(str(p) for p in tree.children if p is not None))
 
 
-_ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?")
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
-_DEFAULT_SCALES = dict.fromkeys(("iso", "isot", "fits", "yday", "unix"), "utc") | {"cxcsec": "tt"}
-"""Scales of time literals that name none; TAI for all other formats, as in the reference."""
-
-
-def _instant(literal: str, text: str, position: int) -> int:
+def _time_at(literal: str, text: str, position: int) -> int:
     try:
         return time_of_literal(literal)
     except ValueError as error:
         raise expression_error(
             text, position, f"not a time: {literal!r} ({str(error).splitlines()[0]})"
         ) from None
-
-
-def time_of_literal(literal: str) -> int:
-    """Return the time of ``[format/]value[/scale]`` as TAI nanoseconds.
-
-    Without format a number is a Modified Julian Date, and anything else is a date with or without time.
-    Without scale, dates (and unix times) are UTC, Modified Julian Dates and other numbers TAI.
-
-    Raises
-    ------
-    ValueError
-        If it is not a time.
-    """
-    from fractions import Fraction
-
-    value, format_, scale = _time_parts(literal.replace("+00:00", ""))
-    is_number = _NUMBER.fullmatch(value) is not None
-    scale = scale or _DEFAULT_SCALES.get(format_ or ("mjd" if is_number else "iso"), "tai")
-    # The usual cases without astropy, whose import takes longer than a whole command.
-    if format_ in (None, "iso", "isot", "fits") and scale in ("tai", "utc") and _ISO.fullmatch(value):
-        whole, _, fraction = value.partition(".")
-        leap = 0 if scale == "tai" else _tai_minus_utc_s(int(value[:4]), int(value[5:7]))
-        if leap is not None and whole[17:] != "60":
-            delta = datetime.fromisoformat(whole) - _EPOCH
-            seconds = delta.days * 86400 + delta.seconds + leap
-            return seconds * 1_000_000_000 + round(Fraction(f"0.{fraction or 0}") * 1_000_000_000)
-    if format_ in (None, "mjd") and scale == "tai" and is_number:
-        return round((Fraction(value) - _MJD_OF_EPOCH) * _NS_PER_DAY)
-    return _time_of_astropy(
-        float(value) if is_number else value, format_ or ("mjd" if is_number else None), scale
-    )
-
-
-def _time_of_astropy(value: Any, format_: str | None, scale: str) -> int:
-    import warnings
-
-    from astropy.time import Time
-
-    with warnings.catch_warnings():
-        # "dubious year": leap seconds of the far future are not known.
-        warnings.simplefilter("ignore")
-        return tai_nanoseconds(Time(value, format=format_, scale=scale))
-
-
-def _tai_minus_utc_s(year: int, month: int) -> int | None:
-    # `None` before 1972, when the difference was no whole number of seconds.
-    if year < 1972:
-        return None
-    from erfa import leap_seconds
-
-    table = leap_seconds.get()
-    begun = (table["year"] < year) | ((table["year"] == year) & (table["month"] <= month))
-    return int(table["tai_utc"][begun][-1])
-
-
-def _time_parts(literal: str) -> tuple[str, str | None, str | None]:
-    parts = [p.strip() for p in literal.split("/")]
-    if len(parts) == 1:
-        return parts[0], None, None
-    if len(parts) == 2:
-        if parts[1].lower() in ("tai", "utc", "tt", "tdb", "tcb", "tcg", "ut1"):
-            return parts[0], None, parts[1].lower()
-        return parts[1], parts[0].lower(), None
-    if len(parts) == 3:
-        return parts[1], parts[0].lower(), parts[2].lower()
-    raise ValueError("expected [format/]value[/scale]")

@@ -25,6 +25,7 @@ from .expression import (
     Reversed,
     Sign,
 )
+from .timespan import Timespan
 
 DATASET_FIELDS = ("run", "collection", "dataset_id", "ingest_date", "timespan")
 """Fields of a dataset that expressions may name."""
@@ -177,19 +178,19 @@ class BooleanExpressionProxy(ScalarExpressionProxy):
 class TimespanProxy(ExpressionProxy):
     """A timespan."""
 
-    def _bound(self, which: str) -> ScalarExpressionProxy:
+    def _end(self, which: str) -> ScalarExpressionProxy:
         assert isinstance(self.node, Name)
         return ScalarExpressionProxy(Name(0, f"{self.node.text}.{which}"))
 
     @property
     def begin(self) -> ScalarExpressionProxy:
         """Its begin."""
-        return self._bound("begin")
+        return self._end("begin")
 
     @property
     def end(self) -> ScalarExpressionProxy:
         """Its end."""
-        return self._bound("end")
+        return self._end("end")
 
     def overlaps(self, other: object) -> Expression:
         """Return the condition that it overlaps another timespan or contains a time."""
@@ -293,8 +294,6 @@ class ExpressionFactory:
     @staticmethod
     def literal(value: object) -> ExpressionProxy:
         """Return a Python value as one in an expression."""
-        from .timespan import Timespan
-
         if isinstance(value, Timespan):
             return TimespanProxy(Literal(0, value))
         if type(value).__module__.startswith("lsst.sphgeom"):

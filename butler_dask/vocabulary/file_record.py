@@ -50,11 +50,11 @@ class FileTable:
     paths : sequence of `str`, length n
         Path of each row; empty where a dataset has no file.
     formatter_codes, storage_class_codes : `numpy.ndarray`, shape (n,), int16
-        Index into ``formatters``, ``storage_classes``.
+        Index into ``formatters``, ``storage_classes`` of each row.
     formatters, storage_classes : sequence of `str`
         Names.
     sizes : `numpy.ndarray`, shape (n,), int64
-        Bytes, -1 if not known.
+        Size of each file [bytes], -1 if not known.
     checksums : sequence of `str`, length n
         ``algorithm:hex`` or empty.
     """

@@ -75,8 +75,8 @@ class QuantumTable:
 
     Parameters
     ----------
-    columns : mapping of `str` to sequence
-        One sequence of equal length for each of `QUANTUM_COLUMNS`.
+    **columns : sequence, each length n
+        One for each of `QUANTUM_COLUMNS`, with values as `QuantumRecord` has them.
     """
 
     __slots__ = ("columns",)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
 
-from ..errors import CollectionError
 from .collection import split_names
 from .data_id import DataCoordinate, DataIdValue
 
@@ -66,29 +64,6 @@ class SearchDefaults:
         """Values for dimensions not given, as a data ID."""
         return DataCoordinate.standardize(self.data_id, dimensions=tuple(self.data_id))
 
-    def searched(self, collections: Any = None) -> list[str]:
-        """Return the collections to search, given or default.
-
-        Parameters
-        ----------
-        collections : `str`, iterable of `str`, ``...`` or `None`
-            Names and globs; ``...`` is all.
-
-        Raises
-        ------
-        CollectionError
-            If none is given and there is no default.
-        """
-        if collections is ...:
-            return ["*"]
-        if collections is not None:
-            return [collections] if isinstance(collections, str) else list(collections)
-        if not self.collections:
-            raise CollectionError(
-                "No collections to search: give collections=..., or open the butler with some, or with a run."
-            )
-        return list(self.collections)
-
     def __repr__(self) -> str:
         return f"SearchDefaults({self.collections!r}, run={self.run!r}, data_id={dict(self._data_id)!r})"
 
@@ -121,3 +96,14 @@ class RegistryDefaults(SearchDefaults):
             collections = () if run is None else (run,)
         super().__init__(split_names(collections), run, kwargs)
         self.infers = infer
+
+
+def lone_values(found: Mapping[str, Collection[str]]) -> dict[str, DataIdValue]:
+    """Return the values that need not be said, because there is no other: the one instrument, or sky map.
+
+    Parameters
+    ----------
+    found : mapping of `str` to collection of `str`
+        The values that collections have, by dimension.
+    """
+    return {name: next(iter(values)) for name, values in found.items() if len(values) == 1}

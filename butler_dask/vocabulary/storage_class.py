@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import DatasetTypeError, MissingStorageClassError, did_you_mean
+from .dotted_name import dotted_name, import_by_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ class StorageClass:
         DatasetTypeError
             If it cannot be imported.
         """
-        found: type = _imported(self.pytype_name, f"storage class {self.name!r}")
+        name = self.pytype_name if "." in self.pytype_name else f"builtins.{self.pytype_name}"
+        found: type = import_by_name(name, "type", DatasetTypeError, of=f"storage class {self.name!r}")
         return found
 
     def converter_from(self, kind: type) -> Callable[[Any], Any] | None:
@@ -56,9 +57,9 @@ class StorageClass:
             The type of what there is; what is said of its parents counts too.
         """
         for cls in kind.__mro__ if self.converters else ():
-            for name in {f"{cls.__module__}.{cls.__qualname__}", cls.__qualname__} & set(self.converters):
-                found: Callable[[Any], Any] = _imported(
-                    self.converters[name], f"a converter of storage class {self.name!r}"
+            for name in {dotted_name(cls), cls.__qualname__} & set(self.converters):
+                found: Callable[[Any], Any] = import_by_name(
+                    self.converters[name], "converter", DatasetTypeError, of=f"storage class {self.name!r}"
                 )
                 return found
         return None
@@ -100,9 +101,7 @@ class StorageClass:
         """Return whether a Python type, or only its name if ``compare_types`` is not set, is this one's."""
         if compare_types:
             return self.pytype is other
-        return self.pytype_name in (other.__name__, f"{other.__module__}.{other.__qualname__}") or (
-            self.pytype is other
-        )
+        return self.pytype_name in (other.__name__, dotted_name(other)) or (self.pytype is other)
 
     def validateInstance(self, instance: Any) -> bool:
         """Return whether an object is of this kind."""
@@ -133,32 +132,6 @@ class StorageClass:
         # By value: a process that has not opened the repository that defines it can read it too.
         values = (self.name, self.pytype_name, dict(self.components), self.parameters, dict(self.converters))
         return StorageClass, values
-
-
-def _imported(name: str, what: str) -> Any:
-    """Import an object by its dotted name; its module may be followed by several attributes."""
-    module, _, attribute = name.rpartition(".")
-    attributes = [attribute]
-    while True:
-        try:
-            found: Any = importlib.import_module(module or "builtins")
-            for part in attributes:
-                found = getattr(found, part)
-        except ModuleNotFoundError as error:
-            outer, _, inner = module.rpartition(".")
-            if outer and error.name is not None and module.startswith(error.name):
-                module, attributes = outer, [inner, *attributes]
-                continue
-            raise _not_imported(name, what, error) from error
-        except (ImportError, AttributeError) as error:
-            raise _not_imported(name, what, error) from error
-        return found
-
-
-def _not_imported(name: str, what: str, error: Exception) -> DatasetTypeError:
-    return DatasetTypeError(
-        f"{name!r}, {what}, cannot be imported ({error}). Is the package that has it installed?"
-    )
 
 
 _EXPOSURE_COMPONENTS = {
@@ -289,7 +262,7 @@ class StorageClassFactory:
         for storage_class in _known.values():
             if storage_class.is_type(pytype, compare_types):
                 return storage_class
-        raise DatasetTypeError(f"No storage class is for {pytype.__module__}.{pytype.__qualname__}.")
+        raise DatasetTypeError(f"No storage class is for {dotted_name(pytype)}.")
 
     def registerStorageClass(self, storageClass: StorageClass) -> None:
         """Make a further storage class known in this process; see `register_storage_class`."""

@@ -2,6 +2,7 @@
 
 import pickle
 import uuid
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -454,3 +455,80 @@ def test_a_time_that_fits_two_calibrations_is_ambiguous(butler: Any) -> None:
     butler.registry.certify("calib", [two], timespan(15, 50))
     with pytest.raises(api.CalibrationLookupError):
         butler.find_dataset("bias", BIAS, collections="calib", timespan=timespan(10, 20))
+
+
+def certified(butler: Any) -> tuple[Any, Any]:
+    """Certify a bias for the first exposure's time and one for later, which a day of its own falls into."""
+    one, two = (butler.find_dataset("bias", BIAS, collections=f"biases/{i}") for i in (1, 2))
+    butler.registry.certify("calib", [one], timespan(0, 15))
+    butler.registry.certify("calib", [two], timespan(15, 50))
+    butler.registry.insertDimensionData(
+        "day_obs", {"instrument": "Cam", "id": 20260111, "timespan": timespan(20)}
+    )
+    return one, two
+
+
+def test_calibrations_are_read_by_the_time_of_a_day(butler: Any) -> None:
+    _, two = certified(butler)
+    data_id = {**BIAS, "day_obs": 20260111}
+    assert butler.get("bias", data_id, collections="calib") == {"run": "biases/2", "detector": 2}
+    assert butler.getURI("bias", data_id, collections="calib") == butler.getURI(two)
+    assert butler.exists("bias", data_id, collections="calib")
+
+
+@pytest.mark.parametrize("find", ["find_dataset", "registry.findDataset"])
+def test_without_any_time_no_calibration_is_found(butler: Any, find: str) -> None:
+    one, two = certified(butler)
+    found = attrgetter(find)(butler)
+    assert found("bias", BIAS, collections="calib") is None
+    assert found("bias", BIAS, collections=["calib", "biases/1"]) == one
+    assert found("bias", BIAS, collections="calib", timespan=timespan(20)) == two
+    assert found("bias", BIAS, collections=["biases/2", "calib"], timespan=timespan(1)) == two
+
+
+@pytest.mark.parametrize("find", ["find_dataset", "registry.findDataset"])
+def test_what_is_beside_a_data_id_is_no_fault(butler: Any, find: str) -> None:
+    one, _ = certified(butler)
+    found = attrgetter(find)(butler)
+    assert found("bias", BIAS, day_obs=20260111, collections="biases/1") == one
+    assert found("bias", {**BIAS, "exposure": 1}, collections="biases/1") == one
+
+
+@pytest.mark.parametrize("find", ["find_dataset", "registry.findDataset"])
+def test_a_dataset_is_found_as_its_type_is_given(butler: Any, find: str) -> None:
+    found = attrgetter(find)(butler)
+    kind = butler.get_dataset_type("table").overrideStorageClass("ArrowTable")
+    ref = found(kind, TABLE, collections="u/one")
+    assert ref.datasetType.storageClass_name == "ArrowTable"
+    expanded = butler.registry.expandDataId(TABLE)
+    assert found("table", expanded, collections="u/one").dataId.hasRecords()
+
+
+@pytest.mark.parametrize("find", ["find_dataset", "registry.findDataset"])
+def test_what_is_not_found_or_cannot_be_looked_for(butler: Any, find: str) -> None:
+    found = attrgetter(find)(butler)
+    assert found("bias", BIAS, collections=[]) is None
+    assert found("bias", BIAS, collections="u/one") is None
+    with pytest.raises(registry_api.NoDefaultCollectionError):
+        found("bias", BIAS)
+    with pytest.raises(api.MissingDatasetTypeError):
+        found("bais", BIAS, collections="biases/1")
+    with pytest.raises(api.MissingCollectionError):
+        found("bias", BIAS, collections="biases/9")
+    with pytest.raises(api.DimensionNameError):
+        found("bias", instrument="Cam", collections="biases/1")
+
+
+def test_without_any_time_the_only_calibration_is_read(butler: Any) -> None:
+    one, two = (butler.find_dataset("bias", BIAS, collections=f"biases/{i}") for i in (1, 2))
+    butler.registry.certify("calib", [one], timespan(0, 15))
+    assert butler.get("bias", BIAS, collections="calib")["run"] == "biases/1"
+    butler.registry.certify("calib", [two], timespan(15, 50))
+    with pytest.raises(api.CalibrationLookupError):
+        butler.get("bias", BIAS, collections="calib")
+
+
+def test_an_exposure_there_is_not_gives_no_time(butler: Any) -> None:
+    certified(butler)
+    with pytest.raises(api.DataIdValueError):
+        butler.get("bias", BIAS, exposure=99, collections="calib")

@@ -1,0 +1,5 @@
+"""Butler: datasets of a repository, by name: registry and datastore together."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,0 +1,174 @@
+"""RepositoryCheck: whether what is recorded is there, and whether what is there is recorded.
+
+In a repository whose processes were killed the only debris is files: unfinished ones (``.tmp``), ones that
+were not recorded yet, ones whose removal was not finished. After a power loss, with durability "rename",
+files that are recorded may be damaged as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..datastore.datastore import Datastore
+from ..datastore.path_template import quoted_run
+from ..errors import DatasetFileError
+from ..published_file import is_temporary
+from ..vocabulary.collection import CollectionType
+from ..vocabulary.dataset import DatasetRef, DatasetTable
+from .open_repository import OpenRepository
+
+
+@dataclass(frozen=True, slots=True)
+class FileFault:
+    """A recorded file that is not what was recorded.
+
+    Parameters
+    ----------
+    ref : `DatasetRef`
+        Dataset it holds.
+    path : `str`
+        Recorded path.
+    what : `str`
+        What is wrong with it.
+    """
+
+    ref: DatasetRef
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.ref.datasetType.name} {self.ref.dataId} in {self.ref.run!r}: {self.path} {self.what}"
+
+
+@dataclass(slots=True)
+class RepositoryCheck:
+    """What a check of a repository found.
+
+    Parameters
+    ----------
+    schema : `list` [`str`]
+        How the registry's tables differ from what its schema version says. Nothing here repairs that.
+    checked : `int`
+        Recorded files looked at.
+    faults : `list` [`FileFault`]
+        Recorded files that are missing or damaged.
+    unrecorded : `list` [`str`]
+        Files of runs that are not recorded. Those of a run that is going on are recorded within a second;
+        those of one that died, when it is started again.
+    unfinished : `list` [`str`]
+        Temporary files; of processes that died, unless one is writing just now.
+    pending : `list` [`str`]
+        Files whose datasets were removed and that are to be deleted.
+    """
+
+    schema: list[str] = field(default_factory=list)
+    checked: int = 0
+    faults: list[FileFault] = field(default_factory=list)
+    unrecorded: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is nothing to repair."""
+        return not (self.schema or self.faults or self.unrecorded or self.unfinished or self.pending)
+
+    def lines(self) -> list[str]:
+        """Return a line for each thing found, and a summary at the end."""
+        out = [f"schema: {what}" for what in self.schema]
+        out += [f"damaged: {fault}" for fault in self.faults]
+        for name in ("unrecorded", "unfinished", "pending"):
+            out += [f"{name}: {path}" for path in getattr(self, name)]
+        out.append(
+            f"{self.checked} files checked: {len(self.faults)} missing or damaged, "
+            f"{len(self.unrecorded)} not recorded, {len(self.unfinished)} unfinished, "
+            f"{len(self.pending)} to be deleted."
+        )
+        return out
+
+
+def check_repository(repository: OpenRepository, *, checksums: bool = False) -> RepositoryCheck:
+    """Compare what is recorded with the files there are.
+
+    Parameters
+    ----------
+    repository : `OpenRepository`
+        What is recorded, and the files.
+    checksums : `bool`
+        Read all files and compare checksums (else existence and size only).
+    """
+    registry, datastore = repository.registry, repository.datastore
+    out = RepositoryCheck(registry.schema_differences(), pending=registry.datasets.pending_deletions())
+    recorded = set(out.pending)
+    runs = [i.name for i in registry.collections.query("*", types={CollectionType.RUN})]
+    # Listed before the records are read: a file put meanwhile is recorded and not listed, never the reverse.
+    listed = [path for path, _ in datastore.files()]
+    for run in runs:
+        for table in registry.datasets.existing_in_run(run).values():
+            for row, file in enumerate(registry.datasets.files_of(table)):
+                if file is None or file.path in recorded:
+                    continue
+                recorded.add(file.path)
+                out.checked += 1
+                what = datastore.check(file, checksum=checksums)
+                if what is not None:
+                    out.faults.append(FileFault(table[row], file.path, what))
+    prefixes = tuple(f"{quoted_run(run)}/" for run in runs)
+    types = tuple(f"{t.name}_" for t in registry.dataset_types.query())
+    for path in listed:
+        if path in recorded or path.startswith("."):
+            continue
+        if is_temporary(path):
+            out.unfinished.append(path)
+        elif (prefixes and path.startswith(prefixes)) or (types and _of_a_dataset(path, types)):
+            out.unrecorded.append(path)
+    return out
+
+
+def _of_a_dataset(path: str, types: tuple[str, ...]) -> bool:
+    """Return whether a path looks like a dataset's: type as a directory, and at the start of the name."""
+    *directories, name = path.split("/")
+    return any(name.startswith(t) and t[:-1] in directories for t in types)
+
+
+def repair_repository(
+    repository: OpenRepository, found: RepositoryCheck, *, older_than_s: float = 3600.0
+) -> None:
+    """Make a repository consistent again.
+
+    Datasets whose files are missing or damaged are removed, so that a rerun makes them again; files that are
+    not recorded or not finished are deleted, as are those that were to be deleted anyway.
+
+    Parameters
+    ----------
+    repository : `OpenRepository`
+        What is recorded, and the files.
+    found : `RepositoryCheck`
+        What `check_repository` found.
+    older_than_s : `float`
+        Files younger than this are left: somebody may be writing them [s].
+    """
+    tables: dict[str, list[DatasetRef]] = {}
+    for fault in found.faults:
+        tables.setdefault(fault.ref.datasetType.name, []).append(fault.ref)
+    datastore = repository.datastore
+    limit = time.time() - older_than_s
+    # Under the write lock, as every removal: nobody puts a dataset under such a path meanwhile.
+    with repository.transaction():
+        datastore.remove(_older(datastore, [*found.unrecorded, *found.unfinished], limit))
+        repository.remove_datasets(
+            [DatasetTable.from_refs(refs[0].datasetType, refs) for refs in tables.values()]
+        )
+
+
+def _older(datastore: Datastore, paths: Iterable[str], limit: float) -> list[str]:
+    out = []
+    for path in paths:
+        try:
+            if datastore.modified(path) < limit:
+                out.append(path)
+        except DatasetFileError:  # gone meanwhile
+            continue
+    return out

@@ -1,1 +1,0 @@
-"""Records of what was run with which inputs."""
