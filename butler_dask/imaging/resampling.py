@@ -85,7 +85,7 @@ class _MaskRules(NamedTuple):
 
 
 # Inlined: a call a row costs 3 %.
-@numba.njit(cache=True, nogil=True, inline="always", fastmath={"reassoc", "contract", "nsz", "arcp"})  # type: ignore[untyped-decorator]  # numba ships no types
+@numba.njit(cache=True, nogil=True, inline="always", fastmath={"reassoc", "contract", "nsz", "arcp"})
 def _fill_positions(
     nodes: NDArray[np.float64],
     row: int,
