@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..butler.butler import Butler
-    from ..butler.dataset_results import DatasetQueryResults
+    from ..butler.datasets_of_types import DatasetQueryResults
     from ..butler.query import Query
     from ..butler.query_results import QueryResults
     from ..vocabulary.dataset import DatasetTable
