@@ -1,6 +1,7 @@
 """The names of this package that others use; each module is loaded when a name of it is first used."""
 
 from .butler import Butler as Butler
+from .dataset_choice import DataIdChoice as DataIdChoice, DatasetChoice as DatasetChoice
 from .repository import (
     CONFIG_VERSION as CONFIG_VERSION,
     Repository as Repository,
