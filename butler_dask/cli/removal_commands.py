@@ -107,13 +107,18 @@ def remove_collections(removal: Removal, collection: tuple[str, ...], remove_fro
                 "out first."
             )
         if removal.confirmed(plan):
-            with butler.transaction():
-                for info in infos:
-                    for parent in sorted(info.parents or ()):
-                        butler.collections.remove_from_chain(parent, [info.name])
-                for info in infos:
-                    butler.collections.x_remove(info.name)
+            _remove(butler, infos)
             click.echo(f"Removed {counted(len(infos), 'collection')}.")
+
+
+def _remove(butler: Butler, infos: Sequence[CollectionInfo]) -> None:
+    """Remove collections that are no RUNs, each out of the chains it is in first; all of them or none."""
+    with butler.transaction():
+        for info in infos:
+            for parent in sorted(info.parents or ()):
+                butler.collections.remove_from_chain(parent, [info.name])
+        for info in infos:
+            butler.collections.x_remove(info.name)
 
 
 @click.command()
@@ -165,10 +170,7 @@ def prune_collection(
         if is_run:
             butler.removeRuns([target], unlink_from_chains=bool(parents))
         else:
-            with butler.transaction():
-                for parent in sorted(parents):
-                    butler.collections.remove_from_chain(parent, [target])
-                butler.collections.x_remove(target)
+            _remove(butler, [info])
 
 
 @click.command()
