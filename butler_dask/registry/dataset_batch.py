@@ -62,9 +62,7 @@ class DatasetBatch:
         kind = definitions.dataset_type(dataset_type.name)
         if dataset_type.isComponent():
             raise DatasetTypeError(f"{dataset_type.name!r} is a component; only whole datasets are kept")
-        if dataset_type.dimensions is not kind.definition.dimensions and (
-            dataset_type.dimensions != kind.definition.dimensions
-        ):
+        if dataset_type.dimensions != kind.definition.dimensions:
             raise ConflictingDefinitionError(
                 f"Dataset type {kind.definition.name!r} is registered with dimensions "
                 f"{kind.definition.dimensions}, not {dataset_type.dimensions}."
