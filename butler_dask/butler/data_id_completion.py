@@ -94,6 +94,9 @@ class DataIdCompletion:
         if data_id is not None:
             given.update(data_id.mapping if isinstance(data_id, DataCoordinate) else data_id)
         given.update(kwargs)
+        found = self._exact(dimensions, given, with_defaults)
+        if found is not None:
+            return CompletedDataId(found, dict(zip(dimensions.required, found.required_values, strict=True)))
         given = {str(k): v for k, v in given.items() if v is not None}
         plain = {k: v for k, v in given.items() if k in self._universe and self._is_value(k, v)}
         if with_defaults:
@@ -110,6 +113,26 @@ class DataIdCompletion:
         found = self._registry.queries.complete(given, group)
         known = {k: dimension_value(k, v) for k, v in plain.items()} | dict(found.mapping)
         return CompletedDataId(found if group == dimensions else found.subset(dimensions), known)
+
+    def _exact(
+        self, dimensions: DimensionGroup, given: Mapping[str, Any], with_defaults: bool
+    ) -> DataCoordinate | None:
+        """Return the data ID if its values are what was given, each of its type, or defaults.
+
+        That is the way of most calls: nothing is looked up, neither in the universe nor in the registry.
+        """
+        values: list[Any] = []
+        n_given = 0
+        for name, kind in dimensions.key_types:
+            value: Any = given.get(name)
+            if value is not None:
+                n_given += 1
+            elif with_defaults:
+                value = self._defaults.given(name)
+            if type(value) is not kind or not _is_storable(value):
+                return None
+            values.append(value)
+        return DataCoordinate(dimensions, tuple(values)) if n_given == len(given) else None
 
     def _check_implied(self, data_id: DataCoordinate, known: Mapping[str, DataIdValue]) -> None:
         """Raise if a value given beside the required ones is not what the records say."""
@@ -172,3 +195,10 @@ class DataIdCompletion:
                 if record is not None and record.timespan is not None:
                     return record.timespan
         return None
+
+
+def _is_storable(value: Any) -> bool:
+    """Return whether an integer or text is one that a database takes, without a closer look."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return isinstance(value, str) and value.isascii() and "\0" not in value

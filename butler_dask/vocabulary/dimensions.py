@@ -374,6 +374,12 @@ class DimensionGroup:
         return Names(names)
 
     @cached_property
+    def key_types(self) -> tuple[tuple[str, type], ...]:
+        """Each required dimension, and the Python type of its values."""
+        keys = ((name, self.universe[name].key) for name in self.required)
+        return tuple((name, key.type) for name, key in keys if key is not None)
+
+    @cached_property
     def governors(self) -> Names:
         """Governor dimensions in the group."""
         return Names(n for n in self.names if self.universe[n].governor)
