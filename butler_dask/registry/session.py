@@ -91,17 +91,17 @@ class Session:
     def connection(self) -> sa.Connection:
         """For what SQLAlchemy does by itself: making tables, inspecting them."""
         if self.is_fresh:
-            self._first()
+            self._begin_work()
         return self._connection
 
     @property
     def driver(self) -> Any:
         """The driver's own connection."""
         if self.is_fresh:
-            self._first()
+            self._begin_work()
         return self._driver
 
-    def _first(self) -> None:
+    def _begin_work(self) -> None:
         """Begin the transaction again, if all it did was undone: a first statement is about to be sent."""
         self.is_fresh = False
         if not self.is_begun and self._begin is not None:
@@ -130,7 +130,7 @@ class Session:
             If a constraint of the tables is broken.
         """
         if self.is_fresh:
-            self._first()
+            self._begin_work()
         cursor = self._driver.cursor()
         try:
             if len(rows) == 1:
@@ -200,7 +200,7 @@ class Session:
         if not self.is_sqlite:
             sql = sql.replace("?", "%s")
         if self.is_fresh:
-            self._first()
+            self._begin_work()
         start = time.perf_counter()
         cursor = self._driver.cursor()
         try:
