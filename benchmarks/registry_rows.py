@@ -132,8 +132,8 @@ def measure(n_rows: int) -> None:
         )
         show("files of all", seconds(lambda: registry.datasets.files_of(table)), plain_read)
         row = np.array([n // 2])
-        one = table.data_ids.take(row)
-        one_s = seconds(lambda: registry.search.find(RAW, one, ["HSC/raw/all"]), 300)
+        one = table.data_ids[n // 2]
+        one_s = seconds(lambda: registry.search.find_one(RAW, one, ["HSC/raw/all"]), 300)
         print(f"find one by data ID {1e3 * one_s:.3f} ms")
         single = table.take(row)
         print(f"file of one {1e3 * seconds(lambda: registry.datasets.files_of(single), 300):.3f} ms")

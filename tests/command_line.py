@@ -4,8 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from functools import cache
 from pathlib import Path
+
+from warm_commands import WarmCommands
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,6 +20,23 @@ MODULES = {
 }
 
 
+LONGEST_S = 550
+"""How long a command may take [s]."""
+
+
+@cache
+def warm_commands() -> WarmCommands:
+    """Return the server of this process, started when it is first asked for."""
+    return WarmCommands()
+
+
+def end_warm_commands() -> None:
+    """End the server, if there is one."""
+    if warm_commands.cache_info().currsize:
+        warm_commands().close()
+        warm_commands.cache_clear()
+
+
 class Commands:
     """Runs `butler`, `pipetask` and `dask-submit` in a directory, as a user does.
 
@@ -23,12 +44,16 @@ class Commands:
     ----------
     directory : `Path`
         Working directory; the project's `pipelines` is linked there.
+    fresh : `bool`
+        Start Python anew for each program, which takes seconds, instead of forking a process that has
+        imported all (`warm_commands`).
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        if not (directory / "pipelines").exists():
-            (directory / "pipelines").symlink_to(ROOT / "pipelines")
+    def __init__(self, directory: Path, *, fresh: bool = False) -> None:
+        self.directory, self.fresh = directory, fresh
+        self.pipelines = directory / "pipelines"
+        if not self.pipelines.exists():
+            self.pipelines.symlink_to(ROOT / "pipelines")
         self.environment = dict(os.environ, PYTHONPATH=str(ROOT), NO_COLOR="1", COLUMNS="100")
 
     def start(self, program: str, *args: str) -> subprocess.Popen[str]:
@@ -44,14 +69,29 @@ class Commands:
 
     def __call__(self, program: str, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a program to its end; its exit status must be ``code``, and no traceback is ever shown."""
-        done = subprocess.run(
-            [sys.executable, "-m", MODULES[program], *args],
-            cwd=self.directory,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=550,
-        )
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            if self.fresh:
+                status = subprocess.run(
+                    [sys.executable, "-m", MODULES[program], *args],
+                    cwd=self.directory,
+                    env=self.environment,
+                    stdout=output,
+                    stderr=errors,
+                    timeout=LONGEST_S,
+                ).returncode
+            else:
+                process = warm_commands().start(
+                    MODULES[program], args, self.directory, self.environment, output, errors
+                )
+                try:
+                    status = process.wait(LONGEST_S)
+                finally:
+                    process.kill()
+            printed = []
+            for stream in (output, errors):
+                stream.seek(0)
+                printed.append(stream.read().decode())
+        done = subprocess.CompletedProcess([program, *args], status, *printed)
         text = f"{program} {' '.join(args)}\n{done.stdout}\n{done.stderr}"
         assert done.returncode == code, text
         assert "Traceback" not in done.stderr, text

@@ -43,9 +43,27 @@ _kinds = [pytest.param("postgresql", marks=pytest.mark.postgresql)] if SERVER el
 
 
 @pytest.fixture(params=["sqlite", *_kinds])
-def empty_registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
-    """Registry without records."""
+def registry_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of the database that the registry of a test is in, empty at first."""
     url = new_url(request.param, tmp_path)
+    yield url
+    drop(url)
+
+
+@pytest.fixture
+def empty_registry(registry_url: str) -> Iterator[Registry]:
+    """Registry without records."""
+    registry = Registry.create(registry_url)
+    yield registry
+    registry.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", *_kinds])
+def module_registry(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Registry]:
+    """Registry without records, for all tests of a module."""
+    url = new_url(request.param, tmp_path_factory.mktemp("registry"))
     registry = Registry.create(url)
     yield registry
     registry.close()

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from astropy.time import Time
 
-from butler_dask import Butler, CollectionType, DatasetType, Timespan
+from butler_dask import Butler, CollectionType, DatasetRef, DatasetType, Timespan
 
 VISITS = (903334, 903336, 903344)
+OLD, NEW = "u/me/1/old", "u/me/1/new"
 
 
 def exposure_timespan(n: int) -> Timespan:
@@ -73,3 +74,20 @@ def fill_repository(root: Path) -> None:
             registry.registerDatasetType(DatasetType(name, dimensions, kind, isCalibration=calibration))
         butler.collections.register("tagged", CollectionType.TAGGED)
         butler.collections.register("HSC/calib", CollectionType.CALIBRATION)
+
+
+def add_two_runs(butler: Butler) -> list[DatasetRef]:
+    """Put metrics of every visit and two detectors into the runs OLD and then NEW, tag three of them, and
+    return all.
+
+    The chain u/me/1 of both, NEW first, is for the caller to make.
+    """
+    refs = []
+    for run in (OLD, NEW):
+        butler.collections.register(run)
+        for visit in VISITS:
+            for detector in (1, 2):
+                data_id = {"instrument": "HSC", "visit": visit, "detector": detector}
+                refs.append(butler.put({"v": visit}, "metric", data_id, run=run))
+    butler.registry.associate("tagged", refs[:3])
+    return refs

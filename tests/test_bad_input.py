@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from command_line import Commands
+from demo_repository import copy_demo
 
 PIPELINE = "pipelines/example.yaml"
 QUERY = "instrument='HSC' AND visit=903344 AND detector=5"
-RUN = ("pipetask", "run", "-b", "DATA", "-p", PIPELINE, "-i", "HSC/defaults", "-o", "u/bad")
+START = ("pipetask", "run", "-b", "DATA")
+RUN = (*START, "-p", PIPELINE, "-i", "HSC/defaults", "-o", "u/bad")
 
 
 @pytest.fixture
@@ -43,20 +45,7 @@ def message(commands: Commands, *args: str, code: int) -> str:
     ("arguments", "code", "words"),
     [
         pytest.param(
-            (
-                "pipetask",
-                "run",
-                "-b",
-                "DATA",
-                "-p",
-                PIPELINE,
-                "-i",
-                "HSC/default",
-                "-o",
-                "u/bad",
-                "-d",
-                QUERY,
-            ),
+            (*START, "-p", PIPELINE, "-i", "HSC/default", "-o", "u/bad", "-d", QUERY),
             1,
             ["'HSC/default'", "Did you mean 'HSC/defaults'"],
             id="unknown collection",
@@ -111,7 +100,7 @@ def message(commands: Commands, *args: str, code: int) -> str:
             id="no raw for the query",
         ),
         pytest.param(
-            ("pipetask", "run", "-b", "DATA", "-p", "nowhere.yaml", "-i", "HSC/defaults", "-o", "u/bad"),
+            (*START, "-p", "nowhere.yaml", "-i", "HSC/defaults", "-o", "u/bad"),
             1,
             ["nowhere.yaml"],
             id="missing pipeline",
@@ -119,20 +108,7 @@ def message(commands: Commands, *args: str, code: int) -> str:
         pytest.param(("pipetask", "run", "--input", "x"), 2, ["butler-config"], id="missing option"),
         pytest.param(("butler", "query-colections", "DATA"), 2, ["query-collections"], id="unknown command"),
         pytest.param(
-            (
-                "pipetask",
-                "run",
-                "-b",
-                "DATA",
-                "-p",
-                PIPELINE,
-                "-i",
-                "HSC/raw/all,refcats,skymaps",
-                "-o",
-                "u/bad",
-                "-d",
-                QUERY,
-            ),
+            (*START, "-p", PIPELINE, "-i", "HSC/raw/all,refcats,skymaps", "-o", "u/bad", "-d", QUERY),
             1,
             ["HSC/raw/all", "detector"],
             id="missing calibrations",
@@ -231,8 +207,9 @@ def test_full_disk_records_nothing(commands, demo_survey, tmp_path):
         pytest.skip("a small file system to fill can be mounted by root only")
     small = tmp_path / "small"
     small.mkdir()
-    size = sum(p.stat().st_size for p in (demo_survey / "DATA").rglob("*") if p.is_file())
-    # Room for the repository and a few megabytes, not for a post-ISR exposure of each kind.
+    files = [p for p in (demo_survey / "DATA").rglob("*") if p.is_file() and p.suffix != ".fits"]
+    size = sum(p.stat().st_size for p in files)
+    # Room for the repository (but links to its pixels) and a few megabytes, not for a post-ISR exposure.
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size // 1024 + 6 * 1024}k", "tmpfs", str(small)],
         capture_output=True,
@@ -240,25 +217,9 @@ def test_full_disk_records_nothing(commands, demo_survey, tmp_path):
     if mounted.returncode != 0:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
     try:
-        shutil.copytree(demo_survey / "DATA", small / "DATA", symlinks=True)
+        copy_demo(demo_survey / "DATA", small / "DATA", link=os.symlink)
         here = Commands(small)
-        text = here(
-            *(
-                "pipetask",
-                "run",
-                "-b",
-                "DATA",
-                "-p",
-                PIPELINE,
-                "-i",
-                "HSC/defaults",
-                "-o",
-                "u/full",
-                "-d",
-                QUERY,
-            ),
-            code=1,
-        ).stderr
+        text = here(*START, "-p", PIPELINE, "-i", "HSC/defaults", "-o", "u/full", "-d", QUERY, code=1).stderr
         assert "No space left on device" in text
         from butler_dask import Butler
 
@@ -276,7 +237,7 @@ def test_read_only_repository_is_refused(commands, tmp_path):
     if prefix is None:
         pytest.skip("root writes everywhere, and nobody else can run this Python (with setpriv)")
     work = tmp_path / "work"
-    shutil.copytree(commands.directory / "DATA", work / "DATA", symlinks=True)
+    copy_demo(commands.directory / "DATA", work / "DATA", link=os.symlink)
     for path in [work, *work.rglob("*")]:
         if not path.is_symlink():
             path.chmod(0o555 if path.is_dir() else 0o444)

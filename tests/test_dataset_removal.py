@@ -16,6 +16,9 @@ from butler_dask import Butler, DatasetFileError, DatasetRef
 from butler_dask.butler.open_repository import OpenRepository
 from butler_dask.engine.earlier_outputs import clear_earlier_outputs
 from butler_dask.graph.run_collections import RunOptions, plan_run_collections
+from butler_dask.vocabulary.data_id import DataCoordinate
+from butler_dask.vocabulary.dataset import DatasetTable
+from butler_dask.vocabulary.file_record import FileTable
 
 OUTPUT, RUN, NEW = "u/me/out", "u/me/out/1", "u/me/out/2"
 
@@ -108,6 +111,53 @@ def test_a_dataset_put_while_its_predecessor_is_removed_is_recorded_and_readable
         puts[0].join()
     with Butler(root) as butler:
         assert butler.get(ref) == {"value": 2}
+
+
+class _Staged:
+    """A staged file that lets something happen before it is taken back."""
+
+    def __init__(self, staged: Any, before: Callable[[], None]) -> None:
+        self._staged, self._before = staged, before
+
+    def publish(self) -> None:
+        self._staged.publish()
+
+    def retract(self) -> None:
+        self._before()
+        self._staged.retract()
+
+
+def test_a_dataset_put_while_an_earlier_put_is_undone_is_recorded_and_readable(root: Path) -> None:
+    data_id = {"instrument": "HSC", "visit": 903334, "detector": 0}
+    puts: list[Thread] = []
+
+    def put_again() -> None:
+        with Butler(root, run=RUN) as butler:
+            butler.put({"value": 2}, "icExp", data_id)
+
+    def put_meanwhile() -> None:
+        """Put the same, in another thread: it may have to wait until all of the first put is undone."""
+        puts.append(Thread(target=put_again))
+        puts[-1].start()
+        puts[-1].join(timeout=0.5)
+
+    def put_in_vain(repository: OpenRepository) -> None:
+        kind = repository.registry.dataset_types.get("icExp")
+        ref = DatasetRef(kind, DataCoordinate.standardize(data_id, dimensions=kind.dimensions), RUN)
+        staged = repository.datastore.stage({"value": 1}, ref)
+        with repository.transaction():
+            files = FileTable.from_records([staged.record])
+            repository.registry.inserts.insert(DatasetTable.from_refs(kind, [ref]), files)
+            wrapped: Any = _Staged(staged, put_meanwhile)
+            repository.publish(wrapped)
+            raise DatasetFileError("given up")
+
+    with OpenRepository.open(root, writeable=True) as repository:
+        with pytest.raises(DatasetFileError, match="given up"):
+            put_in_vain(repository)
+        puts[0].join()
+    with Butler(root) as butler:
+        assert butler.get("icExp", data_id, collections=RUN) == {"value": 2}
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -21,10 +21,10 @@ def truth() -> SimulatedSky:
 
 @pytest.fixture(scope="module")
 def processed(commands: Commands) -> Butler:
-    """Butler of a run of two visits of detector 5, by two worker processes."""
+    """Butler of a run of two visits of detector 5."""
     commands(
         *("pipetask", "run", "-b", "DATA", "-p", "pipelines/example.yaml", "-i", "HSC/defaults"),
-        *("-o", "u/science", "-j", "2"),
+        *("-o", "u/science"),
         *("-d", f"instrument='HSC' AND visit IN {VISITS} AND detector=5"),
     )
     with Butler(str(commands.directory / "DATA"), collections="u/science", instrument="HSC") as butler:

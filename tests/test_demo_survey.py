@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from demo_repository import copy_demo
 from lsst.sphgeom import DISJOINT
 
 from butler_dask import Butler
@@ -21,10 +22,8 @@ from butler_dask.instruments.visits import detector_region
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    root = tmp_path_factory.mktemp("demo") / "DATA"
-    make_demo(root, small=True)
-    return root
+def repository(demo_survey, tmp_path_factory):
+    return copy_demo(demo_survey / "DATA", tmp_path_factory.mktemp("demo") / "DATA")
 
 
 @pytest.fixture
@@ -48,11 +47,11 @@ def test_the_chain_is_that_of_the_tutorial(butler):
     assert "HSC/external" in butler.collections.query("*")
 
 
-def test_raws_are_in_the_repository_and_nothing_else_is_left(butler, repository):
+def test_raws_are_in_the_repository_and_nothing_else_is_left(butler, demo_survey):
     refs = butler.query_datasets("raw")
     assert len(refs) == 4 * len(SMALL.detectors)
     assert all(butler.exists(ref) for ref in refs)
-    assert not [p for p in repository.parent.iterdir() if p != repository]
+    assert [p.name for p in demo_survey.iterdir()] == ["DATA"]
 
 
 def test_detector_5_of_visit_903344_meets_twelve_patches(butler):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import MODULES, ROOT
+import warm_commands as warm
+from command_line import MODULES, ROOT, warm_commands
 from public_frames import public_data
 
 from butler_dask import Butler
@@ -24,7 +25,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> str:
     programs.mkdir()
     for name, module in MODULES.items():
         script = programs / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        # Python without its site packages starts in no time; the server of commands has them.
+        client = f'"{sys.executable}" -IS "{warm.__file__}" "{warm_commands().address}"'
+        script.write_text(f'#!/bin/sh\nexec {client} {module} "$@"\n')
         script.chmod(0o755)
     environment = dict(os.environ, PATH=f"{programs}:{os.environ['PATH']}", PYTHONPATH=str(ROOT))
     done = subprocess.run(

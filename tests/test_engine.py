@@ -23,7 +23,7 @@ from butler_dask.butler.run_journals import journal_directory
 from butler_dask.engine.cluster import local_cluster
 from butler_dask.engine.execution import run_graph
 from butler_dask.engine.init_outputs import write_init_outputs
-from butler_dask.engine.journal import Journal, plan_path
+from butler_dask.engine.journal import Journal, PlanFiles
 from butler_dask.engine.quantum_report import QuantumReport
 from butler_dask.engine.recovery import recover_run
 from butler_dask.engine.run_settings import RunSettings
@@ -31,6 +31,8 @@ from butler_dask.errors import ButlerUserError, QuantumExecutionError
 from butler_dask.graph.graph_file import write_graph
 from butler_dask.pipeline import TaskMetadata
 from butler_dask.vocabulary.dataset import DatasetRef
+
+pytest_plugins = ("engine_fixtures",)
 
 RUN = "u/me/run"
 
@@ -55,22 +57,6 @@ def mischief(mischief_directory) -> Path:
 def client(mischief_directory):
     with local_cluster(2) as client:
         yield client
-
-
-@pytest.fixture
-def butler(tmp_path) -> Iterator[Butler]:
-    """A repository; at the end everything recorded in it is readable."""
-    Butler.makeRepo(str(tmp_path))
-    butler = Butler(str(tmp_path), writeable=True)
-    yield butler
-    for info in butler.repository.registry.collections.query("*"):
-        if info.type.name == "RUN":
-            for table in butler.repository.registry.datasets.existing_in_run(info.name).values():
-                for ref, file in zip(table, butler.repository.registry.datasets.files_of(table), strict=True):
-                    assert file is not None
-                    assert butler.datastore.check(file, checksum=True) is None, ref
-                    butler.datastore.get(file, ref)
-    butler.close()
 
 
 def executions(directory: Path) -> Counter:
@@ -134,7 +120,7 @@ def test_local_cluster_is_started_for_several_jobs(butler, mischief):
     assert summary.succeeded
     assert seen[-1].finished
     assert seen[-1].total("success") == 5
-    assert seen[-1].by_task()["isr"]["total"] == 2
+    assert seen[-1].counts["isr"]["total"] == 2
 
 
 @pytest.mark.parametrize(
@@ -349,10 +335,10 @@ def test_other_quanta_of_a_task_whose_worker_dies_are_run_on_their_own(butler, c
 def test_recovery_records_what_is_there_and_nothing_else(butler, mischief):
     """A journal may speak of files that are gone since; a torn last line is no report."""
     graph = prepared(butler, 1, 2)
-    path = plan_path(butler.root, RUN, graph.plan_id)
-    path.parent.mkdir(parents=True)
-    write_graph(graph, path)
-    journal = Journal(butler.root, RUN, graph.plan_id)
+    files = PlanFiles.of(butler.root, graph)
+    files.copy.parent.mkdir(parents=True)
+    write_graph(graph, files.copy)
+    journal = Journal(files.own_journal)
     for row in (0, 1):
         written = []
         for dataset_row in graph.outputs_of.of(row).tolist():
@@ -369,7 +355,7 @@ def test_recovery_records_what_is_there_and_nothing_else(butler, mischief):
     assert recover_run(butler.repository, RUN) == 1
     assert recorded(butler) == {"postISRCCD": 1}
     assert recover_run(butler.repository, RUN) == 0
-    assert not path.exists()
+    assert not files.copy.exists()
 
 
 SCRIPT = """
@@ -444,7 +430,7 @@ def test_workers_can_import_astropy_when_this_process_has(butler, mischief):
 
     assert astropy.log.level > 0
     with local_cluster(1) as client:
-        assert run_graph(prepared(butler, 1, 1), butler, client=client).succeeded
+        assert run_graph(prepared(butler, 1, 1), butler.repository, client=client).succeeded
         # A plain logger of that name, made for its level, would be in the way.
         (kind,) = client.run(lambda: type(__import__("astropy").log).__name__).values()
     assert kind == "AstropyLogger"

@@ -194,6 +194,16 @@ def test_booleans_are_conditions_by_themselves(registry):
         exposures("exposure")
 
 
+def test_lists_mix_integers_and_other_numbers_of_any_size(registry):
+    # A server would take the type of the first for all.
+    assert visits(registry, "visit IN (1, 2.5)") == {1}
+    assert visits(registry, "visit IN (numbers)", {"numbers": [1, 2.5, 3]}) == {1, 3}
+    many = [2.5, *range(3, 1000)]
+    assert visits(registry, "visit IN (numbers)", {"numbers": many}) == {3, 4, 5, 6}
+    assert visits(registry, "exposure_time IN (60, 30.0, 5000000000)") == {1, 2}
+    assert visits(registry, "exposure_time + 0.5 IN (60, 60.5, 90.25)") == {2}
+
+
 def test_names_without_element_are_found_where_they_are_unambiguous(registry):
     assert visits(registry, "exposure_time > 150") == {6}
     assert visits(registry, "timespan.begin > T'1970-01-06/tai'") == {6}

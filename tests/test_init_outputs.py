@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,15 +16,9 @@ from butler_dask.graph.run_collections import RunOptions, plan_run_collections
 from butler_dask.vocabulary.dataset import DatasetTable
 from butler_dask.vocabulary.file_record import FileTable
 
+pytest_plugins = ("engine_fixtures",)
+
 RUN = "u/me/run"
-
-
-@pytest.fixture
-def butler(tmp_path) -> Iterator[Butler]:
-    Butler.makeRepo(str(tmp_path))
-    butler = Butler(str(tmp_path), writeable=True)
-    yield butler
-    butler.close()
 
 
 def the(butler: Butler, name: str, run: str = RUN):

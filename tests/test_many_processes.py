@@ -3,16 +3,16 @@
 import itertools
 import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import busy_process
 import pytest
 from busy_process import CALIB, METRIC
-from command_line import Commands
+from command_line import Commands, warm_commands
 from small_repository import fill_repository
+from warm_commands import WarmProcess
 
 from butler_dask import Butler
 from butler_dask.butler.repository import Repository
@@ -43,14 +43,12 @@ class Busy:
         self.complaints = repository.with_suffix(".txt")
         self.processes = {f"p{n}": self.start(f"p{n}") for n in range(PROCESSES)}
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
-        arguments = [str(ROOT / "tests" / "busy_process.py"), str(self.repository), name, str(self.rounds)]
-        with self.complaints.open("ab") as complaints:
-            return subprocess.Popen(
-                [sys.executable, *arguments],
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
-                stdout=subprocess.DEVNULL,
-                stderr=complaints,
+    def start(self, name: str) -> WarmProcess:
+        arguments = [str(self.repository), name, str(self.rounds)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        with open(os.devnull, "wb") as nothing, self.complaints.open("ab") as complaints:
+            return warm_commands().start(
+                busy_process.__file__, arguments, ROOT, environment, nothing, complaints
             )
 
     def kill_one(self) -> bool:

@@ -4,11 +4,9 @@ import json
 
 import pytest
 import yaml
-from small_repository import VISITS, make_repository
+from small_repository import NEW, OLD, add_two_runs, make_repository
 
 from butler_dask import Butler, CollectionType, Timespan
-
-OLD, NEW = "u/me/1/old", "u/me/1/new"
 
 
 @pytest.fixture(scope="module")
@@ -16,16 +14,9 @@ def root(tmp_path_factory):
     """Return a repository with two runs in a chain, itself in a chain, and tagged and certified datasets."""
     root = make_repository(tmp_path_factory.mktemp("query") / "DATA")
     with Butler(root, writeable=True) as butler:
-        for run in (OLD, NEW, "HSC/calib/biases"):
-            butler.collections.register(run)
-        refs = [
-            butler.put({"v": v}, "metric", instrument="HSC", visit=v, detector=d, run=run)
-            for run in (OLD, NEW)
-            for v in VISITS
-            for d in (1, 2)
-        ]
+        add_two_runs(butler)
+        butler.collections.register("HSC/calib/biases")
         bias = butler.put({"b": 1}, "bias", instrument="HSC", detector=1, run="HSC/calib/biases")
-        butler.registry.associate("tagged", refs[:3])
         butler.registry.certify("HSC/calib", [bias], Timespan(None, None))
         for chain, members in (("u/me/1", [NEW, OLD, "HSC/calib"]), ("all", ["u/me/1", "tagged"])):
             butler.collections.register(chain, CollectionType.CHAINED)

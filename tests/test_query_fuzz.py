@@ -2,14 +2,12 @@
 
 import random
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from exposure_rows import FIELDS
 from lsst.sphgeom import LonLat
-from registry_fixtures import SERVER, drop, new_url
 from registry_records import BIAS, CALEXP, RAW, insert_records, put
 
 from butler_dask.butler.registry_names import ButlerRegistry
@@ -21,27 +19,22 @@ from butler_dask.vocabulary.search_defaults import SearchDefaults
 from butler_dask.vocabulary.selection import Selection
 from butler_dask.vocabulary.timespan import Timespan
 
+pytest_plugins = ("registry_fixtures",)
+
 UNIVERSE = DimensionUniverse()
 FEW, MANY = 250, 10_000
 
 
-@pytest.fixture(
-    scope="module",
-    params=["sqlite", *([pytest.param("postgresql", marks=pytest.mark.postgresql)] if SERVER else [])],
-)
-def populated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+@pytest.fixture(scope="module")
+def populated(module_registry: Registry) -> Registry:
     """Registry with records and a few datasets."""
-    url = new_url(request.param, tmp_path_factory.mktemp("fuzz"))
-    registry = Registry.create(url)
-    insert_records(registry)
-    put(registry, RAW, "raws")
-    put(registry, CALEXP, "calexps", {"visit": 1, "detector": 0})
-    bias = put(registry, BIAS, "biases", {"detector": 0}, {"detector": 1})
-    registry.collections.register("calib", CollectionType.CALIBRATION)
-    registry.associations.certify("calib", bias, Timespan(None, None))
-    yield registry
-    registry.close()
-    drop(url)
+    insert_records(module_registry)
+    put(module_registry, RAW, "raws")
+    put(module_registry, CALEXP, "calexps", {"visit": 1, "detector": 0})
+    bias = put(module_registry, BIAS, "biases", {"detector": 0}, {"detector": 1})
+    module_registry.collections.register("calib", CollectionType.CALIBRATION)
+    module_registry.associations.certify("calib", bias, Timespan(None, None))
+    return module_registry
 
 
 TOKENS = """

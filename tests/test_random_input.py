@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from random_input import command_line, damaged
-from small_repository import VISITS, make_repository
+from small_repository import NEW, OLD, add_two_runs, make_repository
 
 from butler_dask import Butler, CollectionType, Timespan
 from butler_dask.cli.butler import butler as butler_group, main as butler
@@ -33,19 +33,13 @@ class Directory:
         self.path = path
         self.sound = make_repository(path / "sound")
         with Butler(self.sound, writeable=True) as butler:
-            for run in ("u/me/1/old", "u/me/1/new", "HSC/calib/biases", "elsewhere"):
+            refs = add_two_runs(butler)
+            for run in ("HSC/calib/biases", "elsewhere"):
                 butler.collections.register(run)
-            refs = [
-                butler.put({"v": v}, "metric", instrument="HSC", visit=v, detector=d, run=f"u/me/1/{run}")
-                for run in ("old", "new")
-                for v in VISITS
-                for d in (1, 2)
-            ]
             bias = butler.put({"b": 1}, "bias", instrument="HSC", detector=1, run="HSC/calib/biases")
-            butler.registry.associate("tagged", refs[:3])
             butler.registry.certify("HSC/calib", [bias], Timespan(None, None))
             butler.collections.register("u/me/1", CollectionType.CHAINED)
-            butler.collections.redefine_chain("u/me/1", ["u/me/1/new", "u/me/1/old", "HSC/calib"])
+            butler.collections.redefine_chain("u/me/1", [NEW, OLD, "HSC/calib"])
             with butler.export(directory=path / "exported", transfer="copy") as export:
                 export.saveDatasets([*refs, bias])
                 for name in ("u/me/1", "tagged", "HSC/calib"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
+from hsc_header import HSC_CARDS
 from public_frames import public_data
 
 from butler_dask.datastore.formatter import ReadRequest
@@ -18,35 +19,6 @@ from butler_dask.instruments.raw_files import find_raw_files, read_raw_facts
 from butler_dask.instruments.raw_frame import RawFormatter, read_raw
 from butler_dask.instruments.raw_headers import recognises, translate_header
 from butler_dask.instruments.visits import detector_region
-
-HSC_CARDS = {
-    "INSTRUME": "Hyper Suprime-Cam",
-    "EXP-ID": "HSCA90334400",
-    "FRAMEID": "HSCA90334405",
-    "DET-ID": 5,
-    "T_CCDSN": "007",
-    "DATE-OBS": "2013-06-17",
-    "UT-STR": "13:32:51.100",
-    "UT": "13:33:06.0",
-    "UT-END": "13:33:21.100",
-    "MJD": 56460.564653,
-    "EXPTIME": 30.0,
-    "FILTER01": "HSC-r",
-    "DATA-TYP": "OBJECT",
-    "OBJECT": "COSMOS",
-    "PROP-ID": "o13015",
-    "RA2000": "10:00:28.6",
-    "DEC2000": "+02:12:21.0",
-    "INST-PA": 0.0,
-    "AIRMASS": 1.12,
-    "ALTITUDE": 63.04,
-    "AZIMUTH": 226.69,
-    "FOC-VAL": 3.7,
-    "OUT-TMP": 272.35,
-    "OUT-PRS": 621.7,
-    "OUT-HUM": 33.1,
-    "T_GAIN2": 3.75,
-}
 
 
 @pytest.fixture(scope="module")

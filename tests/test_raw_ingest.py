@@ -5,6 +5,7 @@ import uuid
 import numpy as np
 import pytest
 from astropy.io import fits
+from hsc_header import HSC_CARDS
 
 from butler_dask.butler.butler import Butler
 from butler_dask.errors import DatasetFileError, RawIngestError
@@ -20,37 +21,10 @@ EXPOSURES = {903342: "13:20:00.000", 903344: "13:32:51.100"}
 
 def write_raw(folder, exposure, detector, **cards):
     instrument = Instrument.from_camera_file("hsc_small")
-    header = fits.Header(
-        list(
-            {
-                "INSTRUME": "Hyper Suprime-Cam",
-                "EXP-ID": f"HSCA{exposure:06d}00",
-                "FRAMEID": f"HSCA{exposure:06d}{detector:02d}",
-                "DET-ID": detector,
-                "T_CCDSN": "007",
-                "DATE-OBS": "2013-06-17",
-                "UT-STR": EXPOSURES.get(exposure, "10:00:00.000"),
-                "UT": EXPOSURES.get(exposure, "10:00:00.000"),
-                "UT-END": "13:34:00.000",
-                "MJD": 56460.56,
-                "EXPTIME": 30.0,
-                "FILTER01": "HSC-R",
-                "DATA-TYP": "OBJECT",
-                "OBJECT": "COSMOS",
-                "PROP-ID": "o13015",
-                "RA2000": "10:00:28.6",
-                "DEC2000": "+02:12:21.0",
-                "INST-PA": 0.0,
-                "AIRMASS": 1.12,
-                "ALTITUDE": 63.04,
-                "AZIMUTH": 226.69,
-                "FOC-VAL": 3.7,
-                "OUT-TMP": 272.35,
-                "OUT-PRS": 621.7,
-                "OUT-HUM": 33.1,
-            }.items()
-        )
-    )
+    header = fits.Header(list(HSC_CARDS.items()))
+    begin = EXPOSURES.get(exposure, "10:00:00.000")
+    header.update({"EXP-ID": f"HSCA{exposure:06d}00", "FRAMEID": f"HSCA{exposure:06d}{detector:02d}"})
+    header.update({"DET-ID": detector, "UT-STR": begin, "UT": begin, "UT-END": "13:34:00.000"})
     header.update(cards)
     data = np.full(instrument.getCamera()[detector].raw_shape, exposure % 1000 + detector, dtype=np.uint16)
     path = folder / f"{exposure}_{detector}.fits"

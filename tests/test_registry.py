@@ -74,9 +74,8 @@ def test_registry_of_another_version_is_refused(tmp_path):
         Registry.open(url)
 
 
-def test_registry_opened_for_reading_refuses_changes_and_sees_those_of_others(registry):
-    url = registry._database.url.render_as_string(hide_password=False)
-    reader = Registry.open(url, writeable=False)
+def test_registry_opened_for_reading_refuses_changes_and_sees_those_of_others(registry, registry_url):
+    reader = Registry.open(registry_url, writeable=False)
     assert not reader.writeable
     with pytest.raises(ReadOnlyRepositoryError, match="writeable=True"):
         reader.collections.register("u/x/run")
@@ -118,10 +117,10 @@ def test_failed_transaction_leaves_nothing_not_even_in_memory(registry):
     assert [c.name for c in registry.collections.query()] == ["u/x/kept"]
 
 
-def test_snapshot_sees_one_state_whatever_others_write(registry):
+def test_snapshot_sees_one_state_whatever_others_write(registry, registry_url):
     put(registry, RAW, "run")
-    other = Registry.open(registry._database.url.render_as_string(hide_password=False))
-    if registry._database.is_sqlite:
+    other = Registry.open(registry_url)
+    if registry_url.startswith("sqlite"):
         with registry.snapshot():
             before = len(registry.queries.datasets("raw", "run"))
             other.removal.remove_runs(["run"])
@@ -142,12 +141,11 @@ def _write_many(url: str, name: str, count: int) -> None:
     registry.close()
 
 
-def test_processes_and_threads_write_at_once(registry):
+def test_processes_and_threads_write_at_once(registry, registry_url):
     registry.dataset_types.register([RAW])
     registry.collections.register("all", CollectionType.CHAINED)
-    url = registry._database.url.render_as_string(hide_password=False)
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=_write_many, args=(url, f"p{k}", 8)) for k in range(2)]
+    processes = [spawn.Process(target=_write_many, args=(registry_url, f"p{k}", 8)) for k in range(2)]
     for process in processes:
         process.start()
     failures: list[BaseException] = []

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from command_line import Commands
-from small_repository import VISITS, make_repository
+from small_repository import NEW, OLD, VISITS, add_two_runs, make_repository
 
 from butler_dask import Butler, CollectionType, DatasetRef, FileDataset, Timespan
 from butler_dask.butler.run_journals import journal_directory
 
-BIAS_RUN, OLD, NEW = "HSC/calib/biases", "u/me/1/old", "u/me/1/new"
+BIAS_RUN = "HSC/calib/biases"
 
 
 @pytest.fixture(scope="module")
@@ -22,16 +22,10 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("original")
     root = make_repository(directory / "DATA")
     with Butler(root, writeable=True) as butler:
-        for run in (OLD, NEW, BIAS_RUN, "elsewhere"):
+        add_two_runs(butler)
+        for run in (BIAS_RUN, "elsewhere"):
             butler.collections.register(run)
-        refs = [
-            butler.put({"v": v}, "metric", instrument="HSC", visit=v, detector=d, run=run)
-            for run in (OLD, NEW)
-            for v in VISITS
-            for d in (1, 2)
-        ]
         biases = [butler.put({"b": d}, "bias", instrument="HSC", detector=d, run=BIAS_RUN) for d in (1, 2)]
-        butler.registry.associate("tagged", refs[:3])
         butler.registry.certify("HSC/calib", biases, Timespan(None, None))
         butler.collections.register("u/me/1", CollectionType.CHAINED)
         butler.collections.redefine_chain("u/me/1", [NEW, OLD, "HSC/calib"])

@@ -15,7 +15,6 @@ from dask.task_spec import Task
 from distributed import Client, LocalCluster, SchedulerPlugin, wait
 from noop_tasks import add_raws, draft_graph
 
-from butler_dask.butler.butler import Butler
 from butler_dask.engine.cluster import existing_cluster, quiet_distributed
 from butler_dask.engine.distributed_private import (
     add_to_task_metadata,
@@ -29,6 +28,8 @@ from butler_dask.engine.init_outputs import write_init_outputs
 from butler_dask.engine.quantum_report import QuantumReport
 from butler_dask.vocabulary.file_record import FileRecord
 
+pytest_plugins = ("engine_fixtures",)
+
 RUN = "u/me/run"
 
 
@@ -40,14 +41,6 @@ def client() -> Iterator[Client]:
         Client(cluster) as client,
     ):
         yield client
-
-
-@pytest.fixture
-def butler(tmp_path) -> Iterator[Butler]:
-    Butler.makeRepo(str(tmp_path))
-    butler = Butler(str(tmp_path), writeable=True)
-    yield butler
-    butler.close()
 
 
 def report_and_return(plan_id: str, rows: tuple[int, ...]) -> int:

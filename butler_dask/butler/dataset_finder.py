@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..datastore.datastore import Datastore
 from ..errors import (
     DataIdValueError,
@@ -24,8 +22,7 @@ from ..errors import (
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionType, NamesExpression, split_patterns
 from ..vocabulary.data_id import DataCoordinate
-from ..vocabulary.data_id_table import DataIdTable
-from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType, split_component
 from ..vocabulary.file_record import FileRecord
 from ..vocabulary.search_defaults import SearchDefaults
@@ -36,11 +33,11 @@ DataIdLike = Mapping[str, Any] | DataCoordinate | None
 
 
 @dataclass(slots=True)
-class DatasetSearch:
-    """What a search found (one row or none), and how it was looked for."""
+class SearchResult:
+    """What a search found, if anything, and how it was looked for."""
 
     dataset_type: DatasetType
-    found: DatasetTable
+    found: DatasetRef | None
     completed: CompletedDataId
     collections: list[str]
     timespan: Timespan | None
@@ -121,7 +118,7 @@ class DatasetFinder:
         kwargs: Mapping[str, Any],
         *,
         at_any_time: bool,
-    ) -> DatasetSearch:
+    ) -> SearchResult:
         """Look for the first dataset of a registered type.
 
         Parameters
@@ -140,11 +137,8 @@ class DatasetFinder:
             if timespan is None and not at_any_time:
                 leaves = self._registry.collections.flatten(searched)
                 searched = [leaf.name for leaf in leaves if leaf.type is not CollectionType.CALIBRATION]
-        begin = None if timespan is None else np.array([timespan.begin_ns], dtype=np.int64)
-        end = None if timespan is None else np.array([timespan.end_ns], dtype=np.int64)
-        table = DataIdTable.from_data_ids(group, (completed.data_id,))
-        found, _ = self._registry.search.find(dataset_type, table, searched, begin_ns=begin, end_ns=end)
-        return DatasetSearch(dataset_type, found, completed, searched, timespan)
+        found = self._registry.search.find_one(dataset_type, completed.data_id, searched, timespan)
+        return SearchResult(dataset_type, found, completed, searched, timespan)
 
     def find(
         self,
@@ -161,9 +155,9 @@ class DatasetFinder:
         with self._registry.snapshot():
             registered, component, override = self.type_of(dataset_type)
             search = self.search(registered, data_id, collections, timespan, kwargs, at_any_time=False)
-            if not len(search.found):
+            if search.found is None:
                 return None
-            ref = search.found[0]
+            ref = search.found
             if isinstance(data_id, DataCoordinate) and data_id.hasRecords() and not kwargs:
                 ref = ref.expanded(data_id.subset(registered.dimensions))
             else:
@@ -197,9 +191,9 @@ class DatasetFinder:
         with self._registry.snapshot():  # one state of the database for all of it, and one connection
             registered, component, override = self.type_of(ref_or_type)
             search = self.search(registered, data_id, collections, timespan, kwargs, at_any_time=True)
-            if not len(search.found):
+            if search.found is None:
                 raise self.not_found(search)
-            ref = search.found[0]
+            ref = search.found
             file = self._registry.datasets.files_of_ids([ref.id])[0]
         return (ref.makeComponentRef(component) if component else ref), file, override
 
@@ -235,7 +229,7 @@ class DatasetFinder:
             return ref
         return ref.expanded(self._registry.records.expand(ref.dataId))
 
-    def not_found(self, search: DatasetSearch) -> DatasetNotFoundError:
+    def not_found(self, search: SearchResult) -> DatasetNotFoundError:
         """Return the error that says what was looked for and where, and what may help."""
         kind, data_id, when = search.dataset_type, search.completed.data_id, search.timespan
         time = "" if when is None or when.begin is None else f" valid at {when.begin.isot} TAI"
@@ -258,9 +252,8 @@ class DatasetFinder:
     def _elsewhere(self, dataset_type: DatasetType, data_id: DataCoordinate) -> str:
         """Say which RUN has the dataset looked for, if any."""
         runs = [i.name for i in self._registry.collections.query("*", types={CollectionType.RUN})]
-        table = DataIdTable.from_data_ids(dataset_type.dimensions, (data_id,))
-        found, _ = self._registry.search.find(dataset_type, table, runs)
-        return f"There is one in {found.run(0)!r}." if len(found) else "No other collection has one."
+        found = self._registry.search.find_one(dataset_type, data_id, runs)
+        return "No other collection has one." if found is None else f"There is one in {found.run!r}."
 
 
 def stored(ref: DatasetRef, file: FileRecord | None) -> FileRecord:

@@ -116,10 +116,14 @@ class OpenRepository:
         mark = len(undo)
         try:
             with self.registry.transaction():
-                yield
+                try:
+                    yield
+                except BaseException:
+                    # While nobody else can put the same datasets, whose files would be taken back instead.
+                    _take_back(undo, mark)
+                    raise
         except BaseException:
-            while len(undo) > mark:
-                _take_back(undo.pop())
+            _take_back(undo, mark)  # the commit failed
             raise
         finally:
             if outermost:
@@ -215,9 +219,11 @@ class OpenRepository:
         return deleted
 
 
-def _take_back(action: Callable[[], None]) -> None:
-    try:
-        action()
-    except ButlerUserError as error:
-        # What made us undo matters more to the user; an unrecorded file does no harm.
-        _LOG.warning("An unrecorded file is left over: %s", error)
+def _take_back(undo: list[Callable[[], None]], mark: int) -> None:
+    """Take back all files but the first so many."""
+    while len(undo) > mark:
+        try:
+            undo.pop()()
+        except ButlerUserError as error:
+            # What made us undo matters more to the user; an unrecorded file does no harm.
+            _LOG.warning("An unrecorded file is left over: %s", error)

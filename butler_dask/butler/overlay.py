@@ -29,7 +29,6 @@ from ..datastore.datastore import Datastore
 from ..datastore.storage_path import is_absolute
 from ..errors import ReadOnlyRepositoryError
 from ..published_file import published_name
-from ..registry.overlay_registry import OverlayRegistry, change_mark
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionInfo, CollectionType
 from ..vocabulary.dataset import DatasetAssociation, DatasetTable
@@ -66,7 +65,7 @@ class OverlaySettings(Protocol):
         """Open its datastore."""
 
 
-def open_overlay(settings: OverlaySettings, base: OverlaySettings, *, writeable: bool) -> OverlayRegistry:
+def open_overlay(settings: OverlaySettings, base: OverlaySettings, *, writeable: bool) -> Registry:
     """Open the registry of a repository upon a shared one; what is new there is taken over first.
 
     Parameters
@@ -79,7 +78,7 @@ def open_overlay(settings: OverlaySettings, base: OverlaySettings, *, writeable:
     own = _opened(settings, writeable)
     try:
         with closing(base.open_registry(writeable=False)) as shared:
-            if own.read_note(_MARK) != change_mark(shared):
+            if own.overlay.note(_MARK) != shared.change_mark():
                 _catch_up(own, shared, settings, base)
     except BaseException:
         own.close()
@@ -87,15 +86,11 @@ def open_overlay(settings: OverlaySettings, base: OverlaySettings, *, writeable:
     return own
 
 
-def _opened(settings: OverlaySettings, writeable: bool) -> OverlayRegistry:
-    return OverlayRegistry.open(
-        settings.registry_url, writeable=writeable, lock_timeout_s=settings.lock_timeout_s
-    )
+def _opened(settings: OverlaySettings, writeable: bool) -> Registry:
+    return Registry.open(settings.registry_url, writeable=writeable, lock_timeout_s=settings.lock_timeout_s)
 
 
-def _catch_up(
-    own: OverlayRegistry, shared: Registry, settings: OverlaySettings, base: OverlaySettings
-) -> None:
+def _catch_up(own: Registry, shared: Registry, settings: OverlaySettings, base: OverlaySettings) -> None:
     patterns = settings.base.get("collections") or ["*"]
     names = [patterns] if isinstance(patterns, str) else list(patterns)
     try:
@@ -106,14 +101,12 @@ def _catch_up(
         _LOG.warning("What is new in the shared repository %s is not seen: %s", base.root, error)
 
 
-def adopt(
-    own: OverlayRegistry, shared: Registry, datastore: Datastore, collections: Sequence[str] = ("*",)
-) -> None:
+def adopt(own: Registry, shared: Registry, datastore: Datastore, collections: Sequence[str] = ("*",)) -> None:
     """Take over what has changed in a shared repository, all or nothing.
 
     Parameters
     ----------
-    own : `OverlayRegistry`
+    own : `Registry`
         Personal registry, open for writing.
     shared : `Registry`
         The shared one; only read.
@@ -127,18 +120,18 @@ def adopt(
     ConflictingDefinitionError
         If a dataset type is defined otherwise in both.
     """
-    mark = change_mark(shared)  # before the first look: a change meanwhile is taken over the next time
+    mark = shared.change_mark()  # before the first look: a change meanwhile is taken over the next time
     with shared.snapshot():
         wanted, memberships = _wanted(shared, collections)
-        before = own.shared_collections
+        before = own.overlay.shared_collections
         mine = {info.name for info in own.collections.query("*")} - before
         for name in sorted(mine & set(wanted)):
             _LOG.warning("Collection %r is in both repositories: the shared one's is not seen.", name)
             del wanted[name]
-        with own.adopting(wanted):
+        with own.overlay.adopting(wanted):
             _forget(own, before - set(wanted))
             own.dataset_types.register(shared.dataset_types.query())
-            own.copy_dimension_records(shared)
+            own.overlay.copy_dimension_records(shared.overlay)
             for info in wanted.values():
                 own.collections.register(info.name, info.type, info.doc)
             for info in wanted.values():
@@ -152,7 +145,7 @@ def adopt(
                     children = tuple(c for c in info.children if c in wanted or c in mine)
                     if own.collections.get(info.name).children != children:
                         own.collections.set_chain(info.name, children)
-            own.write_note(_MARK, mark)
+            own.overlay.set_note(_MARK, mark)
 
 
 def adopt_cameras(root: str, shared_root: str) -> None:
@@ -188,7 +181,7 @@ def _wanted(shared: Registry, collections: Sequence[str]) -> tuple[dict[str, Col
     return {name: wanted[name] for name in order if name in wanted}, memberships
 
 
-def _forget(own: OverlayRegistry, names: Iterable[str]) -> None:
+def _forget(own: Registry, names: Iterable[str]) -> None:
     """Remove shared collections that are gone, out of personal chains too."""
     gone = [own.collections.get(name, include_parents=True) for name in sorted(names)]
     for info in gone:
@@ -202,7 +195,7 @@ def _forget(own: OverlayRegistry, names: Iterable[str]) -> None:
     own.removal.remove_runs([info.name for info in gone if info.type is CollectionType.RUN])
 
 
-def _adopt_run(own: OverlayRegistry, shared: Registry, datastore: Datastore, run: str) -> None:
+def _adopt_run(own: Registry, shared: Registry, datastore: Datastore, run: str) -> None:
     theirs, mine = shared.datasets.existing_in_run(run), own.datasets.existing_in_run(run)
     empty = np.zeros(0, dtype="V16")
     gone = []
@@ -282,7 +275,7 @@ def _rows(files: FileTable, chosen: NDArray[np.bool_]) -> FileTable:
 
 
 def _adopt_members(
-    own: OverlayRegistry, info: CollectionInfo, memberships: dict[str, list[DatasetAssociation]]
+    own: Registry, info: CollectionInfo, memberships: dict[str, list[DatasetAssociation]]
 ) -> None:
     known = own.collections.get(info.name, include_summary=True).dataset_types or ()
     for kind in sorted({*memberships, *known}):

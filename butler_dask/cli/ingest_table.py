@@ -17,10 +17,6 @@ from ..vocabulary.file_record import FileDataset
 if TYPE_CHECKING:
     from astropy.table import Table
 
-ID_MODES = ("UNIQUE", "DATAID_TYPE", "DATAID_TYPE_RUN")
-"""How datasets get their ids: new ones, or ones that follow from dataset type and data ID (and run), so that
-the same file has the same id in every repository."""
-
 _SHOWN = 20
 """Bad rows listed in a message."""
 
@@ -89,7 +85,9 @@ def files_of_table(
     prefix : `str`
         What relative names are relative to; by default the working directory.
     id_mode : `str`
-        One of `ID_MODES`.
+        How datasets get their ids. ``UNIQUE``: new ones; ``DATAID_TYPE``, ``DATAID_TYPE_RUN``: ones that
+        follow from dataset type and data ID (and run), so that the same file has the same id in every
+        repository.
     name : `str`
         Of the table, for messages.
 

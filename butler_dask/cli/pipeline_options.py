@@ -13,10 +13,6 @@ from ..vocabulary.collection import split_names
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class OrderedEdit(click.Option):
-    """A repeatable option that edits the pipeline; all of them are applied in the order given."""
-
-
 @dataclass(frozen=True, slots=True)
 class PipelineEdit:
     """One edit of the pipeline from the command line.

@@ -55,16 +55,10 @@ class RunProgress:
 
     On a terminal: quanta by task and state, failures, time left, redrawn four times a second. Elsewhere:
     a plain log line each half minute.
-
-    Parameters
-    ----------
-    enabled : `bool`
-        Whether to show anything.
     """
 
-    def __init__(self, enabled: bool = True) -> None:
-        self._enabled = enabled
-        self._terminal = enabled and _is_wanted()
+    def __init__(self) -> None:
+        self._terminal = _is_wanted()
         self._started = self._last = time.monotonic()
         self._live: Live | None = None
         self._by_task: Mapping[str, Mapping[str, int]] = {}
@@ -92,7 +86,7 @@ class RunProgress:
         """Take the present counts of a run."""
         self._by_task = progress.counts
         now = time.monotonic()
-        if self._enabled and not self._terminal and now - self._last >= 30.0:
+        if not self._terminal and now - self._last >= 30.0:
             self._last = now
             done, total, failed = self._done()
             _LOG.info("%d of %d quanta done, %d failed%s", done, total, failed, self._left(done, total))

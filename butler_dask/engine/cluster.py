@@ -61,7 +61,13 @@ class Workers:
         return self.client is None and self.address is None
 
     def connected(self) -> AbstractContextManager[Client]:
-        """Return the connection to them, started or made when it is entered."""
+        """Return the connection to them, started or made when it is entered.
+
+        Returns
+        -------
+        connection : context manager of `distributed.Client`
+            Connected while it is entered.
+        """
         if self.client is not None:
             return nullcontext(self.client)
         if self.address is not None:
@@ -88,6 +94,11 @@ def local_cluster(
     ------
     client : `distributed.Client`
         Connected to them.
+
+    Raises
+    ------
+    ButlerDaskError
+        If processes cannot be started.
     """
     import dask
     from distributed import Client, LocalCluster

@@ -86,6 +86,11 @@ def find_finished(
         The quantum.
     adopt_foreign : `bool`
         Whether work done under another plan counts.
+
+    Returns
+    -------
+    report : `QuantumReport` or `None`
+        With ``adopted`` set, and the files the marker lists.
     """
     marker_ref = quantum.metadata_ref
     if marker_ref is None:
@@ -135,7 +140,20 @@ def _listed_files(marker: TaskMetadata) -> dict[str, FileRecord]:
 
 
 def number(marker: TaskMetadata, name: str) -> float:
-    """Return a number of a marker, 0 where it has none."""
+    """Return a number of a marker, 0 where it has none.
+
+    Parameters
+    ----------
+    marker : `TaskMetadata`
+        A commit marker.
+    name : `str`
+        Which of its scalars.
+
+    Returns
+    -------
+    value : `float`
+        In the unit of that scalar.
+    """
     value = marker.scalars.get(name)
     return float(value) if isinstance(value, int | float) else 0.0
 

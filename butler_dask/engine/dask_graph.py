@@ -117,7 +117,18 @@ class DaskGraph:
         return indptr, earlier
 
     def rows(self, cluster: int) -> NDArray[np.int64]:
-        """Return the quanta of a cluster, in an order they can run in."""
+        """Return the quanta of a cluster, in an order they can run in.
+
+        Parameters
+        ----------
+        cluster : `int`
+            Which cluster.
+
+        Returns
+        -------
+        rows : `numpy.ndarray`, shape (m,), int64
+            Rows of its quanta in the graph.
+        """
         indptr, order = self._members
         return order[indptr[cluster] : indptr[cluster + 1]]
 
@@ -245,6 +256,16 @@ class DaskGraph:
         """Return the keys of clusters: dataset type and run, then the data ID of what the last quantum makes.
 
         Instrument and skymap are left out where the graph has one only.
+
+        Parameters
+        ----------
+        clusters : `numpy.ndarray`, shape (n,), int64
+            Which clusters.
+
+        Returns
+        -------
+        keys : `list` of `tuple`
+            One for each.
         """
         graph = self.graph
         members_at, members = self._members
@@ -290,7 +311,20 @@ class DaskGraph:
 
 
 def token_of_ended(rows: Sequence[int], unusable: Set[int]) -> Token:
-    """Return the token of quanta that ended earlier: which of their outputs there are is to be looked up."""
+    """Return the token of quanta that ended earlier: which of their outputs there are is to be looked up.
+
+    Parameters
+    ----------
+    rows : sequence of `int`
+        The quanta.
+    unusable : set of `int`
+        Quanta that failed or were blocked.
+
+    Returns
+    -------
+    token : `Token`
+        As the Dask task that ran them would have returned it.
+    """
     return tuple(r for r in rows if r in unusable), tuple(r for r in rows if r not in unusable)
 
 

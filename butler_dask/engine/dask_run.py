@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,9 @@ from distributed.client import FuturesCancelledError
 
 from ..errors import ButlerDaskError
 from .cluster import Workers
-from .dask_graph import DaskGraph, Key
-from .recorder import ProgressCallback
+from .dask_graph import Key
 from .run_ledger import QuantumFailure
-from .run_settings import RunSettings
+from .run_request import RunRequest
 from .run_summary import RunEnd
 from .scheduler_plugin import (
     ButlerSchedulerPlugin,
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from dask.task_spec import Task
     from distributed import Client, Future
 
-    from ..butler.open_repository import OpenRepository
-
 _LOG = logging.getLogger("butler_dask.execution")
 
 WINDOWS_IN_FLIGHT = 3
@@ -46,33 +44,16 @@ ROUNDS = 5
 """How often quanta left over by tasks that died are submitted again."""
 
 
-def run_on_dask(
-    dask_graph: DaskGraph,
-    repository: OpenRepository,
-    path: Path,
-    settings: RunSettings,
-    *,
-    workers: Workers,
-    progress: ProgressCallback | None,
-    fail_fast: bool,
-    window: int,
-) -> RunEnd:
+def run_on_dask(request: RunRequest, workers: Workers) -> RunEnd:
     """Run a graph on a Dask cluster.
 
     Parameters
     ----------
-    dask_graph : `DaskGraph`
-        What to run.
-    repository : `OpenRepository`
-        Where to; scheduler and workers open it under the same root.
-    path : `pathlib.Path`
-        File of the plan.
-    settings : `RunSettings`
-        How each quantum is run.
+    request : `RunRequest`
+        What to run; scheduler and workers open the repository under the same root, and read its copy of the
+        plan.
     workers : `Workers`
         Where quanta run.
-    progress, fail_fast, window
-        As in `run_graph`.
 
     Returns
     -------
@@ -84,36 +65,26 @@ def run_on_dask(
     ButlerDaskError
         If outputs could not be recorded, or the scheduler is gone.
     """
-    graph = dask_graph.graph
+    files = request.files
     location = PlanLocation(
-        str(Path(repository.root).absolute()),
-        str(path.absolute()),
-        graph.plan_id,
-        graph.run,
-        repository.datastore,
-        settings,
+        replace(files, root=str(Path(files.root).absolute())),
+        request.repository.datastore,
+        request.settings,
         _log_levels(),
         own_workers=workers.are_ours,
     )
     with workers.connected() as connected:
-        run = _DaskRun(connected, dask_graph, location, progress, fail_fast)
+        run = _DaskRun(connected, request, location)
         with connected.as_current(), run.plugins():
-            return run.run(window)
+            return run.run()
 
 
 class _DaskRun:
     """One run on one cluster, seen from the client."""
 
-    def __init__(
-        self,
-        client: Client,
-        dask_graph: DaskGraph,
-        location: PlanLocation,
-        progress: ProgressCallback | None,
-        fail_fast: bool,
-    ) -> None:
-        self._client, self._dask_graph, self._location = client, dask_graph, location
-        self._progress, self._fail_fast = progress, fail_fast
+    def __init__(self, client: Client, request: RunRequest, location: PlanLocation) -> None:
+        self._client, self._request, self._location = client, request, location
+        self._dask_graph, self._files = request.dask_graph, location.files
         self._stopped = ""
         self._in_flight: deque[list[Future]] = deque()
 
@@ -122,10 +93,12 @@ class _DaskRun:
         """Have the plugins registered, and hear of progress and log lines, inside the block."""
         client, location = self._client, self._location
         with ExitStack() as stack:
-            topic = progress_topic(location.plan_id)
+            topic = progress_topic(self._files.plan_id)
             client.subscribe_topic(topic, self._heard)
             stack.callback(client.unsubscribe_topic, topic)
-            client.register_plugin(ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._fail_fast))
+            client.register_plugin(
+                ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._request.fail_fast)
+            )
             stack.callback(client.unregister_scheduler_plugin, location.topic)
             client.forward_logging()
             stack.callback(client.unforward_logging)
@@ -139,10 +112,10 @@ class _DaskRun:
                     stack.pop_all()
                 raise
 
-    def run(self, window: int) -> RunEnd:
+    def run(self) -> RunEnd:
         """Submit all windows and wait; return how the run ended."""
         try:
-            for part in self._dask_graph.windows(window):
+            for part in self._dask_graph.windows(self._request.window):
                 n_ended = part.index - len(self._in_flight)
                 while self._in_flight and (
                     len(self._in_flight) >= WINDOWS_IN_FLIGHT or n_ended <= part.after
@@ -191,7 +164,7 @@ class _DaskRun:
         except FuturesCancelledError as error:
             if not self._stopped:
                 raise ButlerDaskError(
-                    f"The Dask scheduler is gone or dropped the run {self._location.run!r}: {error}. What "
+                    f"The Dask scheduler is gone or dropped the run {self._files.run!r}: {error}. What "
                     "had finished is kept; the same command with --extend-run runs the rest."
                 ) from error
         self._in_flight.popleft()
@@ -202,18 +175,18 @@ class _DaskRun:
         self._in_flight.clear()
 
     def _stop_workers(self, wait: bool) -> None:
-        self._client.run(stop_on_worker, self._location.plan_id, wait, on_error="ignore")
+        self._client.run(stop_on_worker, self._files.plan_id, wait, on_error="ignore")
 
     def _drain(self, close: bool) -> dict[str, Any]:
         state: dict[str, Any] = self._client.run_on_scheduler(
-            drain_on_scheduler, plan_id=self._location.plan_id, close=close
+            drain_on_scheduler, plan_id=self._files.plan_id, close=close
         )
         return state
 
     def _end(self, state: Mapping[str, Any]) -> RunEnd:
         if state["recording_error"] or state["hook_errors"]:
             raise ButlerDaskError(
-                f"Outputs of run {self._location.run!r} could not all be recorded: "
+                f"Outputs of run {self._files.run!r} could not all be recorded: "
                 f"{state['recording_error'] or state['hook_errors'][0]}. The files are kept; the same "
                 "command with --extend-run records them."
             )
@@ -227,8 +200,8 @@ class _DaskRun:
             self._stopped = self._stopped or str(message["stop"])
             for futures in list(self._in_flight):
                 await self._client.cancel(futures, asynchronous=True)
-        elif self._progress is not None:
-            self._progress(progress_of_message(message))
+        elif self._request.progress is not None:
+            self._request.progress(progress_of_message(message))
 
 
 def _log_levels() -> dict[str, int]:

@@ -47,6 +47,11 @@ def take_task_metadata(scheduler: Scheduler, key: Key, metadata: dict[str, Any] 
         The finished task.
     metadata : `dict`
         Argument ``metadata`` of the plugin hook ``transition``.
+
+    Returns
+    -------
+    items : `tuple`
+        Values in the order they were attached.
     """
     task = scheduler.tasks.get(key)
     if task is not None:
@@ -55,14 +60,35 @@ def take_task_metadata(scheduler: Scheduler, key: Key, metadata: dict[str, Any] 
 
 
 def rows_of_task(scheduler: Scheduler, key: Key) -> tuple[int, ...]:
-    """Return the quanta of a Dask task: the second argument of its `run_cluster`."""
+    """Return the quanta of a Dask task: the second argument of its `run_cluster`.
+
+    Parameters
+    ----------
+    scheduler : `distributed.Scheduler`
+        The scheduler.
+    key : key
+        The Dask task.
+
+    Returns
+    -------
+    rows : `tuple` [`int`, ...]
+        Rows of its quanta; none if the scheduler does not know it.
+    """
     task = scheduler.tasks.get(key)
     arguments: Sequence[Any] = getattr(getattr(task, "run_spec", None), "args", ())
     return tuple(arguments[1]) if len(arguments) > 1 else ()
 
 
 def pardon_queued_tasks(scheduler: Scheduler, keys: Iterable[Key]) -> None:
-    """Take back the blame for a worker's death from tasks that were only queued on it."""
+    """Take back the blame for a worker's death from tasks that were only queued on it.
+
+    Parameters
+    ----------
+    scheduler : `distributed.Scheduler`
+        The scheduler.
+    keys : iterable of key
+        The Dask tasks that were assigned to the worker.
+    """
     for key in keys:
         task = scheduler.tasks.get(key)
         if task is not None and task.suspicious > 0:
@@ -70,7 +96,15 @@ def pardon_queued_tasks(scheduler: Scheduler, keys: Iterable[Key]) -> None:
 
 
 def fail_at_next_death(scheduler: Scheduler, key: Key) -> None:
-    """Make the next death of a worker under this task its failure (``KilledWorker``)."""
+    """Make the next death of a worker under this task its failure (``KilledWorker``).
+
+    Parameters
+    ----------
+    scheduler : `distributed.Scheduler`
+        The scheduler.
+    key : key
+        The Dask task.
+    """
     task = scheduler.tasks.get(key)
     if task is not None:
         task.suspicious = int(scheduler.allowed_failures)

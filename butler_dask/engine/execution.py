@@ -18,9 +18,9 @@ from ..graph.graph_file import write_graph
 from .cluster import Workers
 from .dask_graph import WINDOW_TASKS, Clustering, DaskGraph
 from .earlier_outputs import clear_earlier_outputs
-from .journal import plan_path
 from .local_run import run_locally
-from .recovery import forget_plan, recover_plan
+from .recovery import recover_plan
+from .run_request import RunRequest
 from .run_settings import RunSettings
 from .run_summary import RunSummary
 
@@ -37,6 +37,7 @@ Executor: TypeAlias = Literal["sync", "threads", "processes", "dask"]
 EXECUTORS: tuple[Executor, ...] = ("sync", "threads", "processes", "dask")
 
 
+# More than ten parameters: each is a keyword a user gives, of the kind `pipetask run` has an option for.
 def run_graph(
     graph: QuantumGraph,
     repository: OpenRepository,
@@ -101,45 +102,54 @@ def run_graph(
     workers = Workers(jobs, address, client, dashboard)
     chosen = choose_executor(executor, workers)
     settings = settings or RunSettings()
-    dask_graph = DaskGraph(graph, cluster)
     clobber = bool(graph.metadata.get("clobber"))
     if clobber:
         # What is being done again must not be taken over.
         settings = replace(settings, adopt_foreign=False)
+    request = RunRequest(
+        dask_graph=DaskGraph(graph, cluster),
+        repository=repository,
+        settings=settings,
+        progress=progress,
+        fail_fast=fail_fast,
+        window=window,
+    )
     began = time.monotonic()
     clear_earlier_outputs(repository, graph, clobber=clobber)
-    path = plan_path(repository.root, graph.run, graph.plan_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_graph(graph, path)
+    files = request.files
+    files.copy.parent.mkdir(parents=True, exist_ok=True)
+    write_graph(graph, files.copy)
     heard_all = False
     try:
         if chosen in ("sync", "threads"):
-            n_threads = 1 if chosen == "sync" else jobs
-            end = run_locally(dask_graph, repository, settings, n_threads, progress, fail_fast, window)
+            end = run_locally(request, threads=1 if chosen == "sync" else jobs)
         else:
             # It imports distributed, which takes longer than a small run in threads.
             from .dask_run import run_on_dask
 
-            end = run_on_dask(
-                dask_graph,
-                repository,
-                path,
-                settings,
-                workers=workers,
-                progress=progress,
-                fail_fast=fail_fast,
-                window=window,
-            )
+            end = run_on_dask(request, workers)
         heard_all = not end.stopped
     finally:
         if not heard_all:
-            _recover(repository, graph, workers_ended=chosen != "dask")
-    forget_plan(repository.root, graph.run, graph.plan_id)
+            _recover(request, workers_ended=chosen != "dask")
+    files.remove()
     return RunSummary.of(graph, end, time.monotonic() - began)
 
 
 def choose_executor(executor: str | None, workers: Workers) -> Executor:
     """Return the executor meant by what a user gave.
+
+    Parameters
+    ----------
+    executor : `str` or `None`
+        What the user names; `None` for nothing.
+    workers : `Workers`
+        Where quanta are to run.
+
+    Returns
+    -------
+    executor : `str`
+        One of `EXECUTORS`.
 
     Raises
     ------
@@ -160,13 +170,13 @@ def choose_executor(executor: str | None, workers: Workers) -> Executor:
     return executor
 
 
-def _recover(repository: OpenRepository, graph: QuantumGraph, *, workers_ended: bool) -> None:
+def _recover(request: RunRequest, *, workers_ended: bool) -> None:
     """Record what finished without the recorder hearing of it: the run is being interrupted or has failed."""
     try:
-        recover_plan(repository, graph)
+        recover_plan(request.repository, request.graph)
     except (ButlerDaskError, OSError) as error:
         # The reason the run ended matters more, and the journals are still there.
         _LOG.warning("Some finished quanta are not recorded yet (%s); rerun with --extend-run.", error)
     else:
         if workers_ended:
-            forget_plan(repository.root, graph.run, graph.plan_id)
+            request.files.remove()

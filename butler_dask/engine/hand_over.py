@@ -46,11 +46,28 @@ class HandOver:
         return frozenset(self._readers)
 
     def last_uses(self, row: int) -> frozenset[uuid.UUID]:
-        """Return the datasets that no quantum after this one reads."""
+        """Return the datasets that no quantum after this one reads.
+
+        Parameters
+        ----------
+        row : `int`
+            Row of a quantum of the task.
+
+        Returns
+        -------
+        ids : `frozenset` [`uuid.UUID`]
+            Those it may take without a copy.
+        """
         return frozenset(i for i in self._reads[row] if self._readers[i] == 1)
 
     def quantum_done(self, row: int) -> None:
-        """Let go of what no later quantum reads."""
+        """Let go of what no later quantum reads.
+
+        Parameters
+        ----------
+        row : `int`
+            Row of the quantum that has ended.
+        """
         for id_ in self._reads[row]:
             self._readers[id_] -= 1
             if self._readers[id_] == 0:

@@ -233,6 +233,11 @@ def package_versions() -> dict[str, str]:
 
     Read from the names of the ``.dist-info`` directories on the path: a millisecond or two, where parsing the
     metadata of every package takes a second (the pause before the first quantum the tutorial complains of).
+
+    Returns
+    -------
+    versions : `dict` [`str`, `str`]
+        Sorted by name.
     """
     return dict(_installed(tuple(sys.path)))
 

@@ -15,15 +15,80 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..butler.run_journals import journal_directory
+from ..butler.run_journals import journal_directory, remove_empty_directories
 from .quantum_report import QuantumReport
 
+if TYPE_CHECKING:
+    from ..graph.quantum_graph import QuantumGraph
 
-def plan_path(root: str | Path, run: str, plan_id: str) -> Path:
-    """Return where the copy of a plan is while it runs."""
-    return journal_directory(root, run) / f"{plan_id}.plan"
+
+@dataclass(frozen=True, slots=True)
+class PlanFiles:
+    """What there is of a plan in its repository while it runs: a copy of it, and journals.
+
+    Parameters
+    ----------
+    root : `str`
+        Root of the repository.
+    run : `str`
+        RUN collection.
+    plan_id : `str`
+        Identity of the plan.
+    """
+
+    root: str
+    run: str
+    plan_id: str
+
+    @classmethod
+    def of(cls, root: str | Path, graph: QuantumGraph) -> PlanFiles:
+        """Return those of a graph in a repository.
+
+        Parameters
+        ----------
+        root : `str` or `pathlib.Path`
+            Root of the repository.
+        graph : `QuantumGraph`
+            The plan.
+
+        Returns
+        -------
+        files : `PlanFiles`
+            None of them need exist.
+        """
+        return cls(str(root), graph.run, graph.plan_id)
+
+    @property
+    def copy(self) -> Path:
+        """The copy of the plan, which the row numbers in its journals refer to."""
+        return journal_directory(self.root, self.run) / f"{self.plan_id}.plan"
+
+    @property
+    def own_journal(self) -> Path:
+        """The journal of this process."""
+        name = f"{self.plan_id}.{socket.gethostname()}-{os.getpid()}.jsonl"
+        return journal_directory(self.root, self.run) / name
+
+    def journals(self) -> list[Path]:
+        """Return the journals that exist, those of all processes.
+
+        Returns
+        -------
+        paths : `list` [`pathlib.Path`]
+            Sorted.
+        """
+        return sorted(journal_directory(self.root, self.run).glob(f"{self.plan_id}.*.jsonl"))
+
+    def remove(self) -> None:
+        """Remove the copy and the journals: all of the plan is recorded."""
+        for path in self.journals():
+            path.unlink(missing_ok=True)
+        self.copy.unlink(missing_ok=True)
+        remove_empty_directories(self.root, self.run)
 
 
 class Journal:
@@ -31,12 +96,8 @@ class Journal:
 
     Parameters
     ----------
-    root : `str` or `pathlib.Path`
-        Root of the repository.
-    run : `str`
-        RUN collection.
-    plan_id : `str`
-        Plan the row numbers refer to.
+    path : `pathlib.Path`
+        Its file, as `PlanFiles.own_journal` has it; made with the first report.
     fsync : `bool`
         Whether a line is on the disk, not only in the kernel, when `append` returns.
 
@@ -46,15 +107,19 @@ class Journal:
     a power loss is left out by `read`.
     """
 
-    def __init__(self, root: str | Path, run: str, plan_id: str, *, fsync: bool = False) -> None:
-        name = f"{plan_id}.{socket.gethostname()}-{os.getpid()}.jsonl"
-        self.path = journal_directory(root, run) / name
+    def __init__(self, path: Path, *, fsync: bool = False) -> None:
+        self.path = path
         self._fsync = fsync
         self._descriptor = -1
         self._lock = threading.Lock()
 
     def append(self, report: QuantumReport) -> None:
         """Write a report down.
+
+        Parameters
+        ----------
+        report : `QuantumReport`
+            How a quantum ended.
 
         Raises
         ------
@@ -79,7 +144,18 @@ class Journal:
 
     @staticmethod
     def read(path: Path) -> Iterator[QuantumReport]:
-        """Yield the reports of a journal, the cut-off last line left out."""
+        """Yield the reports of a journal, the cut-off last line left out.
+
+        Parameters
+        ----------
+        path : `pathlib.Path`
+            The journal, of whatever process.
+
+        Yields
+        ------
+        report : `QuantumReport`
+            In the order they were written.
+        """
         with path.open("rb") as stream:
             for line in stream:
                 if line.endswith(b"\n"):

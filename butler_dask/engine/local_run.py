@@ -8,18 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .dask_graph import DaskGraph
-from .open_plan import OpenPlan, opened
+from .open_plan import opened
 from .quantum_report import QuantumReport
-from .recorder import ProgressCallback, Recorder
+from .recorder import Recorder
 from .run_ledger import QuantumStarted
-from .run_settings import RunSettings, open_runner
+from .run_request import RunRequest
 from .run_summary import RunEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from ..butler.open_repository import OpenRepository
 
 
 class _LocalReporter:
@@ -35,29 +32,15 @@ class _LocalReporter:
         self._put(report)
 
 
-def run_locally(
-    dask_graph: DaskGraph,
-    repository: OpenRepository,
-    settings: RunSettings,
-    threads: int,
-    progress: ProgressCallback | None,
-    fail_fast: bool,
-    window: int,
-) -> RunEnd:
+def run_locally(request: RunRequest, threads: int) -> RunEnd:
     """Run a graph in this process.
 
     Parameters
     ----------
-    dask_graph : `DaskGraph`
+    request : `RunRequest`
         What to run.
-    repository : `OpenRepository`
-        Whose registry is written.
-    settings : `RunSettings`
-        How each quantum is run.
     threads : `int`
         How many at once; one means this thread, where Ctrl-C stops a quantum in its middle.
-    progress, fail_fast, window
-        As in `run_graph`.
 
     Returns
     -------
@@ -67,10 +50,9 @@ def run_locally(
     from dask.local import get_sync
     from dask.threaded import get as get_threaded
 
-    graph = dask_graph.graph
+    graph, repository, dask_graph = request.graph, request.repository, request.dask_graph
     stopped: list[str] = []
     with ExitStack() as stack:
-        runner, journal = open_runner(graph, repository.datastore, repository.root, settings, stack)
         stack.enter_context(single_threaded_algebra())
 
         def stop(reason: str) -> None:
@@ -78,13 +60,20 @@ def run_locally(
             plan.stopping.set()
 
         recorder = Recorder(
-            graph, repository.registry, fail_fast=fail_fast, on_progress=progress, on_stop=stop
+            graph,
+            repository.registry,
+            fail_fast=request.fail_fast,
+            on_progress=request.progress,
+            on_stop=stop,
         )
-        plan = stack.enter_context(opened(OpenPlan(graph, runner, _LocalReporter(recorder.put), journal)))
+        reporter = _LocalReporter(recorder.put)
+        plan = stack.enter_context(
+            opened(graph, repository.datastore, repository.root, request.settings, reporter)
+        )
         pool = stack.enter_context(ThreadPoolExecutor(threads, "quantum")) if threads > 1 else None
         recorder.start()
         try:
-            for part in dask_graph.windows(window):
+            for part in dask_graph.windows(request.window):
                 unusable: frozenset[int] = frozenset()
                 if part.after >= 0:
                     recorder.drain()
@@ -115,7 +104,7 @@ def single_threaded_algebra() -> Iterator[None]:
         yield  # the limit is the process's; it is not ours to change from a thread
         return
     try:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
     except ImportError:
         yield
         return

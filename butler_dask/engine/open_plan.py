@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ..errors import ButlerDaskError
 from .hand_over import HandOver
-from .journal import Journal
+from .journal import Journal, PlanFiles
+from .log_capture import LogCapture
 from .quantum_report import QuantumReport
 from .quantum_runner import QuantumRunner
+from .run_settings import RunSettings
 
 if TYPE_CHECKING:
+    from ..datastore.datastore import Datastore
     from ..graph.quantum_graph import QuantumGraph
 
 Token: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
@@ -30,11 +33,23 @@ class Reporter(Protocol):
     """Where a process says what happens."""
 
     def started(self, row: int) -> None:
-        """Say that a quantum begins."""
+        """Say that a quantum begins.
+
+        Parameters
+        ----------
+        row : `int`
+            Row of the quantum.
+        """
         ...
 
     def ended(self, report: QuantumReport) -> None:
-        """Say how a quantum ended."""
+        """Say how a quantum ended.
+
+        Parameters
+        ----------
+        report : `QuantumReport`
+            How.
+        """
         ...
 
 
@@ -49,12 +64,12 @@ class OpenPlan:
         Runs one quantum.
     reporter : `Reporter`
         Told of starts and ends.
-    journal : `Journal`, optional
+    journal : `Journal`
         Where successes are written down.
     """
 
     def __init__(
-        self, graph: QuantumGraph, runner: QuantumRunner, reporter: Reporter, journal: Journal | None = None
+        self, graph: QuantumGraph, runner: QuantumRunner, reporter: Reporter, journal: Journal
     ) -> None:
         self.graph, self.runner, self.reporter, self.journal = graph, runner, reporter, journal
         self.stopping = threading.Event()
@@ -107,48 +122,68 @@ class OpenPlan:
             else:
                 if not report.complete:
                     doubtful.add(row)
-                if self.journal is not None:
-                    self.journal.append(report)
+                self.journal.append(report)
             self.reporter.ended(report)
             if hand_over is not None:
                 hand_over.quantum_done(row)
         own = set(rows)
         return tuple(sorted(unusable & own)), tuple(sorted(doubtful & own))
 
-    def close(self) -> None:
-        """Close the journal."""
-        if self.journal is not None:
-            self.journal.close()
-
 
 _open: dict[str, OpenPlan] = {}
 
 
-def keep_open(plan: OpenPlan) -> None:
-    """Make a plan known to `run_cluster` in this process."""
-    _open[plan.graph.plan_id] = plan
-
-
 def find_open(plan_id: str) -> OpenPlan | None:
-    """Return a plan that is open in this process, or `None`."""
+    """Return a plan that is open in this process, or `None`.
+
+    Parameters
+    ----------
+    plan_id : `str`
+        Which plan.
+
+    Returns
+    -------
+    plan : `OpenPlan` or `None`
+        As `opened` yields it.
+    """
     return _open.get(plan_id)
 
 
-def let_go(plan_id: str) -> None:
-    """Close a plan, if it is open in this process."""
-    plan = _open.pop(plan_id, None)
-    if plan is not None:
-        plan.close()
-
-
 @contextmanager
-def opened(plan: OpenPlan) -> Iterator[OpenPlan]:
-    """Make a plan known to `run_cluster` inside the block."""
-    keep_open(plan)
-    try:
-        yield plan
-    finally:
-        let_go(plan.graph.plan_id)
+def opened(
+    graph: QuantumGraph, datastore: Datastore, root: str, settings: RunSettings, reporter: Reporter
+) -> Iterator[OpenPlan]:
+    """Make a plan known to `run_cluster` inside the block.
+
+    Parameters
+    ----------
+    graph : `QuantumGraph`
+        The plan.
+    datastore : `Datastore`
+        Where datasets are.
+    root : `str`
+        Root of the repository, where the journal goes.
+    settings : `RunSettings`
+        How its quanta are run.
+    reporter : `Reporter`
+        Told of starts and ends.
+
+    Yields
+    ------
+    plan : `OpenPlan`
+        With the log lines of its quanta captured.
+    """
+    journal = Journal(PlanFiles.of(root, graph).own_journal, fsync=datastore.durability == "fsync")
+    with LogCapture().installed() as capture:
+        plan = OpenPlan(graph, QuantumRunner(graph, datastore, capture, settings), reporter, journal)
+        _open[graph.plan_id] = plan
+        try:
+            yield plan
+        finally:
+            # Two workers of one process may have opened it; each takes back its own.
+            if _open.get(graph.plan_id) is plan:
+                del _open[graph.plan_id]
+            journal.close()
 
 
 def run_cluster(plan_id: str, rows: tuple[int, ...], *tokens: Token) -> Token:
@@ -162,6 +197,11 @@ def run_cluster(plan_id: str, rows: tuple[int, ...], *tokens: Token) -> Token:
         Rows of the quanta, predecessors first.
     *tokens : `Token`
         Results of the tasks before.
+
+    Returns
+    -------
+    token : `Token`
+        For the tasks that wait for this one.
 
     Raises
     ------

@@ -86,6 +86,11 @@ class QuantumButler:
         storageClass : `str` or `StorageClass`, optional
             Kind of object wanted.
 
+        Returns
+        -------
+        obj : object
+            Of the storage class wanted.
+
         Raises
         ------
         DatasetNotFoundError
@@ -126,7 +131,27 @@ class QuantumButler:
         parameters: Mapping[str, Any] | None = None,
         storageClass: StorageClass | str | None = None,
     ) -> DeferredDatasetHandle:
-        """Return a handle that reads when asked."""
+        """Return a handle that reads when asked.
+
+        Parameters
+        ----------
+        ref : `DatasetRef`
+            The dataset.
+        parameters : mapping, optional
+            As for `get`; may be given when reading, too.
+        storageClass : `str` or `StorageClass`, optional
+            As for `get`.
+
+        Returns
+        -------
+        handle : `DeferredDatasetHandle`
+            It reads at each ``get``.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            If it is no dataset of this quantum.
+        """
         if ref.id not in self._files and ref.id not in self.written and ref.id not in (self._memory or ()):
             raise DatasetNotFoundError(
                 f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r} is no input of this quantum"
@@ -142,6 +167,11 @@ class QuantumButler:
             What to write.
         ref : `DatasetRef`
             Which output it is. Written twice, the second replaces the first.
+
+        Returns
+        -------
+        ref : `DatasetRef`
+            As given.
 
         Raises
         ------

@@ -68,7 +68,13 @@ class QuantumReport:
         return self.status != "failure"
 
     def to_message(self) -> list[Any]:
-        """Return the report as a list of plain values, in the order of the fields."""
+        """Return the report as a list of plain values, in the order of the fields.
+
+        Returns
+        -------
+        message : `list`
+            What msgpack and JSON take.
+        """
         values = [getattr(self, f.name) for f in dataclasses.fields(self)]
         values[2] = [
             [row, f.path, f.formatter, f.storage_class, f.size, f.checksum] for row, f in self.written
@@ -77,7 +83,18 @@ class QuantumReport:
 
     @classmethod
     def from_message(cls, message: Sequence[Any]) -> QuantumReport:
-        """Return the report of a message."""
+        """Return the report of a message.
+
+        Parameters
+        ----------
+        message : sequence
+            As `to_message` makes it.
+
+        Returns
+        -------
+        report : `QuantumReport`
+            The same.
+        """
         values = list(message)
         values[2] = tuple((int(row), FileRecord(*rest)) for row, *rest in values[2])
         return cls(*values)

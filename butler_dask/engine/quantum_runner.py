@@ -10,6 +10,7 @@ This is the one place where errors of tasks are caught.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import socket
 import threading
@@ -17,13 +18,13 @@ import time
 import traceback
 import uuid
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ButlerDaskError
 from ..graph.quantum import Quantum
-from ..pipeline.pipeline_task import ExecutionResources, PipelineTask, QuantumContext
+from ..pipeline.pipeline_task import PipelineTask, QuantumContext
 from ..pipeline.quantum_outcome import AnnotatedPartialOutputsError, NoWorkFound, RepeatableQuantumError
 from ..pipeline.task_class import config_of_text, import_task_class
 from ..pipeline.task_metadata import TaskMetadata
@@ -35,6 +36,7 @@ from .log_capture import LogCapture, LogRecords
 from .quantum_butler import QuantumButler
 from .quantum_report import QuantumReport, QuantumStatus
 from .resource_usage import PeakRss, note_resources
+from .run_settings import RunSettings
 from .time_limit import time_limit
 
 if TYPE_CHECKING:
@@ -45,6 +47,77 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("butler_dask.quantum")
 _HOST = socket.gethostname()
+
+
+@dataclass
+class _Attempt:
+    """One attempt at a quantum.
+
+    Parameters
+    ----------
+    start_ns : `int`
+        When it began [ns since 1970, UTC].
+    number : `int`
+        Which attempt it is, from 1.
+    row : `int`
+        Row in the graph.
+    quantum : `Quantum`
+        The quantum.
+    butler : `QuantumButler`
+        Reads and writes its datasets.
+    doubtful : collection of `int`
+        Rows of quanta that did not write all their outputs.
+    marker : `TaskMetadata`
+        What its commit marker will say.
+    """
+
+    start_ns: int
+    number: int
+    row: int
+    quantum: Quantum
+    butler: QuantumButler
+    doubtful: Collection[int]
+    marker: TaskMetadata = field(default_factory=TaskMetadata)
+
+    def __post_init__(self) -> None:
+        self.marker.scalars |= {"attempt": self.number, "startNs": self.start_ns}
+
+    def discard(self) -> None:
+        """Remove the files written so far."""
+        written = self.butler.written
+        try:
+            self.butler.datastore.remove([r.path for r in written.values()])
+        except ButlerDaskError as problem:
+            # They are not recorded, and the next attempt overwrites them.
+            _LOG.warning("Outputs of a failed quantum are left over: %s", problem)
+        written.clear()
+
+    def commit(self, lines: LogRecords, plan_id: str, status: QuantumStatus) -> dict[uuid.UUID, FileRecord]:
+        """Write log and, last, metadata; return all files of the quantum."""
+        quantum, butler, marker = self.quantum, self.butler, self.marker
+        log_ref, metadata_ref = quantum.log_ref, quantum.metadata_ref
+        if log_ref is not None:
+            butler.put(lines, log_ref)
+        full = marker.metadata.pop("task")
+        describe_files(marker, quantum, plan_id, status, butler.written, butler.read)
+        full.metadata["quantum"] = marker
+        if metadata_ref is not None:
+            butler.put(full, metadata_ref)
+        return dict(butler.written)
+
+    def keep_log(self, lines: LogRecords, error_traceback: str) -> dict[uuid.UUID, FileRecord]:
+        """Write the log of a failed quantum, the traceback with its last line; return its file."""
+        log_ref = self.quantum.log_ref
+        if log_ref is None:
+            return {}
+        if lines:
+            lines[-1]["exc_info"] = error_traceback
+        try:
+            self.butler.put(lines, log_ref)
+        except ButlerDaskError as problem:
+            _LOG.warning("The log of a failed quantum cannot be written: %s", problem)
+            return {}
+        return dict(self.butler.written)
 
 
 class QuantumRunner:
@@ -58,18 +131,8 @@ class QuantumRunner:
         Where datasets are read and written; the registry is never touched.
     capture : `LogCapture`
         Installed on the root logger; keeps the log lines of each quantum.
-    resources : `ExecutionResources`, optional
-        What a quantum may use.
-    retries : `int`
-        How often a quantum that raises is run again, `RepeatableQuantumError` excepted.
-    adopt_foreign : `bool`
-        Whether work that another plan finished in this run is taken over; work of this plan always is.
-    raise_on_partial_outputs : `bool`
-        Whether `AnnotatedPartialOutputsError` is a failure; otherwise what was written counts.
-    timeout_s : `float`, optional
-        Longest time for one attempt [s].
-    debug : `bool`
-        Whether an error of a task is raised here, for a debugger, and not reported.
+    settings : `RunSettings`
+        How they are run.
 
     Notes
     -----
@@ -77,23 +140,9 @@ class QuantumRunner:
     """
 
     def __init__(
-        self,
-        graph: QuantumGraph,
-        datastore: Datastore,
-        capture: LogCapture,
-        *,
-        resources: ExecutionResources | None = None,
-        retries: int = 0,
-        adopt_foreign: bool = True,
-        raise_on_partial_outputs: bool = True,
-        timeout_s: float | None = None,
-        debug: bool = False,
+        self, graph: QuantumGraph, datastore: Datastore, capture: LogCapture, settings: RunSettings
     ) -> None:
-        self.graph, self.datastore, self.capture = graph, datastore, capture
-        self.resources = resources or ExecutionResources()
-        self.retries, self.adopt_foreign, self.debug = retries, adopt_foreign, debug
-        self.timeout_s = timeout_s
-        self.raise_on_partial_outputs = raise_on_partial_outputs
+        self.graph, self.datastore, self.capture, self.settings = graph, datastore, capture, settings
         self._local = threading.local()
         self._peak_rss = PeakRss()
 
@@ -121,65 +170,65 @@ class QuantumRunner:
             How it ended; errors of the task are in it.
         """
         quantum = self.graph.quantum(row)
-        adopted = find_finished(self.graph, self.datastore, row, quantum, adopt_foreign=self.adopt_foreign)
+        retries = self.settings.retries
+        adopted = find_finished(
+            self.graph, self.datastore, row, quantum, adopt_foreign=self.settings.adopt_foreign
+        )
         if adopted is not None:
             return adopted
-        attempt = 0
-        while True:
-            attempt += 1
-            report, may_retry = self._attempt(row, quantum, attempt, doubtful, hand_over)
-            if report.succeeded or not may_retry or attempt > self.retries:
-                return report
+        for attempt_number in itertools.count(1):
+            # The time is taken first: what a quantum waits for its butler is its own.
+            attempt = _Attempt(
+                time.time_ns(), attempt_number, row, quantum, self._butler(row, quantum, hand_over), doubtful
+            )
+            report, may_retry = self._run_attempt(attempt)
+            if report.succeeded or not may_retry or attempt_number > retries:
+                break
             _LOG.warning(
                 "%s %s failed, attempt %d of %d: %s: %s",
                 quantum.taskLabel,
                 quantum.dataId,
-                attempt,
-                self.retries + 1,
+                attempt_number,
+                retries + 1,
                 report.error_type,
                 report.error_message,
             )
+        return report
 
     # -- one attempt
 
-    def _attempt(
-        self,
-        row: int,
-        quantum: Quantum,
-        attempt: int,
-        doubtful: Collection[int],
-        hand_over: HandOver | None,
-    ) -> tuple[QuantumReport, bool]:
-        """Run a quantum once; return the report, and whether another attempt can help."""
-        start_ns = time.time_ns()
-        self._peak_rss.forget()
+    def _butler(self, row: int, quantum: Quantum, hand_over: HandOver | None) -> QuantumButler:
+        """Return a butler that knows the datasets of a quantum."""
         outputs = {ref.id: ref for refs in quantum.outputs_by_connection.values() for ref in refs}
         files = self._input_files(row)
         if hand_over is None:
-            butler = QuantumButler(self.datastore, files, outputs)
-        else:
-            butler = QuantumButler(
-                self.datastore,
-                files,
-                outputs,
-                memory=hand_over.objects,
-                last_uses=hand_over.last_uses(row),
-                kept=hand_over.kept,
-            )
-        report = QuantumReport(row, "success", attempt=attempt, host=_HOST, start_ns=start_ns)
-        marker = TaskMetadata({"attempt": attempt, "startNs": start_ns})
+            return QuantumButler(self.datastore, files, outputs)
+        return QuantumButler(
+            self.datastore,
+            files,
+            outputs,
+            memory=hand_over.objects,
+            last_uses=hand_over.last_uses(row),
+            kept=hand_over.kept,
+        )
+
+    def _run_attempt(self, attempt: _Attempt) -> tuple[QuantumReport, bool]:
+        """Run a quantum once; return the report, and whether another attempt can help."""
+        self._peak_rss.forget()
+        row, quantum, marker = attempt.row, attempt.quantum, attempt.marker
+        report = QuantumReport(row, "success", attempt=attempt.number, host=_HOST, start_ns=attempt.start_ns)
         error: Exception | None = None
         with self.capture.quantum(f"{quantum.taskLabel}:{quantum.dataId}", self.graph.run) as lines:
             try:
-                with time_limit(self.timeout_s):
-                    status = self._run_task(row, quantum, butler, marker, doubtful)
-                written = self._commit(quantum, butler, lines, marker, status)
+                with time_limit(self.settings.timeout_s):
+                    status = self._run_task(attempt)
+                written = attempt.commit(lines, self.graph.plan_id, status)
             except BaseException as raised:
                 # What a failed or interrupted quantum wrote is of no use to anybody.
-                self._discard(butler)
+                attempt.discard()
                 if _is_interrupt(raised):
                     raise KeyboardInterrupt from raised
-                if self.debug or not isinstance(raised, Exception):
+                if self.settings.debug or not isinstance(raised, Exception):
                     raise
                 error = raised
                 kind = type(error).__name__
@@ -189,7 +238,7 @@ class QuantumRunner:
         if error is None:
             report = replace(report, status=status, complete=len(written) == len(rows))
         else:
-            written = self._keep_log(quantum, butler, lines, report)
+            written = attempt.keep_log(lines, report.error_traceback)
         if "endCpuTime" not in marker.scalars:
             note_resources(marker, "end")
         report = replace(
@@ -201,81 +250,31 @@ class QuantumRunner:
         )
         return report, error is not None and not isinstance(error, RepeatableQuantumError)
 
-    def _discard(self, butler: QuantumButler) -> None:
-        """Remove the files a quantum has written so far."""
-        try:
-            self.datastore.remove([r.path for r in butler.written.values()])
-        except ButlerDaskError as problem:
-            # They are not recorded, and the next attempt overwrites them.
-            _LOG.warning("Outputs of a failed quantum are left over: %s", problem)
-        butler.written.clear()
-
-    def _keep_log(
-        self, quantum: Quantum, butler: QuantumButler, lines: LogRecords, report: QuantumReport
-    ) -> dict[uuid.UUID, FileRecord]:
-        """Write the log of a failed quantum, the traceback with its last line; return its file."""
-        if quantum.log_ref is None:
-            return {}
-        if lines:
-            lines[-1]["exc_info"] = report.error_traceback
-        try:
-            butler.put(lines, quantum.log_ref)
-        except ButlerDaskError as problem:
-            _LOG.warning("The log of a failed quantum cannot be written: %s", problem)
-            return {}
-        return dict(butler.written)
-
-    def _run_task(
-        self,
-        row: int,
-        quantum: Quantum,
-        butler: QuantumButler,
-        marker: TaskMetadata,
-        doubtful: Collection[int],
-    ) -> QuantumStatus:
+    def _run_task(self, attempt: _Attempt) -> QuantumStatus:
         """Run the task of a quantum and fill in the marker; return ``success`` or ``no_work``."""
+        quantum, marker = attempt.quantum, attempt.marker
         marker.scalars["prepUtc"] = datetime.now(UTC).isoformat()
         status: QuantumStatus = "success"
-        task_columns = self.graph.task_of(row)
-        task, connections = self._task(task_columns)
+        task, connections = self._task(self.graph.task_of(attempt.row))
         task.emptyMetadata()
         note_resources(marker, "start")
         try:
-            if doubtful:
-                quantum = self._without_missing_inputs(row, quantum, connections, doubtful)
+            if attempt.doubtful:
+                quantum = self._without_missing_inputs(attempt, connections)
             inputs, outputs = connections.buildDatasetRefs(quantum)
-            task.runQuantum(QuantumContext(butler, quantum, resources=self.resources), inputs, outputs)
+            context = QuantumContext(attempt.butler, quantum, resources=self.settings.resources)
+            task.runQuantum(context, inputs, outputs)
         except NoWorkFound as reason:
             task.log.info("Nothing to do for %s: %s", quantum.dataId, reason)
             status = "no_work"
         except AnnotatedPartialOutputsError as error:
-            if self.raise_on_partial_outputs:
+            if self.settings.raise_on_partial_outputs:
                 raise
             task.log.warning("Partial outputs of %s are kept: %s", quantum.dataId, error)
         note_resources(marker, "end")
         own = task.getFullMetadata() if task.config.saveMetadata else TaskMetadata()
-        marker.metadata["task"] = own  # taken out again by _commit
+        marker.metadata["task"] = own  # taken out again by the commit
         return status
-
-    def _commit(
-        self,
-        quantum: Quantum,
-        butler: QuantumButler,
-        lines: LogRecords,
-        marker: TaskMetadata,
-        status: QuantumStatus,
-    ) -> dict[uuid.UUID, FileRecord]:
-        """Write log and, last, metadata; return all files of the quantum."""
-        log_ref, metadata_ref = quantum.log_ref, quantum.metadata_ref
-        if log_ref is not None:
-            butler.put(lines, log_ref)
-        full = marker.metadata.pop("task")
-        written = butler.written
-        describe_files(marker, quantum, self.graph.plan_id, status, written, butler.read)
-        full.metadata["quantum"] = marker
-        if metadata_ref is not None:
-            butler.put(full, metadata_ref)
-        return dict(butler.written)
 
     # -- inputs
 
@@ -291,9 +290,7 @@ class QuantumRunner:
             files[ref.id] = graph.file_record(dataset_row) or self.datastore.predicted_record(ref)
         return files
 
-    def _without_missing_inputs(
-        self, row: int, quantum: Quantum, connections: Any, doubtful: Collection[int]
-    ) -> Quantum:
+    def _without_missing_inputs(self, attempt: _Attempt, connections: Any) -> Quantum:
         """Return the quantum without inputs that were not written after all, adjusted by its task.
 
         Raises
@@ -301,10 +298,10 @@ class QuantumRunner:
         NoWorkFound
             If what is left is too little.
         """
-        graph = self.graph
+        graph, quantum = self.graph, attempt.quantum
         missing: set[uuid.UUID] = set()
-        for dataset_row in graph.inputs_of.of(row).tolist():
-            if int(graph.producer[dataset_row]) in doubtful:
+        for dataset_row in graph.inputs_of.of(attempt.row).tolist():
+            if int(graph.producer[dataset_row]) in attempt.doubtful:
                 ref = graph.ref(dataset_row)
                 if not self.datastore.exists(self.datastore.predicted_record(ref).path):
                     missing.add(ref.id)

@@ -58,12 +58,19 @@ class Progress:
     elapsed_s: float = 0.0
     finished: bool = False
 
-    def by_task(self) -> Mapping[str, Mapping[str, int]]:
-        """Return ``counts``."""
-        return self.counts
-
     def total(self, state: str = "total") -> int:
-        """Return the number of quanta of all tasks in a state."""
+        """Return the number of quanta of all tasks in a state.
+
+        Parameters
+        ----------
+        state : `str`
+            One of the states in ``counts``.
+
+        Returns
+        -------
+        n : `int`
+            Summed over tasks.
+        """
         return sum(by[state] for by in self.counts.values())
 
 
@@ -116,12 +123,24 @@ class Recorder:
         """Number of commits so far."""
 
     def start(self) -> Recorder:
-        """Start the thread."""
+        """Start the thread.
+
+        Returns
+        -------
+        recorder : `Recorder`
+            This one.
+        """
         self._thread.start()
         return self
 
     def put(self, event: Event) -> None:
-        """Take an event; returns at once."""
+        """Take an event; returns at once.
+
+        Parameters
+        ----------
+        event : `QuantumStarted`, `QuantumReport` or `QuantumGivenUp`
+            What happened.
+        """
         self._queue.put(event)
 
     @property
@@ -162,7 +181,18 @@ class Recorder:
                 self._thread.join()
 
     def progress(self, finished: bool = False) -> Progress:
-        """Return how far the run is; its ``failures`` are all so far."""
+        """Return how far the run is; its ``failures`` are all so far.
+
+        Parameters
+        ----------
+        finished : `bool`
+            Whether nothing more will come.
+
+        Returns
+        -------
+        progress : `Progress`
+            As of now.
+        """
         ledger = self.ledger
         tasks = zip(self.graph.tasks, ledger.counts.tolist(), strict=False)
         counts = {task.label: _state_counts(row) for task, row in tasks if len(task)}
@@ -277,7 +307,20 @@ def write_reports(registry: Registry, graph: QuantumGraph, reports: Sequence[Qua
 
 
 def quantum_record(graph: QuantumGraph, report: QuantumReport) -> QuantumRecord:
-    """Return what the registry keeps of a quantum."""
+    """Return what the registry keeps of a quantum.
+
+    Parameters
+    ----------
+    graph : `QuantumGraph`
+        Where the report's row is.
+    report : `QuantumReport`
+        How the quantum ended.
+
+    Returns
+    -------
+    record : `QuantumRecord`
+        One row of the registry.
+    """
     task = graph.task_of(report.row)
     data_id = task.data_ids[report.row - task.first_quantum]
     return QuantumRecord(

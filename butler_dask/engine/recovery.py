@@ -8,14 +8,13 @@ only if all its files are there, so that recorded implies readable whatever happ
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..butler.run_journals import journal_directory, remove_empty_directories
+from ..butler.run_journals import journal_directory
 from ..errors import FormatVersionError
 from ..graph.graph_columns import METADATA_CONNECTION
 from ..graph.graph_file import read_graph
-from .journal import Journal, plan_path
+from .journal import Journal, PlanFiles
 from .quantum_report import QuantumReport
 from .recorder import BATCH_QUANTA, write_reports
 
@@ -43,7 +42,8 @@ def recover_run(repository: OpenRepository, run: str) -> int:
     """
     recovered = 0
     for path in sorted(journal_directory(repository.root, run).glob("*.plan")):
-        if not _journals(repository.root, run, path.stem):
+        files = PlanFiles(repository.root, run, path.stem)
+        if not files.journals():
             path.unlink(missing_ok=True)
             continue
         try:
@@ -52,7 +52,7 @@ def recover_run(repository: OpenRepository, run: str) -> int:
             _LOG.warning("Journals of %s are left alone: %s", run, error)
             continue
         recovered += recover_plan(repository, graph)
-        forget_plan(repository.root, run, graph.plan_id)
+        files.remove()
     if recovered:
         _LOG.info("Recorded %d quanta that an interrupted run had finished", recovered)
     return recovered
@@ -73,7 +73,7 @@ def recover_plan(repository: OpenRepository, graph: QuantumGraph) -> int:
     n : `int`
         Number of quanta recorded.
     """
-    paths = _journals(repository.root, graph.run, graph.plan_id)
+    paths = PlanFiles.of(repository.root, graph).journals()
     if not paths:
         return 0
     known = _recorded_metadata(repository, graph)
@@ -87,18 +87,6 @@ def recover_plan(repository: OpenRepository, graph: QuantumGraph) -> int:
     for begin in range(0, len(reports), BATCH_QUANTA):
         write_reports(repository.registry, graph, reports[begin : begin + BATCH_QUANTA])
     return len(reports)
-
-
-def forget_plan(root: str, run: str, plan_id: str) -> None:
-    """Remove a plan's copy and its journals: all of it is recorded."""
-    for path in _journals(root, run, plan_id):
-        path.unlink(missing_ok=True)
-    plan_path(root, run, plan_id).unlink(missing_ok=True)
-    remove_empty_directories(root, run)
-
-
-def _journals(root: str, run: str, plan_id: str) -> list[Path]:
-    return sorted(journal_directory(root, run).glob(f"{plan_id}.*.jsonl"))
 
 
 def _recorded_metadata(repository: OpenRepository, graph: QuantumGraph) -> set[bytes]:

@@ -16,7 +16,15 @@ _RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
 def note_resources(marker: TaskMetadata, when: str) -> None:
-    """Note time and resources used so far by this thread, under the reference's names."""
+    """Note time and resources used so far by this thread, under the reference's names.
+
+    Parameters
+    ----------
+    marker : `TaskMetadata`
+        Takes them as scalars: times in seconds, memory in bytes.
+    when : `str`
+        What their names begin with: ``start`` or ``end``.
+    """
     # One system call for all: they are dear in sandboxes and containers.
     usage = resource.getrusage(_RUSAGE_THREAD)
     marker.scalars |= {

@@ -43,7 +43,15 @@ class QuantumState(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class QuantumStarted:
-    """A worker begins a quantum."""
+    """A worker begins a quantum.
+
+    Parameters
+    ----------
+    row : `int`
+        Row in the graph.
+    worker : `str`
+        Address of the worker; empty in a local run.
+    """
 
     row: int
     worker: str = ""
@@ -51,7 +59,17 @@ class QuantumStarted:
 
 @dataclass(frozen=True, slots=True)
 class QuantumGivenUp:
-    """A quantum ended without a report: its worker died, or the executor dropped it."""
+    """A quantum ended without a report: its worker died, or the executor dropped it.
+
+    Parameters
+    ----------
+    row : `int`
+        Row in the graph.
+    error_type : `str`
+        Name of what is held to have gone wrong.
+    message : `str`
+        What is known of it.
+    """
 
     row: int
     error_type: str
@@ -65,14 +83,26 @@ Event: TypeAlias = QuantumStarted | QuantumReport | QuantumGivenUp
 
 @dataclass(frozen=True, slots=True)
 class WriteReport:
-    """Write the datasets and the quantum of a report to the registry."""
+    """Write the datasets and the quantum of a report to the registry.
+
+    Parameters
+    ----------
+    report : `QuantumReport`
+        What to write.
+    """
 
     report: QuantumReport
 
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """Start no further quantum."""
+    """Start no further quantum.
+
+    Parameters
+    ----------
+    reason : `str`
+        Why, for people.
+    """
 
     reason: str
 
@@ -140,7 +170,18 @@ class RunLedger:
         return list(self._failures.values())
 
     def state(self, row: int) -> QuantumState:
-        """Return the state of a quantum."""
+        """Return the state of a quantum.
+
+        Parameters
+        ----------
+        row : `int`
+            Row in the graph.
+
+        Returns
+        -------
+        state : `QuantumState`
+            Where it stands.
+        """
         return QuantumState(int(self.states[row]))
 
     @property
@@ -188,11 +229,23 @@ class RunLedger:
                 return self._ended(report)
 
     def unfinished(self) -> NDArray[np.int64]:
-        """Return the rows of quanta that are not in a final state."""
+        """Return the rows of quanta that are not in a final state.
+
+        Returns
+        -------
+        rows : `numpy.ndarray`, shape (m,), int64
+            Rising.
+        """
         return np.flatnonzero(self.states < QuantumState.SUCCEEDED)
 
     def unusable(self) -> NDArray[np.int64]:
-        """Return the rows of quanta that failed or are blocked."""
+        """Return the rows of quanta that failed or are blocked.
+
+        Returns
+        -------
+        rows : `numpy.ndarray`, shape (m,), int64
+            Rising.
+        """
         return np.flatnonzero(self.states >= QuantumState.FAILED)
 
     def _ended(self, report: QuantumReport) -> list[Instruction]:
@@ -273,17 +326,46 @@ class StrikeBook:
         self._strikes: dict[int, int] = {}
 
     def started(self, worker: str, row: int, slot: int = 0) -> None:
-        """Take note that a thread (slot) of a worker begins a quantum, and is done with the one before."""
+        """Take note that a thread (slot) of a worker begins a quantum, and is done with the one before.
+
+        Parameters
+        ----------
+        worker : `str`
+            Its address.
+        row : `int`
+            The quantum.
+        slot : `int`
+            Which of its threads.
+        """
         self._running.setdefault(worker, {})[slot] = row
 
     def ended(self, worker: str, row: int) -> None:
-        """Take note that a worker is done with a quantum."""
+        """Take note that a worker is done with a quantum.
+
+        Parameters
+        ----------
+        worker : `str`
+            Its address.
+        row : `int`
+            The quantum.
+        """
         slots = self._running.get(worker, {})
         for slot in [s for s, r in slots.items() if r == row]:
             del slots[slot]
 
     def running(self, worker: str) -> tuple[int, ...]:
-        """Return the quanta a worker is at."""
+        """Return the quanta a worker is at.
+
+        Parameters
+        ----------
+        worker : `str`
+            Its address.
+
+        Returns
+        -------
+        rows : `tuple` [`int`, ...]
+            One for each busy thread.
+        """
         return tuple(self._running.get(worker, {}).values())
 
     def worker_died(self, worker: str, candidates: Iterable[int] = ()) -> list[Verdict]:

@@ -67,7 +67,18 @@ class RunSummary:
     stopped: str = ""
 
     def total(self, state: str = "total") -> int:
-        """Return the number of quanta of all tasks in a state."""
+        """Return the number of quanta of all tasks in a state.
+
+        Parameters
+        ----------
+        state : `str`
+            ``success``, ``no_work``, ``failure``, ``blocked``, ``waiting``, ``running`` or ``total``.
+
+        Returns
+        -------
+        n : `int`
+            Summed over tasks.
+        """
         return sum(by[state] for by in self.counts.values())
 
     @property
@@ -77,7 +88,22 @@ class RunSummary:
 
     @classmethod
     def of(cls, graph: QuantumGraph, end: RunEnd, elapsed_s: float) -> RunSummary:
-        """Make from how a run ended, with labels and data IDs from its graph."""
+        """Make from how a run ended, with labels and data IDs from its graph.
+
+        Parameters
+        ----------
+        graph : `QuantumGraph`
+            What was run.
+        end : `RunEnd`
+            How it ended.
+        elapsed_s : `float`
+            Time it took [s].
+
+        Returns
+        -------
+        summary : `RunSummary`
+            With a `FailedQuantum` for each failure.
+        """
         failures = tuple(
             FailedQuantum(
                 graph.task_of(f.row).label,
@@ -91,7 +117,13 @@ class RunSummary:
         return cls(graph.run, end.counts, failures, end.adopted, elapsed_s, end.stopped)
 
     def describe(self) -> str:
-        """Return one line of counts, such as ``15 quanta: 12 succeeded, 1 failed, 2 blocked``."""
+        """Return one line of counts, such as ``15 quanta: 12 succeeded, 1 failed, 2 blocked``.
+
+        Returns
+        -------
+        line : `str`
+            Without a full stop.
+        """
         total = self.total()
         parts = [f"{self.total('success')} succeeded"]
         parts += [
@@ -116,7 +148,13 @@ class RunSummary:
             raise QuantumExecutionError("\n".join(lines))
 
     def to_json(self) -> str:
-        """Return the summary as JSON text."""
+        """Return the summary as JSON text.
+
+        Returns
+        -------
+        text : `str`
+            An object with the fields' names.
+        """
         return json.dumps(
             {
                 "run": self.run,

@@ -56,7 +56,13 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         self._finished = False
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Open the plan and the registry, start the recorder."""
+        """Open the plan and the registry, start the recorder.
+
+        Parameters
+        ----------
+        scheduler : `distributed.Scheduler`
+            The scheduler it is registered with.
+        """
         self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
         self._book = StrikeBook()
@@ -64,8 +70,8 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         self.recorder = await asyncio.to_thread(self._open)
 
     def _open(self) -> Recorder:
-        graph = read_graph(self.location.path)
-        repository = OpenRepository.open(self.location.root, writeable=True)
+        graph = read_graph(self.location.files.copy)
+        repository = OpenRepository.open(self.location.files.root, writeable=True)
         self._stack.callback(repository.close)
         return Recorder(
             graph,
@@ -76,14 +82,26 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         ).start()
 
     async def finish(self) -> dict[str, Any]:
-        """Write all that has arrived, end the recorder; return the state of the run as plain values."""
+        """Write all that has arrived, end the recorder; return the state of the run as plain values.
+
+        Returns
+        -------
+        state : `dict`
+            As `state`.
+        """
         # Workers that go away from now on are not lost to the run.
         self._finished = True
         await asyncio.to_thread(self._close)
         return self.state()
 
     async def drain(self) -> dict[str, Any]:
-        """Write all that has arrived; return the state of the run as plain values."""
+        """Write all that has arrived; return the state of the run as plain values.
+
+        Returns
+        -------
+        state : `dict`
+            As `state`.
+        """
         await asyncio.to_thread(self._drain)
         return self.state()
 
@@ -101,7 +119,15 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         self._stack.close()
 
     def state(self) -> dict[str, Any]:
-        """Return the state of the run as plain values."""
+        """Return the state of the run as plain values.
+
+        Returns
+        -------
+        state : `dict`
+            What `progress_message` has, rows of quanta that are ``unfinished`` and ``unusable``, the numbers
+            ``adopted`` and of ``transactions``, and what went wrong in recording (``recording_error``,
+            ``hook_errors``).
+        """
         message = progress_message(self.recorder.progress())
         error = self.recorder.error
         return message | {
@@ -120,7 +146,15 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
     # -- hooks
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Take note of starts, and of workers that died."""
+        """Take note of starts, and of workers that died.
+
+        Parameters
+        ----------
+        topic : `str`
+            Where the event was logged.
+        msg : object
+            The event.
+        """
         if self._finished:
             return
         try:
@@ -136,7 +170,23 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
     def transition(
         self, key: Key, start: str, finish: str, *args: Any, stimulus_id: str, **kwargs: Any
     ) -> None:
-        """Take the reports of a Dask task that ended."""
+        """Take the reports of a Dask task that ended.
+
+        Parameters
+        ----------
+        key : key
+            The Dask task.
+        start : `str`
+            State it leaves.
+        finish : `str`
+            State it enters.
+        *args : object
+            Further ones of Dask's, not looked at.
+        stimulus_id : `str`
+            Dask's name of the cause, not looked at.
+        **kwargs : object
+            Dask's details: ``metadata`` and ``worker`` of a success, ``exception_text`` of a failure.
+        """
         if start != "processing" or finish not in ("memory", "erred") or not self._is_ours(key):
             return
         try:
@@ -209,17 +259,39 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
 
     def _publish(self, message: dict[str, Any]) -> None:
         if not self._loop.is_closed():
-            topic = progress_topic(self.location.plan_id)
+            topic = progress_topic(self.location.files.plan_id)
             self._loop.call_soon_threadsafe(self._scheduler.log_event, topic, message)
 
 
 def progress_topic(plan_id: str) -> str:
-    """Return the topic clients hear of a run's progress on."""
+    """Return the topic clients hear of a run's progress on.
+
+    Parameters
+    ----------
+    plan_id : `str`
+        Which plan.
+
+    Returns
+    -------
+    topic : `str`
+        For `distributed.Client.subscribe_topic`.
+    """
     return f"butler-progress-{plan_id}"
 
 
 def progress_message(progress: Progress) -> dict[str, Any]:
-    """Return a progress as plain values."""
+    """Return a progress as plain values.
+
+    Parameters
+    ----------
+    progress : `Progress`
+        How far the run is.
+
+    Returns
+    -------
+    message : `dict`
+        What msgpack takes.
+    """
     return {
         "counts": {label: dict(by) for label, by in progress.counts.items()},
         "failures": [[f.row, f.error_type, f.message, f.traceback] for f in progress.failures],
@@ -229,7 +301,18 @@ def progress_message(progress: Progress) -> dict[str, Any]:
 
 
 def progress_of_message(message: Mapping[str, Any]) -> Progress:
-    """Return the progress of a message."""
+    """Return the progress of a message.
+
+    Parameters
+    ----------
+    message : mapping
+        As `progress_message` makes it.
+
+    Returns
+    -------
+    progress : `Progress`
+        The same.
+    """
     return Progress(
         message["counts"],
         tuple(QuantumFailure(*f) for f in message["failures"]),

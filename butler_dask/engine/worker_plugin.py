@@ -16,9 +16,10 @@ from distributed import WorkerPlugin
 from ..errors import RepositoryError
 from ..graph.graph_file import read_graph
 from .distributed_private import add_to_task_metadata
-from .open_plan import OpenPlan, find_open, keep_open, let_go
+from .journal import PlanFiles
+from .open_plan import find_open, opened
 from .quantum_report import QuantumReport
-from .run_settings import RunSettings, open_runner
+from .run_settings import RunSettings
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -32,14 +33,8 @@ class PlanLocation:
 
     Parameters
     ----------
-    root : `str`
-        Root of the repository, as they see it.
-    path : `str`
-        File of the plan.
-    plan_id : `str`
-        Its identity.
-    run : `str`
-        RUN collection.
+    files : `PlanFiles`
+        Its copy and journals, under the root as they see it.
     datastore : `Datastore`
         Where datasets are.
     settings : `RunSettings`
@@ -51,10 +46,7 @@ class PlanLocation:
         leave it to the client, which first records what they finished and then ends them.
     """
 
-    root: str
-    path: str
-    plan_id: str
-    run: str
+    files: PlanFiles
     datastore: Datastore
     settings: RunSettings
     log_levels: Mapping[str, int] = field(default_factory=dict)
@@ -63,7 +55,7 @@ class PlanLocation:
     @property
     def topic(self) -> str:
         """Topic of the events workers send to the scheduler."""
-        return f"butler-{self.plan_id}"
+        return f"butler-{self.files.plan_id}"
 
 
 class DaskReporter:
@@ -81,11 +73,23 @@ class DaskReporter:
         self._worker, self._topic = worker, topic
 
     def started(self, row: int) -> None:
-        """Say that a quantum begins."""
+        """Say that a quantum begins.
+
+        Parameters
+        ----------
+        row : `int`
+            Row of the quantum.
+        """
         self._worker.log_event(self._topic, {"action": "started", "row": row, "slot": threading.get_ident()})
 
     def ended(self, report: QuantumReport) -> None:
-        """Say how a quantum ended."""
+        """Say how a quantum ended.
+
+        Parameters
+        ----------
+        report : `QuantumReport`
+            How.
+        """
         add_to_task_metadata(report.to_message())
 
 
@@ -106,12 +110,17 @@ class ButlerWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed shi
     def setup(self, worker: Worker) -> None:
         """Open the plan.
 
+        Parameters
+        ----------
+        worker : `distributed.Worker`
+            The worker it is registered with.
+
         Raises
         ------
         RepositoryError
             If this host does not see the repository.
         """
-        location = self.location
+        location, files = self.location, self.location.files
         if location.own_workers and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             # While it ends, lines that can no longer be sent are dropped, not printed bare.
@@ -119,21 +128,23 @@ class ButlerWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed shi
         for name, level in location.log_levels.items():
             logging.getLogger(name or None).setLevel(level)
         try:
-            graph = read_graph(location.path)
+            graph = read_graph(files.copy)
         except OSError as error:
             raise RepositoryError(
-                f"Worker {worker.address} cannot read the plan {location.path!r}: {error}. The repository "
+                f"Worker {worker.address} cannot read the plan {str(files.copy)!r}: {error}. The repository "
                 "must be on a file system that all workers see under the same path."
             ) from error
-        stack = ExitStack()
-        runner, journal = open_runner(graph, location.datastore, location.root, location.settings, stack)
         reporter = DaskReporter(worker, location.topic)
-        keep_open(OpenPlan(graph, runner, reporter, journal))
-        stack.callback(let_go, location.plan_id)
-        self._stack = stack
+        self._stack.enter_context(opened(graph, location.datastore, files.root, location.settings, reporter))
 
     def teardown(self, worker: Worker) -> None:
-        """Close it."""
+        """Close it.
+
+        Parameters
+        ----------
+        worker : `distributed.Worker`
+            As for `setup`.
+        """
         self._stack.close()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -78,7 +78,13 @@ class PredictedQuantumGraph:
         }
 
     def build_execution_quanta(self) -> dict[uuid.UUID, Quantum]:
-        """Return all quanta by id."""
+        """Return all quanta by id.
+
+        Returns
+        -------
+        quanta : `dict` [`uuid.UUID`, `Quantum`]
+            In an order in which they can run.
+        """
         return {quantum.id: quantum for quantum in self.graph}
 
     @cached_property
@@ -93,12 +99,24 @@ class PredictedQuantumGraph:
 
 @dataclass(frozen=True)
 class FinishedBuild:
-    """A built graph, as ``finish`` returns it."""
+    """A built graph, as ``finish`` returns it.
+
+    Parameters
+    ----------
+    graph : `QuantumGraph`
+        The graph, as columns.
+    """
 
     graph: QuantumGraph
 
     def assemble(self) -> PredictedQuantumGraph:
-        """Return the graph, seen by ids."""
+        """Return the graph, seen by ids.
+
+        Returns
+        -------
+        graph : `PredictedQuantumGraph`
+            A view; nothing is copied.
+        """
         return PredictedQuantumGraph(self.graph)
 
 
@@ -173,7 +191,18 @@ class AllDimensionsQuantumGraphBuilder:
         self.pipeline_graph, self.butler = pipeline_graph, butler
 
     def build(self, metadata: Mapping[str, Any] | None = None) -> QuantumGraph:
-        """Build the graph as columns; see `build_quantum_graph` for the errors."""
+        """Build the graph as columns; see `build_quantum_graph` for the errors.
+
+        Parameters
+        ----------
+        metadata : mapping, optional
+            Facts to keep with it (JSON values).
+
+        Returns
+        -------
+        graph : `QuantumGraph`
+            The graph.
+        """
         return build_quantum_graph(
             self.pipeline_graph, self.butler.repository, metadata=metadata, **self._arguments
         )
@@ -194,6 +223,11 @@ class AllDimensionsQuantumGraphBuilder:
             Facts to keep with it.
         attach_datastore_records : `bool`
             Accepted as in the reference; file records are always attached.
+
+        Returns
+        -------
+        build : `FinishedBuild`
+            Holds the graph.
         """
         self._arguments["output"] = output
         return FinishedBuild(self.build(metadata))

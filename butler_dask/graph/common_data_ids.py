@@ -63,7 +63,18 @@ class CommonDataIds:
         return self._columns[name]
 
     def project(self, dimensions: DimensionGroup) -> Projection:
-        """Return the distinct data IDs of a subset of the dimensions."""
+        """Return the distinct data IDs of a subset of the dimensions.
+
+        Parameters
+        ----------
+        dimensions : `DimensionGroup`
+            The subset.
+
+        Returns
+        -------
+        projection : `Projection`
+            Made once for each subset.
+        """
         found = self._projections.get(dimensions)
         if found is None:
             codes, n_codes = np.zeros(len(self), dtype=np.int64), 1
@@ -117,6 +128,13 @@ def ranks_of(codes: NDArray[np.int64], n_codes: int) -> tuple[NDArray[np.int64],
         Codes from 0 to ``n_codes - 1``.
     n_codes : `int`
         How many codes are possible.
+
+    Returns
+    -------
+    ranks : `numpy.ndarray`, shape (n,), int64
+        Codes from 0 to ``n_ranks - 1``.
+    n_ranks : `int`
+        How many codes occur.
     """
     if n_codes <= max(8 * len(codes), 1024):
         # A table of what occurs: no sort, and a fifth of the time where rows are dense.

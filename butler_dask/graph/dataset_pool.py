@@ -27,7 +27,20 @@ class SharedRows:
         self._tables: list[DataIdTable] = []
 
     def take(self, table: DataIdTable, rows: NDArray[np.int64]) -> DataIdTable:
-        """Return rows of a table, which are ascending; the table itself if they are all."""
+        """Return rows of a table, which are ascending; the table itself if they are all.
+
+        Parameters
+        ----------
+        table : `DataIdTable`
+            Where from.
+        rows : `numpy.ndarray`, shape (n,), int64
+            Which rows, rising.
+
+        Returns
+        -------
+        taken : `DataIdTable`, n rows
+            The same object for the same question.
+        """
         if len(rows) == len(table):
             return table
         key = (id(table), rows.tobytes())
@@ -73,7 +86,13 @@ class DatasetPool:
         return self._predicted or DataIdTable.empty(self.dataset_type.dimensions)
 
     def predict(self, data_ids: DataIdTable) -> None:
-        """Add the outputs of a task, with new ids; once for a pool, before anything is found."""
+        """Add the outputs of a task, with new ids; once for a pool, before anything is found.
+
+        Parameters
+        ----------
+        data_ids : `DataIdTable`, n rows
+            Their data IDs.
+        """
         self._predicted = data_ids
         self._ids = new_dataset_ids(len(data_ids))
 
@@ -91,13 +110,32 @@ class DatasetPool:
         self._ids[rows] = ids
 
     def substitute(self, rows: NDArray[np.int64], found: NDArray[np.int64]) -> None:
-        """Let existing datasets stand for predicted ones, whose quanta need not run."""
+        """Let existing datasets stand for predicted ones, whose quanta need not run.
+
+        Parameters
+        ----------
+        rows : `numpy.ndarray`, shape (n,), int64
+            Rows of predicted datasets.
+        found : `numpy.ndarray`, shape (n,), int64
+            Rows of the existing ones that take their places.
+        """
         if self._substitutes is None:
             self._substitutes = np.arange(self.n_predicted, dtype=np.int64)
         self._substitutes[rows] = found
 
     def resolve(self, rows: NDArray[Any]) -> NDArray[np.int64]:
-        """Return rows with substitutes in their places."""
+        """Return rows with substitutes in their places.
+
+        Parameters
+        ----------
+        rows : `numpy.ndarray`, shape (n,), integer
+            Rows of this pool.
+
+        Returns
+        -------
+        resolved : `numpy.ndarray`, shape (n,), int64
+            Rows of this pool.
+        """
         if self._substitutes is None:
             return rows.astype(np.int64)
         return np.where(
@@ -113,6 +151,11 @@ class DatasetPool:
             The datasets.
         files : `FileTable`
             Where they are, row by row.
+
+        Returns
+        -------
+        rows : `numpy.ndarray`, shape (n,), int64
+            Row in this pool of each.
         """
         if not self._found and _all_different(table.ids):
             # The usual case, one search a type: nothing to compare with.
@@ -151,6 +194,13 @@ class DatasetPool:
             RUN of the predicted ones.
         shared : `SharedRows`, optional
             Lets pools with the same data IDs share them.
+
+        Returns
+        -------
+        table : `DatasetTable`, k rows
+            Identities of the datasets.
+        files : `FileTable`, k rows, or `None`
+            Where they are, with empty paths for predicted ones; `None` if all are predicted.
         """
         shared = SharedRows() if shared is None else shared
         n = self.n_predicted
@@ -195,7 +245,18 @@ def _no_files(count: int) -> FileTable:
 
 
 def has_file(files: FileTable) -> NDArray[np.bool_]:
-    """Return which rows have a file, shape (n,)."""
+    """Return which rows have a file, shape (n,).
+
+    Parameters
+    ----------
+    files : `FileTable`, n rows
+        Records; an empty path stands for no file.
+
+    Returns
+    -------
+    present : `numpy.ndarray`, shape (n,), bool
+        Whether there is one.
+    """
     if isinstance(files.paths, StringColumn):
         result: NDArray[np.bool_] = np.diff(files.paths.offsets) > 0
         return result
@@ -203,7 +264,20 @@ def has_file(files: FileTable) -> NDArray[np.bool_]:
 
 
 def take_files(files: FileTable, rows: NDArray[np.int64]) -> FileTable:
-    """Return rows of a table of file records."""
+    """Return rows of a table of file records.
+
+    Parameters
+    ----------
+    files : `FileTable`
+        Records.
+    rows : `numpy.ndarray`, shape (n,), int64
+        Which.
+
+    Returns
+    -------
+    taken : `FileTable`, n rows
+        In the order of ``rows``.
+    """
     return FileTable(
         StringColumn.from_strings(files.paths).take(rows),
         files.formatter_codes[rows],
@@ -216,7 +290,18 @@ def take_files(files: FileTable, rows: NDArray[np.int64]) -> FileTable:
 
 
 def concatenate_files(tables: Sequence[FileTable]) -> FileTable:
-    """Return all rows of tables of file records, in order."""
+    """Return all rows of tables of file records, in order.
+
+    Parameters
+    ----------
+    tables : sequence of `FileTable`
+        At least one.
+
+    Returns
+    -------
+    files : `FileTable`
+        Names of formatters and storage classes are merged.
+    """
     if len(tables) == 1:
         return tables[0]
     formatters: dict[str, int] = {}

@@ -25,7 +25,18 @@ class DatasetQueryConstraint:
     names: frozenset[str] | None = None
 
     def applies_to(self, node: DatasetTypeNode) -> bool:
-        """Return whether a dataset type of the pipeline constrains the query."""
+        """Return whether a dataset type of the pipeline constrains the query.
+
+        Parameters
+        ----------
+        node : `DatasetTypeNode`
+            A dataset type of the pipeline.
+
+        Returns
+        -------
+        applies : `bool`
+            Never for one that a task of the pipeline makes.
+        """
         if node.producing_edge is not None or node.is_prerequisite or node.is_init:
             return False
         if self.names is not None:
@@ -47,6 +58,16 @@ class DatasetQueryConstraintVariant:
     @staticmethod
     def fromExpression(expression: str) -> DatasetQueryConstraint:
         """Return the constraint of ``all``, ``off``, or comma-separated dataset type names.
+
+        Parameters
+        ----------
+        expression : `str`
+            As typed.
+
+        Returns
+        -------
+        constraint : `DatasetQueryConstraint`
+            What it says.
 
         Raises
         ------

@@ -90,6 +90,11 @@ def assemble(
         Dimension records to attach.
     run, output, inputs, init_inputs, init_outputs, metadata
         As for `QuantumGraph`.
+
+    Returns
+    -------
+    graph : `QuantumGraph`
+        With the quanta that are alive and the datasets they read or write.
     """
     used = {name: np.zeros(len(pool), dtype=bool) for name, pool in pools.items()}
     for draft in drafts:

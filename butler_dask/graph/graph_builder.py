@@ -26,7 +26,6 @@ from ..errors import (
 )
 from ..pipeline.pipeline_graph import PipelineGraph
 from ..pipeline.pipeline_nodes import DatasetTypeNode, Edge, TaskNode
-from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
@@ -36,9 +35,9 @@ from .common_data_ids import Projection
 from .dataset_pool import DatasetPool
 from .dataset_query_constraint import ALL, DatasetQueryConstraint
 from .graph_assembly import DraftEdges, DraftTask, assemble
-from .graph_columns import GraphConnection
+from .graph_columns import ConnectionKind, GraphConnection
 from .init_datasets import find_init_datasets
-from .input_search import InputSearch, check_prerequisites
+from .input_search import InputSearch, LackingQuanta, check_prerequisites
 from .pipeline_parts import GraphQuestion, PipelinePart
 from .quantum_adjustment import adjust_quanta, adjusts_quanta
 from .quantum_graph import QuantumGraph
@@ -47,10 +46,17 @@ from .record_cache import RecordCache
 if TYPE_CHECKING:
     from ..butler.open_repository import OpenRepository
 
+_CONNECTION_KINDS: Mapping[str, ConnectionKind] = {
+    "inputs": "input",
+    "prerequisite_inputs": "prerequisite",
+    "outputs": "output",
+}
+"""What a graph calls a connection of one of a task's three groups."""
 _EXAMPLES = 3
 """Data IDs shown of many."""
 
 
+# More than ten parameters: the keywords are the reference's, which users give by name.
 def build_quantum_graph(
     pipeline_graph: PipelineGraph,
     repository: OpenRepository,
@@ -139,10 +145,10 @@ def build_quantum_graph(
         )
         for task in pipeline.tasks.values():
             build.add_task(task)
-        check_prerequisites(build.lacking, build.inputs)
+        check_prerequisites(build.lacking, inputs)
         build.check_not_empty()
         init_inputs, init_outputs = find_init_datasets(
-            pipeline, build.search, build.inputs, output_run, run_exists=build.run_exists
+            pipeline, build.search, output_run, run_exists=build.run_exists
         )
         facts: dict[str, Any] = {
             "where": where,
@@ -161,7 +167,7 @@ def build_quantum_graph(
             build.records,
             run=output_run,
             output=output,
-            inputs=build.inputs,
+            inputs=inputs,
             init_inputs=init_inputs,
             init_outputs=init_outputs,
             metadata={**facts, **(metadata or {})},
@@ -169,7 +175,7 @@ def build_quantum_graph(
 
 
 @dataclass
-class _TaskQuanta:
+class _CandidateQuanta:
     """The quanta of one task, while it is decided which of them are in the graph.
 
     Parameters
@@ -207,14 +213,14 @@ class _Build:
     clobber: bool
     drafts: list[DraftTask] = field(default_factory=list)
     pools: dict[str, DatasetPool] = field(default_factory=dict)
-    lacking: list[tuple[str, Edge, DimensionGroup, list[DataCoordinate], int]] = field(default_factory=list)
+    lacking: list[LackingQuanta] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.records = RecordCache(self.repository.registry)
         self.search = InputSearch(self.repository, self.inputs, self.records)
-        self.parts = self.question.parts(self.pipeline, self.search, self.inputs, self.repository.registry)
+        self.parts = self.question.parts(self.pipeline, self.search)
         self._part_of = {label: part for part in self.parts for label in part.labels}
         # Predicted datasets by type: 1 will exist, 0 will not, -1 not known yet (its quantum was skipped).
         self._available: dict[str, NDArray[np.int8]] = {}
@@ -232,9 +238,7 @@ class _Build:
         reasons = list(self.notes)
         for part in self.parts:
             if not len(part.common):
-                reasons += self.question.reasons_for_nothing(
-                    part, self.search, self.inputs, self.repository.registry
-                )
+                reasons += self.question.reasons_for_nothing(part, self.search)
         raise EmptyQuantumGraphError(
             "There is nothing to run: no data ID fulfils all conditions of the pipeline.", reasons
         )
@@ -248,69 +252,68 @@ class _Build:
         for edge in task.iter_all_outputs():
             pool = self._pool(edge)
             pool.predict(part.common.project(pool.dataset_type.dimensions).table)
-        own = _TaskQuanta(task, part, projection, np.ones(len(projection), dtype=bool))
-        done = self._finished(own)
+        candidates = _CandidateQuanta(task, part, projection, np.ones(len(projection), dtype=bool))
+        done = self._finished(candidates)
         if done.any():
             self.skipped[task.label] = int(np.count_nonzero(done))
-        own.alive = ~done
+        candidates.alive = ~done
         edges: list[DraftEdges] = []
         connections = _connections_of(task, self.pipeline)
         codes = {c.name: i for i, c in enumerate(connections)}
         for edge in task.inputs.values():
-            quanta, datasets = self._regular_input(edge, own)
+            quanta, datasets = self._regular_input(edge, candidates)
             edges.append(
                 DraftEdges(codes[edge.connection_name], edge.parent_dataset_type_name, quanta, datasets)
             )
-            own.alive &= self._with_enough_inputs(edge, own, quanta)
+            candidates.alive &= self._with_enough_inputs(edge, candidates, quanta)
         for edge in task.prerequisite_inputs.values():
-            if own.alive.any():
-                rows = np.flatnonzero(own.alive)
-                quanta, datasets = self._search_for(edge, own, rows)
+            if candidates.alive.any():
+                rows = np.flatnonzero(candidates.alive)
+                quanta, datasets = self._search_for(edge, candidates, rows)
                 quanta = rows[quanta].astype(np.int32)
                 edges.append(
                     DraftEdges(codes[edge.connection_name], edge.parent_dataset_type_name, quanta, datasets)
                 )
-                self._note_lacking(edge, own, quanta)
+                self._note_lacking(edge, candidates, quanta)
         outputs = []
         for edge in task.iter_all_outputs():
-            quanta, made = own.pairs(self._pool(edge).dataset_type.dimensions)
+            quanta, made = candidates.pairs(self._pool(edge).dataset_type.dimensions)
             outputs.append(
                 DraftEdges(codes[edge.connection_name], edge.dataset_type_name, quanta, made.astype(np.int64))
             )
-        draft = DraftTask(task, projection.table, own.alive, connections, edges, outputs)
-        if adjusts_quanta(task) and own.alive.any():
+        draft = DraftTask(task, projection.table, candidates.alive, connections, edges, outputs)
+        if adjusts_quanta(task) and candidates.alive.any():
             self.notes += adjust_quanta(draft, self.pools, self.records, self.run)
         self._predict_outputs(draft, done)
         self.drafts.append(draft)
 
     def _search_for(
-        self, edge: Edge, own: _TaskQuanta, rows: NDArray[np.int64]
+        self, edge: Edge, candidates: _CandidateQuanta, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Look up existing datasets of one connection for some of a task's quanta."""
         node = self._node(edge)
-        spans = self._timespans(own) if node.is_calibration else None
+        spans = self._timespans(candidates) if node.is_calibration else None
         return self.search.prerequisites(
             edge,
-            node.dataset_type,
-            own.projection.table.take(rows),
+            candidates.projection.table.take(rows),
             self._pool(edge),
             None if spans is None else (spans[0][rows], spans[1][rows]),
         )
 
-    def _timespans(self, own: _TaskQuanta) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    def _timespans(self, candidates: _CandidateQuanta) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """Return begin and end of the observations each quantum is about [TAI ns].
 
         A quantum without a time of its own (a combined bias) has that of all exposures it is made from.
         """
-        elements = own.part.dimensions.temporal_elements
-        if own.task.dimensions.temporal_elements or not elements:
-            return self.records.timespans(own.projection.table)
+        elements = candidates.part.dimensions.temporal_elements
+        if candidates.task.dimensions.temporal_elements or not elements:
+            return self.records.timespans(candidates.projection.table)
         group = DimensionUniverse()[elements[0]].dimensions
-        spans = self.records.timespans(own.part.common.project(group).table)
-        quanta, observations = own.pairs(group)
+        spans = self.records.timespans(candidates.part.common.project(group).table)
+        quanta, observations = candidates.pairs(group)
         if spans is None or not len(quanta):
             return None
-        starts = np.searchsorted(quanta, np.arange(len(own.projection)))
+        starts = np.searchsorted(quanta, np.arange(len(candidates.projection)))
         return (
             np.minimum.reduceat(spans[0][observations], starts),
             np.maximum.reduceat(spans[1][observations], starts),
@@ -325,23 +328,23 @@ class _Build:
             self.pools[name] = DatasetPool(self._node(edge).dataset_type)
         return self.pools[name]
 
-    def _finished(self, own: _TaskQuanta) -> NDArray[np.bool_]:
+    def _finished(self, candidates: _CandidateQuanta) -> NDArray[np.bool_]:
         """Return which quanta need not run because what they make exists."""
-        done = np.zeros(len(own.projection), dtype=bool)
-        if not self.skip_in or not len(own.projection):
+        done = np.zeros(len(candidates.projection), dtype=bool)
+        if not self.skip_in or not len(candidates.projection):
             return done
-        kind = self._node(own.task.metadata_output).dataset_type
-        found = self.search.find(kind, own.projection.table, self.skip_in)
+        kind = self._node(candidates.task.metadata_output).dataset_type
+        found = self.search.find(kind, candidates.projection.table, self.skip_in)
         if found is not None:
             done |= found.stored
-        if done.all() or not own.task.outputs:
+        if done.all() or not candidates.task.outputs:
             return done
         # Without metadata (outputs transferred from elsewhere) every output must be there.
         complete = ~done
-        for edge in own.task.outputs.values():
+        for edge in candidates.task.outputs.values():
             group = self._node(edge).dimensions
-            made = own.part.common.project(group)
-            quanta, rows = own.pairs(group)
+            made = candidates.part.common.project(group)
+            quanta, rows = candidates.pairs(group)
             wanted = complete[quanta]
             needed, places = np.unique(rows[wanted].astype(np.int64), return_inverse=True)
             found = self.search.find(self._node(edge).dataset_type, made.table.take(needed), self.skip_in)
@@ -351,19 +354,21 @@ class _Build:
             complete[missing] = False
         return done | complete
 
-    def _regular_input(self, edge: Edge, own: _TaskQuanta) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def _regular_input(
+        self, edge: Edge, candidates: _CandidateQuanta
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the edges of one input connection, to datasets that exist or will."""
         node = self._node(edge)
         if node.producing_edge is None and edge.is_calibration:
-            rows = np.flatnonzero(own.alive)
-            quanta, found = self._search_for(edge, own, rows)
+            rows = np.flatnonzero(candidates.alive)
+            quanta, found = self._search_for(edge, candidates, rows)
             return rows[quanta].astype(np.int32), found
-        quanta, datasets = own.pairs(node.dimensions)
-        wanted = own.alive[quanta]
+        quanta, datasets = candidates.pairs(node.dimensions)
+        wanted = candidates.alive[quanta]
         if not wanted.all():
             quanta, datasets = quanta[wanted], datasets[wanted]
         if node.producing_edge is None:
-            into = self._overall_rows(node, own.part)
+            into = self._overall_rows(node, candidates.part)
             rows = into[datasets]
             return quanta[rows >= 0], rows[rows >= 0]
         self._find_what_skipped_quanta_left(node, datasets)
@@ -397,43 +402,47 @@ class _Build:
             pool.substitute(unknown[there], existing[there])
 
     def _with_enough_inputs(
-        self, edge: Edge, own: _TaskQuanta, quanta: NDArray[np.int32]
+        self, edge: Edge, candidates: _CandidateQuanta, quanta: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
         """Return which quanta have as many datasets as a connection needs; note those that have not."""
-        counts = np.bincount(quanta, minlength=len(own.projection))
-        self._check_single(edge, own, counts)
+        counts = np.bincount(quanta, minlength=len(candidates.projection))
+        self._check_single(edge, candidates, counts)
         enough: NDArray[np.bool_] = counts >= edge.minimum
-        short = np.flatnonzero(own.alive & ~enough)
+        short = np.flatnonzero(candidates.alive & ~enough)
         if len(short):
             examples = "; ".join(
-                str(dict(own.projection.table[i].required)) for i in short[:_EXAMPLES].tolist()
+                str(dict(candidates.projection.table[i].required)) for i in short[:_EXAMPLES].tolist()
             )
             more = ", ..." if len(short) > _EXAMPLES else ""
             self.notes.append(
-                f"{len(short)} of {np.count_nonzero(own.alive)} quanta of {own.task.label!r} are left out: "
-                f"they have fewer than {edge.minimum} {edge.dataset_type_name!r}: {examples}{more}."
+                f"{len(short)} of {np.count_nonzero(candidates.alive)} quanta of "
+                f"{candidates.task.label!r} are left out: they have fewer than "
+                f"{edge.minimum} {edge.dataset_type_name!r}: {examples}{more}."
             )
         return enough
 
-    def _note_lacking(self, edge: Edge, own: _TaskQuanta, quanta: NDArray[np.int32]) -> None:
-        counts = np.bincount(quanta, minlength=len(own.projection))
-        self._check_single(edge, own, counts)
-        short = np.flatnonzero(own.alive & (counts < edge.minimum))
+    def _note_lacking(self, edge: Edge, candidates: _CandidateQuanta, quanta: NDArray[np.int32]) -> None:
+        counts = np.bincount(quanta, minlength=len(candidates.projection))
+        self._check_single(edge, candidates, counts)
+        short = np.flatnonzero(candidates.alive & (counts < edge.minimum))
         if len(short):
-            examples = [own.projection.table[i] for i in short[:_EXAMPLES].tolist()]
-            self.lacking.append((own.task.label, edge, self._node(edge).dimensions, examples, len(short)))
+            examples = [candidates.projection.table[i] for i in short[:_EXAMPLES].tolist()]
+            self.lacking.append(
+                LackingQuanta(candidates.task.label, edge, self._node(edge).dimensions, examples, len(short))
+            )
 
     @staticmethod
-    def _check_single(edge: Edge, own: _TaskQuanta, counts: NDArray[np.int64]) -> None:
+    def _check_single(edge: Edge, candidates: _CandidateQuanta, counts: NDArray[np.int64]) -> None:
         if edge.multiple:
             return
-        several = np.flatnonzero(own.alive & (counts > 1))
+        several = np.flatnonzero(candidates.alive & (counts > 1))
         if len(several):
             row = int(several[0])
             raise QuantumGraphBuilderError(
-                f"Connection {edge.connection_name!r} of {own.task.label!r} takes one "
-                f"{edge.dataset_type_name!r}, but {counts[row]} were found for {own.projection.table[row]}. "
-                "Declare it with multiple=True, or give the task more dimensions."
+                f"Connection {edge.connection_name!r} of {candidates.task.label!r} takes one "
+                f"{edge.dataset_type_name!r}, but {counts[row]} were found for "
+                f"{candidates.projection.table[row]}. Declare it with multiple=True, or give the "
+                "task more dimensions."
             )
 
     def _predict_outputs(self, draft: DraftTask, done: NDArray[np.bool_]) -> None:
@@ -475,6 +484,5 @@ def _connections_of(task: TaskNode, pipeline: PipelineGraph) -> tuple[GraphConne
             seen = DatasetType(edge.dataset_type_name, stored.dimensions, edge.storage_class_name)
         else:
             seen = stored.overrideStorageClass(edge.storage_class_name)
-        kind = {"inputs": "input", "prerequisite_inputs": "prerequisite", "outputs": "output"}[edge.kind]
-        connections.append(GraphConnection(edge.connection_name, kind, seen))  # type: ignore[arg-type]
+        connections.append(GraphConnection(edge.connection_name, _CONNECTION_KINDS[edge.kind], seen))
     return tuple(connections)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ METADATA_CONNECTION = "_metadata"
 """Connection name of the metadata every quantum writes last."""
 LOG_CONNECTION = "_log"
 """Connection name of the log every quantum writes."""
+
+ConnectionKind: TypeAlias = Literal["input", "prerequisite", "output"]
+"""What a connection is for a quantum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class GraphConnection:
     """
 
     name: str
-    kind: Literal["input", "prerequisite", "output"]
+    kind: ConnectionKind
     dataset_type: DatasetType
 
 
@@ -157,16 +160,44 @@ class Edges:
             )
 
     def of(self, row: int) -> NDArray[np.int32]:
-        """Return the dataset rows of a quantum."""
+        """Return the dataset rows of a quantum.
+
+        Parameters
+        ----------
+        row : `int`
+            Row of the quantum.
+
+        Returns
+        -------
+        dataset_rows : `numpy.ndarray`, shape (m,), int32
+            A view, in the order of the task's connections.
+        """
         return self.indices[self.indptr[row] : self.indptr[row + 1]]
 
     def quantum_rows(self) -> NDArray[np.int32]:
-        """Return the quantum row of each edge, shape (n_edges,)."""
+        """Return the quantum row of each edge, shape (n_edges,).
+
+        Returns
+        -------
+        rows : `numpy.ndarray`, shape (n_edges,), int32
+            Rising.
+        """
         return np.repeat(np.arange(len(self.indptr) - 1, dtype=np.int32), np.diff(self.indptr))
 
 
 def edges_of_lists(rows: Sequence[Sequence[tuple[int, int]]]) -> Edges:
-    """Make edges from a list of (dataset row, connection index) for each quantum."""
+    """Make edges from a list of (dataset row, connection index) for each quantum.
+
+    Parameters
+    ----------
+    rows : sequence of sequences of (`int`, `int`)
+        For each quantum its edges.
+
+    Returns
+    -------
+    edges : `Edges`
+        In the same order.
+    """
     indptr = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum([len(r) for r in rows], out=indptr[1:])
     flat = np.array([pair for r in rows for pair in r], dtype=np.int64).reshape(-1, 2)

@@ -113,6 +113,11 @@ def read_graph(path: str | os.PathLike[str], *, mmap: bool = True) -> QuantumGra
     mmap : `bool`
         Map the arrays into memory instead of reading them; pages are read when looked at.
 
+    Returns
+    -------
+    graph : `QuantumGraph`
+        Its arrays read-only views of the file, if mapped.
+
     Raises
     ------
     DatasetFileError

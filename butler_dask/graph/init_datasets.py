@@ -16,7 +16,7 @@ from .input_search import InputSearch
 
 
 def find_init_datasets(
-    pipeline: PipelineGraph, search: InputSearch, inputs: Sequence[str], run: str, *, run_exists: bool
+    pipeline: PipelineGraph, search: InputSearch, run: str, *, run_exists: bool
 ) -> tuple[tuple[InitDataset, ...], tuple[InitDataset, ...]]:
     """Return what the construction of the tasks reads and writes.
 
@@ -25,9 +25,7 @@ def find_init_datasets(
     pipeline : `PipelineGraph`
         The tasks, resolved.
     search : `InputSearch`
-        Finds what exists.
-    inputs : sequence of `str`
-        Collections searched for what no task of the pipeline writes, in order.
+        Finds what exists, and no task of the pipeline writes, in its collections.
     run : `str`
         RUN that takes what is written.
     run_exists : `bool`
@@ -35,7 +33,8 @@ def find_init_datasets(
 
     Returns
     -------
-    read, written : `tuple` [`InitDataset`]
+    read, written : `tuple` [`InitDataset`, ...]
+        Both by task in the pipeline's order; ``written`` ends with the versions of packages.
 
     Raises
     ------
@@ -63,7 +62,7 @@ def find_init_datasets(
     for task in pipeline.tasks.values():
         for edge in task.init_inputs.values():
             kind = pipeline.dataset_types[edge.parent_dataset_type_name].dataset_type
-            made = written.get(kind.name) or existing(kind, inputs)
+            made = written.get(kind.name) or existing(kind, search.collections)
             if made is None:
                 missing.append(f"{kind.name!r} for {task.label!r} (connection {edge.connection_name!r})")
             else:
@@ -72,7 +71,7 @@ def find_init_datasets(
             kind = pipeline.dataset_types[edge.parent_dataset_type_name].dataset_type
             written[kind.name] = output(task.label, edge.connection_name, kind)
     if missing:
-        where = ", ".join(map(repr, inputs)) or "none"
+        where = ", ".join(map(repr, search.collections)) or "none"
         raise InitInputMissingError(
             f"Datasets needed to construct tasks do not exist: {', '.join(missing)}. Searched, in order: "
             f"{where}. Add the collection that holds them with --input, or the task that makes them."

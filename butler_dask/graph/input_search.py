@@ -58,7 +58,18 @@ class Found:
         return present[self.rows]
 
     def add_to(self, pool: DatasetPool) -> NDArray[np.int64]:
-        """Add what has a file to a pool; return the pool's row for each data ID, -1 where there is none."""
+        """Add what has a file to a pool; return the pool's row for each data ID, -1 where there is none.
+
+        Parameters
+        ----------
+        pool : `DatasetPool`
+            Of the same dataset type.
+
+        Returns
+        -------
+        rows : `numpy.ndarray`, shape (n,), int64
+            Row in the pool of each data ID.
+        """
         into = np.append(pool.add(self.table, self.files), -1)
         return np.where(self.stored, into[self.rows], -1)
 
@@ -74,20 +85,38 @@ class InputSearch:
         Where inputs are searched, in order.
     records : `RecordCache`
         Regions and timespans of data IDs.
+
+    Attributes
+    ----------
+    registry : `Registry`
+        Where datasets are asked for.
+    collections : `tuple` [`str`, ...]
+        As given.
     """
 
     def __init__(self, repository: OpenRepository, collections: Sequence[str], records: RecordCache) -> None:
-        self._registry = repository.registry
-        self._collections = tuple(collections)
+        self.registry = repository.registry
+        self.collections = tuple(collections)
         self._records = records
         self._registered: dict[str, bool] = {}
         self._trixels: dict[tuple[str, bytes], list[int]] = {}
 
     def is_registered(self, name: str) -> bool:
-        """Return whether the repository knows a dataset type."""
+        """Return whether the repository knows a dataset type.
+
+        Parameters
+        ----------
+        name : `str`
+            Dataset type name.
+
+        Returns
+        -------
+        known : `bool`
+            Asked once for each name.
+        """
         if name not in self._registered:
             try:
-                self._registry.dataset_types.get(name)
+                self.registry.dataset_types.get(name)
                 self._registered[name] = True
             except MissingDatasetTypeError:
                 self._registered[name] = False
@@ -112,22 +141,26 @@ class InputSearch:
             Where to look; the input collections when not given.
         timespans : `tuple` of `numpy.ndarray`, each shape (n,), int64, optional
             Begin and end [TAI ns] for look-ups in CALIBRATION collections.
+
+        Returns
+        -------
+        found : `Found` or `None`
+            With a row for each data ID.
         """
-        collections = self._collections if collections is None else collections
+        collections = self.collections if collections is None else collections
         if not len(data_ids) or not collections or not self.is_registered(dataset_type.name):
             return None
         begin, end = (None, None) if timespans is None else timespans
-        table, rows = self._registry.search.find(
+        table, rows = self.registry.search.find(
             dataset_type, data_ids, collections, begin_ns=begin, end_ns=end
         )
         if not len(table):
             return None
-        return Found(table, self._registry.datasets.files_of(table), rows)
+        return Found(table, self.registry.datasets.files_of(table), rows)
 
     def prerequisites(
         self,
         edge: Edge,
-        dataset_type: DatasetType,
         quanta: DataIdTable,
         pool: DatasetPool,
         timespans: Timespans | None = None,
@@ -141,34 +174,32 @@ class InputSearch:
         ----------
         edge : `Edge`
             The connection.
-        dataset_type : `DatasetType`
-            As registered.
         quanta : `DataIdTable`, n rows
             Data IDs of the quanta, implied ones included.
         pool : `DatasetPool`
-            Takes what is found.
+            Takes what is found, which is of its dataset type.
         timespans : `tuple` of `numpy.ndarray`, each shape (n,), int64, optional
             Begin and end of the observations of each quantum [TAI ns].
 
         Returns
         -------
-        quantum_rows, dataset_rows : `numpy.ndarray`
-            An edge for each pair, sorted by quantum.
+        quantum_rows : `numpy.ndarray`, shape (m,), int32
+            Row in ``quanta`` of each pair, rising.
+        dataset_rows : `numpy.ndarray`, shape (m,), int64
+            Row in ``pool`` of each pair.
         """
         if edge.lookup_function is not None:
-            return self._looked_up(edge, dataset_type, quanta, pool)
-        group = dataset_type.dimensions
-        shared = [n for n in group.required if n in quanta.columns]
+            return self._looked_up(edge, quanta, pool)
+        group = pool.dataset_type.dimensions
         beyond = [n for n in group.required if n not in quanta.columns]
         if not beyond:
-            return self._one_each(dataset_type, quanta, pool, timespans)
+            return self._one_each(quanta, pool, timespans)
         if set(beyond) <= set(group.skypix):
-            return self._overlapping(dataset_type, quanta, beyond, pool)
-        return self._joined(dataset_type, quanta, shared, pool)
+            return self._overlapping(quanta, beyond, pool)
+        return self._joined(quanta, pool)
 
-    def _one_each(
-        self, dataset_type: DatasetType, quanta: DataIdTable, pool: DatasetPool, spans: Timespans | None
-    ) -> Pairs:
+    def _one_each(self, quanta: DataIdTable, pool: DatasetPool, spans: Timespans | None) -> Pairs:
+        dataset_type = pool.dataset_type
         columns = [quanta.columns[n] for n in dataset_type.dimensions.required]
         # Quanta that ask the same question (all tracts of a camera, all detectors of a time) ask it once.
         codes = row_codes([*columns, *(() if spans is None else spans)], len(quanta))
@@ -183,13 +214,10 @@ class InputSearch:
         quantum_rows = np.flatnonzero(rows >= 0)
         return quantum_rows.astype(np.int32), rows[quantum_rows]
 
-    def _overlapping(
-        self, dataset_type: DatasetType, quanta: DataIdTable, skypix: Sequence[str], pool: DatasetPool
-    ) -> Pairs:
+    def _overlapping(self, quanta: DataIdTable, skypix: Sequence[str], pool: DatasetPool) -> Pairs:
+        dataset_type = pool.dataset_type
         if not quanta.dimensions.spatial_elements:
-            return self._joined(
-                dataset_type, quanta, [n for n in dataset_type.dimensions.required if n not in skypix], pool
-            )
+            return self._joined(quanta, pool)
         (pixels,) = skypix
         element = quanta.dimensions.spatial_elements[0]
         regions, region_rows = self._regions(element, quanta)
@@ -238,15 +266,14 @@ class InputSearch:
             self._trixels[key] = around
         return self._trixels[key]
 
-    def _joined(
-        self, dataset_type: DatasetType, quanta: DataIdTable, shared: Sequence[str], pool: DatasetPool
-    ) -> Pairs:
+    def _joined(self, quanta: DataIdTable, pool: DatasetPool) -> Pairs:
         """Find datasets with dimensions the quanta lack, by the relations between dimensions."""
-        if not self.is_registered(dataset_type.name) or not self._collections:
+        dataset_type = pool.dataset_type
+        if not self.is_registered(dataset_type.name) or not self.collections:
             return _no_pairs()
         group = quanta.dimensions.union(dataset_type.dimensions)
-        joined = self._registry.queries.data_ids(
-            group, Selection().joining(dataset_type.name, self._collections)
+        joined = self.registry.queries.data_ids(
+            group, Selection().joining(dataset_type.name, self.collections)
         )
         rows = joined.match(quanta)
         joined, rows = joined.take(rows >= 0), rows[rows >= 0]
@@ -262,16 +289,15 @@ class InputSearch:
     def _spans(self, dataset_type: DatasetType, data_ids: DataIdTable) -> Timespans | None:
         return self._records.timespans(data_ids) if dataset_type.isCalibration() else None
 
-    def _looked_up(
-        self, edge: Edge, dataset_type: DatasetType, quanta: DataIdTable, pool: DatasetPool
-    ) -> Pairs:
+    def _looked_up(self, edge: Edge, quanta: DataIdTable, pool: DatasetPool) -> Pairs:
         assert edge.lookup_function is not None
+        dataset_type = pool.dataset_type
         quantum_rows: list[int] = []
         refs: list[DatasetRef] = []
-        names = ButlerRegistry(self._registry)
+        names = ButlerRegistry(self.registry)
         for row in range(len(quanta)):
             data_id = self._records.expanded(quanta[row])
-            for ref in edge.lookup_function(dataset_type, names, data_id, self._collections):
+            for ref in edge.lookup_function(dataset_type, names, data_id, self.collections):
                 quantum_rows.append(row)
                 refs.append(ref)
         if not refs:
@@ -279,7 +305,7 @@ class InputSearch:
         # What the function gives may be typed as the connection sees it.
         stored = [DatasetRef(dataset_type, r.dataId, r.run, id=r.id) for r in refs]
         table = DatasetTable.from_refs(dataset_type, stored)
-        rows = pool.add(table, self._registry.datasets.files_of(table))
+        rows = pool.add(table, self.registry.datasets.files_of(table))
         return np.array(quantum_rows, dtype=np.int32), rows
 
 
@@ -287,15 +313,46 @@ def _no_pairs() -> Pairs:
     return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
 
 
-def check_prerequisites(
-    lacking: Sequence[tuple[str, Edge, DimensionGroup, list[DataCoordinate], int]], collections: Sequence[str]
-) -> None:
+@dataclass(frozen=True, slots=True)
+class LackingQuanta:
+    """Quanta of a task for which a prerequisite was not found.
+
+    Parameters
+    ----------
+    label : `str`
+        Task label.
+    edge : `Edge`
+        Connection of the prerequisite.
+    dimensions : `DimensionGroup`
+        Those of its dataset type.
+    examples : `list` [`DataCoordinate`]
+        Data IDs of some of them.
+    count : `int`
+        How many there are.
+    """
+
+    label: str
+    edge: Edge
+    dimensions: DimensionGroup
+    examples: list[DataCoordinate]
+    count: int
+
+    def __str__(self) -> str:
+        shown = "; ".join(str(dict(e.required)) for e in self.examples)
+        more = f" and {self.count - len(self.examples)} more" if self.count > len(self.examples) else ""
+        return (
+            f"No {self.edge.parent_dataset_type_name!r} {self.dimensions} for {self.label!r} (connection "
+            f"{self.edge.connection_name!r}) at {shown}{more}."
+        )
+
+
+def check_prerequisites(lacking: Sequence[LackingQuanta], collections: Sequence[str]) -> None:
     """Raise for prerequisites that were not found, all tasks and types at once.
 
     Parameters
     ----------
-    lacking : sequence of (label, edge, dimensions, examples, count)
-        Data IDs of some of the quanta without, and how many quanta there are.
+    lacking : sequence of `LackingQuanta`
+        Quanta without, task by task and connection by connection.
     collections : sequence of `str`
         Where was searched.
 
@@ -306,19 +363,11 @@ def check_prerequisites(
     """
     if not lacking:
         return
-    lines = []
-    for label, edge, dimensions, examples, count in lacking:
-        shown = "; ".join(str(dict(e.required)) for e in examples)
-        more = f" and {count - len(examples)} more" if count > len(examples) else ""
-        lines.append(
-            f"No {edge.parent_dataset_type_name!r} {dimensions} for {label!r} (connection "
-            f"{edge.connection_name!r}) at {shown}{more}."
-        )
     where = ", ".join(map(repr, collections)) or "none"
     raise PrerequisiteMissingError(
         "\n".join(
             [
-                *lines,
+                *map(str, lacking),
                 f"Searched, in order: {where}. Certify or ingest what is missing, add its collection with "
                 "--input, or exclude these data IDs with -d.",
             ]

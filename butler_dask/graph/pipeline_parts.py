@@ -65,9 +65,7 @@ class GraphQuestion:
     tables: tuple[DataIdTable, ...]
     constraint: DatasetQueryConstraint
 
-    def parts(
-        self, pipeline: PipelineGraph, search: InputSearch, inputs: tuple[str, ...], registry: Registry
-    ) -> list[PipelinePart]:
+    def parts(self, pipeline: PipelineGraph, search: InputSearch) -> list[PipelinePart]:
         """Ask one query for each connected part of the pipeline.
 
         Parameters
@@ -75,11 +73,13 @@ class GraphQuestion:
         pipeline : `PipelineGraph`
             The tasks, resolved.
         search : `InputSearch`
-            Knows which dataset types are registered.
-        inputs : `tuple` [`str`]
-            Collections searched for overall inputs, in order.
-        registry : `Registry`
-            Where data IDs are asked for.
+            Knows which dataset types are registered, the collections searched for overall inputs, and where
+            data IDs are asked for.
+
+        Returns
+        -------
+        parts : `list` [`PipelinePart`]
+            In the order of their first tasks.
         """
         parts = []
         for labels in _connected_labels(pipeline):
@@ -87,11 +87,11 @@ class GraphQuestion:
             group = DimensionUniverse().empty.union(
                 *(pipeline.tasks[label].dimensions for label in labels), *(node.dimensions for node in nodes)
             )
-            datasets = [(node.name, inputs) for node in nodes if self.constraint.applies_to(node)]
+            datasets = [(node.name, search.collections) for node in nodes if self.constraint.applies_to(node)]
             if any(not where or not search.is_registered(name) for name, where in datasets):
                 table = DataIdTable.empty(group)
             else:
-                table = self._data_ids(registry, group, datasets)
+                table = self._data_ids(search.registry, group, datasets)
             parts.append(PipelinePart(labels, group, datasets, CommonDataIds(table)))
         return parts
 
@@ -105,10 +105,22 @@ class GraphQuestion:
                 table = table.take(table.match(given, names) >= 0)
         return table
 
-    def reasons_for_nothing(
-        self, part: PipelinePart, search: InputSearch, inputs: Sequence[str], registry: Registry
-    ) -> list[str]:
-        """Say why a part has no data ID; arguments are those of `parts`."""
+    def reasons_for_nothing(self, part: PipelinePart, search: InputSearch) -> list[str]:
+        """Say why a part has no data ID.
+
+        Parameters
+        ----------
+        part : `PipelinePart`
+            One of `parts`.
+        search : `InputSearch`
+            As there.
+
+        Returns
+        -------
+        reasons : `list` [`str`]
+            At least one sentence.
+        """
+        inputs, registry = search.collections, search.registry
         where = ", ".join(map(repr, inputs)) or "no collection (name some with --input)"
         known = [t.name for t in registry.dataset_types.query()]
         labels = ", ".join(map(repr, part.labels))

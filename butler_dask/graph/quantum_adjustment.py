@@ -23,7 +23,18 @@ from .record_cache import RecordCache
 
 
 def adjusts_quanta(task: TaskNode) -> bool:
-    """Return whether a task's connections class has an ``adjustQuantum`` of its own."""
+    """Return whether a task's connections class has an ``adjustQuantum`` of its own.
+
+    Parameters
+    ----------
+    task : `TaskNode`
+        The task.
+
+    Returns
+    -------
+    adjusts : `bool`
+        If not, `adjust_quanta` changes nothing.
+    """
     return type(task.connections).adjustQuantum is not PipelineTaskConnections.adjustQuantum
 
 

@@ -115,12 +115,24 @@ class QuantumGraph:
         return 0 if last is None else last.first_row + len(last)
 
     def summary(self) -> str:
-        """Return the line users know: how many quanta for how many tasks."""
+        """Return the line users know: how many quanta for how many tasks.
+
+        Returns
+        -------
+        line : `str`
+            Without a full stop.
+        """
         # Tasks that have nothing left to do count, and nothing is put into the singular, as in the tutorial.
         return f"QuantumGraph contains {len(self)} quanta for {len(self.tasks)} tasks"
 
     def counts(self) -> dict[str, int]:
-        """Return the number of quanta by task label."""
+        """Return the number of quanta by task label.
+
+        Returns
+        -------
+        counts : `dict` [`str`, `int`]
+            In the tasks' order.
+        """
         return {t.label: len(t) for t in self.tasks}
 
     def __repr__(self) -> str:
@@ -136,7 +148,18 @@ class QuantumGraph:
         return producer
 
     def predecessors(self, row: int) -> NDArray[np.int32]:
-        """Return the rows of the quanta that write what a quantum reads, sorted."""
+        """Return the rows of the quanta that write what a quantum reads, sorted.
+
+        Parameters
+        ----------
+        row : `int`
+            Row of the quantum.
+
+        Returns
+        -------
+        rows : `numpy.ndarray`, shape (m,), int32
+            Each once.
+        """
         makers = np.unique(self.producer[self.inputs_of.of(row)])
         return makers[makers >= 0]
 
@@ -160,7 +183,15 @@ class QuantumGraph:
         return _csr(np.unique(pairs), len(self))
 
     def dependent_csr(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Return which quanta wait for each quantum, as `dependency_csr` does for the other direction."""
+        """Return which quanta wait for each quantum, as `dependency_csr` does for the other direction.
+
+        Returns
+        -------
+        indptr : `numpy.ndarray`, shape (n_quanta + 1,), int64
+            Those of quantum ``i`` are ``indices[indptr[i]:indptr[i + 1]]``.
+        indices : `numpy.ndarray`, shape (n,), int32
+            Quantum rows, sorted and unique within each quantum.
+        """
         return self._dependents
 
     @cached_property
@@ -180,17 +211,54 @@ class QuantumGraph:
         return [d.first_row for d in self.dataset_types]
 
     def task_index(self, row: int) -> int:
-        """Return the index in ``tasks`` of a quantum row's task."""
+        """Return the index in ``tasks`` of a quantum row's task.
+
+        Parameters
+        ----------
+        row : `int`
+            Row of the quantum.
+
+        Returns
+        -------
+        index : `int`
+            Of a task that has quanta.
+
+        Raises
+        ------
+        IndexError
+            If there is no such row.
+        """
         self._check(row, len(self), "quantum")
         # Empty tasks share their first row with the next one; the last of equals is the one that has it.
         return bisect.bisect_right(self._first_quanta, row) - 1
 
     def task_of(self, row: int) -> TaskColumns:
-        """Return the task of a quantum row."""
+        """Return the task of a quantum row.
+
+        Parameters
+        ----------
+        row : `int`
+            Row of the quantum.
+
+        Returns
+        -------
+        task : `TaskColumns`
+            Its task, with all quanta of it.
+        """
         return self.tasks[self.task_index(row)]
 
     def task(self, label: str) -> TaskColumns:
         """Return a task by its label.
+
+        Parameters
+        ----------
+        label : `str`
+            Task label.
+
+        Returns
+        -------
+        task : `TaskColumns`
+            With its quanta.
 
         Raises
         ------
@@ -206,7 +274,18 @@ class QuantumGraph:
         )
 
     def data_id(self, row: int) -> DataCoordinate:
-        """Return the data ID of a quantum row, with dimension records where the graph has all of them."""
+        """Return the data ID of a quantum row, with dimension records where the graph has all of them.
+
+        Parameters
+        ----------
+        row : `int`
+            Row of the quantum.
+
+        Returns
+        -------
+        data_id : `DataCoordinate`
+            Of the task's dimensions.
+        """
         task = self.task_of(row)
         data_id = task.data_ids[row - task.first_quantum]
         return self._with_records(data_id) if self.records else data_id
@@ -224,22 +303,71 @@ class QuantumGraph:
         return DataCoordinate(group, tuple(values.values()), found)
 
     def type_index(self, dataset_row: int) -> int:
-        """Return the index in ``dataset_types`` of a dataset row."""
+        """Return the index in ``dataset_types`` of a dataset row.
+
+        Parameters
+        ----------
+        dataset_row : `int`
+            Row of the dataset.
+
+        Returns
+        -------
+        index : `int`
+            Of a type that has datasets.
+
+        Raises
+        ------
+        IndexError
+            If there is no such row.
+        """
         self._check(dataset_row, self.n_datasets, "dataset")
         return bisect.bisect_right(self._first_datasets, dataset_row) - 1
 
     def ref(self, dataset_row: int) -> DatasetRef:
-        """Return the dataset of a row, as stored."""
+        """Return the dataset of a row, as stored.
+
+        Parameters
+        ----------
+        dataset_row : `int`
+            Row of the dataset.
+
+        Returns
+        -------
+        ref : `DatasetRef`
+            In the run it is or will be in.
+        """
         columns = self.dataset_types[self.type_index(dataset_row)]
         return columns.table[dataset_row - columns.first_row]
 
     def file_record(self, dataset_row: int) -> FileRecord | None:
-        """Return where a dataset is stored, or `None` if it did not exist when the graph was made."""
+        """Return where a dataset is stored, or `None` if it did not exist when the graph was made.
+
+        Parameters
+        ----------
+        dataset_row : `int`
+            Row of the dataset.
+
+        Returns
+        -------
+        file : `FileRecord` or `None`
+            As recorded when the graph was made.
+        """
         columns = self.dataset_types[self.type_index(dataset_row)]
         return None if columns.files is None else columns.files[dataset_row - columns.first_row]
 
     def input_files(self, row: int) -> dict[uuid.UUID, FileRecord]:
-        """Return where the existing inputs of a quantum are stored, by dataset id."""
+        """Return where the existing inputs of a quantum are stored, by dataset id.
+
+        Parameters
+        ----------
+        row : `int`
+            Row of the quantum.
+
+        Returns
+        -------
+        files : `dict` [`uuid.UUID`, `FileRecord`]
+            Without those that other quanta are to make.
+        """
         found = {}
         for dataset_row in np.unique(self.inputs_of.of(row)).tolist():
             record = self.file_record(dataset_row)
@@ -248,12 +376,34 @@ class QuantumGraph:
         return found
 
     def dataset_id(self, dataset_row: int) -> uuid.UUID:
-        """Return the UUID of a dataset row."""
+        """Return the UUID of a dataset row.
+
+        Parameters
+        ----------
+        dataset_row : `int`
+            Row of the dataset.
+
+        Returns
+        -------
+        id : `uuid.UUID`
+            The dataset's.
+        """
         columns = self.dataset_types[self.type_index(dataset_row)]
         return columns.table.id(dataset_row - columns.first_row)
 
     def quantum_id(self, row: int) -> uuid.UUID:
-        """Return the UUID of a quantum row."""
+        """Return the UUID of a quantum row.
+
+        Parameters
+        ----------
+        row : `int`
+            Row of the quantum.
+
+        Returns
+        -------
+        id : `uuid.UUID`
+            The same in every graph of this run, task and data ID.
+        """
         return uuid.UUID(bytes=self.quantum_ids[row].tobytes())
 
     def quantum(self, row: int) -> Quantum:
@@ -263,6 +413,11 @@ class QuantumGraph:
         ----------
         row : `int`
             Row in the graph.
+
+        Returns
+        -------
+        quantum : `Quantum`
+            Made anew at each call.
         """
         task = self.task_of(row)
         data_id = self.data_id(row)
@@ -300,6 +455,11 @@ class QuantumGraph:
         data_id : mapping or `DataCoordinate`
             At least the required values.
 
+        Returns
+        -------
+        row : `int`
+            Row in the graph.
+
         Raises
         ------
         KeyError
@@ -321,6 +481,16 @@ class QuantumGraph:
     def dataset_type(self, name: str) -> DatasetColumns:
         """Return the datasets of a type by its name.
 
+        Parameters
+        ----------
+        name : `str`
+            Dataset type name.
+
+        Returns
+        -------
+        datasets : `DatasetColumns`
+            Those the graph reads or writes.
+
         Raises
         ------
         ButlerUserError
@@ -333,7 +503,13 @@ class QuantumGraph:
         raise ButlerUserError(f"The graph has no dataset type {name!r}.{did_you_mean(name, names)}")
 
     def output_dataset_types(self) -> list[DatasetType]:
-        """Return the types of everything the graph writes, init-outputs included, each once."""
+        """Return the types of everything the graph writes, init-outputs included, each once.
+
+        Returns
+        -------
+        types : `list` [`DatasetType`]
+            Init-outputs first.
+        """
         written = {t.ref.datasetType.name: t.ref.datasetType for t in self.init_outputs}
         # A task whose quanta were all skipped has connections but no datasets.
         agreed = {d.dataset_type.name: d.dataset_type for d in self.dataset_types}
@@ -348,6 +524,16 @@ class QuantumGraph:
         """Return the same graph writing to another RUN, as a plan of its own.
 
         Dataset ids stay, so only one of the two may be executed; ids of quanta are those of the other run.
+
+        Parameters
+        ----------
+        run : `str`
+            The other RUN.
+
+        Returns
+        -------
+        graph : `QuantumGraph`
+            It shares what does not change.
         """
         types = []
         for d in self.dataset_types:

@@ -73,6 +73,18 @@ class RecordCache:
         """Return begin and end of each row's observation [TAI ns], each shape (n,), int64.
 
         `None` if the dimensions have no time. Records without a timespan count as unbounded.
+
+        Parameters
+        ----------
+        data_ids : `DataIdTable`, n rows
+            Data IDs.
+
+        Returns
+        -------
+        begin : `numpy.ndarray`, shape (n,), int64
+            Begin of each [TAI ns].
+        end : `numpy.ndarray`, shape (n,), int64
+            End of each [TAI ns], which is no longer in it.
         """
         names = data_ids.dimensions.temporal_elements
         if not names:
@@ -84,7 +96,18 @@ class RecordCache:
         return begin[rows], end[rows]
 
     def expanded(self, data_id: DataCoordinate) -> DataCoordinate:
-        """Return a data ID with its records and implied values."""
+        """Return a data ID with its records and implied values.
+
+        Parameters
+        ----------
+        data_id : `DataCoordinate`
+            With at least the required values.
+
+        Returns
+        -------
+        expanded : `DataCoordinate`
+            Elements whose record is missing have `None`.
+        """
         records: dict[str, DimensionRecord | None] = {}
         table = DataIdTable.from_data_ids(data_id.dimensions, [data_id])
         if data_id.hasFull():
@@ -102,6 +125,16 @@ class RecordCache:
 
         Those of relations are left out: there is one for each quantum (visit_detector_region), and what is in
         them is asked of the data themselves.
+
+        Parameters
+        ----------
+        tables : iterable of `DataIdTable`
+            Data IDs of the quanta of each task.
+
+        Returns
+        -------
+        records : `dict` [`str`, `dict`]
+            By element name, then by required values.
         """
         wanted: dict[str, dict[Key, DimensionRecord]] = {}
         # Tasks share tables; each is looked at once.

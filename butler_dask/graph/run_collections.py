@@ -224,6 +224,11 @@ def plan_run_collections(registry: Registry, options: RunOptions) -> RunCollecti
     options : `RunOptions`
         What the user says of them.
 
+    Returns
+    -------
+    plan : `RunCollections`
+        To be applied when the graph is built.
+
     Raises
     ------
     CollectionError
@@ -235,24 +240,19 @@ def plan_run_collections(registry: Registry, options: RunOptions) -> RunCollecti
     """
     given = split_names(options.inputs)
     flat = [c.name for c in registry.collections.flatten(given)] if given else []
-    chain_info = _find(registry, options.output)
-    _check_chain(options, given, chain_info)
-    members = [] if chain_info is None else list(chain_info.children)
-    if chain_info is None:
-        runs: list[str] = []
-        tail = flat
-    else:
-        runs, tail = _runs_and_inputs(registry, options, members, flat if given else None)
+    output = _OutputChain(registry, options, _find(registry, options.output))
+    output.check(given)
+    runs, tail = output.runs_and_inputs(flat if given else None)
     tail = [c for c in tail if c not in runs]
     replaced = None
     if options.replace_run:
         if not runs:
             raise CollectionError(
-                f"--replace-run: {options.output!r} has no run to replace; it holds {_shown(members)}. Leave "
-                "out --replace-run."
+                f"--replace-run: {options.output!r} has no run to replace; it holds "
+                f"{_shown(output.members)}. Leave out --replace-run."
             )
         replaced, runs = runs[0], runs[1:]
-    run = _output_run(registry, options, runs, chain_info)
+    run = output.run_to_write(runs)
     run_info = _find(registry, run)
     _check_run(options, run, run_info, replaced)
     older = [c for c in runs if c != run]
@@ -268,7 +268,7 @@ def plan_run_collections(registry: Registry, options: RunOptions) -> RunCollecti
         output=options.output,
         inputs=chain if run_info is not None else chain[1:],
         chain=chain if options.output is not None else (),
-        found=tuple(members),
+        found=output.members,
         extend=run_info is not None,
         replaced=replaced,
         prune_replaced=options.prune_replaced,
@@ -276,32 +276,9 @@ def plan_run_collections(registry: Registry, options: RunOptions) -> RunCollecti
     )
 
 
-def _check_chain(options: RunOptions, given: Sequence[str], chain: CollectionInfo | None) -> None:
-    """Raise if the output collection is not one the options can be meant for."""
-    output = options.output
-    if chain is not None and chain.type is not CollectionType.CHAINED:
-        raise CollectionTypeError(
-            f"--output {output!r} is a {chain.type.name} collection, but must be CHAINED or new. "
-            "Name another one; to write into a RUN of your own naming use --output-run."
-        )
-    if output is not None and output in given:
-        raise CollectionError(
-            f"{output!r} is given as --input and as --output. Leave out --input: what is in the chain is "
-            "searched."
-        )
-    if options.rebase and not given:
-        raise CollectionError("--rebase needs the new inputs: name them with --input (-i).")
-    if options.replace_run and chain is None:
-        raise CollectionError(
-            f"--replace-run needs an existing --output, but there is no collection {output!r}. Leave out "
-            "--replace-run for the first run."
-        )
-
-
-def _runs_and_inputs(
-    registry: Registry, options: RunOptions, members: Sequence[str], inputs: Sequence[str] | None
-) -> tuple[list[str], list[str]]:
-    """Return the runs of an output chain that exists, newest first, and what it is to end with.
+@dataclass(frozen=True, slots=True)
+class _OutputChain:
+    """The output collection as it is, and what the user says of it.
 
     Parameters
     ----------
@@ -309,39 +286,137 @@ def _runs_and_inputs(
         Where the collections are.
     options : `RunOptions`
         What the user says.
-    members : sequence of `str`
-        What the chain holds.
-    inputs : sequence of `str` or `None`
-        Inputs given, flattened; `None` for those the chain has.
+    info : `CollectionInfo` or `None`
+        The collection; `None` if there is none yet.
     """
-    output = options.output or ""
-    if inputs is None:
-        own = _own_runs(registry, output, members)
-        n = _count_leading(members, own)
-        return list(members[:n]), list(members[n:])
-    if options.rebase:
-        return _own_runs(registry, output, members), list(inputs)
-    return _split_at_inputs(output, registry, members, inputs)
 
+    registry: Registry
+    options: RunOptions
+    info: CollectionInfo | None
 
-def _output_run(
-    registry: Registry, options: RunOptions, runs: Sequence[str], chain: CollectionInfo | None
-) -> str:
-    """Return the RUN to write."""
-    if options.output_run is not None:
-        return options.output_run
-    if options.extend_run:
-        if not runs:
-            there_is = (
-                f"there is no collection {options.output!r}"
-                if chain is None
-                else f"{options.output!r} has no run yet"
+    @property
+    def members(self) -> tuple[str, ...]:
+        """What it holds."""
+        return () if self.info is None else tuple(self.info.children)
+
+    def check(self, given: Sequence[str]) -> None:
+        """Raise if it is not a collection the options can be meant for.
+
+        Parameters
+        ----------
+        given : sequence of `str`
+            Inputs as the user names them.
+        """
+        options, output, info = self.options, self.options.output, self.info
+        if info is not None and info.type is not CollectionType.CHAINED:
+            raise CollectionTypeError(
+                f"--output {output!r} is a {info.type.name} collection, but must be CHAINED or new. "
+                "Name another one; to write into a RUN of your own naming use --output-run."
             )
+        if output is not None and output in given:
             raise CollectionError(
-                f"--extend-run adds to an existing run, but {there_is}. Leave out --extend-run."
+                f"{output!r} is given as --input and as --output. Leave out --input: what is in the chain "
+                "is searched."
             )
-        return runs[0]
-    return _free_name(registry, f"{options.output}/{run_timestamp(options.now)}")
+        if options.rebase and not given:
+            raise CollectionError("--rebase needs the new inputs: name them with --input (-i).")
+        if options.replace_run and info is None:
+            raise CollectionError(
+                f"--replace-run needs an existing --output, but there is no collection {output!r}. Leave "
+                "out --replace-run for the first run."
+            )
+
+    def runs_and_inputs(self, inputs: Sequence[str] | None) -> tuple[list[str], list[str]]:
+        """Return its runs, newest first, and what it is to end with.
+
+        Parameters
+        ----------
+        inputs : sequence of `str` or `None`
+            Inputs given, flattened; `None` for those it has.
+        """
+        if self.info is None:
+            return [], list(inputs or ())
+        if inputs is None:
+            n = self._count_leading(self.own_runs())
+            return list(self.members[:n]), list(self.members[n:])
+        if self.options.rebase:
+            return self.own_runs(), list(inputs)
+        return self._split_at(inputs)
+
+    def run_to_write(self, runs: Sequence[str]) -> str:
+        """Return the RUN to write.
+
+        Parameters
+        ----------
+        runs : sequence of `str`
+            Its runs that stay, newest first.
+        """
+        options = self.options
+        if options.output_run is not None:
+            return options.output_run
+        if options.extend_run:
+            if not runs:
+                there_is = (
+                    f"there is no collection {options.output!r}"
+                    if self.info is None
+                    else f"{options.output!r} has no run yet"
+                )
+                raise CollectionError(
+                    f"--extend-run adds to an existing run, but {there_is}. Leave out --extend-run."
+                )
+            return runs[0]
+        return _free_name(self.registry, f"{options.output}/{run_timestamp(options.now)}")
+
+    def own_runs(self) -> list[str]:
+        """Return the members that were written through the chain.
+
+        Those are RUNs named below it, and RUNs of no other chain in which tasks left their configuration.
+        Others (raws, calibrations, other outputs) must never be extended or purged because they come first in
+        a chain.
+        """
+        if not self.members:
+            return []
+        output = self.options.output
+        infos = self.registry.collections.query(
+            list(self.members), include_summary=True, include_parents=True
+        )
+        found = {i.name: i for i in infos}
+        own = []
+        for name in self.members:
+            info = found[name]
+            written = any(t.endswith("_config") or t == "packages" for t in info.dataset_types or ())
+            alone = info.parents == frozenset((output,))
+            if info.type is CollectionType.RUN and (name.startswith(f"{output}/") or (written and alone)):
+                own.append(name)
+        return own
+
+    def _count_leading(self, own: Sequence[str]) -> int:
+        """Return how many runs of its own it begins with."""
+        return sum(1 for _ in takewhile(lambda name: name in own, self.members))
+
+    def _split_at(self, inputs: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return its runs and its inputs, if the latter are those given."""
+        members, own = list(self.members), self.own_runs()
+        n = len(members) - len(inputs)
+        if n >= 0 and members[n:] == list(inputs) and set(members[:n]) <= set(own):
+            return members[:n], list(inputs)
+        # Runs of the chain given as inputs again belong to both.
+        before = members[self._count_leading(own) :]
+        wanted = list(inputs)
+        missing = [c for c in before if c not in wanted]
+        further = [c for c in wanted if c not in before]
+        difference = []
+        if further:
+            difference.append(f"new: {_shown(further)}")
+        if missing:
+            difference.append(f"no longer given: {_shown(missing)}")
+        if not difference:
+            difference.append(f"the order is {_shown(wanted)} instead of {_shown(before)}")
+        raise CollectionError(
+            f"Cannot use --output {self.options.output!r} with other --input than it began with "
+            f"({'; '.join(difference)}). Leave out --input to keep its inputs, give --rebase to change them, "
+            "or choose a new --output."
+        )
 
 
 def _check_run(options: RunOptions, run: str, info: CollectionInfo | None, replaced: str | None) -> None:
@@ -378,60 +453,6 @@ def _free_name(registry: Registry, name: str) -> str:
         count += 1
         candidate = f"{name}_{count}"
     return candidate
-
-
-def _own_runs(registry: Registry, output: str, members: Sequence[str]) -> list[str]:
-    """Return the members that were written through the chain.
-
-    Those are RUNs named below it, and RUNs of no other chain in which tasks left their configuration. Others
-    (raws, calibrations, other outputs) must never be extended or purged because they come first in a chain.
-    """
-    if not members:
-        return []
-    infos = registry.collections.query(list(members), include_summary=True, include_parents=True)
-    found = {i.name: i for i in infos}
-    own = []
-    for name in members:
-        info = found[name]
-        written = any(t.endswith("_config") or t == "packages" for t in info.dataset_types or ())
-        alone = info.parents == frozenset((output,))
-        if info.type is CollectionType.RUN and (name.startswith(f"{output}/") or (written and alone)):
-            own.append(name)
-    return own
-
-
-def _count_leading(members: Sequence[str], own: Sequence[str]) -> int:
-    count = 0
-    while count < len(members) and members[count] in own:
-        count += 1
-    return count
-
-
-def _split_at_inputs(
-    output: str, registry: Registry, members: Sequence[str], flat: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Return the runs and the inputs of an existing chain, if its inputs are those given."""
-    n = len(members) - len(flat)
-    runs = list(members[:n]) if n >= 0 else []
-    if n >= 0 and list(members[n:]) == list(flat) and len(_own_runs(registry, output, runs)) == n:
-        return runs, list(flat)
-    # Runs of the chain given as inputs again belong to both.
-    own = _own_runs(registry, output, members)
-    before = list(members[_count_leading(members, own) :])
-    wanted = list(flat)
-    missing = [c for c in before if c not in wanted]
-    further = [c for c in wanted if c not in before]
-    difference = []
-    if further:
-        difference.append(f"new: {_shown(further)}")
-    if missing:
-        difference.append(f"no longer given: {_shown(missing)}")
-    if not difference:
-        difference.append(f"the order is {_shown(wanted)} instead of {_shown(before)}")
-    raise CollectionError(
-        f"Cannot use --output {output!r} with other --input than it began with ({'; '.join(difference)}). "
-        "Leave out --input to keep its inputs, give --rebase to change them, or choose a new --output."
-    )
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -27,7 +27,18 @@ class StringColumn(Sequence[str]):
 
     @classmethod
     def from_strings(cls, texts: Iterable[str]) -> StringColumn:
-        """Pack texts; a column is returned as it is."""
+        """Pack texts; a column is returned as it is.
+
+        Parameters
+        ----------
+        texts : iterable of `str`
+            What to pack.
+
+        Returns
+        -------
+        column : `StringColumn`
+            In the same order.
+        """
         if isinstance(texts, cls):
             return texts
         parts = [t.encode() for t in texts]
@@ -37,7 +48,18 @@ class StringColumn(Sequence[str]):
 
     @classmethod
     def empty_strings(cls, count: int) -> StringColumn:
-        """Make a column of empty texts that takes no memory."""
+        """Make a column of empty texts that takes no memory.
+
+        Parameters
+        ----------
+        count : `int`
+            How many.
+
+        Returns
+        -------
+        column : `StringColumn`
+            Its offsets are one zero, seen many times.
+        """
         return cls(np.broadcast_to(np.int64(0), (count + 1,)), np.zeros(0, dtype=np.uint8))
 
     def __len__(self) -> int:
@@ -58,7 +80,18 @@ class StringColumn(Sequence[str]):
         return self.data[int(self.offsets[row]) : int(self.offsets[row + 1])].tobytes().decode()
 
     def take(self, rows: NDArray[np.int64]) -> StringColumn:
-        """Return the texts of an index array."""
+        """Return the texts of an index array.
+
+        Parameters
+        ----------
+        rows : `numpy.ndarray`, shape (m,), int64
+            Which texts.
+
+        Returns
+        -------
+        column : `StringColumn`
+            A copy, m texts.
+        """
         starts, lengths = self.offsets[:-1][rows], np.diff(self.offsets)[rows]
         offsets = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])

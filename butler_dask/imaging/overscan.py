@@ -193,7 +193,8 @@ def _fitted_along_rows(
             fit = kind.fit(x[good], rows[good].astype(np.float64), order, domain=[-1.0, 1.0])
             residual = rows - fit(x)
             good = np.abs(residual) <= clip_sigma * max(float(np.std(residual[good])), 1e-6)
-        return fit(x).astype(np.float32)  # type: ignore[no-any-return]
+        polynomial: NDArray[np.float32] = fit(x).astype(np.float32)
+        return polynomial
     from scipy import interpolate
 
     n_pieces = max(min(order, len(rows) // 4), 2)
@@ -205,7 +206,8 @@ def _fitted_along_rows(
     else:
         boundary: Any = "natural" if fit_type == "NATURAL_SPLINE" or n_pieces < 4 else "not-a-knot"
         spline = interpolate.CubicSpline(centres, levels, bc_type=boundary)
-    return spline(x).astype(np.float32)  # type: ignore[no-any-return]
+    levels_of_rows: NDArray[np.float32] = spline(x).astype(np.float32)
+    return levels_of_rows
 
 
 def serial_levels(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import Timespan
 from .instrument import Instrument
 
+if TYPE_CHECKING:
+    from ..butler.butler import Butler
+    from ..vocabulary.dataset import DatasetRef
+
 _CURATED_TYPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "camera": ("Camera", ("instrument",)),
     "defects": ("Defects", ("instrument", "detector")),
@@ -25,7 +29,7 @@ _CURATED_TYPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """Storage class and dimensions by dataset type."""
 
 
-def write_curated_calibrations(butler: Any, instrument: Instrument) -> list[Any]:
+def write_curated_calibrations(butler: Butler, instrument: Instrument) -> list[DatasetRef]:
     """Write the camera and the calibrations its file carries, valid at all times.
 
     They go to ``<NAME>/calib/unbounded`` and are certified in ``<NAME>/calib``; what is there already is left

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from astropy.time import Time, TimeDelta
 
@@ -11,8 +11,11 @@ from ..imaging.camera import Camera
 from ..vocabulary.timespan import Timespan
 from .raw_headers import RawFacts
 
+if TYPE_CHECKING:
+    from ..butler.butler import Butler
 
-def insert_exposures(butler: Any, camera: Camera, facts: Sequence[RawFacts], *, replace: bool) -> None:
+
+def insert_exposures(butler: Butler, camera: Camera, facts: Sequence[RawFacts], *, replace: bool) -> None:
     """Insert the records of exposures, and of the days and groups they belong to, unless they are there.
 
     Parameters

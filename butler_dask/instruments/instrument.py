@@ -257,7 +257,7 @@ class Instrument:
         root : `str`
             Root directory or URL of the repository.
         """
-        import yaml
+        import yaml  # only needed by cameras that are written in code
 
         if self._camera_path is not None:
             text = Path(self._camera_path).read_text(encoding="utf-8")

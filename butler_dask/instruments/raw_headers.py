@@ -226,7 +226,7 @@ def _message_of(error: KeyError) -> str:
 
 def _translator_class(camera: Camera) -> Any:
     # 0.1 s, which cameras with a header mapping do without.
-    import astro_metadata_translator.translators  # noqa: F401 (registers the translators)
+    import astro_metadata_translator.translators  # noqa: F401 -- registers the translators
     from astro_metadata_translator import MetadataTranslator
 
     name = camera.raw["translator"]

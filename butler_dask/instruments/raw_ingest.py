@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import (
     InstrumentNotFoundError,
@@ -27,6 +27,9 @@ from .exposure_records import insert_exposures
 from .instrument import Instrument
 from .raw_dataset import raw_dataset_type, raw_ref
 from .raw_files import RawFile, contradictions, find_raw_files, read_raw_facts, repetitions
+
+if TYPE_CHECKING:
+    from ..butler.butler import Butler
 
 log = logging.getLogger("butler.ingest_raws")
 
@@ -50,7 +53,7 @@ class IngestedRaws:
 
 
 def ingest_raws(
-    butler: Any,
+    butler: Butler,
     files: Iterable[str | os.PathLike[str]],
     *,
     run: str | None = None,
@@ -139,7 +142,7 @@ def ingest_raws(
     return IngestedRaws(refs, list(bad.values()))
 
 
-def _candidates(butler: Any, instrument: Instrument | str | None) -> list[Instrument]:
+def _candidates(butler: Butler, instrument: Instrument | str | None) -> list[Instrument]:
     """Return the instruments files may be of: the one named, or all that are registered."""
     if isinstance(instrument, str):
         instrument = Instrument.from_repository(butler, instrument)
@@ -153,7 +156,7 @@ def _candidates(butler: Any, instrument: Instrument | str | None) -> list[Instru
 
 
 def _ingested_before(
-    butler: Any, raw_type: DatasetType, raws: Sequence[RawFile], runs: Mapping[str, str]
+    butler: Butler, raw_type: DatasetType, raws: Sequence[RawFile], runs: Mapping[str, str]
 ) -> list[RawFile]:
     """Return those of some files whose raws are in their run already; other raws of it are not read."""
     registry = butler.repository.registry
@@ -192,7 +195,7 @@ def _report(problems: Mapping[str, str], n_files: int, *, fail_fast: bool) -> No
     log.warning("\n".join(lines))
 
 
-def registered_instruments(butler: Any) -> list[Instrument]:
+def registered_instruments(butler: Butler) -> list[Instrument]:
     """Return the instruments of a repository whose camera is known.
 
     Parameters

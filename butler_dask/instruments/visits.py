@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
@@ -19,6 +19,9 @@ from ..imaging.camera import Camera
 from .instrument import Instrument
 from .raw_dataset import raw_dataset_type
 
+if TYPE_CHECKING:
+    from ..butler.butler import Butler
+
 log = logging.getLogger("butler.define_visits")
 
 ONE_TO_ONE_VISIT_SYSTEM = 0
@@ -26,7 +29,7 @@ ONE_TO_ONE_VISIT_SYSTEM = 0
 
 
 def define_visits(
-    butler: Any,
+    butler: Butler,
     instrument: Instrument | str,
     collections: str | Sequence[str] | None = None,
     *,

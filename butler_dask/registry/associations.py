@@ -18,10 +18,11 @@ from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.timespan import Timespan
 from . import schema
 from .bulk_rows import insert_rows, temporary_rows
+from .candidates import Candidates
+from .collection_summaries import renew_summaries, summarize
 from .collections import Collections
 from .database import Database, repeated
-from .dataset_inserts import summarize
-from .dataset_search import candidates_of_rows, search_statements
+from .dataset_search import search_statements
 from .datasets import Datasets
 from .definitions import CollectionRow, DatasetTypeRow, Definitions
 from .session import Session
@@ -63,7 +64,7 @@ class Associations:
         with self._database.write() as session:
             definitions = session.definitions
             row = _collection_of_type(definitions, collection, CollectionType.TAGGED)
-            self._lock(session, row)
+            session.lock_collections([row], exclusive=True)
             kind = definitions.dataset_type(table.dataset_type.name)
             ids = self._present(session, table)
             keys, tags = kind.tables.keys, kind.tables.tags
@@ -78,7 +79,7 @@ class Associations:
                 on_conflict="ignore",
             )
             self._check_tagged(session, kind, row, table, ids)
-            summarize(session, kind, table.data_ids, None, (0,), [row])
+            summarize(session, kind, table.data_ids, [row])
 
     def _check_tagged(
         self,
@@ -115,17 +116,13 @@ class Associations:
                 raise DatasetNotFoundError(f"Dataset {table.id(i)} was removed from the registry.")
         return ids
 
-    def _lock(self, session: Session, row: CollectionRow) -> None:
-        # Two certifications at once could each pass the check of the other's ranges.
-        self._datasets.lock_runs(session, [row], exclusive=True)
-
     @repeated
     def disassociate(self, collection: str, table: DatasetTable) -> None:
         """Take datasets out of a TAGGED collection; those not in it are passed over."""
         with self._database.write() as session:
             definitions = session.definitions
             row = _collection_of_type(definitions, collection, CollectionType.TAGGED)
-            self._lock(session, row)
+            session.lock_collections([row], exclusive=True)
             kind = definitions.dataset_type(table.dataset_type.name)
             ids = self._datasets.row_ids(session, table)
             tags = kind.tables.tags
@@ -137,7 +134,7 @@ class Associations:
                         tags.c.dataset_id.in_(sa.select(t.c.id)),
                     )
                 )
-            self._forget_summary(session, kind, row, tags)
+            renew_summaries(session, kind, tags, [row])
 
     @repeated
     def certify(self, collection: str, table: DatasetTable, timespan: Timespan) -> None:
@@ -156,7 +153,8 @@ class Associations:
         with self._database.write() as session:
             definitions = session.definitions
             row = _collection_of_type(definitions, collection, CollectionType.CALIBRATION)
-            self._lock(session, row)
+            # Two certifications at once could each pass the check of the other's ranges.
+            session.lock_collections([row], exclusive=True)
             kind = definitions.dataset_type(name)
             if not kind.definition.isCalibration():
                 raise DatasetTypeError(
@@ -196,7 +194,7 @@ class Associations:
                 )
             )
             insert_rows(session, calibs, _calib_columns(keys), rows)
-            summarize(session, kind, table.data_ids, None, (0,), [row])
+            summarize(session, kind, table.data_ids, [row])
 
     def _overlapping(
         self, session: Session, kind: DatasetTypeRow, row: CollectionRow, timespan: Timespan
@@ -242,7 +240,7 @@ class Associations:
         with self._database.write() as session:
             definitions = session.definitions
             row = _collection_of_type(definitions, collection, CollectionType.CALIBRATION)
-            self._lock(session, row)
+            session.lock_collections([row], exclusive=True)
             kind = definitions.dataset_type(name)
             calibs, keys = kind.tables.calibs, kind.tables.keys
             c = calibs.c
@@ -273,19 +271,7 @@ class Associations:
                     )
                 )
             insert_rows(session, calibs, _calib_columns(keys), remaining)
-            self._forget_summary(session, kind, row, calibs)
-
-    def _forget_summary(
-        self, session: Session, kind: DatasetTypeRow, row: CollectionRow, table: sa.Table
-    ) -> None:
-        statement = (
-            sa.select(table.c.dataset_id)
-            .where(table.c.dataset_type_id == kind.id, table.c.collection_id == row.id)
-            .limit(1)
-        )
-        if not session.fetch(statement):
-            s = schema.collection_summary
-            session.execute(s.delete().where(s.c.dataset_type_id == kind.id, s.c.collection_id == row.id))
+            renew_summaries(session, kind, calibs, [row])
 
     def query(
         self,
@@ -314,7 +300,7 @@ class Associations:
             rows = [definitions.collection(i.name) for i in infos]
             leaves = [r for r in rows if r.type in kinds and r.type is not CollectionType.CHAINED]
             found = [session.fetch(s) for s in search_statements(kind, leaves)]
-            chosen = candidates_of_rows(kind, leaves, found)
+            chosen = Candidates.of_rows(kind, leaves, found)
         by_id = definitions.collections_by_id
         out: list[DatasetAssociation] = []
         for i in range(len(chosen)):

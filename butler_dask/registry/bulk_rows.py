@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -28,7 +29,6 @@ def insert_rows(
     rows: Rows,
     *,
     on_conflict: Literal["raise", "ignore", "replace"] = "raise",
-    replace_columns: Sequence[str] | None = None,
 ) -> int:
     """Insert many rows.
 
@@ -44,9 +44,7 @@ def insert_rows(
         Values.
     on_conflict : `str`
         What to do with a row whose key exists: ``raise`` `sqlalchemy.exc.IntegrityError`, ``ignore`` the
-        new row, or ``replace`` the old one's values.
-    replace_columns : sequence of `str`, optional
-        Columns that ``replace`` changes; default: all that are not in the primary key.
+        new row, or ``replace`` the old one's values that are not its key.
 
     Returns
     -------
@@ -56,28 +54,19 @@ def insert_rows(
     if not rows:
         return 0
     if not table._prefixes:
-        session.count_rows(table.name, len(rows))
-    if on_conflict != "raise":
+        session.inserted[table.name] = session.inserted.get(table.name, 0) + len(rows)
+    if on_conflict != "raise" and len(rows) > 1:
         rows = _in_order(session, table, columns, rows)
-    quote = session.connection.dialect.identifier_preparer.quote
-    name = quote(table.name)
-    names = ", ".join(map(quote, columns))
-    mark = "?" if session.is_sqlite else "%s"
-    values = f"({', '.join([mark] * len(columns))})"
-    insert = f"INSERT INTO {name} ({names}) VALUES "
-    if on_conflict == "ignore":
-        return _execute(session, f"{insert}{values} ON CONFLICT DO NOTHING", rows)
-    if on_conflict == "replace":
-        keys = [c.name for c in table.primary_key.columns]
-        changed = [c for c in columns if c not in keys] if replace_columns is None else replace_columns
-        action = ", ".join(f"{quote(c)} = excluded.{quote(c)}" for c in changed)
-        action = f"UPDATE SET {action}" if changed else "NOTHING"
-        conflict = f" ON CONFLICT ({', '.join(map(quote, keys))}) DO {action}"
-        return _execute(session, insert + values + conflict, rows)
+    form = (table.name, tuple(columns), on_conflict, session.is_sqlite)
+    texts = _insert_texts.get(form)
+    if texts is None:
+        texts = _insert_texts[form] = _InsertText.of(session, table, columns, on_conflict)
+    if on_conflict != "raise":
+        return session.execute_many(texts.one, rows)
     if len(rows) < _FEW_ROWS:
-        return _execute(session, insert + values, rows)
+        return session.execute_many(texts.one, rows)
     if not session.is_sqlite:
-        return _copy(session, f"COPY {name} ({names}) FROM STDIN", rows)
+        return _copy(session, texts.copy, rows)
     # Several rows a statement: a third less time than one each.
     per_statement = max(_VALUES_PER_STATEMENT // len(columns), 1)
     whole = len(rows) - len(rows) % per_statement
@@ -85,37 +74,53 @@ def insert_rows(
     portions = [
         tuple(itertools.islice(flat, per_statement * len(columns))) for _ in range(0, whole, per_statement)
     ]
-    _execute(session, insert + ", ".join([values] * per_statement), portions)
-    _execute(session, insert + values, rows[whole:])
+    session.execute_many(texts.one + f", {texts.values}" * (per_statement - 1), portions)
+    session.execute_many(texts.one, rows[whole:])
     return len(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _InsertText:
+    """SQL text that inserts into a table: one row, the marks of a further one, and by COPY."""
+
+    one: str
+    values: str
+    copy: str
+
+    @classmethod
+    def of(
+        cls,
+        session: Session,
+        table: sa.Table,
+        columns: Sequence[str],
+        on_conflict: str,
+    ) -> _InsertText:
+        quote = session.quote
+        into = f"{quote(table.name)} ({', '.join(map(quote, columns))})"
+        mark = "?" if session.is_sqlite else "%s"
+        values = f"({', '.join([mark] * len(columns))})"
+        conflict = ""
+        if on_conflict == "ignore":
+            conflict = " ON CONFLICT DO NOTHING"
+        elif on_conflict == "replace":
+            keys = [c.name for c in table.primary_key.columns]
+            changed = [c for c in columns if c not in keys]
+            action = ", ".join(f"{quote(c)} = excluded.{quote(c)}" for c in changed)
+            action = f"UPDATE SET {action}" if changed else "NOTHING"
+            conflict = f" ON CONFLICT ({', '.join(map(quote, keys))}) DO {action}"
+        return cls(f"INSERT INTO {into} VALUES {values}{conflict}", values, f"COPY {into} FROM STDIN")
+
+
+# By name of table and columns: tables of a dimension group have the same name in another registry.
+_insert_texts: dict[Hashable, _InsertText] = {}
 
 
 def _in_order(session: Session, table: sa.Table, columns: Sequence[str], rows: Rows) -> Rows:
     # On a server each row waits for who inserts the same one; in the same order nobody waits in a circle.
-    if session.is_sqlite or len(rows) == 1:
+    if session.is_sqlite:
         return rows
     keys = [i for i, c in enumerate(columns) if table.c[c].primary_key] or list(range(len(columns)))
     return sorted(rows, key=lambda row: [row[i] for i in keys])
-
-
-def _execute(session: Session, sql: str, rows: Rows) -> int:
-    if not rows:
-        return 0
-    driver: Any = session.connection.dialect.loaded_dbapi
-    cursor = session.driver.cursor()
-    try:
-        if len(rows) == 1:
-            cursor.execute(sql, rows[0])
-        else:
-            cursor.executemany(sql, rows)
-        return int(cursor.rowcount)
-    except driver.IntegrityError as error:
-        # Raised past SQLAlchemy, so given the class callers look for.
-        raise sa.exc.IntegrityError(sql, None, error) from error
-    except driver.OperationalError as error:
-        raise sa.exc.OperationalError(sql, None, error) from error
-    finally:
-        cursor.close()
 
 
 def _copy(session: Session, sql: str, rows: Rows) -> int:

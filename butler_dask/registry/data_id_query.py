@@ -343,7 +343,9 @@ class DataIdQuery:
         """Return the condition that an element's region overlaps a region."""
         spec = DimensionUniverse()[element]
         if spec.skypix_level is not None:
-            return self.tables.member(self.tables.columns[element][0], pixels_within(element, region))
+            return self.tables.member(
+                self.tables.columns[element][0], pixels_within(element, region), sa.BigInteger()
+            )
         inside = records_within(self._session, element, region)
         return self.tables.are_in(self.tables.temporary(spec.required, inside), spec.required)
 

@@ -25,10 +25,9 @@ from ..errors import DataIdValueError, ReadOnlyRepositoryError, RepositoryBusyEr
 from .database_errors import delays, is_locked, is_lost, is_transient, translated
 from .definitions import DefinitionCache
 from .explained_statement import StatementLog
-from .planner_statistics import renew_statistics
+from .planner_statistics import MANY_ROWS, renew_statistics
 from .postgresql_server import PostgresqlServer
-from .raw_sql import command, driver_connection
-from .session import Session
+from .session import REVISION, Session
 from .sqlite_file import SqliteFile
 from .thread_state import ThreadState
 
@@ -103,7 +102,8 @@ class Database:
             self._server = PostgresqlServer(self.url, lock_timeout_s)
             self.engine = self._server.engine
         self._shared_lock = threading.Lock() if self.is_sqlite and self.path is None else None
-        self._dbapi: Any = self.engine.dialect.loaded_dbapi
+        driver: Any = self.engine.dialect.loaded_dbapi
+        self._errors = (sa.exc.DBAPIError, sa.exc.TimeoutError, driver.Error, OverflowError)
         self._begin_threads()
         _open_databases.add(self)
 
@@ -114,19 +114,20 @@ class Database:
         # A database that nobody closed is closed when it is not used any more, or at the end of the program.
         self._closing = weakref.finalize(self, _close, self._kept, self.engine)
 
-    @property
-    def _state(self) -> ThreadState:
-        state = self._threads.state
-        if state is None:
-            state = self._threads.state = ThreadState(self._shared_lock or threading.Lock(), self._kept)
-            self._states.add(state)
+    def _new_state(self) -> ThreadState:
+        state = self._threads.state = ThreadState(self._shared_lock or threading.Lock(), self._kept)
+        self._states.add(state)
         return state
 
     def create_log(self) -> None:
         """Put a new SQLite file into write-ahead mode (kept in the file from then on)."""
         if self.path is not None:
-            with self._translation():
-                command(self._opened(self._state), "PRAGMA journal_mode = WAL")
+            connection = self._opened(self._threads.state or self._new_state())
+            try:
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL").close()
+            except self._errors as error:
+                self._raise_as_ours(error)
+                raise
 
     def close(self) -> None:
         """Close all connections."""
@@ -148,25 +149,31 @@ class Database:
             try:
                 return work()
             except RepositoryBusyError as error:
-                inside = self._state.session is not None
-                if inside or not is_transient(error.__cause__) or time.monotonic() > deadline:
+                if not self.is_to_repeat(error) or time.monotonic() > deadline:
                     raise
             time.sleep(delay)
         raise AssertionError("delays never end")
 
-    @contextmanager
-    def _translation(self) -> Iterator[None]:
-        try:
-            yield
-        except (sa.exc.DBAPIError, sa.exc.TimeoutError, self._dbapi.Error) as error:
-            ours = translated(error, self.url.render_as_string(), self.lock_timeout_s)
-            if ours is None:
-                raise
+    def is_to_repeat(self, error: RepositoryBusyError) -> bool:
+        """Return whether work that ended with an error, being a whole transaction, is to be begun anew."""
+        return self._session is None and is_transient(error.__cause__)
+
+    def _raise_as_ours(self, error: Exception) -> None:
+        """Raise the error that tells a user what one of the database means, if there is one."""
+        if isinstance(error, OverflowError):
+            if "SQLite" in str(error):
+                raise DataIdValueError(
+                    f"A number is larger than the registry takes, 64 bits: {error}"
+                ) from error
+            return
+        ours = translated(error, self.url.render_as_string(), self.lock_timeout_s)
+        if ours is not None:
             raise ours from error
-        except OverflowError as error:
-            if "SQLite" not in str(error):
-                raise
-            raise DataIdValueError(f"A number is larger than the registry takes, 64 bits: {error}") from error
+
+    @property
+    def _session(self) -> Session | None:
+        """The session of this thread, if it is in one."""
+        return self._threads.state.session if self._threads.state is not None else None
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -174,29 +181,37 @@ class Database:
 
         Inside `write` of the same thread it is the writing one.
         """
-        state = self._state
+        state = self._threads.state or self._new_state()
         if state.session is not None:
-            state.session.look_again()
+            if not self.is_sqlite:
+                state.session.look_again()
             yield state.session
             return
-        with self._translation(), state.lock:
-            connection = self._opened(state)
-            try:
-                if self.is_sqlite:
-                    self._patiently(connection, "BEGIN", "SELECT 1 FROM sqlite_master LIMIT 1")
-                else:
-                    connection.execution_options(isolation_level="REPEATABLE READ")
-                    connection.begin()
-                state.session = self._session(connection, sees_one_state=True)
-                yield state.session
-            finally:
-                state.session = None
-                # Rolled back so that temporary rows go too.
-                self._rollback(connection)
-                self._finished(connection)
+        try:
+            with state.lock:
+                connection = state.connection = self._opened(state)
+                try:
+                    state.session = self._begun_to_read(connection)
+                    yield state.session
+                finally:
+                    state.session = state.connection = None
+                    # Rolled back so that temporary rows go too.
+                    self._rollback(connection)
+                    if self._server is not None:
+                        connection.close()
+        except self._errors as error:
+            self._raise_as_ours(error)
+            raise
 
-    def _session(self, connection: sa.Connection, *, sees_one_state: bool) -> Session:
-        return Session(connection, self._definitions, self.log, sees_one_state=sees_one_state)
+    def _begun_to_read(self, connection: sa.Connection) -> Session:
+        session = Session(connection, self._definitions, self.log, is_sqlite=self.is_sqlite)
+        if self.is_sqlite:
+            # The state seen is that of the first look, which most need anyhow.
+            session.revision = self._patiently(connection, "BEGIN", REVISION)[0]
+        else:
+            connection.execution_options(isolation_level="REPEATABLE READ")
+            connection.begin()
+        return session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -209,46 +224,64 @@ class Database:
         RepositoryBusyError
             If other programs were in the way for longer than the limit, or the connection was lost.
         """
-        state = self._state
+        state = self._threads.state or self._new_state()
         if not self.writeable:
             raise ReadOnlyRepositoryError(
                 f"The registry {self.url.render_as_string()} was opened for reading; open the repository "
                 "with writeable=True to change it."
             )
-        if state.session is not None:
-            if not state.writing:
+        session = state.session
+        if session is not None:
+            if not session.is_writing:
                 raise RuntimeError("A write was begun inside a read of the same thread")
-            state.session.look_again()
-            with self._savepoint(state, state.session):
-                yield state.session
-            return
-        with self._translation(), state.lock:
-            connection = self._opened(state)
-            try:
-                if self.is_sqlite:
-                    self._patiently(connection, "BEGIN IMMEDIATE")
-                else:
-                    connection.begin()
-                session = self._session(connection, sees_one_state=self.is_sqlite)
-                state.session, state.writing = session, True
+            if not self.is_sqlite:
+                session.look_again()
+            with self._nested(state, session):
                 yield session
-                renew_statistics(session)
-                self._commit(connection)
-                session.committed()
-            except BaseException:
-                self._rollback(connection)
-                raise
-            finally:
-                state.session, state.writing = None, False
-                self._finished(connection)
+            return
+        try:
+            with state.lock:
+                connection = state.connection = self._opened(state)
+                try:
+                    self._begin_to_write(connection)
+                    session = state.session = Session(
+                        connection,
+                        self._definitions,
+                        self.log,
+                        is_sqlite=self.is_sqlite,
+                        begin=self._begin_to_write,
+                    )
+                    yield session
+                    if max(session.inserted.values(), default=0) >= MANY_ROWS:
+                        renew_statistics(session)
+                    if session.is_begun:
+                        self._commit(connection)
+                        session.committed()
+                except BaseException:
+                    self._rollback(connection)
+                    raise
+                finally:
+                    state.session = state.connection = None
+                    if self._server is not None:
+                        connection.close()
+        except self._errors as error:
+            self._raise_as_ours(error)
+            raise
+
+    def _begin_to_write(self, connection: sa.Connection) -> None:
+        if self.is_sqlite:
+            self._patiently(connection, "BEGIN IMMEDIATE")
+        else:
+            connection.begin()
 
     def _commit(self, connection: sa.Connection) -> None:
         if self.is_sqlite:
-            command(connection, "COMMIT")
+            driver: Any = connection.connection.dbapi_connection
+            driver.execute("COMMIT")
             return
         try:
             connection.commit()
-        except (sa.exc.DBAPIError, self._dbapi.Error) as error:
+        except self._errors as error:
             if not is_lost(error):
                 raise
             # Not to be repeated: the server may have got as far as we wanted.
@@ -258,9 +291,20 @@ class Database:
             ) from error
 
     @contextmanager
-    def _savepoint(self, state: ThreadState, session: Session) -> Iterator[None]:
-        state.savepoints += 1
-        name = f"s{state.savepoints}"
+    def _nested(self, state: ThreadState, session: Session) -> Iterator[None]:
+        if session.is_fresh:
+            # Nothing was asked or told before: what is undone here is the transaction so far, and what comes
+            # after it begins it again.
+            try:
+                yield
+            except BaseException:
+                assert state.connection is not None
+                self._rollback(state.connection)
+                session.undone()
+                raise
+            return
+        session.savepoints += 1
+        name = f"s{session.savepoints}"
         session.command(f"SAVEPOINT {name}")
         try:
             yield
@@ -270,7 +314,7 @@ class Database:
             session.forget_definitions()
             raise
         finally:
-            state.savepoints -= 1
+            session.savepoints -= 1
         session.command(f"RELEASE SAVEPOINT {name}")
 
     def _opened(self, state: ThreadState) -> sa.Connection:
@@ -287,41 +331,37 @@ class Database:
             state.opened.add(state.kept)
         return state.kept
 
-    def _finished(self, connection: sa.Connection) -> None:
-        if not self.is_sqlite:
-            connection.close()
-
     def _rollback(self, connection: sa.Connection) -> None:
         if connection.closed:  # at the end of the program, under a transaction still open; that undid it
             return
+        driver: Any = connection.connection.dbapi_connection
         if self.is_sqlite:
             # A full disk has made SQLite roll back everything already.
-            if driver_connection(connection).in_transaction:
-                command(connection, "ROLLBACK")
-        elif driver_connection(connection).closed:
+            if driver.in_transaction:
+                driver.execute("ROLLBACK")
+        elif driver.closed:
             connection.invalidate()
         else:
             connection.rollback()
 
-    @property
-    def in_transaction(self) -> bool:
-        """Whether this thread is inside `write`."""
-        return self._state.writing
-
-    def _patiently(self, connection: sa.Connection, *statements: str) -> None:
-        """Begin a SQLite transaction, waiting while other connections are in the way."""
-        deadline = time.monotonic() + self.lock_timeout_s
-        for delay in delays():
+    def _patiently(self, connection: sa.Connection, *statements: str) -> Any:
+        """Begin a SQLite transaction, waiting while others are in the way; return a row of its first look."""
+        driver: Any = connection.connection.dbapi_connection
+        deadline, waits = 0.0, None
+        while True:
             try:
+                row = None
                 for sql in statements:
-                    command(connection, sql)
+                    row = driver.execute(sql).fetchone()
             except sqlite3.OperationalError as error:
                 self._rollback(connection)
+                deadline = deadline or time.monotonic() + self.lock_timeout_s
                 if not is_locked(error) or time.monotonic() > deadline:
                     raise
             else:
-                return
-            time.sleep(delay)
+                return row
+            waits = waits or delays()
+            time.sleep(next(waits))
 
     def count_up(self, session: Session, name: str, count: int) -> int:
         """Add to a counter, and return its new value.
@@ -334,12 +374,21 @@ class Database:
             return int(session.fetch_sql(sql, (count, name))[0][0])
         return self._server.count_up(name, count)
 
+    def change_mark(self) -> str:
+        """Return a text that is another one after every change of the database (and seldom without one).
+
+        Of SQLite, sizes and times of its files; of PostgreSQL, its transactions.
+        """
+        if self._file is not None:
+            return self._file.change_mark()
+        with self.read() as session:
+            return str(session.fetch_sql("SELECT CAST(pg_current_snapshot() AS text)")[0][0])
+
     def forget_definitions(self) -> None:
         """Read collections and dataset types again next time."""
         self._definitions.last = None
-        session = self._state.session
-        if session is not None:
-            session.forget_definitions()
+        if self._session is not None:
+            self._session.forget_definitions()
 
 
 class _OnDatabase(Protocol):
@@ -353,6 +402,11 @@ def repeated(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, 
     """Decorate a method that is one transaction of ``self._database``: see `Database.repeat`."""
 
     def whole(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except RepositoryBusyError as error:
+            if not self._database.is_to_repeat(error):
+                raise
         return self._database.repeat(lambda: method(self, *args, **kwargs))
 
     functools.update_wrapper(whole, method)

@@ -10,12 +10,12 @@ import sqlalchemy as sa
 
 from ..errors import ButlerUserError, ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
 
-_BROKEN_OFF = ("40001", "40P01")
+_STOOD_IN_THE_WAY = ("40001", "40P01")
 """SQL states of transactions that stood in each other's way (serialization failure, deadlock): all of it was
 undone, and the same again will do."""
 _UNAVAILABLE = ("53300", "57P03")
 """SQL states of a server that takes no connection just now: too many, or starting up."""
-_GONE = ("57P01", "57P02", "57P05", "25P03", "08000", "08001", "08003", "08004", "08006")
+_CONNECTION_ENDED = ("57P01", "57P02", "57P05", "25P03", "08000", "08001", "08003", "08004", "08006")
 """SQL states of a connection that was ended."""
 _LOCK_TIMEOUT = "55P03"
 
@@ -46,7 +46,7 @@ def is_lost(error: BaseException | None) -> bool:
     if original is None or isinstance(original, sqlite3.Error):
         return False
     message = str(original)
-    return getattr(original, "sqlstate", None) in _GONE or any(
+    return getattr(original, "sqlstate", None) in _CONNECTION_ENDED or any(
         text in message
         for text in ("the connection is closed", "the connection is lost", "server closed the connection")
     )
@@ -54,7 +54,7 @@ def is_lost(error: BaseException | None) -> bool:
 
 def is_transient(error: BaseException | None) -> bool:
     """Return whether the transaction was undone for a reason that will not be there the next time."""
-    return getattr(_original(error), "sqlstate", None) in _BROKEN_OFF or is_lost(error)
+    return getattr(_original(error), "sqlstate", None) in _STOOD_IN_THE_WAY or is_lost(error)
 
 
 def translated(error: BaseException, where: str, patience_s: float) -> ButlerUserError | None:

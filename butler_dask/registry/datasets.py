@@ -13,13 +13,14 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from ..errors import DatasetNotFoundError, MissingCollectionError
+from ..errors import DatasetNotFoundError
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable, uuid_column
 from ..vocabulary.file_record import FileRecord, FileTable
 from . import schema
 from .bulk_rows import insert_rows, temporary_rows
+from .collection_summaries import renew_summaries
 from .database import Database, repeated
 from .dataset_census import DatasetCensus, batched, dataset_census, ids_in_runs
 from .definitions import CollectionRow, DatasetTypeRow
@@ -45,20 +46,6 @@ class Datasets:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def lock_runs(self, session: Session, runs: Sequence[CollectionRow], *, exclusive: bool) -> None:
-        """Keep others from removing runs (exclusively: from writing to them) until the transaction ends.
-
-        Raises
-        ------
-        MissingCollectionError
-            If one was removed just now.
-        """
-        ids = [r.id for r in runs]
-        gone = session.lock_rows(schema.collection, ids, exclusive=exclusive)
-        if gone:
-            names = ", ".join(repr(r.name) for r in runs if r.id in gone)
-            raise MissingCollectionError(f"Collection {names} was removed by somebody else just now.")
 
     # Read
 
@@ -91,7 +78,7 @@ class Datasets:
         return {name: table for name, table in sorted(found.items()) if len(table)}
 
     def row_ids(self, session: Session, table: DatasetTable) -> NDArray[np.int64]:
-        """Return the registry's row number of each dataset.
+        """Return the registry's row number of each dataset, shape (n,), int64.
 
         Raises
         ------
@@ -109,7 +96,7 @@ class Datasets:
         return found
 
     def known_row_ids(self, session: Session, table: DatasetTable) -> NDArray[np.int64]:
-        """Return the registry's row number of each dataset by its UUID, -1 where it is not there."""
+        """Return the row number of each dataset by its UUID, -1 where it is not there: shape (n,), int64."""
         ids = uuid_list(table.ids)
         known = {u: i for u, i, _, _ in self._by_uuid(session, ids)}
         return np.array([known.get(u, -1) for u in ids], dtype=np.int64)
@@ -211,14 +198,14 @@ class Datasets:
             ]
             # All at once, in one order, so that two removals never wait for each other.
             locked = {run.id: run for runs in by_table for run in runs}
-            self.lock_runs(session, list(locked.values()), exclusive=True)
+            session.lock_collections(list(locked.values()), exclusive=True)
             for table, runs in zip(tables, by_table, strict=True):
                 if not len(table):
                     continue
                 kind = definitions.dataset_type(table.dataset_type.name)
                 ids = np.unique(self.row_ids(session, table)).tolist()
                 out += self._remove_ids(session, {kind.id: ids})
-                self._forget_summaries(session, kind, runs)
+                renew_summaries(session, kind, kind.tables.datasets, runs)
         return out
 
     def _remove_files(self, session: Session, ids: Any) -> list[FileRecord]:
@@ -285,20 +272,9 @@ class Datasets:
         with self._database.write() as session:
             return [r[0] for r in session.execute(statement)]
 
-    def _forget_summaries(
-        self, session: Session, kind: DatasetTypeRow, runs: Sequence[CollectionRow]
-    ) -> None:
-        own, s = kind.tables.datasets.c, schema.collection_summary
-        for run in runs:
-            statement = (
-                sa.select(own.dataset_id).where(own.dataset_type_id == kind.id, own.run_id == run.id).limit(1)
-            )
-            if not session.fetch(statement):
-                session.execute(s.delete().where(s.c.dataset_type_id == kind.id, s.c.collection_id == run.id))
-
     def remove_runs(self, session: Session, runs: Sequence[CollectionRow]) -> list[FileRecord]:
         """Remove all datasets of runs."""
-        self.lock_runs(session, runs, exclusive=True)
+        session.lock_collections(runs, exclusive=True)
         by_type = ids_in_runs(session, runs)
         removed = self._remove_ids(session, by_type)
         q = schema.quantum
@@ -347,7 +323,7 @@ class Datasets:
 
 
 def uuid_list(ids: NDArray[np.uint8]) -> list[bytes]:
-    """Return a column of UUIDs, shape (n, 16), as a list of bytes."""
+    """Return a column of UUIDs, shape (n, 16), uint8, as a list of bytes."""
     data = np.ascontiguousarray(ids).tobytes()
     return [data[i : i + 16] for i in range(0, len(data), 16)]
 

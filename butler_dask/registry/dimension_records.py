@@ -11,18 +11,20 @@ import sqlalchemy as sa
 from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError
 from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable, coded_column, first_rows, plain_column, row_codes
-from ..vocabulary.dataset import DatasetRef
-from ..vocabulary.dimensions import DimensionElement, DimensionUniverse
+from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 from ..vocabulary.timespan import Timespan
 from .bulk_rows import insert_rows, temporary_rows
 from .database import Database, repeated
 from .schema import element_tables, overlap_tables
 from .session import Session
 
-_FEW = 40
+_FEW_KEYS = 40
 """Keys looked up one statement each rather than through a temporary table."""
 
 RecordKey = tuple[int | str, ...]
+ExistenceQuestion = tuple[str, Sequence[int]]
+"""SQL that gives a row if a record exists, and which of a data ID's required values it asks about."""
 
 
 class DimensionRecords:
@@ -37,6 +39,7 @@ class DimensionRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._sql: dict[tuple[str, ...], str] = {}
+        self._existence_questions: dict[DimensionGroup, Sequence[ExistenceQuestion]] = {}
 
     @repeated
     def insert(
@@ -231,7 +234,7 @@ class DimensionRecords:
     ) -> dict[RecordKey, DimensionRecord]:
         name = element.name
         rows: list[tuple[Any, ...]] = []
-        if len(keys) <= _FEW:
+        if len(keys) <= _FEW_KEYS:
             for key in dict.fromkeys(keys):
                 rows.extend(session.fetch_sql(self._look_up(session, name), key))
         else:
@@ -391,7 +394,7 @@ class DimensionRecords:
         wanted: Sequence[str],
         keys: Sequence[RecordKey],
     ) -> dict[RecordKey, tuple[Any, ...]]:
-        if len(keys) <= _FEW:
+        if len(keys) <= _FEW_KEYS:
             sql = self._look_up(session, element.name, wanted)
             found = ((key, session.fetch_sql(sql, key)) for key in keys)
             return {key: rows[0] for key, rows in found if rows}
@@ -403,16 +406,50 @@ class DimensionRecords:
             )
             return {r[:n]: r[n:] for r in session.fetch(statement)}
 
-    def missing_values(self, session: Session, data_ids: DataIdTable) -> tuple[str, dict[str, Any]] | None:
-        """Return the first dimension with a value that has no record, with that value; or `None`."""
+    def existence_questions(self, session: Session, group: DimensionGroup) -> Sequence[ExistenceQuestion]:
+        """Return what to ask so as to know that all values of a data ID have records."""
+        found = self._existence_questions.get(group)
+        if found is None:
+            questions: list[ExistenceQuestion] = []
+            for name in _telling_names(group):
+                keys = " AND ".join(f"{session.quote(c.name)} = ?" for c in key_columns(name))
+                places = [group.required.index(n) for n in group.universe[name].required]
+                questions.append((f"SELECT 1 FROM {session.quote(name)} WHERE {keys}", places))
+            found = self._existence_questions[group] = questions
+        return found
+
+    def check_values(self, session: Session, table: DatasetTable) -> None:
+        """Check that all data ID values of datasets to be inserted have records.
+
+        Raises
+        ------
+        DataIdValueError
+            If one has none; the first is named.
+        """
+        names = table.data_ids.dimensions.required
+        if self._missing_value(session, table.data_ids, _telling_names(table.data_ids.dimensions)) is None:
+            return
+        # The most general one is named: of an unknown instrument the detectors are unknown as well.
+        missing = self._missing_value(session, table.data_ids, names)
+        assert missing is not None
+        name, values = missing
+        raise DataIdValueError(
+            f"Cannot insert {table.dataset_type.name!r} datasets: the repository has no {name} for "
+            f"{values!r}. Insert its dimension record first."
+        )
+
+    def _missing_value(
+        self, session: Session, data_ids: DataIdTable, names: Sequence[str]
+    ) -> tuple[str, dict[str, Any]] | None:
+        """Return the first of some dimensions with a value that has no record, with that value; or `None`."""
         universe = data_ids.dimensions.universe
-        for name in data_ids.dimensions.required:
+        for name in names:
             element = universe[name]
             if not element.has_records:
                 continue
             keys = _unique_keys(data_ids, element.required)
             own = key_columns(name)
-            if len(keys) <= _FEW:
+            if len(keys) <= _FEW_KEYS:
                 present = {k for k in keys if session.fetch_sql(self._look_up(session, name), k)}
             else:
                 with temporary_rows(session, {c.name: c.type for c in own}, keys) as rows:
@@ -424,8 +461,15 @@ class DimensionRecords:
         return None
 
 
+def _telling_names(group: DimensionGroup) -> list[str]:
+    """Return the dimensions whose records vouch for the others: a detector's for its instrument."""
+    elements = [group.universe[n] for n in group.required]
+    vouched = {n for e in elements if e.has_records for n in e.requires}
+    return [e.name for e in elements if e.has_records and e.name not in vouched]
+
+
 def _unique_keys(data_ids: DataIdTable, names: Sequence[str]) -> list[RecordKey]:
-    if len(data_ids) <= _FEW:
+    if len(data_ids) <= _FEW_KEYS:
         rows = zip(*([data_ids.value(n, i) for i in range(len(data_ids))] for n in names), strict=True)
         return list(dict.fromkeys(rows))
     first = first_rows(data_ids.codes(names))

@@ -24,7 +24,7 @@ from .resolved_selection import DatasetJoin, ResolvedSelection
 from .schema import element_tables
 from .session import Session
 
-_COUNTED = 10_000
+_COUNTED_UP_TO = 10_000
 """Rows are counted up to so many."""
 
 
@@ -163,8 +163,8 @@ class EmptyAnswer:
             return query.count(most)
 
     def _counted(self, dimensions: DimensionGroup, resolved: ResolvedSelection) -> str:
-        n = self._count(dimensions, resolved, _COUNTED)
-        return str(n) if n < _COUNTED else f"{_COUNTED} or more"
+        n = self._count(dimensions, resolved, _COUNTED_UP_TO)
+        return str(n) if n < _COUNTED_UP_TO else f"{_COUNTED_UP_TO} or more"
 
     def _absent_records(self, dimensions: DimensionGroup, values: Mapping[str, Any]) -> list[str]:
         universe, out = DimensionUniverse(), []

@@ -8,8 +8,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .raw_sql import is_sqlite, rows_of
-
 
 @dataclass(frozen=True, slots=True)
 class ExplainedStatement:
@@ -40,14 +38,17 @@ class ExplainedStatement:
         cls, connection: sa.Connection, sql: str, parameters: Any, n_rows: int, seconds: float
     ) -> ExplainedStatement:
         """Ask the database for its plan of a statement that gave so many rows in so many seconds."""
-        if is_sqlite(connection):
+        driver: Any = connection.connection.dbapi_connection
+        cursor = driver.cursor()
+        if connection.dialect.name == "sqlite":
             # Columns: step, the step it is within, unused, text.
             depths, lines = {0: -1}, []
-            for step, parent, _, text in rows_of(connection, "EXPLAIN QUERY PLAN " + sql, parameters):
+            for step, parent, _, text in cursor.execute("EXPLAIN QUERY PLAN " + sql, parameters):
                 depths[step] = depths.get(parent, -1) + 1
                 lines.append("  " * depths[step] + text)
         else:
-            lines = [line for (line,) in rows_of(connection, "EXPLAIN " + sql, parameters)]
+            lines = [line for (line,) in cursor.execute("EXPLAIN " + sql, parameters)]
+        cursor.close()
         values = tuple(parameters.values() if isinstance(parameters, Mapping) else parameters)
         return cls(sql, values, tuple(lines), n_rows, seconds)
 

@@ -94,6 +94,10 @@ class NameScope:
     ) -> None:
         self.dimensions, self.dataset_types, self.text = dimensions, tuple(dataset_types), text
         self.bind: dict[str, Any] = {k.removeprefix(":"): v for k, v in (bind or {}).items()}
+        # By the tree's identity, so it is kept beside: comparing trees would walk them again.
+        self._fields: dict[
+            int, tuple[Expression, list[tuple[Name | Bind, FieldReference | DatasetField]]]
+        ] = {}
 
     def error(self, position: int, what: str) -> InvalidQueryError:
         """Return an error that points at a place of the expression."""
@@ -202,13 +206,21 @@ class NameScope:
 
     def references(self, tree: Expression) -> list[FieldReference | DatasetField]:
         """Return the fields an expression names."""
-        out: list[FieldReference | DatasetField] = []
+        return [meaning for _, meaning in self._named(tree)]
+
+    def _named(self, tree: Expression) -> list[tuple[Name | Bind, FieldReference | DatasetField]]:
+        # A query asks several times; the tree is walked once.
+        known = self._fields.get(id(tree))
+        if known is not None:
+            return known[1]
+        found: list[tuple[Name | Bind, FieldReference | DatasetField]] = []
         for node in tree.walk():
             if isinstance(node, (Name, Bind)):
                 meaning = self.resolve(node)
                 if not isinstance(meaning, BoundValue):
-                    out.append(meaning)
-        return out
+                    found.append((node, meaning))
+        self._fields[id(tree)] = tree, found
+        return found
 
     def dimensions_of(self, tree: Expression) -> DimensionGroup:
         """Return the dimensions an expression needs."""
@@ -239,13 +251,11 @@ class NameScope:
             If one is not.
         """
         said = {*known, *self.governors_named(tree)}
-        for node in tree.walk():
-            meaning = self.resolve(node) if isinstance(node, (Name, Bind)) else None
+        for node, meaning in self._named(tree):
             if not isinstance(meaning, FieldReference):
                 continue
             for governor in meaning.dimensions.governors:
                 if governor not in said:
-                    assert isinstance(node, (Name, Bind))
                     name = node.text if isinstance(node, Name) else node.name
                     raise self.error(
                         node.position,

@@ -74,8 +74,8 @@ class ExpressionTables(Protocol):
     def dataset_field(self, reference: DatasetField) -> Any:
         """Return the column of a dataset's field (for a timespan: two columns)."""
 
-    def member(self, column: Any, values: Sequence[Any]) -> Any:
-        """Return the condition that a column is one of many values."""
+    def member(self, column: Any, values: Sequence[Any], kind: sa.types.TypeEngine[Any]) -> Any:
+        """Return the condition that a column is one of many values of a type."""
 
     def like_glob(self, column: Any, pattern: str) -> Any:
         """Return the condition that a string column matches a glob of ``*`` and ``?``."""
@@ -422,11 +422,12 @@ class ExpressionCompiler:
             self._check_comparable(node, left, value)
         terms = list(others)
         if len(constants) > _MANY_VALUES:
-            terms.append(self._tables.member(left.sql, [v.database_value for v in constants]))
-        elif any(v.opened for v in constants):
-            terms.append(left.sql.in_([v.sql for v in constants]))
+            is_real = any(v.kind == "float" for v in constants)
+            kind = sa.Double() if is_real else constants[0].sql.type
+            terms.append(self._tables.member(left.sql, [v.database_value for v in constants], kind))
         elif constants:
-            terms.append(left.sql.in_([v.database_value for v in constants]))
+            # Each of its own type: a list of values would have that of the first, and 2.5 be an integer.
+            terms.append(left.sql.in_([v.sql for v in constants]))
         return sa.or_(*terms) if terms else sa.false()
 
     def _range(self, node: In, left: Operand, item: Range) -> Any:

@@ -158,13 +158,13 @@ class JoinedTables:
             .where(*(table.c[n] == self.columns[n][0] for n in names))
         )
 
-    def member(self, column: Any, values: Sequence[Any]) -> Any:
-        """Return the condition that a column is one of many values."""
+    def member(self, column: Any, values: Sequence[Any], kind: sa.types.TypeEngine[Any]) -> Any:
+        """Return the condition that a column is one of many values of a type."""
         rows = [(v,) for v in dict.fromkeys(values)]
         if not rows:
             return sa.false()
         self.are_lasting = False
-        table = self._stack.enter_context(temporary_rows(self._session, {"value": column.type}, rows))
+        table = self._stack.enter_context(temporary_rows(self._session, {"value": kind}, rows))
         return column.in_(sa.select(table.c.value))
 
     def like_glob(self, column: Any, pattern: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .session import Session
 
-_FEW_ROWS = 200
+MANY_ROWS = 200
 """Inserts of fewer rows in a transaction are not worth counting."""
 _ADD = (
     "INSERT INTO counter (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE "
@@ -20,7 +20,7 @@ def renew_statistics(session: Session) -> None:
     """Take the statistics of tables anew that have doubled, at the end of a transaction."""
     # In the same order in every process, since each takes locks on a server.
     for name, rows in sorted(session.inserted.items()):
-        if rows < _FEW_ROWS:
+        if rows < MANY_ROWS:
             continue
         total = session.fetch_sql(_ADD, (f"rows {name}", rows))[0][0]
         analyzed = session.fetch_sql(_ADD, (f"analyzed {name}", 0))[0][0]

@@ -45,7 +45,7 @@ class Quanta:
                 "attempt = CASE WHEN quantum.start_ns = excluded.start_ns THEN quantum.attempt "
                 "WHEN excluded.attempt > quantum.attempt THEN excluded.attempt ELSE quantum.attempt + 1 END"
             )
-            session.connection.exec_driver_sql(sql, list(zip(*columns.values(), strict=True)))
+            session.execute_many(sql, list(zip(*columns.values(), strict=True)))
 
     def query(self, run: str | Sequence[str]) -> QuantumTable:
         """Return the quantum records of one or several RUN collections, in the order they started."""

@@ -19,9 +19,10 @@ from ..vocabulary.dimensions import DimensionGroup, DimensionUniverse
 from ..vocabulary.expression import Name
 from ..vocabulary.selection import Selection
 from ..vocabulary.timespan import Timespan, time_of_tai_nanoseconds
+from .candidates import Candidates
 from .data_id_query import DataIdQuery
 from .database import Database
-from .dataset_search import DatasetSearch, candidates_of_rows, first_of_each
+from .dataset_search import DatasetSearch
 from .dimension_records import records_of_rows
 from .empty_answer import EmptyAnswer
 from .incomplete_data_id import complete_data_id
@@ -229,9 +230,9 @@ class Queries:
                 return [c[n] for n in (*kind.tables.keys, *own_names)]
 
             portions = self._portions(session, "datasets", resolved, query, columns_of)
-            candidates = candidates_of_rows(kind, leaves, portions)
+            candidates = Candidates.of_rows(kind, leaves, portions)
             if find_first and not at_once:
-                chosen = first_of_each(candidates, kind, leaves)
+                chosen = candidates.first_of_each()
             elif at_once:
                 chosen = np.arange(len(candidates))
             else:
@@ -242,7 +243,7 @@ class Queries:
             if not at_once:
                 start, limit = selection.offset or 0, selection.limit
                 chosen = chosen[start : None if limit is None else start + limit]
-            return self._search.table(session.definitions, kind, candidates, chosen.astype(np.int64))
+            return candidates.table(session.definitions, chosen.astype(np.int64))
 
     def rows(
         self,

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from lsst.sphgeom import Region
 
-_MARGIN = 1e-13
+_TOUCHING_RAD = 1e-13
 """Regions nearer to touching than this [rad] are left to `lsst.sphgeom`, whose predicates are exact."""
-_CHUNK = 200_000
+_PAIRS_AT_ONCE = 200_000
 """Pairs tested at a time, so that intermediate arrays stay below 100 MB."""
 
 
@@ -58,15 +58,15 @@ def overlapping_pairs(
     hit = np.zeros(len(i), dtype=bool)
     fast = a.is_polygon[i] & b.is_polygon[j] & (a.radii[i] + b.radii[j] < 0.5 * np.pi)
     rows = np.flatnonzero(fast)
-    for start in range(0, len(rows), _CHUNK):
-        part = rows[start : start + _CHUNK]
+    for start in range(0, len(rows), _PAIRS_AT_ONCE):
+        part = rows[start : start + _PAIRS_AT_ONCE]
         own, other = i[part], j[part]
         gap = np.maximum(
             _gap(a.normals[own], b.vertices[other]),
             _gap(b.normals[other], a.vertices[own]),
         )
         hit[part] = gap < 0
-        fast[part] = np.abs(gap) > _MARGIN
+        fast[part] = np.abs(gap) > _TOUCHING_RAD
     slow = np.flatnonzero(~fast)
     if len(slow):
         hit[slow] = _related(first, second, i[slow], j[slow])

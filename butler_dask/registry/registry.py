@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
+from .. import registry as parts
 from ..vocabulary.dimensions import DimensionUniverse
 from .collections import Collections
 from .database import LOCK_TIMEOUT_S, Database
@@ -20,16 +21,7 @@ if TYPE_CHECKING:
     from ..vocabulary.dataset import DatasetTable
     from ..vocabulary.file_record import FileTable
     from ..vocabulary.quantum_record import QuantumTable
-    from .associations import Associations
-    from .collection_removal import CollectionRemoval
-    from .dataset_inserts import DatasetInserts
-    from .dataset_search import DatasetSearch
-    from .dataset_types import DatasetTypes
-    from .datasets import Datasets
-    from .dimension_records import DimensionRecords
     from .explained_statement import ExplainedStatement
-    from .quanta import Quanta
-    from .queries import Queries
 
 
 class Registry:
@@ -46,70 +38,58 @@ class Registry:
         self.collections = Collections(database)
         """Collections, and the chains of them."""
 
-    # Parts are imported when they are first needed: a list of collections should not wait for queries.
+    # Parts are loaded when they are first needed, by the package: a list of collections should not wait for
+    # queries.
 
     @cached_property
-    def dataset_types(self) -> DatasetTypes:
+    def dataset_types(self) -> parts.DatasetTypes:
         """Dataset types."""
-        from .dataset_types import DatasetTypes
-
-        return DatasetTypes(self._database)
+        return parts.DatasetTypes(self._database)
 
     @cached_property
-    def records(self) -> DimensionRecords:
+    def records(self) -> parts.DimensionRecords:
         """Dimension records."""
-        from .dimension_records import DimensionRecords
-
-        return DimensionRecords(self._database)
+        return parts.DimensionRecords(self._database)
 
     @cached_property
-    def datasets(self) -> Datasets:
+    def datasets(self) -> parts.Datasets:
         """Datasets and where their files are: read, count, remove."""
-        from .datasets import Datasets
-
-        return Datasets(self._database)
+        return parts.Datasets(self._database)
 
     @cached_property
-    def inserts(self) -> DatasetInserts:
+    def inserts(self) -> parts.DatasetInserts:
         """Datasets and where their files are: insert."""
-        from .dataset_inserts import DatasetInserts
-
-        return DatasetInserts(self._database, self.records, self.datasets)
+        return parts.DatasetInserts(self._database, self.records, self.datasets)
 
     @cached_property
-    def search(self) -> DatasetSearch:
+    def search(self) -> parts.DatasetSearch:
         """The first dataset of a type for each of many data IDs."""
-        from .dataset_search import DatasetSearch
-
-        return DatasetSearch(self._database)
+        return parts.DatasetSearch(self._database)
 
     @cached_property
-    def associations(self) -> Associations:
+    def associations(self) -> parts.Associations:
         """Memberships of TAGGED and validity ranges of CALIBRATION collections."""
-        from .associations import Associations
-
-        return Associations(self._database, self.collections, self.datasets)
+        return parts.Associations(self._database, self.collections, self.datasets)
 
     @cached_property
-    def removal(self) -> CollectionRemoval:
+    def removal(self) -> parts.CollectionRemoval:
         """Removal of whole collections."""
-        from .collection_removal import CollectionRemoval
-
-        return CollectionRemoval(self._database, self.collections, self.datasets, self.associations)
+        return parts.CollectionRemoval(self._database, self.collections, self.datasets, self.associations)
 
     @cached_property
-    def quanta(self) -> Quanta:
+    def quanta(self) -> parts.Quanta:
         """How each quantum of each run went."""
-        from .quanta import Quanta
-
-        return Quanta(self._database)
+        return parts.Quanta(self._database)
 
     @cached_property
-    def queries(self) -> Queries:
-        """Data IDs, records and datasets under conditions."""
-        from .queries import Queries
+    def overlay(self) -> parts.Overlay:
+        """What belongs to a shared registry below this one."""
+        return parts.Overlay(self._database)
 
-        return Queries(self._database, self.search)
+    @cached_property
+    def queries(self) -> parts.Queries:
+        """Data IDs, records and datasets under conditions."""
+        return parts.Queries(self._database, self.search)
 
     @classmethod
     def create(cls, url: str) -> Self:
@@ -157,6 +137,10 @@ class Registry:
             database.close()
             raise
         return cls(database)
+
+    def change_mark(self) -> str:
+        """Return a text that is another one after every change of the registry (and seldom without one)."""
+        return self._database.change_mark()
 
     def schema_differences(self) -> list[str]:
         """Return how the tables differ from what the schema version says, one sentence each; none is well."""

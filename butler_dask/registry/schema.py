@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -295,38 +295,34 @@ class GroupTables:
         The group.
     """
 
-    __slots__ = ("_tables", "dimensions", "id")
-
     def __init__(self, id: int, dimensions: DimensionGroup) -> None:
         self.id, self.dimensions = id, dimensions
-        self._tables: tuple[sa.Table, sa.Table, sa.Table] | None = None
+        self.keys = dimensions.required
+        """Names of the data ID columns."""
 
+    @cached_property
     def _described(self) -> tuple[sa.Table, sa.Table, sa.Table]:
-        if self._tables is None:
-            with _describing:
-                if self._tables is None:
-                    self._tables = _group_tables(self.id, self.dimensions)
-        return self._tables
+        with _describing:
+            # Another thread may have described them while this one waited.
+            if "_described" not in self.__dict__:
+                self.__dict__["_described"] = _group_tables(self.id, self.dimensions)
+            tables: tuple[sa.Table, sa.Table, sa.Table] = self.__dict__["_described"]
+            return tables
 
-    @property
+    @cached_property
     def datasets(self) -> sa.Table:
         """Datasets by RUN and data ID."""
-        return self._described()[0]
+        return self._described[0]
 
-    @property
+    @cached_property
     def tags(self) -> sa.Table:
         """Datasets by TAGGED collection and data ID."""
-        return self._described()[1]
+        return self._described[1]
 
-    @property
+    @cached_property
     def calibs(self) -> sa.Table:
         """Datasets by CALIBRATION collection, data ID and begin of their validity."""
-        return self._described()[2]
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Names of the data ID columns."""
-        return self.dimensions.required
+        return self._described[2]
 
 
 @lru_cache(maxsize=1024)

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import InvalidQueryError
-from .definitions import SHARED_COLLECTIONS, DefinitionCache, Definitions, read_definitions
+from ..errors import InvalidQueryError, MissingCollectionError
+from . import schema
+from .definitions import SHARED_COLLECTIONS, CollectionRow, DefinitionCache, Definitions, read_definitions
 from .explained_statement import ExplainedStatement, StatementLog
-from .raw_sql import driver_connection, is_sqlite
 
 _PORTION = 10_000
 """Rows of a large answer that are Python values at a time."""
-_REVISION = "SELECT value FROM counter WHERE name = 'definitions'"
+REVISION = "SELECT value FROM counter WHERE name = 'definitions'"
 
 
 class Session:
@@ -37,58 +37,116 @@ class Session:
         The definitions last read of the database, by whatever transaction.
     log : `StatementLog`
         Where statements are explained.
-    sees_one_state : `bool`
-        Whether what others commit meanwhile is not seen.
+    is_sqlite : `bool`
+        Whether the database is SQLite.
+    begin : callable, optional
+        Begins a transaction that writes, on a connection; if not given, the session only reads.
 
     Attributes
     ----------
-    connection : `sqlalchemy.Connection`
-        For what SQLAlchemy does by itself: making tables, inspecting them.
-    driver : object
-        The driver's own connection.
-    is_sqlite : `bool`
-        Whether the database is SQLite.
+    is_sqlite, is_writing : `bool`
+        Whether the database is SQLite, and may be changed.
+    is_fresh : `bool`
+        Whether nothing was asked or told in a transaction that writes.
+    is_begun : `bool`
+        Whether it is in a transaction: not between the undoing of all it did and its next statement.
+    revision : `int` or `None`
+        The counter that says when definitions change, if it was looked at.
     adopting : `bool`
         Whether what belongs to the shared repository may be changed: its changes are being taken over.
+    savepoints : `int`
+        How many savepoints there are.
     inserted : `dict` [`str`, `int`]
         Rows inserted so far, by table.
     temporary_tables : `dict`
         How many temporary tables of each form are in use.
     """
 
-    __slots__ = (
-        "_cache",
-        "_changed",
-        "_definitions",
-        "_is_current",
-        "_log",
-        "_sees_one_state",
-        "adopting",
-        "connection",
-        "driver",
-        "inserted",
-        "is_sqlite",
-        "temporary_tables",
-    )
-
     def __init__(
-        self, connection: sa.Connection, cache: DefinitionCache, log: StatementLog, *, sees_one_state: bool
+        self,
+        connection: sa.Connection,
+        cache: DefinitionCache,
+        log: StatementLog,
+        *,
+        is_sqlite: bool,
+        begin: Callable[[sa.Connection], None] | None = None,
     ) -> None:
-        self.connection = connection
-        self._cache, self._log, self._sees_one_state = cache, log, sees_one_state
-        self.driver: Any = driver_connection(connection)
+        self._connection, self._cache, self._log, self._begin = connection, cache, log, begin
+        self._driver: Any = connection.connection.dbapi_connection
+        self.is_sqlite, self.is_writing = is_sqlite, begin is not None
+        # A server shows a transaction that writes what others commit meanwhile.
+        self._sees_one_state = is_sqlite or begin is None
+        self.is_begun, self.is_fresh = True, self.is_writing
+        self.revision: int | None = None
         self._definitions: Definitions | None = None
-        self._is_current = self._changed = False
-        self.is_sqlite = is_sqlite(connection)
-        self.adopting = False
+        self._is_current = self._changed = self.adopting = False
+        self.savepoints = 0
         self.inserted: dict[str, int] = {}
         self.temporary_tables: dict[Hashable, int] = {}
+
+    @property
+    def connection(self) -> sa.Connection:
+        """For what SQLAlchemy does by itself: making tables, inspecting them."""
+        if self.is_fresh:
+            self._first()
+        return self._connection
+
+    @property
+    def driver(self) -> Any:
+        """The driver's own connection."""
+        if self.is_fresh:
+            self._first()
+        return self._driver
+
+    def _first(self) -> None:
+        """Begin the transaction again, if all it did was undone: a first statement is about to be sent."""
+        self.is_fresh = False
+        if not self.is_begun and self._begin is not None:
+            self._begin(self._connection)
+            self.is_begun = True
+
+    def undone(self) -> None:
+        """Note that all that was done in the transaction is undone, and the transaction ended."""
+        self.is_begun, self.is_fresh = False, True
+        self._definitions, self._is_current, self._changed = None, False, False
+        self.inserted.clear()
+        self.temporary_tables.clear()
 
     # Statements
 
     def execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
         """Execute a statement that gives no rows."""
         return self.connection.execute(statement)
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Execute SQL text with the driver's marks for values, once for each of some rows.
+
+        Raises
+        ------
+        sqlalchemy.exc.IntegrityError
+            If a constraint of the tables is broken.
+        """
+        if self.is_fresh:
+            self._first()
+        cursor = self._driver.cursor()
+        try:
+            if len(rows) == 1:
+                cursor.execute(sql, rows[0])
+            elif rows:
+                cursor.executemany(sql, rows)
+            else:
+                return 0
+            return int(cursor.rowcount)
+        except Exception as error:
+            # Raised past SQLAlchemy, so given the class callers look for.
+            driver: Any = self._connection.dialect.loaded_dbapi
+            if isinstance(error, driver.IntegrityError):
+                raise sa.exc.IntegrityError(sql, None, error) from error
+            if isinstance(error, driver.OperationalError):
+                raise sa.exc.OperationalError(sql, None, error) from error
+            raise
+        finally:
+            cursor.close()
 
     def command(self, sql: str) -> None:
         """Execute SQL text without values that gives no rows."""
@@ -138,8 +196,10 @@ class Session:
         """
         if not self.is_sqlite:
             sql = sql.replace("?", "%s")
+        if self.is_fresh:
+            self._first()
         start = time.perf_counter()
-        cursor = self.driver.cursor()
+        cursor = self._driver.cursor()
         try:
             cursor.execute(sql, parameters)
             rows: list[tuple[Any, ...]] = cursor.fetchall()
@@ -186,7 +246,7 @@ class Session:
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Any], rows: int, start: float
     ) -> None:
         seconds = time.perf_counter() - start
-        explained = ExplainedStatement.ask(self.connection, sql, parameters, rows, seconds)
+        explained = ExplainedStatement.ask(self._connection, sql, parameters, rows, seconds)
         self._log.add(explained)
 
     @property
@@ -195,38 +255,37 @@ class Session:
 
         A full disk has made SQLite roll back everything; a lost connection takes no statement.
         """
-        return bool(self.driver.in_transaction if self.is_sqlite else not self.driver.closed)
+        return bool(self._driver.in_transaction if self.is_sqlite else not self._driver.closed)
 
     @property
     def takes_statements(self) -> bool:
         """Whether it goes on: after an error PostgreSQL takes no statement until the rollback."""
         if self.is_sqlite:
             return self.is_open
-        return self.is_open and self.driver.info.transaction_status.name != "INERROR"
+        return self.is_open and self._driver.info.transaction_status.name != "INERROR"
 
     def quote(self, name: str) -> str:
         """Return a name as it is written in SQL text."""
-        return self.connection.dialect.identifier_preparer.quote(name)
+        return self._connection.dialect.identifier_preparer.quote(name)
 
-    def count_rows(self, table: str, count: int) -> None:
-        """Count rows inserted, for the statistics of the table; see `planner_statistics`."""
-        self.inserted[table] = self.inserted.get(table, 0) + count
-
-    def lock_rows(self, table: sa.Table, ids: Sequence[int], *, exclusive: bool) -> list[int]:
-        """Keep others from removing rows (or, exclusively, from using them) until the transaction ends.
+    def lock_collections(self, rows: Sequence[CollectionRow], *, exclusive: bool) -> None:
+        """Keep others from removing collections (exclusively: from writing to them) to the transaction's end.
 
         SQLite has one writer at a time anyhow.
 
-        Returns
-        -------
-        missing : `list` [`int`]
-            Rows that somebody else removed meanwhile.
+        Raises
+        ------
+        MissingCollectionError
+            If one was removed just now.
         """
-        if self.is_sqlite or not ids:
-            return []
-        rows = sa.select(table.c.id).where(table.c.id.in_(sorted(ids))).order_by(table.c.id)
-        found = {r[0] for r in self.fetch(rows.with_for_update(read=not exclusive))}
-        return [i for i in ids if i not in found]
+        if self.is_sqlite or not rows:
+            return
+        c = schema.collection.c
+        locked = sa.select(c.id).where(c.id.in_(sorted(r.id for r in rows))).order_by(c.id)
+        found = {r[0] for r in self.fetch(locked.with_for_update(read=not exclusive))}
+        gone = ", ".join(repr(r.name) for r in rows if r.id not in found)
+        if gone:
+            raise MissingCollectionError(f"Collection {gone} was removed by somebody else just now.")
 
     # Definitions
 
@@ -234,18 +293,18 @@ class Session:
     def definitions(self) -> Definitions:
         """Collections and dataset types, as this transaction sees them."""
         if self._definitions is None or not self._is_current:
-            self._make_current(_REVISION)
+            self._make_current(REVISION)
         assert self._definitions is not None
         return self._definitions
 
     def locked_definitions(self) -> Definitions:
         """Return the definitions, which nobody else changes until this transaction ends."""
         if not self.is_sqlite:
-            self._make_current(f"{_REVISION} FOR UPDATE")
+            self._make_current(f"{REVISION} FOR UPDATE")
         return self.definitions
 
     def _make_current(self, sql: str) -> None:
-        revision = int(self.fetch_sql(sql)[0][0])
+        revision = self.revision if self.revision is not None else int(self.fetch_sql(sql)[0][0])
         # What this transaction changed is not for others: it may be undone, and the counter come to the same
         # number for another state.
         is_own = self._changed or self.adopting

@@ -22,7 +22,7 @@ from .session import Session
 if TYPE_CHECKING:
     from lsst.sphgeom import Region
 
-_RANGES = 64
+_PIXEL_RANGES = 64
 """Pixel ranges a region's envelope is given as; the exact test corrects for coarse ones."""
 
 
@@ -152,7 +152,7 @@ def records_within(session: Session, element_name: str, region: Region) -> list[
         overlap_tables[element_name],
         key_columns(element_name),
     )
-    ranges = spec.universe.commonSkyPix.pixelization.envelope(region, _RANGES)
+    ranges = spec.universe.commonSkyPix.pixelization.envelope(region, _PIXEL_RANGES)
     near = sa.or_(*(sa.and_(overlaps.c.htm7 >= b, overlaps.c.htm7 < e) for b, e in ranges))
     candidates = sa.select(*(overlaps.c[n] for n in spec.required)).where(near).distinct().subquery()
     rows = session.fetch(

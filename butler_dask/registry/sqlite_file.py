@@ -74,6 +74,18 @@ class SqliteFile:
                 )
         return tuple(out)
 
+    def change_mark(self) -> str:
+        """Return a text that is another one after every change: sizes and times of the file and its log."""
+        out = []
+        for name in (str(self.path), f"{self.path}-wal"):
+            try:
+                status = os.stat(name)
+            except FileNotFoundError:
+                continue
+            if status.st_size:  # an empty log is made and removed by readers
+                out.append(f"{status.st_size}:{status.st_mtime_ns}")
+        return "/".join(out)
+
     def connect(self) -> sqlite3.Connection:
         """Return a new connection.
 

@@ -20,8 +20,8 @@ class ThreadState:
         """The connections all threads keep."""
         self.session: Session | None = None
         """The transaction it is in."""
-        self.writing = False
-        self.savepoints = 0
+        self.connection: sa.Connection | None = None
+        """Connection of that transaction."""
         self.kept: sa.Connection | None = None
         """SQLite connection kept between transactions."""
         self.stamp: tuple[int, ...] = ()
