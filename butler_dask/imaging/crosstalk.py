@@ -198,8 +198,11 @@ def add_crosstalk(
         Pixels with crosstalk.
     """
     result = image.copy()
-    for i, source in enumerate(detector.amplifiers):
-        for j, victim in enumerate(detector.amplifiers):
+    views = [readout_view(image, amplifier) for amplifier in detector.amplifiers]
+    for j, victim in enumerate(detector.amplifiers):
+        leak = np.zeros(views[j].shape, dtype=np.float32)
+        for i, source in enumerate(views):
             if matrix[i, j] != 0.0:
-                readout_view(result, victim)[:] += np.float32(matrix[i, j]) * readout_view(image, source)
+                leak += np.float32(matrix[i, j]) * source
+        readout_view(result, victim)[:] += leak
     return result

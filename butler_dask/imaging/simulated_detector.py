@@ -26,6 +26,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from .crosstalk import add_crosstalk
 from .detector import Amplifier, Detector, box_slices, readout_view
 
 
@@ -352,16 +353,7 @@ class SimulatedDetector:
         for amplifier in detector.amplifiers:
             signal[box_slices(amplifier.box)] /= np.float32(amplifier.gain)
         if self.crosstalk and detector.crosstalk is not None:
-            views = [readout_view(signal, a) for a in detector.amplifiers]
-            leaks = []
-            for j in range(len(views)):
-                leak = np.zeros(views[j].shape, dtype=np.float32)
-                for i, source in enumerate(views):
-                    if detector.crosstalk[i, j] != 0.0:
-                        leak += np.float32(detector.crosstalk[i, j]) * source
-                leaks.append(leak)
-            for view, leak in zip(views, leaks, strict=True):
-                view += leak
+            signal = add_crosstalk(signal, detector, detector.crosstalk)
         raw = rng.standard_normal(detector.raw_shape, dtype=np.float32)
         bias = self.bias_adu
         for n, amplifier in enumerate(detector.amplifiers):
