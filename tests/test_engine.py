@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from butler_dask.engine.cluster import local_cluster
 from butler_dask.engine.execution import run_graph
 from butler_dask.engine.init_outputs import write_init_outputs
 from butler_dask.engine.journal import Journal, PlanFiles
+from butler_dask.engine.open_plan import find_open, opened
 from butler_dask.engine.quantum_report import QuantumReport
 from butler_dask.engine.recovery import recover_run
 from butler_dask.engine.run_settings import RunSettings
@@ -434,6 +436,27 @@ def test_workers_can_import_astropy_when_this_process_has(butler, mischief):
         # A plain logger of that name, made for its level, would be in the way.
         (kind,) = client.run(lambda: type(__import__("astropy").log).__name__).values()
     assert kind == "AstropyLogger"
+
+
+class Silent:
+    """Tells nobody."""
+
+    def started(self, row: int) -> None:
+        pass
+
+    def ended(self, report: QuantumReport) -> None:
+        pass
+
+
+def test_a_worker_that_leaves_takes_no_plan_from_another_in_its_process(butler):
+    graph = prepared(butler, 1, 1)
+    arguments = (graph, butler.datastore, butler.root, RunSettings(), Silent())
+    with ExitStack() as first:
+        first.enter_context(opened(*arguments))
+        with opened(*arguments) as second:
+            first.close()
+            assert find_open(graph.plan_id) is second
+    assert find_open(graph.plan_id) is None
 
 
 def test_unknown_executor_names_the_nearest(butler):

@@ -53,7 +53,13 @@ butler = program(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the program and exit."""
+    """Run the program and exit.
+
+    Parameters
+    ----------
+    argv : sequence of `str`, optional
+        Arguments; those of the process when not given.
+    """
     run_program(butler, argv)
 
 

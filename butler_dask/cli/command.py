@@ -40,11 +40,35 @@ class LazyGroup(click.Group):
         self.lazy = dict(lazy)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the subcommands' names, sorted."""
+        """Return the subcommands' names, sorted.
+
+        Parameters
+        ----------
+        ctx : `click.Context`
+            Not looked at.
+
+        Returns
+        -------
+        names : `list` [`str`]
+            As typed.
+        """
         return sorted(self.lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a subcommand, or `None`."""
+        """Import and return a subcommand, or `None`.
+
+        Parameters
+        ----------
+        ctx : `click.Context`
+            Not looked at.
+        cmd_name : `str`
+            As typed.
+
+        Returns
+        -------
+        command : `click.Command` or `None`
+            With the option ``--options-file``.
+        """
         if cmd_name not in self.lazy:
             return None
         import importlib
@@ -59,20 +83,52 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the subcommand; a mistyped one gets the nearest match."""
+        """Find the subcommand; a mistyped one gets the nearest match.
+
+        Parameters
+        ----------
+        ctx : `click.Context`
+            Context of the group.
+        args : `list` [`str`]
+            Words from the subcommand on.
+
+        Returns
+        -------
+        name, command, rest
+            As click has them.
+        """
         name = args[0]
         if name not in self.lazy and not name.startswith("-"):
             ctx.fail(f"No such command {name!r}.{did_you_mean(name, self.lazy)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the subcommands without importing them."""
+        """List the subcommands without importing them.
+
+        Parameters
+        ----------
+        ctx : `click.Context`
+            Context of the group.
+        formatter : `click.HelpFormatter`
+            Takes the list.
+        """
         with formatter.section("Commands"):
             formatter.write_dl([(name, self.lazy[name][1]) for name in self.list_commands(ctx)])
 
 
 def log_options(function: F) -> F:
-    """Add the log options, which work before and after the subcommand alike."""
+    """Add the log options, which work before and after the subcommand alike.
+
+    Parameters
+    ----------
+    function : callable
+        A command or group.
+
+    Returns
+    -------
+    function : callable
+        The same, with the options.
+    """
     options = (
         click.option(
             "--log-level",
@@ -154,6 +210,11 @@ def program(name: str, help_text: str, lazy: Mapping[str, tuple[str, str]]) -> L
         First paragraph of its help.
     lazy : mapping
         As `LazyGroup`.
+
+    Returns
+    -------
+    group : `LazyGroup`
+        To be run by `run_program`.
     """
 
     @click.group(
@@ -187,6 +248,13 @@ def run_program(group: click.Group, argv: Sequence[str] | None = None) -> None:
 
     Errors of this package are one message on standard error; the traceback comes with ``--log-level DEBUG``
     or ``BUTLER_DASK_TRACEBACK=1``. Ctrl-C prints ``Aborted!``.
+
+    Parameters
+    ----------
+    group : `click.Group`
+        The program.
+    argv : sequence of `str`, optional
+        Arguments; those of the process when not given.
     """
     try:
         words = expanded_words(sys.argv[1:] if argv is None else argv)

@@ -29,6 +29,11 @@ def read_table(name: str) -> Table:
     name : `str`
         Local file.
 
+    Returns
+    -------
+    table : `astropy.table.Table`
+        As astropy reads it.
+
     Raises
     ------
     DatasetFileError
@@ -90,6 +95,11 @@ def files_of_table(
         repository.
     name : `str`
         Of the table, for messages.
+
+    Returns
+    -------
+    files : `list` [`FileDataset`]
+        Each file once, with all its datasets.
 
     Raises
     ------

@@ -57,7 +57,18 @@ class LogSettings:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> LogSettings:
-        """Make from the values of the command line's log options."""
+        """Make from the values of the command line's log options.
+
+        Parameters
+        ----------
+        values : mapping
+            By the names of the options' parameters.
+
+        Returns
+        -------
+        settings : `LogSettings`
+            With defaults for what is not there.
+        """
         return cls(
             tuple(values.get("log_levels", ())),
             bool(values.get("long_log", False)),
@@ -84,7 +95,18 @@ class LineFormatter(logging.Formatter):
         self.labels = "".join(f"{k}={v} " for k, v in (labels or {}).items())
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, with the traceback below it if there is one."""
+        """Return the line, with the traceback below it if there is one.
+
+        Parameters
+        ----------
+        record : `logging.LogRecord`
+            What was logged.
+
+        Returns
+        -------
+        line : `str`
+            Without a line end.
+        """
         level = _LEVEL_NAMES.get(record.levelname, record.levelname)
         message = record.getMessage()
         if self.long:
@@ -112,7 +134,18 @@ class JsonFormatter(logging.Formatter):
         self.labels = dict(labels)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the JSON text."""
+        """Return the JSON text.
+
+        Parameters
+        ----------
+        record : `logging.LogRecord`
+            What was logged.
+
+        Returns
+        -------
+        text : `str`
+            One line.
+        """
         fields: dict[str, Any] = {
             "asctime": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "levelname": record.levelname,
@@ -139,6 +172,11 @@ class _StandardError(logging.StreamHandler[Any]):
 
 def start_logging(settings: LogSettings) -> None:
     """Set up the root logger; called again, it replaces what it set up before.
+
+    Parameters
+    ----------
+    settings : `LogSettings`
+        What the user wants to see, and where.
 
     Raises
     ------

@@ -68,7 +68,18 @@ order_by_option = click.option(
 
 
 def limit_option(default: int) -> Callable[[Any], Any]:
-    """Return the ``--limit`` option."""
+    """Return the ``--limit`` option.
+
+    Parameters
+    ----------
+    default : `int`
+        How many when the user says nothing.
+
+    Returns
+    -------
+    decorator : callable
+        Adds it to a command.
+    """
     return click.option(
         "--limit",
         type=int,
@@ -105,7 +116,20 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would b
 
 
 def collections_option(required: bool = False, help_text: str = "") -> Callable[[Any], Any]:
-    """Return the ``--collections`` option: repeatable, comma-separated."""
+    """Return the ``--collections`` option: repeatable, comma-separated.
+
+    Parameters
+    ----------
+    required : `bool`
+        Whether it must be given.
+    help_text : `str`
+        Its help, if not the usual one.
+
+    Returns
+    -------
+    decorator : callable
+        Adds it to a command.
+    """
     return click.option(
         "--collections",
         "collections",
@@ -117,8 +141,19 @@ def collections_option(required: bool = False, help_text: str = "") -> Callable[
     )
 
 
-def transfer_option(default: str = "direct") -> Callable[[Any], Any]:
-    """Return the ``--transfer`` option."""
+def transfer_option(default: str) -> Callable[[Any], Any]:
+    """Return the ``--transfer`` option.
+
+    Parameters
+    ----------
+    default : `str`
+        How files come in when the user says nothing.
+
+    Returns
+    -------
+    decorator : callable
+        Adds it to a command.
+    """
     return click.option(
         "-t",
         "--transfer",
@@ -133,6 +168,16 @@ def transfer_option(default: str = "direct") -> Callable[[Any], Any]:
 
 def data_id_of(words: Iterable[str]) -> dict[str, str]:
     """Return the data ID of ``KEY=VALUE`` words.
+
+    Parameters
+    ----------
+    words : iterable of `str`
+        As typed, also comma-separated.
+
+    Returns
+    -------
+    data_id : `dict` [`str`, `str`]
+        Without quotes around values.
 
     Raises
     ------
@@ -249,7 +294,15 @@ def warn_of_more(what: str, cut: bool, limit: int, *, deed: str = "shown", word:
 
 @contextmanager
 def explained(registry: Registry, wanted: bool) -> Iterator[None]:
-    """Print on standard error what the database was asked inside, if that is wanted."""
+    """Print on standard error what the database was asked inside, if that is wanted.
+
+    Parameters
+    ----------
+    registry : `Registry`
+        What is asked.
+    wanted : `bool`
+        Whether to print.
+    """
     if not wanted:
         yield
         return

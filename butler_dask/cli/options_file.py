@@ -16,6 +16,16 @@ def expanded_words(words: Sequence[str]) -> list[str]:
     A file has words as a shell takes them, quotes and ``#`` comments included, over any number of lines.
     What follows ``-@`` or ``--options-file`` is a file name, not such a word; nor is anything after ``--``.
 
+    Parameters
+    ----------
+    words : sequence of `str`
+        As typed.
+
+    Returns
+    -------
+    expanded : `list` [`str`]
+        In the same order.
+
     Raises
     ------
     click.UsageError
@@ -88,7 +98,13 @@ def _value(option: click.Option, value: Any, name: str) -> Any:
 
 
 def options_file_option() -> click.Option:
-    """Return the ``-@`` option, which is read before the others of its command."""
+    """Return the ``-@`` option, which is read before the others of its command.
+
+    Returns
+    -------
+    option : `click.Option`
+        To be added to a command's parameters.
+    """
     return click.Option(
         ["-@", "--options-file"],
         metavar="FILE",

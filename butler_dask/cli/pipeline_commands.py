@@ -40,7 +40,20 @@ class PipelineCommand(click.Command):
     """A command that remembers its raw arguments, so that pipeline edits keep their order."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, and keep a copy of the words."""
+        """Parse, and keep a copy of the words.
+
+        Parameters
+        ----------
+        ctx : `click.Context`
+            Takes the copy, as ``butler_dask.argv`` of its ``meta``.
+        args : `list` [`str`]
+            As typed.
+
+        Returns
+        -------
+        rest : `list` [`str`]
+            As click has it.
+        """
         ctx.meta["butler_dask.argv"] = list(args)
         return super().parse_args(ctx, args)
 
@@ -54,6 +67,16 @@ def edited_pipeline(ctx: click.Context, file: str | None) -> Pipeline:
         Context of a `PipelineCommand` with `pipeline_options`.
     file : `str` or `None`
         ``FILE[#selection]``; without one the edits must add tasks.
+
+    Returns
+    -------
+    pipeline : `Pipeline`
+        With at least one task.
+
+    Raises
+    ------
+    click.UsageError
+        If there is no task, or an edit is not of its form.
     """
     pipeline = bd.Pipeline.from_uri(file) if file else bd.Pipeline("A pipeline from the command line.")
     for edit in pipeline_edits(ctx, ctx.meta["butler_dask.argv"]):
@@ -89,6 +112,13 @@ _SHOWN = ("config", "graph", "inputs", "pipeline", "pipeline-graph", "subsets", 
 
 def show_pipeline_parts(pipeline: Pipeline, what: tuple[str, ...]) -> None:
     """Print the views of a pipeline that ``--show`` names; ``graph`` is left to the caller.
+
+    Parameters
+    ----------
+    pipeline : `Pipeline`
+        The pipeline.
+    what : `tuple` [`str`, ...]
+        As typed.
 
     Raises
     ------
@@ -170,6 +200,13 @@ def prepare_graph(
         The pipeline; `None` with a saved graph.
     recover : `bool`
         Record first what an interrupted run to be extended had finished; else nothing is written.
+
+    Returns
+    -------
+    plan : `RunCollections`
+        What the run does with collections.
+    graph : `QuantumGraph`
+        What is to be run.
     """
     saved = bd.graph.read_graph(options.quantum_graph) if options.quantum_graph else None
     plan = bd.graph.plan_run_collections(
@@ -233,7 +270,13 @@ def qgraph(ctx: click.Context, /, pipeline: str | None, options: GraphOptions) -
 
 
 def show_graph(graph: QuantumGraph) -> None:
-    """Print each quantum with its inputs and outputs."""
+    """Print each quantum with its inputs and outputs.
+
+    Parameters
+    ----------
+    graph : `QuantumGraph`
+        The graph.
+    """
     for row in range(len(graph)):
         quantum = graph.quantum(row)
         click.echo(f"{quantum.taskLabel} {quantum.dataId}")
@@ -331,7 +374,20 @@ def run_pipeline(
 
 
 def finish(summary: RunSummary, file: str | None) -> None:
-    """Print what became of a run, write its summary, and raise if quanta failed."""
+    """Print what became of a run, write its summary, and raise if quanta failed.
+
+    Parameters
+    ----------
+    summary : `RunSummary`
+        How the run ended.
+    file : `str` or `None`
+        Where its summary is written as JSON, if anywhere.
+
+    Raises
+    ------
+    QuantumExecutionError
+        If quanta failed.
+    """
     _LOG.info("%s", summary.describe())
     if file:
         with open(file, "w", encoding="utf-8") as stream:

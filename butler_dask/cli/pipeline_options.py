@@ -59,6 +59,11 @@ def pipeline_edits(ctx: click.Context, argv: Sequence[str]) -> list[PipelineEdit
         Context of the command, whose parameters are parsed.
     argv : sequence of `str`
         Arguments of the command as typed.
+
+    Returns
+    -------
+    edits : `list` [`PipelineEdit`]
+        As `edited_pipeline` applies them.
     """
     given = [PipelineEdit(kind, value) for kind, value in ctx.meta.get("butler_dask.edits", [])]
     order: dict[tuple[str, str], list[int]] = {}

@@ -16,7 +16,13 @@ pipetask = program("pipetask", "Build pipelines and quantum graphs, and run them
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the program and exit."""
+    """Run the program and exit.
+
+    Parameters
+    ----------
+    argv : sequence of `str`, optional
+        Arguments; those of the process when not given.
+    """
     run_program(pipetask, argv)
 
 

@@ -89,7 +89,7 @@ class RunProgress:
         if not self._terminal and now - self._last >= 30.0:
             self._last = now
             done, total, failed = self._done()
-            _LOG.info("%d of %d quanta done, %d failed%s", done, total, failed, self._left(done, total))
+            _LOG.info("%d of %d quanta done, %d failed%s", done, total, failed, self._time_left(done, total))
 
     def _done(self) -> tuple[int, int, int]:
         states = self._by_task.values()
@@ -97,7 +97,7 @@ class RunProgress:
         done = sum(s.get("success", 0) + s.get("failure", 0) + s.get("blocked", 0) for s in states)
         return done, sum(s.get("total", 0) for s in states), failed
 
-    def _left(self, done: int, total: int) -> str:
+    def _time_left(self, done: int, total: int) -> str:
         if not 0 < done < total:
             return ""
         seconds = (time.monotonic() - self._started) * (total - done) / done
@@ -109,7 +109,7 @@ class RunProgress:
         from rich.table import Table
 
         done, total, _ = self._done()
-        table = Table(title=f"{done} of {total} quanta{self._left(done, total)}", title_justify="left")
+        table = Table(title=f"{done} of {total} quanta{self._time_left(done, total)}", title_justify="left")
         table.add_column("task")
         for state in (*_STATES, "total"):
             table.add_column(state, justify="right")

@@ -29,11 +29,16 @@ def census_lines(census: DatasetCensus) -> list[str]:
     ----------
     census : `DatasetCensus`
         What was counted.
+
+    Returns
+    -------
+    lines : `list` [`str`]
+        Without line ends.
     """
     if not census.counts:
         return ["No datasets."]
     rows = [[c.run, c.dataset_type, c.datasets, c.files, size_text(c.size)] for c in census.counts]
-    lines = _cut(["run", "type", "datasets", "files", "size"], rows)
+    lines = _cut_table(["run", "type", "datasets", "files", "size"], rows)
     files, size = sum(c.files for c in census.counts), sum(c.size for c in census.counts)
     lines.append(
         f"In all {counted(census.datasets, 'dataset')} with {counted(files, 'file')}, {size_text(size)}."
@@ -46,11 +51,11 @@ def census_lines(census: DatasetCensus) -> list[str]:
     if census.memberships:
         lines.append("Of these datasets are in other collections:")
         members = [[m.collection, m.type.name, m.dataset_type, m.datasets] for m in census.memberships]
-        lines += _cut(["collection", "kind", "type", "datasets"], members)
+        lines += _cut_table(["collection", "kind", "type", "datasets"], members)
     return lines
 
 
-def _cut(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+def _cut_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     lines = text_table(headers, rows[:_MOST_ROWS])
     if len(rows) > _MOST_ROWS:
         lines.append(f"... and {len(rows) - _MOST_ROWS} more rows")
@@ -58,12 +63,36 @@ def _cut(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
 
 
 def counted(count: int, what: str) -> str:
-    """Return a number of things in words."""
+    """Return a number of things in words.
+
+    Parameters
+    ----------
+    count : `int`
+        How many.
+    what : `str`
+        The thing, in the singular.
+
+    Returns
+    -------
+    words : `str`
+        ``1 file``, ``2 files``.
+    """
     return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def size_text(size: int) -> str:
-    """Return a number of bytes as people say it."""
+    """Return a number of bytes as people say it.
+
+    Parameters
+    ----------
+    size : `int`
+        Number of bytes.
+
+    Returns
+    -------
+    text : `str`
+        With a decimal unit, ``1.5 MB``.
+    """
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:

@@ -25,6 +25,11 @@ def text_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, left: b
         Values; `None` is shown as ``--``.
     left : `bool`
         Align to the left (names) and not to the right.
+
+    Returns
+    -------
+    lines : `list` [`str`]
+        Without line ends.
     """
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(headers)
     cells, titles, dashes, forms = [], [], [], []
@@ -44,12 +49,28 @@ def text_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, left: b
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, left: bool = False) -> None:
-    """Print a table."""
+    """Print a table.
+
+    Parameters
+    ----------
+    headers : sequence of `str`
+        Names of the columns.
+    rows : sequence of sequences
+        Values, one for each column.
+    left : `bool`
+        Whether they stand at the left of their column.
+    """
     click.echo("\n".join(text_table(headers, rows, left=left)))
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document; times, regions and UUIDs become texts."""
+    """Print one JSON document; times, regions and UUIDs become texts.
+
+    Parameters
+    ----------
+    document : object
+        What JSON takes, and what has a text.
+    """
     click.echo(json.dumps(document, indent=1, default=_plain))
 
 

@@ -122,13 +122,13 @@ def find_finished(
         written=tuple((rows[path], file) for path, file in listed.items()),
         complete=len(listed) == len(rows),
         adopted=True,
-        attempt=int(number(marker, "attempt")) or 1,
+        attempt=int(number_of(marker, "attempt")) or 1,
         host=_HOST,
         # Exact, because the registry tells attempts apart by it.
         start_ns=int(marker.scalars.get("startNs") or 0),
         end_ns=_utc_ns(marker.scalars.get("endUtc")),
-        cpu_s=number(marker, "endCpuTime") - number(marker, "startCpuTime"),
-        peak_rss_bytes=int(number(marker, "endMaxResidentSetSize")),
+        cpu_s=number_of(marker, "endCpuTime") - number_of(marker, "startCpuTime"),
+        peak_rss_bytes=int(number_of(marker, "endMaxResidentSetSize")),
     )
 
 
@@ -139,7 +139,7 @@ def _listed_files(marker: TaskMetadata) -> dict[str, FileRecord]:
     return {str(path): FileRecord(str(path), *rest) for path, *rest in rows}
 
 
-def number(marker: TaskMetadata, name: str) -> float:
+def number_of(marker: TaskMetadata, name: str) -> float:
     """Return a number of a marker, 0 where it has none.
 
     Parameters

@@ -94,7 +94,7 @@ class _DaskRun:
         client, location = self._client, self._location
         with ExitStack() as stack:
             topic = progress_topic(self._files.plan_id)
-            client.subscribe_topic(topic, self._heard)
+            client.subscribe_topic(topic, self._take_event)
             stack.callback(client.unsubscribe_topic, topic)
             client.register_plugin(
                 ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._request.fail_fast)
@@ -136,7 +136,7 @@ class _DaskRun:
             self._stop_workers(wait=False)
             self._drain(close=True)
             raise
-        return self._end(self._drain(close=True))
+        return self._run_end(self._drain(close=True))
 
     def _run_left_over(self) -> None:
         """Submit again what tasks that died left undone, quantum by quantum."""
@@ -183,7 +183,7 @@ class _DaskRun:
         )
         return state
 
-    def _end(self, state: Mapping[str, Any]) -> RunEnd:
+    def _run_end(self, state: Mapping[str, Any]) -> RunEnd:
         if state["recording_error"] or state["hook_errors"]:
             raise ButlerDaskError(
                 f"Outputs of run {self._files.run!r} could not all be recorded: "
@@ -193,7 +193,7 @@ class _DaskRun:
         failures = [QuantumFailure(*f) for f in state["failures"]]
         return RunEnd(state["counts"], failures, state["adopted"], self._stopped)
 
-    async def _heard(self, event: tuple[float, Any]) -> None:
+    async def _take_event(self, event: tuple[float, Any]) -> None:
         """Take an event of the scheduler plugin; runs on the client's event loop."""
         _, message = event
         if "stop" in message:

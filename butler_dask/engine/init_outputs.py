@@ -239,11 +239,11 @@ def package_versions() -> dict[str, str]:
     versions : `dict` [`str`, `str`]
         Sorted by name.
     """
-    return dict(_installed(tuple(sys.path)))
+    return dict(_installed_versions(tuple(sys.path)))
 
 
 @lru_cache(maxsize=2)
-def _installed(path: Iterable[str]) -> Mapping[str, str]:
+def _installed_versions(path: Iterable[str]) -> Mapping[str, str]:
     versions: dict[str, str] = {}
     for directory in path:
         try:

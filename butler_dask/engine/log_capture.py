@@ -27,7 +27,13 @@ class LogCapture(logging.Handler):
         self._local = threading.local()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line, if the thread is at a quantum."""
+        """Keep a line, if the thread is at a quantum.
+
+        Parameters
+        ----------
+        record : `logging.LogRecord`
+            What was logged in this process.
+        """
         lines: LogRecords | None = getattr(self._local, "lines", None)
         if lines is None:
             return

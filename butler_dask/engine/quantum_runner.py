@@ -30,7 +30,7 @@ from ..pipeline.task_class import config_of_text, import_task_class
 from ..pipeline.task_metadata import TaskMetadata
 from ..vocabulary.dotted_name import dotted_name
 from ..vocabulary.file_record import FileRecord
-from .commit_marker import describe_files, find_finished, number
+from .commit_marker import describe_files, find_finished, number_of
 from .hand_over import HandOver
 from .log_capture import LogCapture, LogRecords
 from .quantum_butler import QuantumButler
@@ -245,8 +245,8 @@ class QuantumRunner:
             report,
             written=tuple((rows[id_], record) for id_, record in written.items()),
             end_ns=time.time_ns(),
-            cpu_s=max(number(marker, "endCpuTime") - number(marker, "startCpuTime"), 0.0),
-            peak_rss_bytes=int(number(marker, "endMaxResidentSetSize")),
+            cpu_s=max(number_of(marker, "endCpuTime") - number_of(marker, "startCpuTime"), 0.0),
+            peak_rss_bytes=int(number_of(marker, "endMaxResidentSetSize")),
         )
         return report, error is not None and not isinstance(error, RepeatableQuantumError)
 

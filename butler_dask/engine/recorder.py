@@ -117,7 +117,7 @@ class Recorder:
         self._error: Exception | None = None
         self._began = time.monotonic()
         self._failures_told: set[int] = set()
-        self._told = self._began
+        self._told_at = self._began
         self._thread = threading.Thread(target=self._run, name="butler-recorder", daemon=True)
         self.transactions = 0
         """Number of commits so far."""
@@ -212,15 +212,15 @@ class Recorder:
                 item = self._queue.get(timeout=wait)
             except queue.Empty:
                 self._commit()
-                self._tell()
+                self._tell_progress()
                 continue
             if item is None:
                 self._commit()
-                self._tell(finished=True)
+                self._tell_progress(finished=True)
                 return
             if isinstance(item, _Drain):
                 self._commit()
-                self._tell(now=True)
+                self._tell_progress(now=True)
                 item.done.set()
                 continue
             if not self._pending:
@@ -233,14 +233,14 @@ class Recorder:
                         self._stop(reason)
             if len(self._pending) >= BATCH_QUANTA or (self._pending and time.monotonic() >= deadline):
                 self._commit()
-            self._tell()
+            self._tell_progress()
 
-    def _tell(self, *, now: bool = False, finished: bool = False) -> None:
+    def _tell_progress(self, *, now: bool = False, finished: bool = False) -> None:
         if self._on_progress is None:
             return
         moment = time.monotonic()
-        if now or finished or moment - self._told >= BATCH_SECONDS:
-            self._told = moment
+        if now or finished or moment - self._told_at >= BATCH_SECONDS:
+            self._told_at = moment
             progress = self.progress(finished)
             new = tuple(f for f in progress.failures if f.row not in self._failures_told)
             self._failures_told.update(f.row for f in new)

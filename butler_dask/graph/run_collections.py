@@ -131,8 +131,8 @@ class RunCollections:
         inputs = self.chain[1:]
         if not self.found and present[max(len(present) - len(inputs), 0) :] != inputs:
             raise CollectionError(
-                f"Another run began {self.output!r} meanwhile; it holds {_shown(present)}, which does not "
-                f"end with the inputs given here ({_shown(inputs)}). Nothing was changed; choose a new "
+                f"Another run began {self.output!r} meanwhile; it holds {_quoted(present)}, which does not "
+                f"end with the inputs given here ({_quoted(inputs)}). Nothing was changed; choose a new "
                 "--output."
             )
         rest = [c for c in inputs if c in present or c not in self.found]
@@ -249,7 +249,7 @@ def plan_run_collections(registry: Registry, options: RunOptions) -> RunCollecti
         if not runs:
             raise CollectionError(
                 f"--replace-run: {options.output!r} has no run to replace; it holds "
-                f"{_shown(output.members)}. Leave out --replace-run."
+                f"{_quoted(output.members)}. Leave out --replace-run."
             )
         replaced, runs = runs[0], runs[1:]
     run = output.run_to_write(runs)
@@ -407,11 +407,11 @@ class _OutputChain:
         further = [c for c in wanted if c not in before]
         difference = []
         if further:
-            difference.append(f"new: {_shown(further)}")
+            difference.append(f"new: {_quoted(further)}")
         if missing:
-            difference.append(f"no longer given: {_shown(missing)}")
+            difference.append(f"no longer given: {_quoted(missing)}")
         if not difference:
-            difference.append(f"the order is {_shown(wanted)} instead of {_shown(before)}")
+            difference.append(f"the order is {_quoted(wanted)} instead of {_quoted(before)}")
         raise CollectionError(
             f"Cannot use --output {self.options.output!r} with other --input than it began with "
             f"({'; '.join(difference)}). Leave out --input to keep its inputs, give --rebase to change them, "
@@ -455,5 +455,5 @@ def _free_name(registry: Registry, name: str) -> str:
     return candidate
 
 
-def _shown(names: Sequence[str]) -> str:
+def _quoted(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names)) if names else "nothing"
