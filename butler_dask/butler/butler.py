@@ -14,7 +14,6 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..datastore.deferred_dataset import DeferredDatasetHandle
-from ..errors import MissingRepositoryLabelError, RepositoryError, did_you_mean
 from ..vocabulary.collection import CollectionType, split_names
 from ..vocabulary.data_id import DataIdValue
 from ..vocabulary.dataset import DatasetRef, DatasetTable
@@ -25,6 +24,7 @@ from ..vocabulary.search_defaults import SearchDefaults, lone_values
 from ..vocabulary.storage_class import StorageClass
 from ..vocabulary.timespan import Timespan
 from .butler_collections import ButlerCollections
+from .butler_repositories import ButlerRepositories
 from .dataset_finder import DataIdLike, DatasetFinder, stored
 from .dataset_lookups import DatasetLookups
 from .dataset_queries import DatasetQueries
@@ -32,13 +32,13 @@ from .dataset_removal import DatasetRemoval
 from .dataset_transfers import DatasetTransfers
 from .open_repository import OpenRepository
 from .registry_names import ButlerRegistry
-from .repository import Repository, known_repositories, read_settings
+from .repository import Repository
 
 if TYPE_CHECKING:
     from ..datastore.datastore import Datastore
 
 
-class Butler(DatasetLookups, DatasetQueries, DatasetRemoval, DatasetTransfers):
+class Butler(ButlerRepositories, DatasetLookups, DatasetQueries, DatasetRemoval, DatasetTransfers):
     """A repository, with defaults for what to search and where to put.
 
     Parameters
@@ -112,92 +112,6 @@ class Butler(DatasetLookups, DatasetQueries, DatasetRemoval, DatasetTransfers):
     ) -> Self:
         """Open a repository; arguments are those of the class."""
         return cls(config, **kwargs)
-
-    @staticmethod
-    def makeRepo(
-        root: str | PathLike[str],
-        config: Mapping[str, Any] | str | PathLike[str] | None = None,
-        dimensionConfig: Any = None,
-        standalone: bool = False,
-        searchPaths: list[str] | None = None,
-        forceConfigRoot: bool = True,
-        outfile: str | PathLike[str] | None = None,
-        overwrite: bool = False,
-        **settings: Any,
-    ) -> Repository:
-        """Make an empty repository.
-
-        Parameters
-        ----------
-        root : path
-            Its directory.
-        config : mapping or path, optional
-            Settings, as in ``butler.yaml``, or a YAML file with them.
-        dimensionConfig : `None`
-            There is one dimension universe.
-        standalone, searchPaths, forceConfigRoot
-            Accepted for the reference's sake: ``butler.yaml`` always says everything.
-        outfile : path, optional
-            Where the configuration is written instead of ``butler.yaml`` below the root.
-        overwrite : `bool`
-            Replace a configuration file that is there.
-        **settings
-            Further arguments of `Repository.create` (``registry=``, ``datastore=``).
-
-        Raises
-        ------
-        RepositoryError
-            If there is a repository already, or a setting is not right; nothing is made.
-
-        Returns
-        -------
-        repository : `Repository`
-            To be given to `Butler`.
-        """
-        if dimensionConfig is not None:
-            raise RepositoryError("The dimension universe is fixed here; leave dimensionConfig out.")
-        given = config if config is None or isinstance(config, Mapping) else read_settings(config)
-        return Repository.create(root, settings=given, outfile=outfile, overwrite=overwrite, **settings)
-
-    @staticmethod
-    def get_known_repos() -> set[str]:
-        """Return the labels of repositories (see `butler_dask.butler.repository.known_repositories`)."""
-        return set(known_repositories())
-
-    @staticmethod
-    def get_repo_uri(label: str, return_label: bool = False) -> str:
-        """Return the root of the repository of a label.
-
-        Parameters
-        ----------
-        label : `str`
-            Label (see `get_known_repos`).
-        return_label : `bool`
-            Return the label itself where it is none.
-
-        Raises
-        ------
-        MissingRepositoryLabelError
-            If there is no such label; the nearest match is named.
-        """
-        known = known_repositories()
-        if label in known:
-            return known[label]
-        if return_label:
-            return label
-        raise MissingRepositoryLabelError(
-            f"No repository is labelled {label!r}.{did_you_mean(label, known)} Labels come from "
-            "DAF_BUTLER_REPOSITORIES or DAF_BUTLER_REPOSITORY_INDEX."
-        )
-
-    @staticmethod
-    def has_repo_config(root: str | PathLike[str]) -> bool:
-        """Return whether there is a repository's configuration at a root."""
-        try:
-            Repository.find(root)
-        except RepositoryError:
-            return False
-        return True
 
     def clone(
         self,

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class ButlerParts:
     """An open repository, and one user's defaults for what to search and where to put.
 
-    The groups of methods (`DatasetLookups`, `DatasetQueries`, `DatasetRemoval`, `DatasetTransfers`) derive
-    from it, and `Butler` from these, side by side.
+    The groups of methods (`ButlerRepositories`, `DatasetLookups`, `DatasetQueries`, `DatasetRemoval`,
+    `DatasetTransfers`) derive from it, and `Butler` from these, side by side.
     """
 
     repository: OpenRepository

@@ -1,7 +1,7 @@
 """DataIdCompletion: from the key-value pairs a user gives to the data ID a dataset type needs, and its time.
 
 Users name an exposure by its ``obs_id``, a detector by its name, a flat by the visit it is for; the
-registry works out what follows. Where everything needed was given, nothing is asked of it.
+registry works out what follows.
 """
 
 from __future__ import annotations
@@ -56,8 +56,7 @@ class DataIdCompletion:
     def complete(
         self,
         dimensions: DimensionGroup,
-        data_id: Mapping[str, Any] | DataCoordinate | None,
-        kwargs: Mapping[str, Any],
+        given: Mapping[str, Any],
         *,
         timed: bool = False,
         with_defaults: bool = True,
@@ -68,10 +67,8 @@ class DataIdCompletion:
         ----------
         dimensions : `DimensionGroup`
             What is needed.
-        data_id : mapping or `DataCoordinate`, optional
+        given : mapping
             Values by dimension name, ``element.field`` or field name.
-        kwargs : mapping
-            Further ones, which win.
         timed : `bool`
             Whether the exposure or visit is wanted too, where it follows.
         with_defaults : `bool`
@@ -88,15 +85,6 @@ class DataIdCompletion:
         InconsistentDataIdError
             If a value contradicts what the others imply.
         """
-        if isinstance(data_id, DataCoordinate) and not kwargs and data_id.dimensions == dimensions:
-            return CompletedDataId(data_id, dict(data_id.mapping))
-        given: dict[str, Any] = {}
-        if data_id is not None:
-            given.update(data_id.mapping if isinstance(data_id, DataCoordinate) else data_id)
-        given.update(kwargs)
-        found = self._exact(dimensions, given, with_defaults)
-        if found is not None:
-            return CompletedDataId(found, dict(zip(dimensions.required, found.required_values, strict=True)))
         given = {str(k): v for k, v in given.items() if v is not None}
         plain = {k: v for k, v in given.items() if k in self._universe and self._is_value(k, v)}
         if with_defaults:
@@ -113,26 +101,6 @@ class DataIdCompletion:
         found = self._registry.queries.complete(given, group)
         known = {k: dimension_value(k, v) for k, v in plain.items()} | dict(found.mapping)
         return CompletedDataId(found if group == dimensions else found.subset(dimensions), known)
-
-    def _exact(
-        self, dimensions: DimensionGroup, given: Mapping[str, Any], with_defaults: bool
-    ) -> DataCoordinate | None:
-        """Return the data ID if its values are what was given, each of its type, or defaults.
-
-        That is the way of most calls: nothing is looked up, neither in the universe nor in the registry.
-        """
-        values: list[Any] = []
-        n_given = 0
-        for name, kind in dimensions.key_types:
-            value: Any = given.get(name)
-            if value is not None:
-                n_given += 1
-            elif with_defaults:
-                value = self._defaults.given(name)
-            if type(value) is not kind or not _is_storable(value):
-                return None
-            values.append(value)
-        return DataCoordinate(dimensions, tuple(values)) if n_given == len(given) else None
 
     def _check_implied(self, data_id: DataCoordinate, known: Mapping[str, DataIdValue]) -> None:
         """Raise if a value given beside the required ones is not what the records say."""
@@ -195,10 +163,3 @@ class DataIdCompletion:
                 if record is not None and record.timespan is not None:
                     return record.timespan
         return None
-
-
-def _is_storable(value: Any) -> bool:
-    """Return whether an integer or text is one that a database takes, without a closer look."""
-    if isinstance(value, int):
-        return -(2**63) <= value < 2**63
-    return isinstance(value, str) and value.isascii() and "\0" not in value

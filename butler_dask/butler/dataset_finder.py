@@ -24,6 +24,7 @@ from ..vocabulary.collection import CollectionType, NamesExpression, split_patte
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_type import DatasetType, split_component
+from ..vocabulary.dimensions import DimensionGroup
 from ..vocabulary.file_record import FileRecord
 from ..vocabulary.search_defaults import SearchDefaults
 from ..vocabulary.timespan import Timespan
@@ -56,7 +57,7 @@ class DatasetFinder:
 
     def __init__(self, registry: Registry, defaults: SearchDefaults) -> None:
         self._registry, self._defaults = registry, defaults
-        self.completion = DataIdCompletion(registry, defaults)
+        self._completion = DataIdCompletion(registry, defaults)
 
     def type_of(self, dataset_type: DatasetType | str) -> tuple[DatasetType, str | None, str | None]:
         """Return the registered dataset type, the component named, and the storage class wanted instead.
@@ -81,6 +82,59 @@ class DatasetFinder:
             )
         wanted = dataset_type.storageClass_name
         return registered, component, None if wanted == whole.storageClass_name else wanted
+
+    def complete(
+        self,
+        dimensions: DimensionGroup,
+        data_id: DataIdLike,
+        kwargs: Mapping[str, Any],
+        *,
+        timed: bool = False,
+        with_defaults: bool = True,
+    ) -> CompletedDataId:
+        """Return the data ID of a group of dimensions.
+
+        Most calls give just its values: then nothing is looked up, neither in the universe nor in the
+        registry.
+
+        Parameters
+        ----------
+        dimensions : `DimensionGroup`
+            What is needed.
+        data_id : mapping or `DataCoordinate`, optional
+            Values by dimension name, ``element.field`` or field name.
+        kwargs : mapping
+            Further ones, which win.
+        timed, with_defaults
+            See `DataIdCompletion.complete`, as for the errors.
+        """
+        if isinstance(data_id, DataCoordinate) and not kwargs and data_id.dimensions == dimensions:
+            return CompletedDataId(data_id, dict(data_id.mapping))
+        given: dict[str, Any] = {}
+        if data_id is not None:
+            given.update(data_id.mapping if isinstance(data_id, DataCoordinate) else data_id)
+        given.update(kwargs)
+        found = self._exact(dimensions, given, with_defaults)
+        if found is not None:
+            return CompletedDataId(found, dict(zip(dimensions.required, found.required_values, strict=True)))
+        return self._completion.complete(dimensions, given, timed=timed, with_defaults=with_defaults)
+
+    def _exact(
+        self, dimensions: DimensionGroup, given: Mapping[str, Any], with_defaults: bool
+    ) -> DataCoordinate | None:
+        """Return the data ID if its values are what was given, each of its type, or defaults."""
+        values: list[Any] = []
+        n_given = 0
+        for name, kind in dimensions.key_types:
+            value: Any = given.get(name)
+            if value is not None:
+                n_given += 1
+            elif with_defaults:
+                value = self._defaults.given(name)
+            if type(value) is not kind or not _is_storable(value):
+                return None
+            values.append(value)
+        return DataCoordinate(dimensions, tuple(values)) if n_given == len(given) else None
 
     def searched(self, collections: NamesExpression | None) -> list[str]:
         """Return the names of the collections to search, in order.
@@ -130,10 +184,10 @@ class DatasetFinder:
         """
         timed = dataset_type.isCalibration()
         group = dataset_type.dimensions
-        completed = self.completion.complete(group, data_id, kwargs, timed=timed)
+        completed = self.complete(group, data_id, kwargs, timed=timed)
         searched = self.searched(collections)
         if timed and timespan is None:
-            timespan = self.completion.timespan(completed.known)
+            timespan = self._completion.timespan(completed.known)
             if timespan is None and not at_any_time:
                 leaves = self._registry.collections.flatten(searched)
                 searched = [leaf.name for leaf in leaves if leaf.type is not CollectionType.CALIBRATION]
@@ -220,7 +274,7 @@ class DatasetFinder:
             raise NoDefaultCollectionError(
                 f"No run to put {registered.name!r} in: give run=..., or open the butler with one."
             )
-        completed = self.completion.complete(registered.dimensions, data_id, kwargs)
+        completed = self.complete(registered.dimensions, data_id, kwargs)
         return DatasetRef(registered, completed.data_id, run)
 
     def placed(self, ref: DatasetRef, datastore: Datastore) -> DatasetRef:
@@ -270,3 +324,10 @@ def stored(ref: DatasetRef, file: FileRecord | None) -> FileRecord:
             "on purpose (unstored)."
         )
     return file
+
+
+def _is_storable(value: Any) -> bool:
+    """Return whether an integer or text is one that a database takes, without a closer look."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return isinstance(value, str) and value.isascii() and "\0" not in value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -12,7 +11,6 @@ from ..errors import (
     DatasetTypeError,
     MissingDatasetFileError,
     MissingDatasetTypeError,
-    RepositoryError,
 )
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.dataset_existence import DatasetExistence
@@ -22,8 +20,6 @@ from ..vocabulary.timespan import Timespan
 from .butler_parts import ButlerParts
 from .dataset_files import DatasetURI
 from .dataset_finder import DataIdLike, stored
-
-_LOG = logging.getLogger("butler_dask.butler")
 
 
 class DatasetRefURIs(NamedTuple):
@@ -298,53 +294,6 @@ class DatasetLookups(ButlerParts):
                 )
             out[ref] = DatasetRefURIs(DatasetURI(self._datastore.uri(path)), {})
         return out
-
-    # Configuration
-
-    def configuration_problems(
-        self, datasetTypeNames: Iterable[str] | None = None, ignore: Iterable[str] | None = None
-    ) -> list[str]:
-        """Return what is wrong with path templates and formatters, for the dataset types there are.
-
-        Parameters
-        ----------
-        datasetTypeNames : iterable of `str`, optional
-            Only these dataset types, and not the names in the settings.
-        ignore : iterable of `str`, optional
-            Dataset types (or names in the settings) that are passed over.
-        """
-        left_out = set(ignore or ())
-        expression: Any = ... if datasetTypeNames is None else list(datasetTypeNames)
-        found = self._registry.dataset_types.query(expression)
-        kinds = [kind for kind in found if kind.name not in left_out]
-        return self._datastore.layout.problems(kinds, left_out if datasetTypeNames is None else None)
-
-    def validateConfiguration(
-        self,
-        logFailures: bool = False,
-        datasetTypeNames: Iterable[str] | None = None,
-        ignore: Iterable[str] | None = None,
-    ) -> None:
-        """Check path templates and formatters; see `configuration_problems`.
-
-        Parameters
-        ----------
-        logFailures : `bool`
-            Log each problem as well.
-        datasetTypeNames, ignore
-            See `configuration_problems`.
-
-        Raises
-        ------
-        RepositoryError
-            If there is a problem; all of them are named.
-        """
-        problems = self.configuration_problems(datasetTypeNames, ignore)
-        if logFailures:
-            for problem in problems:
-                _LOG.critical("%s", problem)
-        if problems:
-            raise RepositoryError(f"{self.repository.root}:\n  " + "\n  ".join(problems))
 
 
 def _uuid(value: UUID | str) -> UUID:

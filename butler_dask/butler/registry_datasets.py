@@ -98,7 +98,7 @@ class RegistryDatasets(RegistryParts):
         rows = [mapping_of(d) for d in data_ids]
         table = DataIdTable.from_mappings(dimensions, rows)
         if table is None:
-            complete = self._finder.completion.complete
+            complete = self._finder.complete
             ids = [complete(dimensions, row, {}).data_id for row in rows]
             table = DataIdTable.from_data_ids(dimensions, ids)
         return table

@@ -82,7 +82,7 @@ class RegistryRecords(RegistryParts):
         if dimensions is None:
             dimensions = [n for n in given if n in self.dimensions]
         group = self.dimensions.conform(dimensions)
-        data_id = self._finder.completion.complete(group, given, {}, with_defaults=withDefaults).data_id
+        data_id = self._finder.complete(group, given, {}, with_defaults=withDefaults).data_id
         if records is not None:
             data_id = DataCoordinate(data_id.dimensions, data_id.required_values, dict(records))
         return self._registry.records.expand(data_id)

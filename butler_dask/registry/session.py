@@ -21,8 +21,11 @@ from . import schema
 from .definitions import SHARED_COLLECTIONS, CollectionRow, DefinitionCache, Definitions, read_definitions
 from .explained_statement import ExplainedStatement, StatementLog
 
-_PORTION = 10_000
-"""Rows of a large answer that are Python values at a time."""
+_PORTION = 1_000
+"""Rows of a large answer that are Python values at a time.
+
+More would outlive the search for garbage among young objects, which would take a third of the time then.
+"""
 REVISION = "SELECT value FROM counter WHERE name = 'definitions'"
 
 
