@@ -18,7 +18,8 @@ import pytest
 import butler_dask
 
 ROOT = Path(butler_dask.__file__).parent
-PACKAGES = ("imaging",)
+PACKAGES = {"imaging": 100, "registry": 15}
+"""Packages held to it, and how many arrays each has at least."""
 
 _TYPE = r"(?:float(?:16|32|64)?|u?int(?:8|16|32|64)?|bool|any number type|any type)"
 FULL_FORM = re.compile(
@@ -131,7 +132,9 @@ def problems_of(source: str, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_array_tells_its_shape_type_and_unit(package):
     things = [thing for path in sorted((ROOT / package).rglob("*.py")) for thing in documented_in(path)]
-    assert sum(len(thing.arrays) for thing in things) > 100, "the rule has lost sight of the arrays"
+    assert sum(len(thing.arrays) for thing in things) > PACKAGES[package], (
+        "the rule has lost sight of the arrays"
+    )
     problems = [problem for thing in things for problem in thing.problems()]
     assert not problems, "\n" + "\n".join(problems)
 

@@ -25,7 +25,7 @@ from .definitions import CollectionRow, DatasetTypeRow, Definitions
 class Candidates:
     """Datasets of one type that a search chooses from: rows in search order of their collection.
 
-    Attributes
+    Parameters
     ----------
     kind : `DatasetTypeRow`
         Dataset type.
@@ -33,17 +33,19 @@ class Candidates:
         Collections searched, in order.
     data_ids : `DataIdTable`
         Data ID of each row.
-    row_ids, run_ids : `numpy.ndarray`, shape (n,), int64
-        Row numbers of dataset and RUN.
-    uuids : `numpy.ndarray`, shape (n, 16), uint8
+    row_ids : `numpy.ndarray`, shape (n,), int64 [1]
+        Row numbers of the datasets.
+    uuids : `numpy.ndarray`, shape (n, 16), uint8 [1]
         Identity.
-    ranks : `numpy.ndarray`, shape (n,), int64
+    run_ids : `numpy.ndarray`, shape (n,), int64 [1]
+        Row numbers of their RUN collections.
+    ranks : `numpy.ndarray`, shape (n,), int64 [1]
         Place of the collection it was found in.
-    begin_ns, end_ns : `numpy.ndarray`, shape (n,), int64
-        Validity range [TAI ns]; everything but in CALIBRATION collections.
-    certified : `numpy.ndarray`, shape (n,), bool
+    begin_ns, end_ns : `numpy.ndarray`, shape (n,), int64 [TAI ns]
+        Validity range; everything but in CALIBRATION collections.
+    certified : `numpy.ndarray`, shape (n,), bool [1]
         Whether it was found in a CALIBRATION collection.
-    places : `numpy.ndarray`, shape (n,), int64
+    places : `numpy.ndarray`, shape (n,), int64 [1]
         Place of each row in the order in which the database gave them.
     """
 
@@ -134,7 +136,7 @@ class Candidates:
         ----------
         definitions : `Definitions`
             Collections.
-        rows : `numpy.ndarray`, shape (m,), int64
+        rows : `numpy.ndarray`, shape (m,), int64 [1]
             Which of them.
         """
         run_ids, codes = np.unique(self.run_ids[rows], return_inverse=True)
@@ -149,7 +151,7 @@ class Candidates:
         )
 
     def first_of_each(self) -> NDArray[np.int64]:
-        """Return the rows that are the first of their data ID, in search order: shape (m,), int64.
+        """Return the rows that are the first of their data ID, in search order, shape (m,), int64 [1].
 
         Raises
         ------
@@ -183,14 +185,14 @@ class Candidates:
         ----------
         unique : `DataIdTable`
             The different data IDs asked for.
-        wanted : `numpy.ndarray`, shape (m,), int64
+        wanted : `numpy.ndarray`, shape (m,), int64 [1]
             Which of them each is.
-        begin_ns, end_ns : `numpy.ndarray`, shape (m,), int64, or `None`
-            Time of each [TAI ns].
+        begin_ns, end_ns : `numpy.ndarray`, shape (m,), int64 [TAI ns], or `None`
+            Time of each.
 
         Returns
         -------
-        rows : `numpy.ndarray`, shape (m,), int64
+        rows : `numpy.ndarray`, shape (m,), int64 [1]
             Rows of the candidates.
 
         Raises

@@ -44,7 +44,7 @@ def summarize(
         Data IDs of the datasets.
     collections : sequence of `CollectionRow`
         The collections.
-    codes : `numpy.ndarray`, shape (n,), integer, optional
+    codes : `numpy.ndarray`, shape (n,), int [1], optional
         Index into ``collections`` of each row; if not given, all are in the first.
     """
     used = [0] if codes is None or len(collections) == 1 else np.unique(codes).tolist()

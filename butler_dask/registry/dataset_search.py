@@ -82,14 +82,14 @@ class DatasetSearch:
             Data IDs, with at least the type's required dimensions.
         collections : sequence of `str`
             Where to look, first match wins.
-        begin_ns, end_ns : `numpy.ndarray`, shape (n,), int64, optional
-            Time of each data ID for the look-up in CALIBRATION collections [TAI ns].
+        begin_ns, end_ns : `numpy.ndarray`, shape (n,), int64 [TAI ns], optional
+            Time of each data ID for the look-up in CALIBRATION collections.
 
         Returns
         -------
         datasets : `DatasetTable`
             Those found, each once.
-        rows : `numpy.ndarray`, shape (n,), int64
+        rows : `numpy.ndarray`, shape (n,), int64 [1]
             Row in ``datasets`` for each data ID, -1 where there is none.
 
         Raises

@@ -78,7 +78,7 @@ class Datasets:
         return {name: table for name, table in sorted(found.items()) if len(table)}
 
     def row_ids(self, session: Session, table: DatasetTable) -> NDArray[np.int64]:
-        """Return the registry's row number of each dataset, shape (n,), int64.
+        """Return the registry's row number of each dataset, shape (n,), int64 [1].
 
         Raises
         ------
@@ -96,7 +96,7 @@ class Datasets:
         return found
 
     def known_row_ids(self, session: Session, table: DatasetTable) -> NDArray[np.int64]:
-        """Return the row number of each dataset by its UUID, -1 where it is not there: shape (n,), int64."""
+        """Return the row number of each dataset by its UUID, -1 if there is none, shape (n,), int64 [1]."""
         ids = uuid_list(table.ids)
         known = {u: i for u, i, _, _ in self._by_uuid(session, ids)}
         return np.array([known.get(u, -1) for u in ids], dtype=np.int64)
@@ -323,7 +323,13 @@ class Datasets:
 
 
 def uuid_list(ids: NDArray[np.uint8]) -> list[bytes]:
-    """Return a column of UUIDs, shape (n, 16), uint8, as a list of bytes."""
+    """Return UUIDs as a list of bytes.
+
+    Parameters
+    ----------
+    ids : `numpy.ndarray`, shape (n, 16), uint8 [1]
+        UUIDs.
+    """
     data = np.ascontiguousarray(ids).tobytes()
     return [data[i : i + 16] for i in range(0, len(data), 16)]
 
@@ -344,7 +350,7 @@ def dataset_table(
         Values.
     runs : sequence of `str`
         RUN names.
-    run_codes : `numpy.ndarray`, shape (n,), int32, or `None`
+    run_codes : `numpy.ndarray`, shape (n,), int32 [1], or `None`
         Index into ``runs`` of each row; `None` where all are in the first.
     """
     dimensions, n = kind.definition.dimensions, len(rows)

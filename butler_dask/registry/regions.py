@@ -36,7 +36,8 @@ def overlapping_pairs(
 
     Returns
     -------
-    i, j : `numpy.ndarray`, shape (k,), int64
+    i : `numpy.ndarray`, shape (k,), int64 [1]
+    j : `numpy.ndarray`, shape (k,), int64 [1]
         Indices into ``first`` and ``second``, ordered by ``i``, then ``j``.
     """
     from scipy.spatial import cKDTree
@@ -76,7 +77,7 @@ def overlapping_pairs(
 
 
 def overlapping(regions: Sequence[bytes], other: Region) -> NDArray[np.bool_]:
-    """Return which encoded regions overlap one region, shape (n,), bool."""
+    """Return which encoded regions overlap one region, shape (n,), bool [1]."""
     out = np.zeros(len(regions), dtype=bool)
     out[overlapping_pairs(regions, [other.encode()])[0]] = True
     return out
