@@ -59,6 +59,27 @@ def test_records_come_with_data_ids_when_asked_for(butler):
     assert ref.dataId.records["detector"].full_name == "1_51"
 
 
+def test_datasets_of_several_types_have_one_limit_and_offset(butler):
+    with butler.query() as query:
+        results = query.datasets_of_types(["metric", "summary"])
+    whole = list(results)
+    assert [r.datasetType.name for r in whole] == ["metric"] * 6 + ["summary"]
+    for limit, offset in ((2, 0), (2, 5), (None, 6), (3, 6), (6, None), (0, 0), (1, 9), (None, 7)):
+        part = results.limit(limit, offset)
+        start = offset or 0
+        expected = whole[start : None if limit is None else start + limit]
+        assert list(part) == expected, (limit, offset)
+        assert sum(map(len, part.tables)) == part.count() == len(part) == len(expected)
+        assert list(part.at_most(1)) == expected[:1]
+    assert results.first(-7) == (whole, False)
+    assert results.first(-6) == (whole[:6], True)
+    assert results.first(0) == ([], False)
+    refs = results.order_by("-visit.exposure_time", "-detector").limit(1).expanded()
+    assert refs[0].dataId.hasRecords()
+    names = [r.datasetType.name for r in butler.registry.queryDatasets(["metric", "summary"], findFirst=True)]
+    assert len(names) == 7
+
+
 def test_limit_cuts_and_a_negative_one_warns(butler, caplog):
     with caplog.at_level(logging.WARNING):
         assert len(butler.query_datasets("metric", limit=2)) == 2

@@ -22,11 +22,11 @@ from ..vocabulary.expression_factory import ExpressionFactory
 from ..vocabulary.selection import Selection
 from .dataset_results import (
     DataCoordinateQueryResults,
-    DatasetQueryResults,
     DatasetRefQueryResults,
     require_order,
     with_storage_class,
 )
+from .datasets_of_types import DatasetQueryResults
 from .record_results import DimensionRecordQueryResults
 from .row_results import GeneralQueryResults, general_fields
 

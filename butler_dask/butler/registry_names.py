@@ -23,11 +23,11 @@ from ..vocabulary.storage_class import StorageClassFactory
 from .dataset_finder import DatasetFinder
 from .dataset_results import (
     DataCoordinateQueryResults,
-    DatasetQueryResults,
     DatasetRefQueryResults,
     require_order,
     with_storage_class,
 )
+from .datasets_of_types import DatasetQueryResults
 from .record_results import DimensionRecordQueryResults
 from .registry_datasets import RegistryDatasets
 from .registry_definitions import RegistryDefinitions

@@ -11,20 +11,13 @@ import butler_dask as bd
 from ..errors import DatasetNotFoundError
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
-from .options import (
-    collections_option,
-    find_first_option,
-    limit_option,
-    repo_argument,
-    row_limit,
-    where_option,
-)
-from .query_commands import found_datasets
+from .options import chooses_datasets, limit_option, repo_argument, selection_options
 from .tables import format_option, print_rows
 
 if TYPE_CHECKING:
     from astropy.time import Time
 
+    from ..butler.dataset_choice import DatasetChoice
     from ..vocabulary.chain_change import ChainChange
 
 
@@ -131,33 +124,23 @@ def _print_history(changes: list[ChainChange], form: str) -> None:
 @click.option(
     "-d",
     "--dataset-type",
-    "types",
+    "dataset_type",
     multiple=True,
     metavar="GLOB[,..]",
     help="Dataset types to add; all by default.",
 )
-@collections_option(help_text="Collections to search, in order; names or globs; all by default.")
-@where_option
-@find_first_option
+@selection_options("Collections to search, in order; names or globs; all by default.")
 @limit_option(0)
 @log_options
-def associate(
-    repo: str,
-    collection: str,
-    types: tuple[str, ...],
-    collections: list[str],
-    where: str,
-    find_first: bool,
-    limit: int,
-) -> None:
+@chooses_datasets
+def associate(repo: str, collection: str, choice: DatasetChoice) -> None:
     """Add datasets to the TAGGED COLLECTION, which is made if it does not exist.
 
     Example: butler associate DATA u/me/best -d calexp --collections u/me/1 --find-first
     """
     with bd.Butler(repo, writeable=True) as butler, butler.query() as query:
-        globs = split_names(types)
-        results = found_datasets(butler, query.where(where), globs, collections, find_first=find_first)
-        tables = list(results.at_most(row_limit(abs(limit))).tables)
+        results = choice.results(butler, query)
+        tables = list(results.at_most(abs(choice.limit) or None).tables)
         count = sum(map(len, tables))
         if not count:
             click.echo("No datasets were found; nothing was changed.")

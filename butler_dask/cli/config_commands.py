@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -10,7 +9,6 @@ import click
 
 import butler_dask as bd
 
-from ..errors import RepositoryError, did_you_mean
 from ..vocabulary.collection import glob_regex, split_names
 from .command import log_options
 from .options import repo_argument
@@ -63,34 +61,11 @@ def create(
             f"The dimensions of a repository cannot be configured here: they are those of the reference's "
             f"universe, version {bd.vocabulary.UNIVERSE_VERSION}. Leave --dimension-config out."
         )
-    settings = {} if seed_config is None else dict(bd.butler.read_settings(seed_config))
-    if not override:
-        settings.pop("root", None)
-        settings.pop("registry", None)
-        datastores = settings.get("datastore")
-        if isinstance(datastores, Mapping) and datastores.get("type", "file") == "file":
-            kept = {k: v for k, v in datastores.items() if k != "root"}
-            settings["datastore"] = {"root": "<butlerRoot>", **kept}
+    settings = {} if seed_config is None else bd.butler.seed_settings(seed_config, with_places=override)
     bd.Butler.makeRepo(
         repo, config=settings, registry=registry, datastore=datastore, overlay=overlay, outfile=outfile
     )
     click.echo(f"Made an empty repository at {repo}")
-
-
-def _document(repo: str) -> dict[str, Any]:
-    """Return all settings of a repository, defaults included; the password of a database is hidden."""
-    found = bd.Repository.find(repo)
-    return {
-        "version": bd.butler.CONFIG_VERSION,
-        "root": found.root,
-        "registry": {"url": re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", found.registry_url)},
-        "datastore": dict(found.datastore),
-        "templates": dict(found.templates),
-        "formatters": dict(found.formatters),
-        "storage_classes": dict(found.storage_classes),
-        "base": dict(found.base),
-        **({"base": dict(found.base)} if found.base else {}),
-    }
 
 
 @click.command()
@@ -119,15 +94,9 @@ def config_dump(repo: str, subset: str | None, searchpath: tuple[str, ...], outp
 
     if searchpath:
         raise click.UsageError("There are no search paths: a configuration is its butler.yaml alone.")
-    document: Any = _document(repo)
+    document: Any = bd.butler.full_settings(bd.Repository.find(repo))
     if subset is not None:
-        delimiter = subset[:1] if subset[:1] and not subset[0].isalnum() else "."
-        for part in [p for p in subset.split(delimiter) if p]:
-            if not isinstance(document, Mapping) or part not in document:
-                known = list(document) if isinstance(document, Mapping) else []
-                there = f" There are: {', '.join(known)}." if known else ""
-                raise RepositoryError(f"No setting {subset!r} in {repo}.{did_you_mean(part, known)}{there}")
-            document = document[part]
+        document = bd.butler.part_of_settings(document, subset, repo)
     if isinstance(document, Mapping):
         output.write(yaml.safe_dump(document, sort_keys=False))
     else:

@@ -142,6 +142,7 @@ def ingest_zip(
 @track_file_attrs_option
 @transfer_option("link")
 @log_options
+# More than ten parameters: each is an option of this command alone.
 def ingest_raws(
     repo: str,
     locations: tuple[str, ...],

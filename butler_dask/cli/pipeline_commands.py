@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +20,7 @@ from .pipeline_options import (
     graph_options,
     pipeline_edits,
     pipeline_options,
+    takes_pipeline_values,
 )
 from .progress import RunProgress
 
@@ -218,9 +218,9 @@ def prepare_graph(
 @graph_options
 @log_options
 @click.pass_context
-def qgraph(ctx: click.Context, /, pipeline: str | None, **values: Any) -> None:
+@takes_pipeline_values(GraphOptions)
+def qgraph(ctx: click.Context, /, pipeline: str | None, options: GraphOptions) -> None:
     """Build a quantum graph; show it (--show graph) or save it (-q FILE)."""
-    options = GraphOptions(**values)
     definition = None if options.quantum_graph else edited_pipeline(ctx, pipeline)
     if definition is not None:
         show_pipeline_parts(definition, options.show)
@@ -250,20 +250,13 @@ def show_graph(graph: QuantumGraph) -> None:
 @execution_options
 @log_options
 @click.pass_context
-def run(ctx: click.Context, /, pipeline: str | None, **values: Any) -> None:
+@takes_pipeline_values(GraphOptions, ExecutionOptions)
+def run(
+    ctx: click.Context, /, pipeline: str | None, options: GraphOptions, execution: ExecutionOptions
+) -> None:
     """Build a quantum graph from a pipeline, or take a saved one, and run it."""
-    graph_values, execution = split_options(values)
     executor = execution.executor or ("processes" if execution.jobs > 1 else "threads")
-    run_pipeline(ctx, pipeline, graph_values, execution, executor=executor, address=None)
-
-
-def split_options(values: Mapping[str, Any]) -> tuple[GraphOptions, ExecutionOptions]:
-    """Sort a command's parameters into their two groups."""
-    graph_names, execution_names = GraphOptions.__slots__, ExecutionOptions.__slots__
-    return (
-        GraphOptions(**{k: values[k] for k in graph_names}),
-        ExecutionOptions(**{k: values[k] for k in execution_names}),
-    )
+    run_pipeline(ctx, pipeline, options, execution, executor=executor, address=None)
 
 
 def run_pipeline(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import Any
 
 import click
 
 from ..vocabulary.collection import split_names
-
-F = TypeVar("F", bound=Callable[..., Any])
+from .options import option_set
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,59 +74,53 @@ def pipeline_edits(ctx: click.Context, argv: Sequence[str]) -> list[PipelineEdit
     return sorted(given, key=lambda e: next(places.get((e.kind, e.value), iter(())), len(argv)))
 
 
-def pipeline_options(function: F) -> F:
-    """Add the options that define and edit a pipeline."""
-    options = (
-        click.option(
-            "-p", "--pipeline", metavar="FILE", help="Pipeline YAML; FILE#label,subset,a..b selects."
-        ),
-        click.option(
-            "-t",
-            "--task",
-            multiple=True,
-            metavar="CLASS[:LABEL]",
-            help="Add a task.",
-            callback=_collect_edit("task"),
-            expose_value=False,
-        ),
-        click.option(
-            "--delete",
-            multiple=True,
-            metavar="LABEL",
-            help="Remove a task.",
-            callback=_collect_edit("delete"),
-            expose_value=False,
-        ),
-        click.option(
-            "-c",
-            "--config",
-            multiple=True,
-            metavar="LABEL:FIELD=VALUE",
-            help="Set a configuration field.",
-            callback=_collect_edit("config"),
-            expose_value=False,
-        ),
-        click.option(
-            "-C",
-            "--config-file",
-            multiple=True,
-            metavar="LABEL:FILE",
-            help="Apply a configuration file.",
-            callback=_collect_edit("config-file"),
-            expose_value=False,
-        ),
-        click.option(
-            "--instrument",
-            multiple=True,
-            metavar="NAME",
-            help="Instrument whose overrides apply.",
-            callback=_collect_edit("instrument"),
-            expose_value=False,
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+pipeline_options = option_set(
+    click.option("-p", "--pipeline", metavar="FILE", help="Pipeline YAML; FILE#label,subset,a..b selects."),
+    click.option(
+        "-t",
+        "--task",
+        multiple=True,
+        metavar="CLASS[:LABEL]",
+        help="Add a task.",
+        callback=_collect_edit("task"),
+        expose_value=False,
+    ),
+    click.option(
+        "--delete",
+        multiple=True,
+        metavar="LABEL",
+        help="Remove a task.",
+        callback=_collect_edit("delete"),
+        expose_value=False,
+    ),
+    click.option(
+        "-c",
+        "--config",
+        multiple=True,
+        metavar="LABEL:FIELD=VALUE",
+        help="Set a configuration field.",
+        callback=_collect_edit("config"),
+        expose_value=False,
+    ),
+    click.option(
+        "-C",
+        "--config-file",
+        multiple=True,
+        metavar="LABEL:FILE",
+        help="Apply a configuration file.",
+        callback=_collect_edit("config-file"),
+        expose_value=False,
+    ),
+    click.option(
+        "--instrument",
+        multiple=True,
+        metavar="NAME",
+        help="Instrument whose overrides apply.",
+        callback=_collect_edit("instrument"),
+        expose_value=False,
+    ),
+)
+"""Options that define and edit a pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,79 +144,63 @@ class GraphOptions:
     show: tuple[str, ...]
 
 
-def graph_options(function: F) -> F:
-    """Add the options of `GraphOptions`."""
-    options = (
-        click.option("-b", "--butler-config", "repo", metavar="REPO", required=True, help="Repository."),
-        click.option(
-            "-i",
-            "--input",
-            "inputs",
-            multiple=True,
-            metavar="COLLECTION[,..]",
-            help="Input collections.",
-            callback=lambda ctx, param, value: tuple(split_names(value)),
-        ),
-        click.option(
-            "-o", "--output", metavar="COLLECTION", help="CHAINED collection of inputs and outputs."
-        ),
-        click.option(
-            "--output-run", metavar="RUN", help="RUN for the outputs; made from --output by default."
-        ),
-        click.option("-d", "--data-query", "where", default="", metavar="EXPRESSION", help="Which data IDs."),
-        click.option(
-            "--extend-run", is_flag=True, help="Add to the newest RUN of --output; implies --skip-existing."
-        ),
-        click.option(
-            "--replace-run", is_flag=True, help="Put a new RUN in place of the newest RUN of --output."
-        ),
-        click.option(
-            "--prune-replaced",
-            type=click.Choice(["unstore", "purge"]),
-            help="With --replace-run: remove the replaced RUN's files, or all of it.",
-        ),
-        click.option(
-            "--rebase", is_flag=True, help="Redefine --output for other inputs than it was made with."
-        ),
-        click.option(
-            "--skip-existing", is_flag=True, help="Skip quanta whose outputs exist in the output RUN."
-        ),
-        click.option(
-            "--skip-existing-in",
-            multiple=True,
-            metavar="COLLECTION[,..]",
-            help="Skip quanta whose outputs exist in these collections.",
-            callback=lambda ctx, param, value: tuple(split_names(value)),
-        ),
-        click.option(
-            "--clobber-outputs", is_flag=True, help="Replace outputs of quanta that did not finish."
-        ),
-        click.option(
-            "-g",
-            "--qgraph",
-            "quantum_graph",
-            metavar="FILE",
-            type=click.Path(exists=True, dir_okay=False),
-            help="Use a saved quantum graph.",
-        ),
-        click.option(
-            "-q",
-            "--save-qgraph",
-            "save_quantum_graph",
-            metavar="FILE",
-            type=click.Path(dir_okay=False),
-            help="Save the quantum graph.",
-        ),
-        click.option(
-            "--show",
-            multiple=True,
-            metavar="WHAT",
-            help="Show, do not run: tasks, config[=LABEL::GLOB], pipeline, pipeline-graph, subsets, graph.",
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+graph_options = option_set(
+    click.option("-b", "--butler-config", "repo", metavar="REPO", required=True, help="Repository."),
+    click.option(
+        "-i",
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="COLLECTION[,..]",
+        help="Input collections.",
+        callback=lambda ctx, param, value: tuple(split_names(value)),
+    ),
+    click.option("-o", "--output", metavar="COLLECTION", help="CHAINED collection of inputs and outputs."),
+    click.option("--output-run", metavar="RUN", help="RUN for the outputs; made from --output by default."),
+    click.option("-d", "--data-query", "where", default="", metavar="EXPRESSION", help="Which data IDs."),
+    click.option(
+        "--extend-run", is_flag=True, help="Add to the newest RUN of --output; implies --skip-existing."
+    ),
+    click.option("--replace-run", is_flag=True, help="Put a new RUN in place of the newest RUN of --output."),
+    click.option(
+        "--prune-replaced",
+        type=click.Choice(["unstore", "purge"]),
+        help="With --replace-run: remove the replaced RUN's files, or all of it.",
+    ),
+    click.option("--rebase", is_flag=True, help="Redefine --output for other inputs than it was made with."),
+    click.option("--skip-existing", is_flag=True, help="Skip quanta whose outputs exist in the output RUN."),
+    click.option(
+        "--skip-existing-in",
+        multiple=True,
+        metavar="COLLECTION[,..]",
+        help="Skip quanta whose outputs exist in these collections.",
+        callback=lambda ctx, param, value: tuple(split_names(value)),
+    ),
+    click.option("--clobber-outputs", is_flag=True, help="Replace outputs of quanta that did not finish."),
+    click.option(
+        "-g",
+        "--qgraph",
+        "quantum_graph",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False),
+        help="Use a saved quantum graph.",
+    ),
+    click.option(
+        "-q",
+        "--save-qgraph",
+        "save_quantum_graph",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        help="Save the quantum graph.",
+    ),
+    click.option(
+        "--show",
+        multiple=True,
+        metavar="WHAT",
+        help="Show, do not run: tasks, config[=LABEL::GLOB], pipeline, pipeline-graph, subsets, graph.",
+    ),
+)
+"""The options of `GraphOptions`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,35 +217,55 @@ class ExecutionOptions:
     summary: str | None
 
 
-def execution_options(function: F) -> F:
-    """Add the options of `ExecutionOptions`."""
-    options = (
-        click.option(
-            "-j", "--processes", "jobs", type=click.IntRange(1), default=1, help="How many at once."
-        ),
-        click.option(
-            "--executor",
-            type=click.Choice(["threads", "processes", "sync"]),
-            help="How: threads of this process (default for -j 1), processes (default for -j N), sync.",
-        ),
-        click.option(
-            "--cluster",
-            type=click.Choice(["none", "detector", "visit"]),
-            default="detector",
-            show_default=True,
-            help="Which quanta make one Dask task.",
-        ),
-        click.option("--timeout", type=float, metavar="SECONDS", help="Longest time for one quantum."),
-        click.option("--fail-fast", is_flag=True, help="Stop at the first failure."),
-        click.option("--init-only", is_flag=True, help="Write configs, versions and init-outputs, and stop."),
-        click.option("--no-versions", is_flag=True, help="Neither save nor compare package versions."),
-        click.option(
-            "--register-dataset-types", is_flag=True, expose_value=False, help="Accepted; always done."
-        ),
-        click.option(
-            "--summary", type=click.Path(dir_okay=False), metavar="FILE", help="Write a JSON summary."
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+execution_options = option_set(
+    click.option("-j", "--processes", "jobs", type=click.IntRange(1), default=1, help="How many at once."),
+    click.option(
+        "--executor",
+        type=click.Choice(["threads", "processes", "sync"]),
+        help="How: threads of this process (default for -j 1), processes (default for -j N), sync.",
+    ),
+    click.option(
+        "--cluster",
+        type=click.Choice(["none", "detector", "visit"]),
+        default="detector",
+        show_default=True,
+        help="Which quanta make one Dask task.",
+    ),
+    click.option("--timeout", type=float, metavar="SECONDS", help="Longest time for one quantum."),
+    click.option("--fail-fast", is_flag=True, help="Stop at the first failure."),
+    click.option("--init-only", is_flag=True, help="Write configs, versions and init-outputs, and stop."),
+    click.option("--no-versions", is_flag=True, help="Neither save nor compare package versions."),
+    click.option("--register-dataset-types", is_flag=True, expose_value=False, help="Accepted; always done."),
+    click.option("--summary", type=click.Path(dir_okay=False), metavar="FILE", help="Write a JSON summary."),
+)
+"""The options of `ExecutionOptions`."""
+
+
+def takes_pipeline_values(*groups: type[GraphOptions] | type[ExecutionOptions]) -> Callable[[Any], Any]:
+    """Return a decorator that hands a command its options as values of these groups.
+
+    Parameters
+    ----------
+    *groups : `type`
+        `GraphOptions`, which the command takes as ``options``, or `ExecutionOptions`, as ``execution``.
+
+    Returns
+    -------
+    decorator : callable
+        The command it makes takes the options one by one, as click gives them.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def command(*args: Any, **values: Any) -> Any:
+            taken = {
+                "options" if group is GraphOptions else "execution": group(
+                    **{field.name: values.pop(field.name) for field in fields(group)}
+                )
+                for group in groups
+            }
+            return function(*args, **taken, **values)
+
+        return command
+
+    return decorate

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -15,23 +14,10 @@ from ..vocabulary.collection import CollectionInfo, CollectionType, is_glob, spl
 from .command import log_options
 from .options import confirm_option, dry_run_option, repo_argument, where_option
 from .progress import waiting
-from .query_commands import found_datasets
-from .removal_plan import census_lines, confirmed, counted
+from .removal_plan import Removal, census_lines, counted, removes
 
 if TYPE_CHECKING:
     from ..butler.butler import Butler
-    from ..vocabulary.dataset import DatasetTable
-
-
-@contextmanager
-def _opened(repo: str, dry_run: bool) -> Iterator[Butler]:
-    """Open a repository; what an interrupted removal left to do is done first."""
-    with bd.Butler(repo, writeable=not dry_run) as butler:
-        if not dry_run:
-            left = butler.finish_removals()
-            if left:
-                click.echo(f"Finished an interrupted removal: deleted {counted(left, 'file')}.", err=True)
-        yield butler
 
 
 @click.command()
@@ -41,7 +27,8 @@ def _opened(repo: str, dry_run: bool) -> Iterator[Butler]:
 @dry_run_option
 @click.option("--force", is_flag=True, help="Also take the runs out of the chains they are in.")
 @log_options
-def remove_runs(repo: str, collection: tuple[str, ...], confirm: bool, dry_run: bool, force: bool) -> None:
+@removes
+def remove_runs(removal: Removal, collection: tuple[str, ...], force: bool) -> None:
     """Remove the RUN collections that match COLLECTION (names or globs), with their datasets and files.
 
     The plan shows what goes, by run and dataset type, and is confirmed once. Files ingested where they lay
@@ -49,7 +36,7 @@ def remove_runs(repo: str, collection: tuple[str, ...], confirm: bool, dry_run: 
 
     Example: butler remove-runs DATA 'u/me/old/*' --dry-run
     """
-    with _opened(repo, dry_run) as butler:
+    with removal.opened() as butler:
         infos = butler.collections.query_info(
             split_names(collection), collection_types={CollectionType.RUN}, include_parents=True
         )
@@ -61,13 +48,13 @@ def remove_runs(repo: str, collection: tuple[str, ...], confirm: bool, dry_run: 
         plan = ["The following RUN collections will be removed with all their datasets:"]
         plan += [f"  {i.name}{_unlinked(i)}" for i in infos]
         plan += census_lines(butler.repository.registry.removal.census(names))
-        if chained and not force and not confirm and not dry_run:
+        if chained and not force and not removal.confirm and not removal.dry_run:
             for line in plan:
                 click.echo(line)
             raise click.ClickException(
                 "Some runs are members of chains; without confirmation it takes --force to unlink them."
             )
-        if confirmed(plan, ask=confirm, dry_run=dry_run):
+        if removal.confirmed(plan):
             with waiting("Removing runs"):
                 butler.removeRuns(names, unlink_from_chains=bool(chained))
             click.echo(f"Removed {counted(len(names), 'RUN collection')}.")
@@ -86,9 +73,8 @@ def _unlinked(info: CollectionInfo) -> str:
     "--remove-from-parents", is_flag=True, help="Also take the collections out of the chains they are in."
 )
 @log_options
-def remove_collections(
-    repo: str, collection: tuple[str, ...], confirm: bool, dry_run: bool, remove_from_parents: bool
-) -> None:
+@removes
+def remove_collections(removal: Removal, collection: tuple[str, ...], remove_from_parents: bool) -> None:
     """Remove CHAINED, TAGGED and CALIBRATION collections; no dataset is touched.
 
     RUN collections that match COLLECTION (names or globs) are named and stay; `butler remove-runs` removes
@@ -96,7 +82,7 @@ def remove_collections(
 
     Example: butler remove-collections DATA 'u/me/*' --remove-from-parents
     """
-    with _opened(repo, dry_run) as butler:
+    with removal.opened() as butler:
         found = butler.collections.query_info(split_names(collection), include_parents=True)
         infos = [i for i in found if i.type is not CollectionType.RUN]
         runs = [i.name for i in found if i.type is CollectionType.RUN]
@@ -120,14 +106,19 @@ def remove_collections(
                 f"Members of chains that stay are not removed ({chains}); --remove-from-parents takes them "
                 "out first."
             )
-        if confirmed(plan, ask=confirm, dry_run=dry_run):
-            with butler.transaction():
-                for info in infos:
-                    for parent in sorted(info.parents or ()):
-                        butler.collections.remove_from_chain(parent, [info.name])
-                for info in infos:
-                    butler.collections.x_remove(info.name)
+        if removal.confirmed(plan):
+            _remove(butler, infos)
             click.echo(f"Removed {counted(len(infos), 'collection')}.")
+
+
+def _remove(butler: Butler, infos: Sequence[CollectionInfo]) -> None:
+    """Remove collections that are no RUNs, each out of the chains it is in first; all of them or none."""
+    with butler.transaction():
+        for info in infos:
+            for parent in sorted(info.parents or ()):
+                butler.collections.remove_from_chain(parent, [info.name])
+        for info in infos:
+            butler.collections.x_remove(info.name)
 
 
 @click.command()
@@ -140,15 +131,14 @@ def remove_collections(
 @click.option("--confirm/--no-confirm", default=False, help="Whether to ask first.")
 @dry_run_option
 @log_options
+@removes
 def prune_collection(
-    repo: str,
+    removal: Removal,
     name: str | None,
     option_name: str | None,
     purge: bool,
     unstore: bool,
     unlink: tuple[str, ...],
-    confirm: bool,
-    dry_run: bool,
 ) -> None:
     """Remove one collection; a RUN needs --purge --unstore, for its datasets go with it.
 
@@ -159,7 +149,7 @@ def prune_collection(
     target = name or option_name
     if target is None:
         raise click.UsageError("Name the collection, as argument or with --collection.")
-    with _opened(repo, dry_run) as butler:
+    with removal.opened() as butler:
         info = butler.collections.get_info(target, include_parents=True)
         parents = set(info.parents or ())
         is_run = info.type is CollectionType.RUN
@@ -175,15 +165,12 @@ def prune_collection(
         plan = [f"{target} ({info.type.name}) will be removed{_unlinked(info)}."]
         if is_run:
             plan += census_lines(butler.repository.registry.removal.census([target]))
-        if not confirmed(plan, ask=confirm, dry_run=dry_run):
+        if not removal.confirmed(plan):
             return
         if is_run:
             butler.removeRuns([target], unlink_from_chains=bool(parents))
         else:
-            with butler.transaction():
-                for parent in sorted(parents):
-                    butler.collections.remove_from_chain(parent, [target])
-                butler.collections.x_remove(target)
+            _remove(butler, [info])
 
 
 @click.command()
@@ -218,8 +205,9 @@ def prune_collection(
 @confirm_option
 @click.option("--quiet", is_flag=True, help="Print nothing and do not ask.")
 @log_options
+@removes
 def prune_datasets(
-    repo: str,
+    removal: Removal,
     collections: tuple[str, ...],
     datasets: tuple[str, ...],
     where: str,
@@ -227,8 +215,6 @@ def prune_datasets(
     tags: tuple[str, ...],
     purge: str | None,
     unstore: bool,
-    dry_run: bool,
-    confirm: bool,
     quiet: bool,
 ) -> None:
     """Remove datasets found in COLLECTIONS, their files, or their membership of TAGGED collections.
@@ -242,7 +228,7 @@ def prune_datasets(
     Example: butler prune-datasets DATA --purge u/me/1/20201013T140417Z --datasets calexp --dry-run
     """
     tag_names, searched = split_names(tags), split_names(collections)
-    if quiet and dry_run:
+    if quiet and removal.dry_run:
         raise click.ClickException("--quiet and --dry-run do not go together: there would be nothing to see.")
     if purge is not None and tag_names:
         raise click.ClickException(
@@ -258,10 +244,14 @@ def prune_datasets(
         )
     if not find_all and any(is_glob(c) for c in searched):
         raise click.ClickException("Globs of collections go with --find-all; the first of each has no order.")
-    with _opened(repo, dry_run) as butler:
+    with removal.opened() as butler:
         _require_type(butler, [purge] if purge is not None else [], CollectionType.RUN, "--purge")
         _require_type(butler, tag_names, CollectionType.TAGGED, "--disassociate")
-        tables = _found(butler, split_names(datasets), searched, where, find_all)
+        choice = bd.butler.DatasetChoice(
+            globs=split_names(datasets), collections=searched, where=where, find_first=not find_all
+        )
+        with butler.query() as query:
+            tables = list(choice.results(butler, query).tables)
         if not tables:
             if not quiet:
                 click.echo("No datasets were found.")
@@ -273,7 +263,7 @@ def prune_datasets(
             task = " and ".join([*deeds, *(["removed from the datastore"] if unstore else [])])
         plan = [f"The following datasets will be {task}:"]
         plan += census_lines(butler.repository.registry.datasets.census(tables))
-        if quiet or confirmed(plan, ask=confirm, dry_run=dry_run):
+        if quiet or removal.confirmed(plan):
             with waiting("Removing datasets"):
                 butler.pruneDatasets(
                     tables,
@@ -296,29 +286,21 @@ def _require_type(butler: Butler, names: Sequence[str], type_: CollectionType, o
             )
 
 
-def _found(
-    butler: Butler, globs: Sequence[str], collections: Sequence[str], where: str, find_all: bool
-) -> list[DatasetTable]:
-    """Return the datasets that are meant, a table for each type."""
-    with butler.query() as query:
-        query = query.where(where)
-        return list(found_datasets(butler, query, globs, collections, find_first=not find_all).tables)
-
-
 @click.command()
 @repo_argument
 @click.argument("dataset_type", nargs=-1, required=True)
 @confirm_option
 @dry_run_option
 @log_options
-def remove_dataset_type(repo: str, dataset_type: tuple[str, ...], confirm: bool, dry_run: bool) -> None:
+@removes
+def remove_dataset_type(removal: Removal, dataset_type: tuple[str, ...]) -> None:
     """Remove the dataset types that match DATASET_TYPE (names or globs) and have no dataset.
 
     It asks only where a glob is given.
 
     Example: butler remove-dataset-type DATA 'test_*'
     """
-    with _opened(repo, dry_run) as butler:
+    with removal.opened() as butler:
         missing: list[str] = []
         expression = split_names(dataset_type)
         names = [t.name for t in butler.registry.queryDatasetTypes(expression, missing=missing)]
@@ -328,9 +310,8 @@ def remove_dataset_type(repo: str, dataset_type: tuple[str, ...], confirm: bool,
             click.echo("No dataset types were found.")
             return
         plan = ["The following dataset types will be removed:", *(f"  {name}" for name in names)]
-        if confirmed(
-            plan if len(names) > 1 or dry_run else (), ask=confirm and len(names) > 1, dry_run=dry_run
-        ):
+        several = len(names) > 1
+        if removal.confirmed(plan if several or removal.dry_run else (), ask=several):
             with butler.transaction():
                 for name in names:
                     butler.registry.removeDatasetType(name)

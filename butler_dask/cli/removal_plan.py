@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
+
+import butler_dask as bd
 
 from .tables import text_table
 
 if TYPE_CHECKING:
+    from ..butler.butler import Butler
     from ..registry.dataset_census import DatasetCensus
 
 _MOST_ROWS = 20
@@ -66,24 +72,82 @@ def size_text(size: int) -> str:
     return f"{value:.1f} TB"
 
 
-def confirmed(plan: Iterable[str], *, ask: bool, dry_run: bool) -> bool:
-    """Show a plan and return whether to carry it out.
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A removal to be shown, asked for and done; the fields are the options' names.
 
     Parameters
     ----------
-    plan : iterable of `str`
-        Lines that say what will be removed.
-    ask : `bool`
+    repo : `str`
+        The repository.
+    confirm : `bool`
         Whether to ask.
     dry_run : `bool`
-        Only show.
+        Whether to show only.
     """
-    for line in plan:
-        click.echo(line)
-    if dry_run:
-        click.echo("Nothing was done (--dry-run).")
-        return False
-    if ask and not click.confirm("Continue?", default=False):
-        click.echo("Nothing was done.")
-        return False
-    return True
+
+    repo: str
+    confirm: bool
+    dry_run: bool
+
+    @contextmanager
+    def opened(self) -> Iterator[Butler]:
+        """Open the repository; what an interrupted removal left to do is done first.
+
+        Yields
+        ------
+        butler : `Butler`
+            For reading only where nothing is to be done.
+        """
+        with bd.Butler(self.repo, writeable=not self.dry_run) as butler:
+            if not self.dry_run:
+                left = butler.finish_removals()
+                if left:
+                    click.echo(f"Finished an interrupted removal: deleted {counted(left, 'file')}.", err=True)
+            yield butler
+
+    def confirmed(self, plan: Iterable[str], *, ask: bool = True) -> bool:
+        """Show a plan and return whether to carry it out.
+
+        Parameters
+        ----------
+        plan : iterable of `str`
+            Lines that say what will be removed.
+        ask : `bool`
+            Whether this is to be asked for at all.
+
+        Returns
+        -------
+        confirmed : `bool`
+            Never where nothing is to be done.
+        """
+        for line in plan:
+            click.echo(line)
+        if self.dry_run:
+            click.echo("Nothing was done (--dry-run).")
+            return False
+        if ask and self.confirm and not click.confirm("Continue?", default=False):
+            click.echo("Nothing was done.")
+            return False
+        return True
+
+
+def removes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Hand a command its repository and the options ``--confirm`` and ``--dry-run`` as one `Removal`.
+
+    Parameters
+    ----------
+    function : callable
+        The command; its argument ``removal`` takes it.
+
+    Returns
+    -------
+    command : callable
+        Takes these one by one, as click gives them.
+    """
+
+    @wraps(function)
+    def command(*, repo: str, confirm: bool, dry_run: bool, **values: Any) -> Any:
+        return function(removal=Removal(repo, confirm, dry_run), **values)
+
+    return command

@@ -7,7 +7,7 @@ import click
 import butler_dask as bd
 
 from ..errors import DescriptionError
-from ..vocabulary.collection import CollectionType, split_names
+from ..vocabulary.collection import split_names
 from .command import log_options
 from .options import collections_option, data_id_of, repo_argument, where_option
 
@@ -160,12 +160,7 @@ def register_dataset_type(
 def define_defaults(repo: str, instrument: str, add: tuple[str, ...]) -> None:
     """Make the chain INSTRUMENT/defaults of raws, calibrations, masks, refcats and skymaps there are."""
     with bd.Butler(repo, writeable=True) as butler:
-        usual = [f"{instrument}/raw/all", f"{instrument}/calib", f"{instrument}/masks", "refcats", "skymaps"]
-        there = {i.name for i in butler.collections.query_info("*")}
-        members = [c for c in usual if c in there] + split_names(add)
-        name = f"{instrument}/defaults"
-        butler.collections.register(name, CollectionType.CHAINED, "All inputs of usual processing.")
-        butler.collections.redefine_chain(name, members)
+        name, members = bd.instruments.define_default_collections(butler, instrument, split_names(add))
     click.echo(f"{name}: [{', '.join(members)}]")
 
 

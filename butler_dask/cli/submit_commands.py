@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
 from .command import log_options
-from .pipeline_commands import PipelineCommand, run_pipeline, split_options
-from .pipeline_options import execution_options, graph_options, pipeline_options
+from .pipeline_commands import PipelineCommand, run_pipeline
+from .pipeline_options import (
+    ExecutionOptions,
+    GraphOptions,
+    execution_options,
+    graph_options,
+    pipeline_options,
+    takes_pipeline_values,
+)
 
 
 @click.command(cls=PipelineCommand)
@@ -22,13 +28,15 @@ from .pipeline_options import execution_options, graph_options, pipeline_options
 @execution_options
 @log_options
 @click.pass_context
+@takes_pipeline_values(GraphOptions, ExecutionOptions)
 def run(
     ctx: click.Context,
     /,
     pipeline: str | None,
     address: str | None,
     scheduler_file: str | None,
-    **values: Any,
+    options: GraphOptions,
+    execution: ExecutionOptions,
 ) -> None:
     """Build a quantum graph and run it on a Dask cluster; without an address on -j local processes."""
     if scheduler_file is not None:
@@ -39,7 +47,6 @@ def run(
                 raise click.BadParameter(
                     f"{scheduler_file} is not a Dask scheduler file", param_hint="--scheduler-file"
                 ) from None
-    graph_values, execution = split_options(values)
     run_pipeline(
-        ctx, pipeline, graph_values, execution, executor="dask" if address else "processes", address=address
+        ctx, pipeline, options, execution, executor="dask" if address else "processes", address=address
     )

@@ -14,21 +14,21 @@ from ..errors import RepositoryError
 from ..vocabulary.collection import CollectionType, split_names
 from .command import log_options
 from .options import (
-    collections_option,
-    find_first_option,
+    chooses_datasets,
     limit_option,
+    option_set,
     order_by_option,
     repo_argument,
-    row_limit,
+    selection_options,
     transfer_option,
-    where_option,
+    warn_of_more,
 )
 from .progress import busy
-from .query_commands import found_datasets
 from .tables import format_option, print_rows
 
 if TYPE_CHECKING:
     from ..butler.butler import Butler
+    from ..butler.dataset_choice import DatasetChoice
     from ..vocabulary.dataset import DatasetRef
 
 dataset_type_option = click.option(
@@ -46,60 +46,27 @@ track_file_attrs_option = click.option(
 )
 
 
-def chosen_datasets(
-    butler: Butler,
-    globs: Sequence[str],
-    collections: Sequence[str],
-    where: str,
-    find_first: bool,
-    order_by: Sequence[str] = (),
-    limit: int = 0,
-) -> list[DatasetRef]:
-    """Return the datasets a transfer is about, each once.
+_taken_options = option_set(
+    selection_options(), limit_option(-20000), order_by_option, transfer_option("auto")
+)
 
-    Parameters
-    ----------
-    butler : `Butler`
-        Where to look.
-    globs : sequence of `str`
-        Names and globs of dataset types; none: all.
-    collections : sequence of `str`
-        Names and globs; none: all.
-    where : `str`
-        Expression.
-    find_first : `bool`
-        Of each data ID only the first.
-    order_by : sequence of `str`
-        Which come first when there is a limit.
-    limit : `int`
-        At most so many; negative: with a warning when there are more; 0: all.
-    """
-    with butler.query() as query:
-        results = found_datasets(butler, query.where(where), globs, collections, find_first=find_first)
-        refs, cut = results.order_by(*order_by).first(row_limit(limit))
-    if cut:
-        click.echo(f"More datasets are there than the {-limit} taken; --limit 0 takes all.", err=True)
-    return list({ref.id: ref for ref in refs}.values())
+
+def _taken(butler: Butler, choice: DatasetChoice) -> list[DatasetRef]:
+    """Return the datasets a transfer is about, each once; say so if a limit leaves some out."""
+    refs, cut = choice.refs(butler)
+    warn_of_more("datasets", cut, choice.limit, deed="taken", word="takes")
+    return refs
 
 
 @click.command()
 @repo_argument
 @click.argument("directory")
 @click.argument("glob", nargs=-1)
-@collections_option()
-@where_option
-@find_first_option
+@selection_options()
 @transfer_option("copy")
 @log_options
-def export(
-    repo: str,
-    directory: str,
-    glob: tuple[str, ...],
-    collections: list[str],
-    where: str,
-    find_first: bool,
-    transfer: str,
-) -> None:
+@chooses_datasets
+def export(repo: str, directory: str, choice: DatasetChoice, transfer: str) -> None:
     """Export datasets of the types that match GLOB (all by default) to DIRECTORY, which must not exist.
 
     DIRECTORY gets export.yaml and the files. With --collections, these collections go along: chains with
@@ -110,8 +77,8 @@ def export(
     --where "instrument='HSC' AND visit=903344"
     """
     with bd.Butler(repo, writeable=False) as butler:
-        refs = chosen_datasets(butler, split_names(glob), collections, where, find_first)
-        names = _with_members(butler, collections) if collections else []
+        refs = _taken(butler, choice)
+        names = _with_members(butler, choice.collections) if choice.collections else []
         with busy(f"Exporting {len(refs)} datasets"), _new_export(butler, directory, transfer) as out:
             for name in names:
                 out.saveCollection(name)
@@ -255,12 +222,7 @@ def _repository_for(repo: str) -> Iterator[None]:
 @click.argument("dest")
 @click.argument("glob", nargs=-1)
 @dataset_type_option
-@collections_option()
-@where_option
-@find_first_option
-@limit_option(-20000)
-@order_by_option
-@transfer_option("auto")
+@_taken_options
 @click.option(
     "--register-dataset-types", is_flag=True, help="Register dataset types that DEST does not have."
 )
@@ -271,16 +233,11 @@ def _repository_for(repo: str) -> Iterator[None]:
 )
 @click.option("--dry-run/--no-dry-run", default=False, help="Only say how many would be transferred.")
 @log_options
+@chooses_datasets
 def transfer_datasets(
     source: str,
     dest: str,
-    glob: tuple[str, ...],
-    dataset_type: tuple[str, ...],
-    collections: list[str],
-    where: str,
-    find_first: bool,
-    limit: int,
-    order_by: tuple[str, ...],
+    choice: DatasetChoice,
     transfer: str,
     register_dataset_types: bool,
     transfer_dimensions: bool,
@@ -293,8 +250,7 @@ def transfer_datasets(
     Example: butler transfer-datasets DATA OTHER 'calexp*' --collections u/me/1 --register-dataset-types
     """
     with bd.Butler(source, writeable=False) as theirs, bd.Butler(dest, writeable=True) as ours:
-        globs = split_names((*glob, *dataset_type))
-        refs = chosen_datasets(theirs, globs, collections, where, find_first, split_names(order_by), limit)
+        refs = _taken(theirs, choice)
         with busy(f"Transferring {len(refs)} datasets"):
             taken = ours.transfer_from(
                 theirs,
@@ -312,12 +268,7 @@ def transfer_datasets(
 @repo_argument
 @click.argument("destination")
 @dataset_type_option
-@collections_option()
-@where_option
-@find_first_option
-@limit_option(-20000)
-@order_by_option
-@transfer_option("auto")
+@_taken_options
 @click.option("-v", "--verbose", is_flag=True, help="List the new files.")
 @click.option(
     "--preserve-path/--no-preserve-path",
@@ -329,15 +280,11 @@ def transfer_datasets(
     "--zip/--no-zip", "zip_", default=False, help="Put them into one Zip file (see butler ingest-zip)."
 )
 @log_options
+@chooses_datasets
 def retrieve_artifacts(
     repo: str,
     destination: str,
-    dataset_type: tuple[str, ...],
-    collections: list[str],
-    where: str,
-    find_first: bool,
-    limit: int,
-    order_by: tuple[str, ...],
+    choice: DatasetChoice,
     transfer: str,
     verbose: bool,
     preserve_path: bool,
@@ -351,8 +298,7 @@ def retrieve_artifacts(
     """
     made: list[str] = []
     with bd.Butler(repo, writeable=False) as butler:
-        globs = split_names(dataset_type)
-        refs = chosen_datasets(butler, globs, collections, where, find_first, split_names(order_by), limit)
+        refs = _taken(butler, choice)
         with busy(f"Retrieving {len(refs)} datasets"):
             if refs and zip_:
                 made = [str(butler.retrieve_artifacts_zip(refs, destination, overwrite=clobber))]

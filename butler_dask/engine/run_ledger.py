@@ -135,8 +135,8 @@ class RunLedger:
     Parameters
     ----------
     dependents : `tuple` of `numpy.ndarray`
-        ``indptr`` shape (n + 1,) and ``indices``: which quanta wait for each quantum, as
-        `QuantumGraph.dependent_csr` gives them.
+        ``indptr``, shape (n + 1,), int64, and ``indices``, shape (n edges,), int32: which quanta wait for
+        each quantum, as `QuantumGraph.dependent_csr` gives them.
     task_starts : sequence of `int`
         Row of the first quantum of each task, rising; for counts by task.
     fail_fast : `bool`
@@ -150,11 +150,11 @@ class RunLedger:
     def __post_init__(self) -> None:
         n = len(self.dependents[0]) - 1
         self.states: NDArray[np.int8] = np.zeros(n, dtype=np.int8)
-        """`QuantumState` of each quantum, shape (n,)."""
+        """`QuantumState` of each quantum, shape (n,), int8."""
         self._task_starts = np.asarray(self.task_starts, dtype=np.int64)
         sizes = np.diff(np.append(self._task_starts, n))
         self.counts: NDArray[np.int64] = np.zeros((len(sizes), len(QuantumState)), dtype=np.int64)
-        """Quanta by task and state, shape (n tasks, n states)."""
+        """Quanta by task and state, shape (n tasks, n states), int64."""
         self.counts[:, QuantumState.WAITING] = sizes
         self.adopted = 0
         """Quanta that an earlier attempt had finished."""

@@ -154,6 +154,7 @@ class AllDimensionsQuantumGraphBuilder:
         If there is neither an output run nor one of the butler.
     """
 
+    # More than ten parameters: the keywords are the reference's, which users give by name.
     def __init__(
         self,
         pipeline_graph: PipelineGraph,

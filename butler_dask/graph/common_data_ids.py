@@ -104,8 +104,10 @@ class CommonDataIds:
 
         Returns
         -------
-        quantum_rows, dataset_rows : `numpy.ndarray`, shape (n_pairs,), int32
-            Sorted by quantum, then dataset.
+        quantum_rows : `numpy.ndarray`, shape (n_pairs,), int32
+            Row in the projection on ``quanta`` of each pair, rising.
+        dataset_rows : `numpy.ndarray`, shape (n_pairs,), int32
+            Row in the projection on ``datasets`` of each pair, rising within a quantum.
         """
         a, b = self.project(quanta), self.project(datasets)
         if set(datasets.required) <= set(quanta.names):

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ..butler.open_repository import OpenRepository
 
 Timespans = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Begin and end of many times [TAI ns]."""
+"""Begin and end of many times, each shape (n,), int64 [TAI ns]."""
 Pairs = tuple[NDArray[np.int32], NDArray[np.int64]]
-"""Quantum rows and rows of a pool, one of each an edge."""
+"""Quantum rows, shape (n,), int32, and rows of a pool, shape (n,), int64: one of each an edge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Found:
 
     @property
     def stored(self) -> NDArray[np.bool_]:
-        """Which data IDs have a dataset with a file, shape (n,)."""
+        """Which data IDs have a dataset with a file, shape (n,), bool."""
         present = np.append(has_file(self.files), False)
         return present[self.rows]
 

@@ -142,7 +142,7 @@ class QuantumGraph:
 
     @cached_property
     def producer(self) -> NDArray[np.int32]:
-        """Row of the quantum that writes each dataset, -1 for those only read; shape (n_datasets,)."""
+        """Row of the quantum that writes each dataset, -1 for those only read; shape (n_datasets,), int32."""
         producer = np.full(self.n_datasets, -1, dtype=np.int32)
         producer[self.outputs_of.indices] = self.outputs_of.quantum_rows()
         return producer

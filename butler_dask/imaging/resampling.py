@@ -84,6 +84,7 @@ class _MaskRules(NamedTuple):
     no_data: int
 
 
+# Inlined: a call a row costs 3 %.
 @numba.njit(cache=True, nogil=True, inline="always", fastmath={"reassoc", "contract", "nsz", "arcp"})
 def _fill_positions(
     nodes: NDArray[np.float64],

@@ -1,6 +1,7 @@
 """The names of this package that others use; each module is loaded when a name of it is first used."""
 
 from .curated_calibrations import write_curated_calibrations as write_curated_calibrations
+from .default_collections import define_default_collections as define_default_collections
 from .demo_survey import make_demo as make_demo
 from .discrete_skymap import make_discrete_skymap as make_discrete_skymap
 from .instrument import Instrument as Instrument

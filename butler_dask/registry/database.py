@@ -215,7 +215,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """Give a session that may change the database; nested ones are savepoints.
+        """Give a session that may change the database; nested ones are undone by themselves.
 
         Raises
         ------

@@ -23,11 +23,18 @@ from . import schema
 from .bulk_rows import insert_rows, temporary_rows
 from .collection_summaries import summarize
 from .database import Database, repeated
-from .dataset_batch import DatasetBatch, file_columns, file_kind_ids, files_wait, kinds_of_files, used_codes
+from .dataset_batch import (
+    DatasetBatch,
+    file_columns,
+    file_kind_ids,
+    files_wait,
+    insert_small_batch,
+    kinds_of_files,
+    used_codes,
+)
 from .datasets import Datasets, uuid_list
 from .dimension_records import DimensionRecords
 from .session import Session
-from .small_batch import insert_small_batch
 
 _FEW_ROWS = 50
 """Batches of at most so many rows are inserted row by row."""

@@ -21,8 +21,11 @@ from . import schema
 from .definitions import SHARED_COLLECTIONS, CollectionRow, DefinitionCache, Definitions, read_definitions
 from .explained_statement import ExplainedStatement, StatementLog
 
-_PORTION = 10_000
-"""Rows of a large answer that are Python values at a time."""
+_PORTION = 1_000
+"""Rows of a large answer that are Python values at a time.
+
+More would outlive the search for garbage among young objects, which would take a third of the time then.
+"""
 REVISION = "SELECT value FROM counter WHERE name = 'definitions'"
 
 
@@ -88,17 +91,17 @@ class Session:
     def connection(self) -> sa.Connection:
         """For what SQLAlchemy does by itself: making tables, inspecting them."""
         if self.is_fresh:
-            self._first()
+            self._begin_work()
         return self._connection
 
     @property
     def driver(self) -> Any:
         """The driver's own connection."""
         if self.is_fresh:
-            self._first()
+            self._begin_work()
         return self._driver
 
-    def _first(self) -> None:
+    def _begin_work(self) -> None:
         """Begin the transaction again, if all it did was undone: a first statement is about to be sent."""
         self.is_fresh = False
         if not self.is_begun and self._begin is not None:
@@ -127,7 +130,7 @@ class Session:
             If a constraint of the tables is broken.
         """
         if self.is_fresh:
-            self._first()
+            self._begin_work()
         cursor = self._driver.cursor()
         try:
             if len(rows) == 1:
@@ -197,7 +200,7 @@ class Session:
         if not self.is_sqlite:
             sql = sql.replace("?", "%s")
         if self.is_fresh:
-            self._first()
+            self._begin_work()
         start = time.perf_counter()
         cursor = self._driver.cursor()
         try:
