@@ -315,7 +315,9 @@ class Butler(ButlerRepositories, DatasetLookups, DatasetQueries, DatasetRemoval,
             If the file cannot be written; nothing is left behind.
         """
         self.repository.require_writeable("put a dataset")
-        ref = self._finder.placed(self._finder.target(datasetRefOrType, dataId, run, kwargs), self._datastore)
+        ref = self._finder.with_path_values(
+            self._finder.new_dataset(datasetRefOrType, dataId, run, kwargs), self._datastore
+        )
         staged = self._datastore.stage(obj, ref)
         try:
             with self.repository.transaction():

@@ -251,7 +251,7 @@ class DatasetFinder:
             file = self._registry.datasets.files_of_ids([ref.id])[0]
         return (ref.makeComponentRef(component) if component else ref), file, override
 
-    def target(
+    def new_dataset(
         self,
         ref_or_type: DatasetRef | DatasetType | str,
         data_id: DataIdLike,
@@ -277,7 +277,7 @@ class DatasetFinder:
         completed = self.complete(registered.dimensions, data_id, kwargs)
         return DatasetRef(registered, completed.data_id, run)
 
-    def placed(self, ref: DatasetRef, datastore: Datastore) -> DatasetRef:
+    def with_path_values(self, ref: DatasetRef, datastore: Datastore) -> DatasetRef:
         """Return a dataset with the values its path in a datastore is made of."""
         if not datastore.layout.needs_records(ref.datasetType):
             return ref

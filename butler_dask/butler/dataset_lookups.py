@@ -234,8 +234,8 @@ class DatasetLookups(ButlerParts):
         except DatasetNotFoundError:
             if not predict:
                 raise
-            target = self._finder.placed(
-                self._finder.target(datasetRefOrType, dataId, run, kwargs), self._datastore
+            target = self._finder.with_path_values(
+                self._finder.new_dataset(datasetRefOrType, dataId, run, kwargs), self._datastore
             )
             return DatasetURI(self._datastore.uri(self._datastore.predicted_record(target).path))
         return DatasetURI(self._datastore.uri(stored(ref, file).path))
@@ -284,7 +284,7 @@ class DatasetLookups(ButlerParts):
             if file is not None:
                 path = file.path
             elif predict:
-                placed = self._finder.placed(ref, self._datastore)
+                placed = self._finder.with_path_values(ref, self._datastore)
                 path = self._datastore.predicted_record(placed).path
             elif allow_missing:
                 continue
