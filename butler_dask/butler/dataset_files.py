@@ -84,6 +84,8 @@ def ingest(
         groups: dict[str, tuple[list[DatasetRef], list[FileRecord]]] = {}
         out: list[DatasetRef] = []
         for dataset, kind in datasets:
+            if transfer == "move":
+                check_movable(repository, dataset.path, dataset.refs[0])
             one = datastore.stage_ingest(
                 dataset.path, dataset.refs[0], transfer, dataset.formatter, storage_class=kind
             )
@@ -103,6 +105,31 @@ def ingest(
                 repository.publish(one)
         stack.pop_all()
     return out
+
+
+def check_movable(repository: OpenRepository, path: str, ref: DatasetRef) -> None:
+    """Raise if a file that is to be moved is a dataset's already, which would lose it.
+
+    Parameters
+    ----------
+    repository : `OpenRepository`
+        Where it is moved to.
+    path : `str`
+        The file.
+    ref : `DatasetRef`
+        Dataset it is to be.
+
+    Raises
+    ------
+    ConflictingDefinitionError
+        If a dataset of the repository is recorded there.
+    """
+    where = repository.datastore.stage_ingest(path, ref, "direct").record.path
+    if repository.registry.datasets.recorded_paths([where]):
+        raise ConflictingDefinitionError(
+            f"{path} is the file of a dataset in this repository, which would lose it; take it in with "
+            "--transfer auto, which lets both have it, or copy."
+        )
 
 
 def _new_datasets(

@@ -185,7 +185,7 @@ class DatasetInserts:
 
     def _replace_files(self, session: Session, staged: Staged, statement: Any) -> None:
         """Insert file records, or replace those that datasets have."""
-        names = ("path", "kind_id", "size", "checksum", "shared")
+        names = ("path", "kind_id", "size", "checksum")
         session.execute(
             statement.on_conflict_do_update(
                 index_elements=["dataset_id"], set_={n: statement.excluded[n] for n in names}
@@ -260,7 +260,7 @@ class DatasetInserts:
         return self._into(batch.kind.tables.datasets, values, *conditions)
 
     def _into_files(self, staged: Staged, dataset_id: Any, *conditions: Any) -> Any:
-        names = ("path", "kind_id", "size", "checksum", "shared")
+        names = ("path", "kind_id", "size", "checksum")
         values = {"dataset_id": dataset_id, **{n: staged[n] for n in names}}
         # A dataset without file has an empty path.
         return self._into(schema.file, values, staged["uuid"].is_not(None), staged["path"] != "", *conditions)
