@@ -16,6 +16,7 @@ from butler_dask import Butler, ConflictingDefinitionError, DatasetFileError, Da
 from butler_dask.butler.open_repository import OpenRepository
 from butler_dask.butler.repository_check import check_repository, repair_repository
 from butler_dask.engine.earlier_outputs import clear_earlier_outputs
+from butler_dask.errors import OrphanedRecordError
 from butler_dask.graph.run_collections import RunOptions, plan_run_collections
 from butler_dask.vocabulary.data_id import DataCoordinate
 from butler_dask.vocabulary.dataset import DatasetTable
@@ -272,4 +273,16 @@ def test_all_datasets_of_a_damaged_file_are_told_and_none_of_a_file_taken_in_mea
         butler.ingest(FileDataset(str(stray), [late]))
         repair_repository(butler.repository, found, older_than_s=-1.0)
         assert butler.get(late) == {"value": 0}
+        assert check_repository(butler.repository).is_clean
+
+
+def test_the_registry_alone_does_not_remove_a_dataset_that_is_stored(root: Path) -> None:
+    with Butler(root, writeable=True) as butler:
+        (raw,) = butler.query_datasets("raw", "HSC/raw/all")
+        with pytest.raises(OrphanedRecordError, match="nothing was removed"):
+            butler.registry.removeDatasets([raw])
+        assert butler.get(raw) == {"value": 0}
+        butler.pruneDatasets([raw], unstore=True)
+        butler.registry.removeDatasets([raw])
+        assert butler.registry.getDataset(raw.id) is None
         assert check_repository(butler.repository).is_clean
