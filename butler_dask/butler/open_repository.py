@@ -183,6 +183,25 @@ class OpenRepository:
             for run in runs:
                 remove_journals(self.root, run)
 
+    def remove_unrecorded(self, paths: Sequence[str]) -> int:
+        """Delete those of some files that are no dataset's; to be called inside a transaction.
+
+        Parameters
+        ----------
+        paths : sequence of `str`
+            Paths below the datastore's root.
+
+        Returns
+        -------
+        n : `int`
+            Number of files deleted.
+        """
+        used = self.registry.datasets.recorded_paths(paths)
+        if used:
+            paths = [path for path in paths if path not in used]
+        self.datastore.remove(paths)
+        return len(paths)
+
     @contextmanager
     def _removal(self) -> Iterator[None]:
         """Change records inside; the files left over go after the end of the outermost transaction."""
@@ -212,8 +231,7 @@ class OpenRepository:
             # path takes it off the journal too, and thus comes wholly before or wholly after.
             with self.registry.transaction():
                 paths = self.registry.datasets.take_deletions(_BATCH)
-                self.datastore.remove(paths)
-            deleted += len(paths)
+                deleted += self.remove_unrecorded(paths)
             if not paths:  # another process is about to delete them
                 break
         return deleted

@@ -101,20 +101,24 @@ def check_repository(repository: OpenRepository, *, checksums: bool = False) -> 
     """
     registry, datastore = repository.registry, repository.datastore
     out = RepositoryCheck(registry.schema_differences(), pending=registry.datasets.pending_deletions())
-    recorded = set(out.pending)
+    pending = set(out.pending)
+    state: dict[str, str | None] = {}
     runs = [i.name for i in registry.collections.query("*", types={CollectionType.RUN})]
     # Listed before the records are read: a file put meanwhile is recorded and not listed, never the reverse.
     listed = [path for path, _ in datastore.files()]
     for run in runs:
         for table in registry.datasets.existing_in_run(run).values():
             for row, file in enumerate(registry.datasets.files_of(table)):
-                if file is None or file.path in recorded:
+                if file is None or file.path in pending:
                     continue
-                recorded.add(file.path)
-                out.checked += 1
-                what = datastore.check(file, checksum=checksums)
+                if file.path not in state:
+                    # Several datasets may be in one file: all are damaged with it.
+                    state[file.path] = datastore.check(file, checksum=checksums)
+                what = state[file.path]
                 if what is not None:
                     out.faults.append(FileFault(table[row], file.path, what))
+    out.checked = len(state)
+    recorded = pending.union(state)
     prefixes = tuple(f"{quoted_run(run)}/" for run in runs)
     types = tuple(f"{t.name}_" for t in registry.dataset_types.query())
     for path in listed:
@@ -157,7 +161,7 @@ def repair_repository(
     limit = time.time() - older_than_s
     # Under the write lock, as every removal: nobody puts a dataset under such a path meanwhile.
     with repository.transaction():
-        datastore.remove(_older(datastore, [*found.unrecorded, *found.unfinished], limit))
+        repository.remove_unrecorded(_older(datastore, [*found.unrecorded, *found.unfinished], limit))
         repository.remove_datasets(
             [DatasetTable.from_refs(refs[0].datasetType, refs) for refs in tables.values()]
         )

@@ -227,7 +227,9 @@ def prepare_graph(
     if plan.extend and recover:
         bd.engine.recover_run(butler.repository, plan.output_run)
     if saved is not None:
-        graph = saved
+        graph = saved if saved.run == plan.output_run else saved.in_run(plan.output_run)
+        if plan.extend:
+            graph = bd.graph.keep_ids(butler.repository.registry, graph)
     else:
         assert pipeline is not None
         pipeline_graph = pipeline.to_graph(butler.registry)

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ..butler.run_journals import journal_directory
-from ..errors import FormatVersionError
+from ..errors import ConflictingDefinitionError, FormatVersionError
 from ..graph.graph_columns import METADATA_CONNECTION
 from ..graph.graph_file import read_graph
 from .journal import Journal, PlanFiles
@@ -48,10 +48,10 @@ def recover_run(repository: OpenRepository, run: str) -> int:
             continue
         try:
             graph = read_graph(path)
-        except FormatVersionError as error:
+            recovered += recover_plan(repository, graph)
+        except (FormatVersionError, ConflictingDefinitionError) as error:
             _LOG.warning("Journals of %s are left alone: %s", run, error)
             continue
-        recovered += recover_plan(repository, graph)
         files.remove()
     if recovered:
         _LOG.info("Recorded %d quanta that an interrupted run had finished", recovered)

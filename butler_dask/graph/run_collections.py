@@ -25,6 +25,7 @@ from ..vocabulary.collection import (
     run_timestamp,
     split_names,
 )
+from .kept_ids import keep_ids
 from .quantum_graph import QuantumGraph
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class RunCollections:
             repository.remove_files(registry.datasets.existing_in_run(plan.replaced).values())
         if graph is not None and graph.run != plan.output_run:
             graph = graph.in_run(plan.output_run)
+            if plan.extend:
+                graph = keep_ids(registry, graph)
         return plan, graph
 
     def _claimed(self, registry: Registry) -> RunCollections:

@@ -172,5 +172,20 @@ def _record_chain_changes(session: Session) -> None:
         session.connection.exec_driver_sql(sql)
 
 
-STEPS = (MigrationStep(2, "the history of chains says who changed them, and how", _record_chain_changes),)
+def _look_files_up_by_path(session: Session) -> None:
+    # Version 2 remembered which files were shared when they were recorded; others came to share them later.
+    for sql in (
+        "DROP INDEX file_shared_path",
+        "ALTER TABLE file DROP COLUMN shared",
+        "CREATE INDEX file_path ON file (path)",
+    ):
+        session.connection.exec_driver_sql(sql)
+
+
+STEPS = (
+    MigrationStep(2, "the history of chains says who changed them, and how", _record_chain_changes),
+    MigrationStep(
+        3, "files are looked up by their path, so that shared ones are known", _look_files_up_by_path
+    ),
+)
 """All steps, in order."""
