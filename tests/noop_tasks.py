@@ -3,6 +3,7 @@ visit."""
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import signal
@@ -27,6 +28,14 @@ from butler_dask.vocabulary.dataset_type import DatasetType
 
 MISCHIEF = "BUTLER_DASK_TEST_MISCHIEF"
 """Environment variable: a directory of files ``<label>-<detector>`` that say what goes wrong there."""
+
+ENDINGS: dict[str, BaseException] = {
+    "exit": SystemExit(0),
+    "exit3": SystemExit(3),
+    "cancel": asyncio.CancelledError("given up"),
+    "generator": GeneratorExit(),
+}
+"""What a task may raise that is no `Exception`, by the word that asks for it."""
 
 
 class IsrConnections(PipelineTaskConnections, dimensions=("instrument", "exposure", "detector")):
@@ -65,7 +74,10 @@ def mischief(label: str, detector: int, log) -> None:
     if what == "nowork":
         raise NoWorkFound(f"nothing on detector {detector}")
     if what == "interrupt":
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)  # the main thread takes it meanwhile, be it this one or another
+    if what in ENDINGS:
+        raise ENDINGS[what]
     if what == "hang":
         for _ in range(2000):
             time.sleep(0.01)

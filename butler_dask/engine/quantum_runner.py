@@ -5,7 +5,8 @@ name and then renamed. The metadata file is therefore the commit marker: where i
 quantum does. It lists the files of the quantum, so a quantum that finds its marker (its worker died before
 it could report, or the registry was never told) reports the same again and runs nothing.
 
-This is the one place where errors of tasks are caught.
+This is the one place where errors of tasks are caught, whatever their class: only the user's interrupt ends a
+run.
 """
 
 from __future__ import annotations
@@ -217,7 +218,7 @@ class QuantumRunner:
         self._peak_rss.forget()
         row, quantum, marker = attempt.row, attempt.quantum, attempt.marker
         report = QuantumReport(row, "success", attempt=attempt.number, host=_HOST, start_ns=attempt.start_ns)
-        error: Exception | None = None
+        error: BaseException | None = None
         with self.capture.quantum(f"{quantum.taskLabel}:{quantum.dataId}", self.graph.run) as lines:
             try:
                 with time_limit(self.settings.timeout_s):
@@ -228,8 +229,9 @@ class QuantumRunner:
                 attempt.discard()
                 if _is_interrupt(raised):
                     raise KeyboardInterrupt from raised
-                if self.settings.debug or not isinstance(raised, Exception):
+                if self.settings.debug:
                     raise
+                # `sys.exit()` or a cancellation inside a task too: the quantum did not do its work.
                 error = raised
                 kind = type(error).__name__
                 _LOG.error("%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, kind, error)
@@ -351,13 +353,18 @@ def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Return whether an error is Ctrl-C in disguise.
+    """Return whether an error is the user's Ctrl-C, maybe in disguise.
 
-    An interrupt that arrives inside compiled code comes out of it as a `SystemError` that carries it.
+    An interrupt that arrives inside compiled code comes out of it as a `SystemError` that carries it. Python
+    gives the user's interrupts to the main thread; in another one (a worker's) it is a task that raised it.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    known: set[int] = set()
     seen: BaseException | None = error
-    while seen is not None:
+    while seen is not None and id(seen) not in known:
         if isinstance(seen, KeyboardInterrupt):
             return True
+        known.add(id(seen))  # a chain may be made to end in itself
         seen = seen.__cause__ or seen.__context__
     return False
