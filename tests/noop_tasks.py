@@ -37,6 +37,16 @@ ENDINGS: dict[str, BaseException] = {
 }
 """What a task may raise that is no `Exception`, by the word that asks for it."""
 
+TEXTS = {"surrogate": "file caf\udce9.fits", "nul": "header \0 ends"}
+"""Messages of errors that do not go everywhere, by the word that asks for them."""
+
+
+class MuteError(Exception):
+    """It cannot say its text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
 
 class IsrConnections(PipelineTaskConnections, dimensions=("instrument", "exposure", "detector")):
     ccdExposure = cT.Input("raw", "StructuredDataDict", dimensions=("instrument", "exposure", "detector"))
@@ -76,6 +86,15 @@ def mischief(label: str, detector: int, log) -> None:
     if what == "interrupt":
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.5)  # the main thread takes it meanwhile, be it this one or another
+    if what in TEXTS:
+        error = ValueError(TEXTS[what])
+        log.warning("it says %s", TEXTS[what])
+        log.error("with a traceback", exc_info=error)
+        raise error
+    if what == "mute":
+        log.warning("it says %s", MuteError())
+        log.warning("%d stars", "no")
+        raise MuteError
     if what in ENDINGS:
         raise ENDINGS[what]
     if what == "hang":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from noop_tasks import ENDINGS, add_raws, draft_graph
+from registry_fixtures import SERVER, drop, new_url
 
 from butler_dask.butler import Butler
 from butler_dask.cli.pipetask import main as pipetask
@@ -55,6 +56,40 @@ def test_whatever_a_task_raises_fails_its_quantum_and_no_other(butler, client, m
     (record,) = [q for q in butler.repository.registry.quanta.query(RUN) if q.status == "failure"]
     assert record.error_type == failure.error_type
     assert (mischief / "executions").read_text().count("isr") == 3
+
+
+TEXT_KEPT = {"surrogate": r"file caf\udce9.fits", "nul": r"header \x00 ends", "mute": "cannot be made"}
+
+
+@ALL_MODES
+@pytest.mark.parametrize("what", list(TEXT_KEPT))
+def test_text_of_an_error_that_goes_nowhere_is_escaped(butler, client, mischief, mode, what):
+    (mischief / "isr-1").write_text(what)
+    summary = run_graph(prepared(butler), butler.repository, **arguments(mode, client))
+    assert counts(summary) == {"success": 4, "failure": 1, "blocked": 2, "waiting": 0}
+    assert TEXT_KEPT[what] in summary.failures[0].message
+    (record,) = [q for q in butler.repository.registry.quanta.query(RUN) if q.status == "failure"]
+    assert TEXT_KEPT[what] in record.error_message
+    log = next(iter(butler.registry.queryDatasets("isr_log", collections=RUN, detector=1, instrument="HSC")))
+    lines = [line["message"] for line in butler.get(log)]
+    assert any("fit" in line if what == "mute" else TEXT_KEPT[what] in line for line in lines)
+
+
+@pytest.mark.postgresql
+@pytest.mark.skipif(not SERVER, reason="BUTLER_DASK_TEST_POSTGRESQL names no server")
+@pytest.mark.parametrize("what", list(TEXT_KEPT))
+def test_text_of_an_error_is_recorded_in_postgresql(tmp_path, mischief, what):
+    (mischief / "isr-1").write_text(what)
+    url = new_url("postgresql", tmp_path)
+    try:
+        Butler.makeRepo(str(tmp_path / "repo"), registry=url)
+        with Butler(str(tmp_path / "repo"), writeable=True) as butler:
+            summary = run_graph(prepared(butler), butler.repository)
+            assert counts(summary) == {"success": 4, "failure": 1, "blocked": 2, "waiting": 0}
+            statuses = sorted(q.status for q in butler.repository.registry.quanta.query(RUN))
+            assert statuses == ["failure", *["success"] * 4]
+    finally:
+        drop(url)
 
 
 def test_code_that_ends_the_program_is_no_success(tmp_path, capsys):

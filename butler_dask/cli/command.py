@@ -206,8 +206,8 @@ def run_program(group: click.Group, argv: Sequence[str] | None = None) -> None:
             # No command ends itself so: a configuration file or a module of a task did, and nothing was done.
             _show_traceback()
             click.echo(
-                "Error: Code that the command ran (a configuration file, a module of a task) called sys.exit();"
-                " what was asked for is not done. BUTLER_DASK_TRACEBACK=1 shows where.",
+                "Error: Code that the command ran (a configuration file, a module of a task) called "
+                "sys.exit(); what was asked for is not done. BUTLER_DASK_TRACEBACK=1 shows where.",
                 err=True,
             )
             sys.exit(1)

@@ -16,7 +16,6 @@ import logging
 import socket
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +30,7 @@ from ..pipeline.task_class import config_of_text, import_task_class
 from ..pipeline.task_metadata import TaskMetadata
 from ..vocabulary.dotted_name import dotted_name
 from ..vocabulary.file_record import FileRecord
+from .clean_text import clean_text, text_of_error, traceback_of_error
 from .commit_marker import describe_files, find_finished, number
 from .hand_over import HandOver
 from .log_capture import LogCapture, LogRecords
@@ -88,7 +88,7 @@ class _Attempt:
         written = self.butler.written
         try:
             self.butler.datastore.remove([r.path for r in written.values()])
-        except ButlerDaskError as problem:
+        except (ButlerDaskError, OSError) as problem:
             # They are not recorded, and the next attempt overwrites them.
             _LOG.warning("Outputs of a failed quantum are left over: %s", problem)
         written.clear()
@@ -115,7 +115,7 @@ class _Attempt:
             lines[-1]["exc_info"] = error_traceback
         try:
             self.butler.put(lines, log_ref)
-        except ButlerDaskError as problem:
+        except (ButlerDaskError, OSError, ValueError) as problem:
             _LOG.warning("The log of a failed quantum cannot be written: %s", problem)
             return {}
         return dict(self.butler.written)
@@ -234,7 +234,9 @@ class QuantumRunner:
                 # `sys.exit()` or a cancellation inside a task too: the quantum did not do its work.
                 error = raised
                 kind = type(error).__name__
-                _LOG.error("%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, kind, error)
+                _LOG.error(
+                    "%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, kind, text_of_error(error)
+                )
                 report = _failure(report, error)
         rows = self._output_rows(row)
         if error is None:
@@ -348,8 +350,13 @@ class QuantumRunner:
 def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else dotted_name(kind)
-    text = "".join(traceback.format_exception(error))
-    return replace(report, status="failure", error_type=name, error_message=str(error), error_traceback=text)
+    return replace(
+        report,
+        status="failure",
+        error_type=clean_text(name),
+        error_message=text_of_error(error),
+        error_traceback=traceback_of_error(error),
+    )
 
 
 def _is_interrupt(error: BaseException) -> bool:
