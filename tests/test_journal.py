@@ -6,6 +6,7 @@ import json
 import logging
 import resource
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -139,3 +140,17 @@ def test_run_whose_journal_the_disk_does_not_take_goes_on_and_says_so(butler, ca
     said = [r for r in caplog.records if "cannot be written" in r.message]
     assert len(said) == 1
     assert not journal_directory(butler.root, RUN).exists()
+
+
+def test_runs_that_begin_and_end_together_do_not_trip_over_empty_directories(butler):
+    graph = draft_graph(butler, add_raws(butler, 1, 1), RUN)
+
+    def begin_and_end(name: str) -> None:
+        files = PlanFiles(butler.root, f"u/me/{name}", graph.plan_id)
+        for _ in range(100):
+            files.save(graph)
+            files.remove()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(begin_and_end, "abcd"))
+    assert not (Path(butler.root) / ".journal").exists()

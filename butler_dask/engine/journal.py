@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..butler.run_journals import journal_directory, remove_empty_directories
+from ..butler.run_journals import journal_directory, made_in_directory, remove_empty_directories
+from ..graph.graph_file import write_graph
 from .quantum_report import QuantumReport
 
 if TYPE_CHECKING:
@@ -75,6 +76,21 @@ class PlanFiles:
         """The journal of this process."""
         name = f"{self.plan_id}.{socket.gethostname()}-{os.getpid()}.jsonl"
         return journal_directory(self.root, self.run) / name
+
+    def save(self, graph: QuantumGraph) -> None:
+        """Write the copy of the plan.
+
+        Parameters
+        ----------
+        graph : `QuantumGraph`
+            The plan.
+
+        Raises
+        ------
+        DatasetFileError
+            If it cannot be written.
+        """
+        made_in_directory(self.copy, lambda path: write_graph(graph, path))
 
     def journals(self) -> list[Path]:
         """Return the journals that exist, those of all processes.
@@ -144,8 +160,9 @@ class Journal:
                 os.fsync(self._descriptor)
 
     def _open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        self._descriptor = made_in_directory(
+            self.path, lambda path: os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        )
         size = os.fstat(self._descriptor).st_size
         self._is_torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
 

@@ -33,8 +33,23 @@ class LogCapture(logging.Handler):
         lines: LogRecords | None = getattr(self._local, "lines", None)
         if lines is None:
             return
-        record.quantum = self._local.label
+        record.quantum, record.captured_by = self._local.label, self
         lines.append(_log_line(record, message, self._local.run))
+
+    def is_ours(self, record: logging.LogRecord) -> bool:
+        """Return whether a line belongs to this capture's plan, or to no plan.
+
+        Parameters
+        ----------
+        record : `logging.LogRecord`
+            After `emit` of all captures of the process.
+
+        Returns
+        -------
+        ours : `bool`
+            False for what a quantum of another plan says.
+        """
+        return getattr(record, "captured_by", self) is self
 
     @contextmanager
     def quantum(self, label: str, run: str) -> Iterator[LogRecords]:
