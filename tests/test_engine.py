@@ -9,7 +9,6 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import noop_tasks
 import pytest
 from graph_draft import GraphDraft
-from noop_tasks import MISCHIEF, add_raws, draft_graph
+from noop_tasks import add_raws, draft_graph
 
 from butler_dask.butler.butler import Butler
 from butler_dask.butler.run_journals import journal_directory
@@ -37,22 +36,6 @@ from butler_dask.vocabulary.dataset import DatasetRef
 pytest_plugins = ("engine_fixtures",)
 
 RUN = "u/me/run"
-
-
-@pytest.fixture(scope="module")
-def mischief_directory(tmp_path_factory) -> Iterator[Path]:
-    path = tmp_path_factory.mktemp("mischief")
-    os.environ[MISCHIEF] = str(path)
-    yield path
-    del os.environ[MISCHIEF]
-
-
-@pytest.fixture
-def mischief(mischief_directory) -> Path:
-    """A directory of files that say what goes wrong; empty at first."""
-    for path in mischief_directory.iterdir():
-        path.unlink()
-    return mischief_directory
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +283,8 @@ def test_interrupt_keeps_what_has_finished(butler, mischief, mode):
     assert run_graph(graph, butler.repository).succeeded
     assert recorded(butler) == {"icExp": 6, "icSrc": 6, "postISRCCD": 6, "warp": 2}
     counts = executions(mischief)
-    assert sum(counts.values()) == 14 + 1
+    # In threads the interrupt arrives in the main one, and the quantum that was running finishes.
+    assert sum(counts.values()) == 14 + (mode == "sync")
     assert max(v for k, v in counts.items() if k.startswith("isr")) == 1
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from .scheduler_plugin import (
     progress_of_message,
     progress_topic,
 )
-from .worker_plugin import ButlerWorkerPlugin, PlanLocation, stop_on_worker
+from .worker_plugin import ButlerWorkerPlugin, PlanLocation, log_topic, stop_on_worker
 
 if TYPE_CHECKING:
     from dask.task_spec import Task
@@ -96,14 +96,15 @@ class _DaskRun:
             topic = progress_topic(self._files.plan_id)
             client.subscribe_topic(topic, self._take_event)
             stack.callback(client.unsubscribe_topic, topic)
+            lines = log_topic(self._files.plan_id)
+            client.subscribe_topic(lines, _handle_line)
+            stack.callback(client.unsubscribe_topic, lines)
             client.register_plugin(
                 ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._request.fail_fast)
             )
-            stack.callback(client.unregister_scheduler_plugin, location.topic)
-            client.forward_logging()
-            stack.callback(client.unforward_logging)
+            stack.callback(_taken_back, client.unregister_scheduler_plugin, location.topic)
             client.register_plugin(ButlerWorkerPlugin(location))
-            stack.callback(client.unregister_worker_plugin, location.topic)
+            stack.callback(_taken_back, client.unregister_worker_plugin, location.topic)
             try:
                 yield
             except BaseException:
@@ -202,6 +203,20 @@ class _DaskRun:
                 await self._client.cancel(futures, asynchronous=True)
         elif self._request.progress is not None:
             self._request.progress(progress_of_message(message))
+
+
+def _taken_back(unregister: Callable[[str], Any], name: str) -> None:
+    """Take a plugin back; that a worker is lost meanwhile does not make a finished run a failed one."""
+    try:
+        unregister(name)
+    except Exception as error:
+        _LOG.debug("Plugin %s is not taken back: %r", name, error)
+
+
+def _handle_line(event: tuple[float, Mapping[str, Any]]) -> None:
+    """Handle a log line of a worker as one of this process."""
+    record = logging.makeLogRecord(dict(event[1]))
+    logging.getLogger(record.name).handle(record)
 
 
 def _log_levels() -> dict[str, int]:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ..errors import ButlerDaskError, ButlerUserError, did_you_mean
-from ..graph.graph_file import write_graph
 from .cluster import Workers
 from .dask_graph import WINDOW_TASKS, Clustering, DaskGraph
 from .earlier_outputs import clear_earlier_outputs
@@ -117,8 +116,7 @@ def run_graph(
     began = time.monotonic()
     clear_earlier_outputs(repository, graph, clobber=clobber)
     files = request.files
-    files.copy.parent.mkdir(parents=True, exist_ok=True)
-    write_graph(graph, files.copy)
+    files.save(graph)
     heard_all = False
     try:
         if chosen in ("sync", "threads"):

@@ -2,7 +2,9 @@
 
 Workers note each finished quantum in a journal. Before a run is extended (and when a run ends other than by
 itself) the journals are read, what the registry lacks is recorded, and they are dropped. A report is recorded
-only if all its files are there, so that recorded implies readable whatever happened in between.
+only if all its files are there, so that recorded implies readable whatever happened in between. Damaged plans
+and lines of journals are passed over, and said: what they speak of is found by its commit markers when the
+run is extended.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ..butler.run_journals import journal_directory
-from ..errors import ConflictingDefinitionError, FormatVersionError
+from ..errors import ConflictingDefinitionError
 from ..graph.graph_columns import METADATA_CONNECTION
 from ..graph.graph_file import read_graph
 from .journal import Journal, PlanFiles
@@ -48,8 +50,18 @@ def recover_run(repository: OpenRepository, run: str) -> int:
             continue
         try:
             graph = read_graph(path)
+        except Exception as error:  # whatever a damaged file makes of its reader
+            _LOG.warning(
+                "The plan %s cannot be read (%s: %s). Its journals are left alone; what they speak of is "
+                "found by its files when the run is extended.",
+                path,
+                type(error).__name__,
+                error,
+            )
+            continue
+        try:
             recovered += recover_plan(repository, graph)
-        except (FormatVersionError, ConflictingDefinitionError) as error:
+        except ConflictingDefinitionError as error:
             _LOG.warning("Journals of %s are left alone: %s", run, error)
             continue
         files.remove()
@@ -80,6 +92,9 @@ def recover_plan(repository: OpenRepository, graph: QuantumGraph) -> int:
     lacking: dict[int, QuantumReport] = {}
     for path in paths:
         for report in Journal.read(path):
+            if not _fits(graph, report):
+                _LOG.warning("A line of the journal %s does not fit its plan and is passed over.", path)
+                continue
             ids = {graph.dataset_id(row).bytes for row, _ in report.written}
             if ids.isdisjoint(known) and _all_there(repository, report):
                 lacking.setdefault(report.row, report)
@@ -96,5 +111,27 @@ def _recorded_metadata(repository: OpenRepository, graph: QuantumGraph) -> set[b
     return {row.tobytes() for table in tables.values() for row in table.ids}
 
 
+def _fits(graph: QuantumGraph, report: QuantumReport) -> bool:
+    """Return whether a report speaks of a quantum of the graph and of its outputs, in the right types."""
+    if not 0 <= report.row < len(graph) or not report.succeeded:
+        return False
+    outputs = set(graph.outputs_of.of(report.row).tolist())
+    texts = (report.host, report.error_type, report.error_message, report.error_traceback)
+    numbers = (report.attempt, report.start_ns, report.end_ns, report.peak_rss_bytes, report.cpu_s)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(n, int | float) for n in numbers)
+        and all(
+            row in outputs
+            and isinstance(file.size, int)
+            and all(
+                isinstance(text, str)
+                for text in (file.path, file.formatter, file.storage_class, file.checksum)
+            )
+            for row, file in report.written
+        )
+    )
+
+
 def _all_there(repository: OpenRepository, report: QuantumReport) -> bool:
-    return all(repository.datastore.exists(file.path) for _, file in report.written)
+    return all(repository.datastore.check(file) is None for _, file in report.written)

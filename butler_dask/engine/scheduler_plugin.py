@@ -18,6 +18,7 @@ from distributed import SchedulerPlugin
 
 from ..butler.open_repository import OpenRepository
 from ..graph.graph_file import read_graph
+from .clean_text import clean_text
 from .distributed_private import fail_at_next_death, pardon_queued_tasks, rows_of_task, take_task_metadata
 from .quantum_report import QuantumReport
 from .recorder import Progress, Recorder
@@ -206,7 +207,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         states = self.recorder.ledger.states
         running = [r for r in self._book.running(details.get("worker") or "") if r in rows]
         guilty = running or [r for r in rows if states[r] < 2][:1] or list(rows[:1])
-        text = str(details.get("exception_text") or "")
+        text = clean_text(str(details.get("exception_text") or ""))
         if not text or "KilledWorker" in text:
             kind = "KilledWorker"
             text = (
