@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..datastore.datastore import Datastore
-from ..datastore.path_template import quoted_run
 from ..errors import DatasetFileError
 from ..published_file import is_temporary
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.path_name import quoted_run
 from .open_repository import OpenRepository
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from ..vocabulary.path_name import quoted_run
+
 
 def journal_directory(root: str | Path, run: str) -> Path:
     """Return where a run's plans and journals are, inside a repository."""
-    return Path(root) / ".journal" / run
+    return Path(root) / ".journal" / quoted_run(run)
 
 
 def remove_journals(root: str | Path, run: str) -> None:

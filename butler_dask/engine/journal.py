@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..butler.run_journals import journal_directory, remove_empty_directories
+from ..vocabulary.path_name import quoted
 from .quantum_report import QuantumReport
 
 if TYPE_CHECKING:
@@ -65,12 +66,12 @@ class PlanFiles:
     @property
     def copy(self) -> Path:
         """The copy of the plan, which the row numbers in its journals refer to."""
-        return journal_directory(self.root, self.run) / f"{self.plan_id}.plan"
+        return journal_directory(self.root, self.run) / f"{quoted(self.plan_id)}.plan"
 
     @property
     def own_journal(self) -> Path:
         """The journal of this process."""
-        name = f"{self.plan_id}.{socket.gethostname()}-{os.getpid()}.jsonl"
+        name = f"{quoted(self.plan_id)}.{quoted(socket.gethostname())}-{os.getpid()}.jsonl"
         return journal_directory(self.root, self.run) / name
 
     def journals(self) -> list[Path]:
@@ -81,7 +82,7 @@ class PlanFiles:
         paths : `list` [`pathlib.Path`]
             Sorted.
         """
-        return sorted(journal_directory(self.root, self.run).glob(f"{self.plan_id}.*.jsonl"))
+        return sorted(journal_directory(self.root, self.run).glob(f"{quoted(self.plan_id)}.*.jsonl"))
 
     def remove(self) -> None:
         """Remove the copy and the journals: all of the plan is recorded."""
