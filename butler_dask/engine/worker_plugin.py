@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from distributed import Worker
 
     from ..datastore.datastore import Datastore
+    from ..registry import RunClaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class PlanLocation:
     ----------
     files : `PlanFiles`
         Its copy and journals, under the root as they see it.
+    claim : `RunClaim`
+        That the process that started the run writes it.
     datastore : `Datastore`
         Where datasets are.
     settings : `RunSettings`
@@ -47,6 +50,7 @@ class PlanLocation:
     """
 
     files: PlanFiles
+    claim: RunClaim
     datastore: Datastore
     settings: RunSettings
     log_levels: Mapping[str, int] = field(default_factory=dict)
