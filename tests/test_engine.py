@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections import Counter
@@ -19,7 +20,7 @@ from graph_draft import GraphDraft
 from noop_tasks import add_raws, draft_graph
 
 from butler_dask.butler.butler import Butler
-from butler_dask.butler.run_journals import journal_directory
+from butler_dask.butler.run_journals import journal_directory, remove_journals
 from butler_dask.engine.cluster import local_cluster
 from butler_dask.engine.execution import run_graph
 from butler_dask.engine.init_outputs import write_init_outputs
@@ -342,6 +343,31 @@ def test_recovery_records_what_is_there_and_nothing_else(butler, mischief):
     assert recorded(butler) == {"postISRCCD": 1}
     assert recover_run(butler.repository, RUN) == 0
     assert not files.copy.exists()
+
+
+def test_what_a_command_was_at_when_another_took_over_its_run_changes_nothing(butler, mischief):
+    """Workers of a cluster go on for a while when their client is gone; the next command must not suffer."""
+    graph = prepared(butler, 1, 3, config="config.seconds = 1.0\n")
+    first = graph.ref(int(graph.outputs_of.of(0)[0]))
+    theirs = Path(butler.datastore.root) / butler.datastore.predicted_record(first).path
+
+    def take_over() -> None:
+        wait_for(lambda: executions(mischief))
+        remove_journals(butler.root, RUN)
+        theirs.parent.mkdir(parents=True, exist_ok=True)
+        theirs.write_text("of the other command")
+
+    other = threading.Thread(target=take_over)
+    other.start()
+    summary = run_graph(graph, butler.repository, executor="sync")
+    other.join()
+    assert summary.total("success") == 0
+    assert "taken over by another command" in summary.failures[0].message
+    assert sum(executions(mischief).values()) == 1
+    assert theirs.read_text() == "of the other command"
+    written = [p for p in (Path(butler.root) / RUN).rglob("*_HSC_*") if p.is_file()]
+    assert written == [theirs]
+    theirs.unlink()
 
 
 SCRIPT = """

@@ -148,16 +148,20 @@ class OpenRepository:
 
         Raises
         ------
+        RunInUseError
+            If another command writes their RUN.
         DatasetFileError
             If a file cannot be removed; the datasets are gone, and the next removal tries the file again.
         """
         with self._removal():
+            self.registry.claims.refuse_others(run for table in tables for run in table.runs)
             self.registry.datasets.remove(tables)
 
     def remove_files(self, tables: Iterable[DatasetTable]) -> None:
         """Remove the files of datasets that stay recorded; arguments and errors are `remove_datasets`'."""
         with self._removal():
             for table in tables:
+                self.registry.claims.refuse_others(table.runs)
                 self.registry.datasets.forget_files(table)
 
     def remove_runs(self, runs: Sequence[str], *, unlink_from_chains: bool = False) -> None:
@@ -174,6 +178,8 @@ class OpenRepository:
         ------
         OrphanedRecordError
             If one is in a chain; nothing is changed then.
+        RunInUseError
+            If another command writes one; nothing is changed then.
         DatasetFileError
             If a file cannot be removed; the datasets are gone, and the next removal tries the file again.
         """

@@ -8,15 +8,15 @@ files that are recorded may be damaged as well.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..datastore.datastore import Datastore
-from ..datastore.path_template import quoted_run
-from ..errors import DatasetFileError
+from ..errors import DatasetFileError, RunInUseError
 from ..published_file import is_temporary
 from ..vocabulary.collection import CollectionType
 from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.path_name import quoted_run
 from .open_repository import OpenRepository
 
 
@@ -139,11 +139,12 @@ def _of_a_dataset(path: str, types: tuple[str, ...]) -> bool:
 
 def repair_repository(
     repository: OpenRepository, found: RepositoryCheck, *, older_than_s: float = 3600.0
-) -> None:
+) -> list[str]:
     """Make a repository consistent again.
 
     Datasets whose files are missing or damaged are removed, so that a rerun makes them again; files that are
-    not recorded or not finished are deleted, as are those that were to be deleted anyway.
+    not recorded or not finished are deleted, as are those that were to be deleted anyway. Nobody begins to
+    write a run meanwhile.
 
     Parameters
     ----------
@@ -153,18 +154,47 @@ def repair_repository(
         What `check_repository` found.
     older_than_s : `float`
         Files younger than this are left: somebody may be writing them [s].
+
+    Returns
+    -------
+    left : `list` [`str`]
+        Who writes which run just now, a sentence each; these were left alone.
     """
+    runs = [i.name for i in repository.registry.collections.query("*", types={CollectionType.RUN})]
+    by_directory = {quoted_run(run): run for run in runs}
+    stray = [*found.unrecorded, *found.unfinished]
+    run_of = {path: _run_above(path, by_directory) for path in stray}
     tables: dict[str, list[DatasetRef]] = {}
-    for fault in found.faults:
-        tables.setdefault(fault.ref.datasetType.name, []).append(fault.ref)
-    datastore = repository.datastore
+    datastore, claims = repository.datastore, repository.registry.claims
     limit = time.time() - older_than_s
-    # Under the write lock, as every removal: nobody puts a dataset under such a path meanwhile.
-    with repository.transaction():
-        repository.remove_unrecorded(_older(datastore, [*found.unrecorded, *found.unfinished], limit))
-        repository.remove_datasets(
-            [DatasetTable.from_refs(refs[0].datasetType, refs) for refs in tables.values()]
-        )
+    left: dict[str, str] = {}
+    with claims.kept():
+        for run in sorted({*run_of.values(), *(fault.ref.run for fault in found.faults)} - {""}):
+            try:
+                claims.take(run)
+            except RunInUseError as error:
+                left[run] = str(error)
+        for fault in found.faults:
+            if fault.ref.run not in left:
+                tables.setdefault(fault.ref.datasetType.name, []).append(fault.ref)
+        # Under the write lock, as every removal: nobody puts a dataset under such a path meanwhile.
+        with repository.transaction():
+            repository.remove_unrecorded(
+                _older(datastore, [p for p in stray if run_of[p] not in left], limit)
+            )
+            repository.remove_datasets(
+                [DatasetTable.from_refs(refs[0].datasetType, refs) for refs in tables.values()]
+            )
+    return list(left.values())
+
+
+def _run_above(path: str, by_directory: Mapping[str, str]) -> str:
+    """Return the run a file is of, the innermost if the name of one is above another's; empty if of none."""
+    while path:
+        path = path.rpartition("/")[0]
+        if path in by_directory:
+            return by_directory[path]
+    return ""
 
 
 def _older(datastore: Datastore, paths: Iterable[str], limit: float) -> list[str]:

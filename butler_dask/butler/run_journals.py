@@ -16,10 +16,12 @@ T = TypeVar("T")
 _ATTEMPTS = 100
 """How often a directory that is removed meanwhile is made anew."""
 
+from ..vocabulary.path_name import quoted_run
+
 
 def journal_directory(root: str | Path, run: str) -> Path:
     """Return where a run's plans and journals are, inside a repository."""
-    return Path(root) / ".journal" / run
+    return Path(root) / ".journal" / quoted_run(run)
 
 
 def made_in_directory(path: Path, make: Callable[[Path], T]) -> T:

@@ -68,6 +68,7 @@ def run_on_dask(request: RunRequest, workers: Workers) -> RunEnd:
     files = request.files
     location = PlanLocation(
         replace(files, root=str(Path(files.root).absolute())),
+        request.claim,
         request.repository.datastore,
         request.settings,
         _log_levels(),

@@ -95,6 +95,8 @@ def run_graph(
     ButlerDaskError
         If outputs could not be recorded, or the scheduler is gone. Journals stay: the same command with
         ``--extend-run`` records what finished and runs the rest.
+    RunInUseError
+        If another command writes the run; nothing was changed.
     KeyboardInterrupt
         If interrupted, after what had finished was recorded.
     """
@@ -105,14 +107,22 @@ def run_graph(
     if clobber:
         # What is being done again must not be taken over.
         settings = replace(settings, adopt_foreign=False)
-    request = RunRequest(
-        dask_graph=DaskGraph(graph, cluster),
-        repository=repository,
-        settings=settings,
-        progress=progress,
-        fail_fast=fail_fast,
-        window=window,
-    )
+    claims = repository.registry.claims
+    with claims.kept():
+        request = RunRequest(
+            dask_graph=DaskGraph(graph, cluster),
+            repository=repository,
+            claim=claims.take(graph.run),
+            settings=settings,
+            progress=progress,
+            fail_fast=fail_fast,
+            window=window,
+        )
+        return _run(request, chosen, workers, clobber=clobber)
+
+
+def _run(request: RunRequest, chosen: Executor, workers: Workers, *, clobber: bool) -> RunSummary:
+    repository, graph = request.repository, request.graph
     began = time.monotonic()
     clear_earlier_outputs(repository, graph, clobber=clobber)
     files = request.files
@@ -120,7 +130,7 @@ def run_graph(
     heard_all = False
     try:
         if chosen in ("sync", "threads"):
-            end = run_locally(request, threads=1 if chosen == "sync" else jobs)
+            end = run_locally(request, threads=1 if chosen == "sync" else workers.jobs)
         else:
             # It imports distributed, which takes longer than a small run in threads.
             from .dask_run import run_on_dask
@@ -171,7 +181,7 @@ def choose_executor(executor: str | None, workers: Workers) -> Executor:
 def _recover(request: RunRequest, *, workers_ended: bool) -> None:
     """Record what finished without the recorder hearing of it: the run is being interrupted or has failed."""
     try:
-        recover_plan(request.repository, request.graph)
+        recover_plan(request.repository, request.graph, request.claim)
     except (ButlerDaskError, OSError) as error:
         # The reason the run ended matters more, and the journals are still there.
         _LOG.warning("Some finished quanta are not recorded yet (%s); rerun with --extend-run.", error)

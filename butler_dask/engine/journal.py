@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from ..butler.run_journals import journal_directory, made_in_directory, remove_empty_directories
 from ..graph.graph_file import write_graph
+from ..vocabulary.path_name import quoted
 from .quantum_report import QuantumReport
 
 if TYPE_CHECKING:
@@ -69,12 +70,12 @@ class PlanFiles:
     @property
     def copy(self) -> Path:
         """The copy of the plan, which the row numbers in its journals refer to."""
-        return journal_directory(self.root, self.run) / f"{self.plan_id}.plan"
+        return journal_directory(self.root, self.run) / f"{quoted(self.plan_id)}.plan"
 
     @property
     def own_journal(self) -> Path:
         """The journal of this process."""
-        name = f"{self.plan_id}.{socket.gethostname()}-{os.getpid()}.jsonl"
+        name = f"{quoted(self.plan_id)}.{quoted(socket.gethostname())}-{os.getpid()}.jsonl"
         return journal_directory(self.root, self.run) / name
 
     def save(self, graph: QuantumGraph) -> None:
@@ -100,7 +101,7 @@ class PlanFiles:
         paths : `list` [`pathlib.Path`]
             Sorted.
         """
-        return sorted(journal_directory(self.root, self.run).glob(f"{self.plan_id}.*.jsonl"))
+        return sorted(journal_directory(self.root, self.run).glob(f"{quoted(self.plan_id)}.*.jsonl"))
 
     def remove(self) -> None:
         """Remove the copy and the journals: all of the plan is recorded."""

@@ -62,6 +62,7 @@ def run_locally(request: RunRequest, threads: int) -> RunEnd:
         recorder = Recorder(
             graph,
             repository.registry,
+            request.claim,
             fail_fast=request.fail_fast,
             on_progress=request.progress,
             on_stop=stop,

@@ -191,9 +191,11 @@ def opened(
     plan : `OpenPlan`
         With the log lines of its quanta captured.
     """
-    journal = Journal(PlanFiles.of(root, graph).own_journal, fsync=datastore.durability == "fsync")
+    files = PlanFiles.of(root, graph)
+    journal = Journal(files.own_journal, fsync=datastore.durability == "fsync")
     with LogCapture().installed() as capture:
-        plan = OpenPlan(graph, QuantumRunner(graph, datastore, capture, settings), reporter, journal)
+        runner = QuantumRunner(graph, datastore, capture, settings, files.copy)
+        plan = OpenPlan(graph, runner, reporter, journal)
         _open[graph.plan_id] = plan
         try:
             yield plan

@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ButlerDaskError
@@ -87,6 +88,7 @@ class _Attempt:
         """Remove the files written so far."""
         written = self.butler.written
         try:
+            self.butler.require_plan()  # else they may be another command's
             self.butler.datastore.remove([r.path for r in written.values()])
         except (ButlerDaskError, OSError) as problem:
             # They are not recorded, and the next attempt overwrites them.
@@ -134,6 +136,8 @@ class QuantumRunner:
         Installed on the root logger; keeps the log lines of each quantum.
     settings : `RunSettings`
         How they are run.
+    plan_copy : `pathlib.Path`, optional
+        The copy of the plan in the repository, without which no quantum writes anything.
 
     Notes
     -----
@@ -141,9 +145,15 @@ class QuantumRunner:
     """
 
     def __init__(
-        self, graph: QuantumGraph, datastore: Datastore, capture: LogCapture, settings: RunSettings
+        self,
+        graph: QuantumGraph,
+        datastore: Datastore,
+        capture: LogCapture,
+        settings: RunSettings,
+        plan_copy: Path | None = None,
     ) -> None:
         self.graph, self.datastore, self.capture, self.settings = graph, datastore, capture, settings
+        self._plan_copy = plan_copy
         self._local = threading.local()
         self._peak_rss = PeakRss()
 
@@ -203,7 +213,7 @@ class QuantumRunner:
         outputs = {ref.id: ref for refs in quantum.outputs_by_connection.values() for ref in refs}
         files = self._input_files(row)
         if hand_over is None:
-            return QuantumButler(self.datastore, files, outputs)
+            return QuantumButler(self.datastore, files, outputs, plan_copy=self._plan_copy)
         return QuantumButler(
             self.datastore,
             files,
@@ -211,6 +221,7 @@ class QuantumRunner:
             memory=hand_over.objects,
             last_uses=hand_over.last_uses(row),
             kept=hand_over.kept,
+            plan_copy=self._plan_copy,
         )
 
     def _run_attempt(self, attempt: _Attempt) -> tuple[QuantumReport, bool]:
@@ -257,6 +268,7 @@ class QuantumRunner:
     def _run_task(self, attempt: _Attempt) -> QuantumStatus:
         """Run the task of a quantum and fill in the marker; return ``success`` or ``no_work``."""
         quantum, marker = attempt.quantum, attempt.marker
+        attempt.butler.require_plan()
         marker.scalars["prepUtc"] = datetime.now(UTC).isoformat()
         status: QuantumStatus = "success"
         task, connections = self._task(self.graph.task_of(attempt.row))

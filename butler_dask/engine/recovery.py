@@ -21,8 +21,12 @@ from .quantum_report import QuantumReport
 from .recorder import BATCH_QUANTA, write_reports
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from ..butler.open_repository import OpenRepository
     from ..graph.quantum_graph import QuantumGraph
+    from ..registry import RunClaim
 
 _LOG = logging.getLogger("butler_dask.recovery")
 
@@ -41,9 +45,29 @@ def recover_run(repository: OpenRepository, run: str) -> int:
     -------
     n : `int`
         Number of quanta recorded.
+
+    Raises
+    ------
+    RunInUseError
+        If another command writes the run; nothing was changed.
     """
+    if not any(_plans(repository, run)):
+        return 0
+    with repository.registry.claims.kept():
+        recovered = _recover_plans(repository, repository.registry.claims.take(run))
+    if recovered:
+        _LOG.info("Recorded %d quanta that an interrupted run had finished", recovered)
+    return recovered
+
+
+def _plans(repository: OpenRepository, run: str) -> Iterator[Path]:
+    return journal_directory(repository.root, run).glob("*.plan")
+
+
+def _recover_plans(repository: OpenRepository, claim: RunClaim) -> int:
     recovered = 0
-    for path in sorted(journal_directory(repository.root, run).glob("*.plan")):
+    run = claim.run
+    for path in sorted(_plans(repository, run)):
         files = PlanFiles(repository.root, run, path.stem)
         if not files.journals():
             path.unlink(missing_ok=True)
@@ -60,17 +84,15 @@ def recover_run(repository: OpenRepository, run: str) -> int:
             )
             continue
         try:
-            recovered += recover_plan(repository, graph)
+            recovered += recover_plan(repository, graph, claim)
         except ConflictingDefinitionError as error:
             _LOG.warning("Journals of %s are left alone: %s", run, error)
             continue
         files.remove()
-    if recovered:
-        _LOG.info("Recorded %d quanta that an interrupted run had finished", recovered)
     return recovered
 
 
-def recover_plan(repository: OpenRepository, graph: QuantumGraph) -> int:
+def recover_plan(repository: OpenRepository, graph: QuantumGraph, claim: RunClaim) -> int:
     """Record what the journals of one plan have and the registry lacks; the journals stay.
 
     Parameters
@@ -79,6 +101,8 @@ def recover_plan(repository: OpenRepository, graph: QuantumGraph) -> int:
         Open for writing.
     graph : `QuantumGraph`
         The plan.
+    claim : `RunClaim`
+        That this process writes the run.
 
     Returns
     -------
@@ -100,7 +124,7 @@ def recover_plan(repository: OpenRepository, graph: QuantumGraph) -> int:
                 lacking.setdefault(report.row, report)
     reports = list(lacking.values())
     for begin in range(0, len(reports), BATCH_QUANTA):
-        write_reports(repository.registry, graph, reports[begin : begin + BATCH_QUANTA])
+        write_reports(repository.registry, graph, reports[begin : begin + BATCH_QUANTA], claim)
     return len(reports)
 
 

@@ -77,6 +77,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         return Recorder(
             graph,
             repository.registry,
+            self.location.claim,
             fail_fast=self.fail_fast,
             on_progress=self._on_progress,
             on_stop=self._on_stop,

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from distributed import Worker
 
     from ..datastore.datastore import Datastore
+    from ..registry import RunClaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class PlanLocation:
     ----------
     files : `PlanFiles`
         Its copy and journals, under the root as they see it.
+    claim : `RunClaim`
+        That the process that started the run writes it.
     datastore : `Datastore`
         Where datasets are.
     settings : `RunSettings`
@@ -65,6 +68,7 @@ class PlanLocation:
     """
 
     files: PlanFiles
+    claim: RunClaim
     datastore: Datastore
     settings: RunSettings
     log_levels: Mapping[str, int] = field(default_factory=dict)

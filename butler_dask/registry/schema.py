@@ -41,7 +41,7 @@ repository = sa.Table(
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("value", sa.String, nullable=False),
 )
-"""Schema version, universe version."""
+"""Schema version, universe version, notes of an overlay, and who writes which RUN just now."""
 
 counter = sa.Table(
     "counter",
