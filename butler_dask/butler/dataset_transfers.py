@@ -350,7 +350,10 @@ class DatasetTransfers(ButlerParts):
                     self._registry.inserts.insert(table)
             else:
                 with reading_description(f"Export file {name!r}"):
-                    files = [(dataset, None) for dataset in content.files(self._registry, place)]
+                    files = [
+                        (dataset, None)
+                        for dataset in content.files(self._registry, place, self._datastore.layout)
+                    ]
                 refs = ingest(self.repository, files, transfer or "auto", True, record_validation_info)
             with reading_description(f"Export file {name!r}"):
                 associate_content(self._registry, content)

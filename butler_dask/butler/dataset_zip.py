@@ -19,7 +19,7 @@ from typing import Any
 from ..datastore.storage_path import file_uri
 from ..datastore.storage_root import copy_chunks, open_stream
 from ..datastore.zip_archive import INDEX, read_index, unpacked
-from ..errors import DatasetFileError, MissingDatasetFileError
+from ..errors import DatasetFileError, DatasetTypeError, MissingDatasetFileError
 from ..published_file import published
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionType
@@ -220,13 +220,15 @@ class ZipContent:
                 rows = []
                 for ref in table:
                     info = self._info[ref.id]
-                    rows.append(
-                        replace(
-                            staged.record,
-                            formatter=formatter_read(info["formatter"]) or staged.record.formatter,
-                            storage_class=info["storage_class"],
-                        )
-                    )
+                    name = formatter_read(info["formatter"]) or staged.record.formatter
+                    try:
+                        repository.datastore.layout.trusted.load(name, info["storage_class"])
+                    except DatasetTypeError as error:
+                        kind = ref.datasetType.name
+                        raise type(error)(
+                            f"{self._path} ({kind} {ref.dataId}) is not taken in: {error}"
+                        ) from error
+                    rows.append(replace(staged.record, formatter=name, storage_class=info["storage_class"]))
                 registry.inserts.insert(table, FileTable.from_records(rows))
             repository.publish(staged)
         except BaseException:

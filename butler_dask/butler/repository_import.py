@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ..datastore.formatter import load_formatter
+from ..datastore.dataset_layout import DatasetLayout
 from ..datastore.storage_path import is_absolute
 from ..datastore.storage_root import open_stream
 from ..errors import (
     DatasetNotFoundError,
     DatasetTypeError,
     RepositoryError,
+    UntrustedFormatterError,
 )
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionType
@@ -128,7 +129,7 @@ class ExportContent:
         kind = self.dataset_types.get(entry["dataset_type"])
         return registry.dataset_types.get(entry["dataset_type"]) if kind is None else kind
 
-    def files(self, registry: Registry, directory: str) -> list[FileDataset]:
+    def files(self, registry: Registry, directory: str, layout: DatasetLayout) -> list[FileDataset]:
         """Return the files with the datasets in them.
 
         Parameters
@@ -137,11 +138,15 @@ class ExportContent:
             Knows the dataset types the file does not define.
         directory : `str`
             What relative paths are relative to.
+        layout : `DatasetLayout`
+            Knows which formatters are trusted.
 
         Raises
         ------
+        UntrustedFormatterError
+            If some of the files are for formatters that are not trusted here; all such are named.
         DatasetTypeError
-            If there is no formatter here for some of the files; all such are named.
+            If there is no formatter here for some of the files.
         RepositoryError
             If an entry makes no sense.
         """
@@ -153,16 +158,19 @@ class ExportContent:
             for record in entry["records"]:
                 path = record["path"]
                 formatter = formatter_read(record.get("formatter"))
-                if formatter is not None and not _is_known(formatter):
-                    unknown.setdefault(formatter, kind.name)
+                if formatter is not None and formatter not in unknown:
+                    try:
+                        layout.trusted.load(formatter, kind.storageClass_name)
+                    except DatasetTypeError as error:
+                        unknown[formatter] = f"of {kind.name}): {error}"
                 where = path if is_absolute(path) else f"{prefix}/{path}"
                 out.append(FileDataset(where, _refs_of(kind, entry["run"], record), formatter))
         if unknown:
-            listed = "".join(f"\n  {name} (of {kind})" for name, kind in unknown.items())
-            raise DatasetTypeError(
-                f"{self._filename} has files that nothing here reads; their formatters cannot be imported:"
-                f"{listed}\nInstall the packages that have them, export without these dataset types, or name "
-                "formatters that read these files in the export file."
+            listed = "".join(f"\n  {name} ({why}" for name, why in unknown.items())
+            raise UntrustedFormatterError(
+                f"{self._filename} has files that nothing trusted here reads; their formatters are:{listed}\n"
+                "Install the packages that have them and name them in butler.yaml if you trust them, export "
+                "without these dataset types, or name formatters that read these files in the export file."
             )
         return out
 
@@ -179,14 +187,6 @@ def _refs_of(kind: DatasetType, run: str, record: Mapping[str, Any]) -> list[Dat
         )
         for id_, data_id in zip(ids, data_ids, strict=True)
     ]
-
-
-def _is_known(formatter: str) -> bool:
-    try:
-        load_formatter(formatter)
-    except DatasetTypeError:
-        return False
-    return True
 
 
 _OLD_IDS = uuid.UUID("4d4851f4-2890-4d41-8779-5f38a3f5062b")
