@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import zipfile
+from contextlib import suppress
 
 import pytest
 import yaml
@@ -11,7 +12,7 @@ from command_line import Commands
 from config_for_tests import InnerConfig, ManyFields, OtherEngine
 from small_repository import make_repository
 
-from butler_dask import Butler, DatasetRef, DatasetType, FileDataset
+from butler_dask import Butler, CollectionType, DatasetRef, DatasetType, FileDataset
 from butler_dask.datastore.dataset_layout import DatasetLayout
 from butler_dask.datastore.file_datastore import FileDatastore
 from butler_dask.errors import ButlerUserError, RepositoryError, UntrustedError
@@ -255,3 +256,118 @@ def test_config_of_another_class_or_none_says_so():
             config_from_text(text, "x.py")
     with pytest.raises(ButlerUserError, match="of class"):
         load_config_text(InnerConfig(), ManyFields().saveToString(), "x.py")
+
+
+# ---- paths, chains and sizes
+
+
+def test_import_takes_no_file_outside_its_directory(source, empty, tmp_path):
+    file = _exported(source, tmp_path / "out")
+    (secret := tmp_path / "secret.json").write_text('{"secret": 1}')
+    text = file.read_text()
+    first = next(line for line in text.splitlines() if line.startswith("    path:")).split()[1]
+    os.symlink(tmp_path, tmp_path / "out/link")
+    for path in (
+        str(secret),
+        "../secret.json",
+        "link/secret.json",
+        f"file://{secret}",
+        "a/../../secret.json",
+    ):
+        file.write_text(text.replace(first, path))
+        for transfer in ("copy", "move", "auto", "direct"):
+            with pytest.raises(UntrustedError, match=r"export\.yaml names a file outside .*--trust-paths"):
+                empty.import_(directory=tmp_path / "out", transfer=transfer)
+    with pytest.raises(UntrustedError, match="names a file outside"):
+        empty.import_(directory=tmp_path / "out", transfer="move", trust_paths=True)
+    refs = empty.import_(directory=tmp_path / "out", transfer="copy", trust_paths=True)
+    assert {"secret": 1} in [empty.get(ref) for ref in refs]
+    assert secret.exists()
+
+
+def test_import_command_takes_paths_and_chains_only_when_told(source, tmp_path):
+    file = _exported(source, tmp_path / "out")
+    source.collections.register("mine", CollectionType.CHAINED)
+    source.collections.register("run/2")
+    source.collections.redefine_chain("mine", ["run/2", "run/1"])
+    chain = "- {type: collection, collection_type: CHAINED, name: mine, children: [run/1]}\n"
+    file.write_text(file.read_text() + chain)
+    commands = Commands(tmp_path)
+    said = commands("butler", "import", "SOURCE", "out", "--transfer", "copy")
+    assert "The chain mine is run/2, run/1 here and stays so" in said.stdout + said.stderr
+    assert source.collections.get_info("mine").children == ("run/2", "run/1")
+    commands("butler", "import", "SOURCE", "out", "--transfer", "copy", "--overwrite-chains")
+    with Butler(tmp_path / "SOURCE") as butler:
+        assert butler.collections.get_info("mine").children == ("run/1",)
+    _changed(file, "path: ", f"path: {tmp_path}/out/../out/")
+    said = commands("butler", "import", "NEW", "out", "--transfer", "copy", code=1)
+    assert "--trust-paths" in said.stdout + said.stderr
+    commands("butler", "import", "NEW", "out", "--transfer", "copy", "--trust-paths")
+
+
+def _zip_with(source, tmp_path, change, compression=zipfile.ZIP_STORED):
+    made = source.retrieve_artifacts_zip(source.query_all_datasets("run/1"), tmp_path / "zip")
+    foreign = tmp_path / "foreign.zip"
+    with zipfile.ZipFile(made.ospath) as old, zipfile.ZipFile(foreign, "w", compression) as new:
+        for name in old.namelist():
+            new.writestr(*change(name, old.read(name)))
+    return foreign
+
+
+def test_zip_members_that_unpack_to_far_more_are_refused(source, empty, tmp_path):
+    zeros = b"0" * (80 << 20)
+    for part in ("index.json", "records.yaml"):
+        bomb = _zip_with(
+            source,
+            tmp_path,
+            lambda name, text, part=part: (name, text + zeros if name.endswith(part) else text),
+            zipfile.ZIP_DEFLATED,
+        )
+        with pytest.raises(UntrustedError, match=r"would unpack to 8\d+"):
+            empty.ingest_zip(bomb, transfer="copy", transfer_dimensions=True)
+    bomb = _zip_with(
+        source,
+        tmp_path,
+        lambda name, text: (name, text if name.startswith("_butler") else zeros),
+        zipfile.ZIP_DEFLATED,
+    )
+    refs = empty.ingest_zip(bomb, transfer="copy", transfer_dimensions=True)
+    with pytest.raises(UntrustedError, match="would unpack to 8"):
+        empty.get(refs[0])
+
+
+def test_zip_members_get_no_names_outside_a_directory(source, empty, tmp_path):
+    for name in ("../../struck", "/tmp/struck", "a/../b", "a\nb"):
+        escaped = json.dumps(name).encode()
+
+        def change(member, text, escaped=escaped):
+            if not member.endswith("index.json"):
+                return member, text
+            index = json.loads(text)
+            old = next(iter(index["artifact_map"]))
+            return member, text.replace(json.dumps(old).encode(), escaped)
+
+        with pytest.raises(UntrustedError, match=r"foreign\.zip: the name of member"):
+            empty.ingest_zip(_zip_with(source, tmp_path, change), transfer="copy", transfer_dimensions=True)
+
+
+def test_a_changed_zip_file_says_so_whatever_was_changed(source, empty, tmp_path):
+    import random
+
+    whole = _zip_with(source, tmp_path, lambda name, text: (name, text)).read_bytes()
+    generator = random.Random(5)
+    for n in range(300):
+        broken = bytearray(whole)
+        for _ in range(generator.choice((1, 1, 4, 50))):
+            broken[generator.randrange(len(broken))] = generator.randrange(256)
+        (tmp_path / f"{n}.zip").write_bytes(
+            broken[: generator.choice((len(broken), generator.randrange(len(broken))))]
+        )
+        with suppress(ButlerUserError, Undo), empty.transaction():
+            for ref in empty.ingest_zip(tmp_path / f"{n}.zip", transfer="copy", transfer_dimensions=True):
+                empty.get(ref)
+            raise Undo
+
+
+class Undo(Exception):
+    """Takes a transaction back."""
