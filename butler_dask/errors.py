@@ -9,6 +9,8 @@
                 RepositoryExistsError: FileExistsError
             FormatVersionError: ValueError
             DescriptionError: ValueError
+            UntrustedError: PermissionError
+                UntrustedFormatterError: DatasetTypeError
             ReadOnlyRepositoryError: PermissionError, TypeError
             RepositoryBusyError: TimeoutError
             CollectionError
@@ -148,6 +150,10 @@ class ReadOnlyRepositoryError(ButlerUserError, PermissionError, TypeError):
     """Something would be written to a butler opened for reading, or to a disk that does not take it."""
 
 
+class UntrustedError(ButlerUserError, PermissionError):
+    """Something from elsewhere would run code here, or reach files it has no business with."""
+
+
 class RepositoryBusyError(ButlerUserError, TimeoutError):
     """Other programs kept the registry busy, or the connection to it was lost; nothing was changed."""
 
@@ -186,6 +192,10 @@ class RunInUseError(CollectionError):
 
 class DatasetTypeError(ButlerUserError, ValueError):
     """A dataset type is wrong for the operation."""
+
+
+class UntrustedFormatterError(UntrustedError, DatasetTypeError):
+    """A file would be read by a class that this repository does not trust."""
 
 
 class MissingDatasetTypeError(DatasetTypeError, KeyError):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from butler_dask.datastore.dataset_layout import DatasetLayout
 from butler_dask.datastore.file_datastore import FileDatastore
 from butler_dask.imaging.detector import Amplifier, Detector
 from butler_dask.imaging.exposure import Exposure, FilterLabel
@@ -178,7 +179,8 @@ class RoundTrip:
     """A datastore in a directory of its own, through which objects are sent."""
 
     def __init__(self, root: Path) -> None:
-        self.datastore = FileDatastore(str(root / "store"))
+        layout = DatasetLayout(trust={"pickle": True})
+        self.datastore = FileDatastore(str(root / "store"), layout=layout)
 
     def __call__(
         self,

@@ -289,13 +289,14 @@ def test_ingest_of_nothing_or_by_no_known_mode_says_so(datastore, tmp_path):
 
 
 def test_formatter_of_the_repository_is_used(tmp_path):
-    pickled = {"thing": "butler_dask.datastore.pickled_object.PickleFormatter"}
-    store = FileDatastore(str(tmp_path), layout=DatasetLayout(formatters=pickled))
-    ref = make_ref("StructuredDataDict")
-    record = store.put({"a": {1, 2}}, ref)
-    assert record.path.endswith(".pickle")
+    own = {"thing": "butler_dask.datastore.document.DocumentFormatter"}
+    store = FileDatastore(str(tmp_path), layout=DatasetLayout(formatters=own))
+    ref = make_ref("NumpyArray")
+    record = store.put(np.arange(2), ref)
+    assert record.path.endswith(".json")
     # A datastore without that setting still reads it: the record says by what.
-    assert FileDatastore(str(tmp_path)).get(record, ref) == {"a": {1, 2}}
+    assert FileDatastore(str(tmp_path)).get(record, ref) == [0, 1]
+    ref = make_ref("StructuredDataDict")
     missing = FileDatastore(str(tmp_path), layout=DatasetLayout(formatters={"thing": "no.such.Formatter"}))
     with pytest.raises(
         DatasetTypeError, match=r"Cannot import formatter 'no\.such\.Formatter': there is no module 'no'"

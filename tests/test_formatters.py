@@ -16,6 +16,7 @@ from round_trip import (
     make_wcs,
 )
 
+from butler_dask.datastore.dataset_layout import DatasetLayout
 from butler_dask.datastore.file_datastore import FileDatastore
 from butler_dask.errors import DatasetFileError, DatasetTypeError, DimensionValueError, FormatVersionError
 from butler_dask.imaging.exposure import Exposure, FilterLabel
@@ -307,7 +308,7 @@ def test_truncated_file_is_reported_with_file_and_dataset(tmp_path, storage_clas
         "ImageF": np.zeros((50, 50)),
         "Pickle": {"a": list(range(100))},
     }
-    datastore = FileDatastore(str(tmp_path))
+    datastore = FileDatastore(str(tmp_path), layout=DatasetLayout(trust={"pickle": True}))
     ref = make_ref(storage_class)
     record = datastore.put(objects[storage_class], ref)
     path = tmp_path / record.path

@@ -292,6 +292,8 @@ class DatasetTransfers(ButlerParts):
         skip_dimensions: Iterable[str] | None = None,
         record_validation_info: bool = True,
         without_datastore: bool = False,
+        overwrite_chains: bool = False,
+        trust_paths: bool = False,
     ) -> list[DatasetRef]:
         """Take in what an export file says, of this package or the reference, all or nothing.
 
@@ -314,6 +316,11 @@ class DatasetTransfers(ButlerParts):
             Record size and checksum of the files.
         without_datastore : `bool`
             Take in what the file says of dimensions, collections and datasets, but no files.
+        overwrite_chains : `bool`
+            Give chains that are there the members the file says; otherwise they stay as they are.
+        trust_paths : `bool`
+            Take files outside the directory too, which the file names absolutely or with ``..``; they are
+            never moved.
 
         Returns
         -------
@@ -326,6 +333,8 @@ class DatasetTransfers(ButlerParts):
             If it is no export file.
         DatasetTypeError
             If nothing here reads some of the files.
+        UntrustedError
+            If it names files outside the directory, or formatters that are not trusted here.
         ConflictingDefinitionError
             If something in it contradicts the repository.
         """
@@ -340,7 +349,9 @@ class DatasetTransfers(ButlerParts):
             content = ExportContent(_absolute(name))
         with self.repository.transaction():
             with reading_description(f"Export file {name!r}"):
-                register_content(self._registry, content, skip_dimensions or ())
+                register_content(
+                    self._registry, content, skip_dimensions or (), overwrite_chains=overwrite_chains
+                )
             if without_datastore:
                 with reading_description(f"Export file {name!r}"):
                     refs = content.refs(self._registry)
@@ -350,7 +361,11 @@ class DatasetTransfers(ButlerParts):
                     self._registry.inserts.insert(table)
             else:
                 with reading_description(f"Export file {name!r}"):
-                    files = [(dataset, None) for dataset in content.files(self._registry, place)]
+                    # What lies elsewhere is taken by whoever trusts it, but never taken away from there.
+                    trusted = trust_paths and transfer != "move"
+                    layout = self._datastore.layout
+                    found = content.files(self._registry, place, layout, trust_paths=trusted)
+                    files = [(dataset, None) for dataset in found]
                 refs = ingest(self.repository, files, transfer or "auto", True, record_validation_info)
             with reading_description(f"Export file {name!r}"):
                 associate_content(self._registry, content)

@@ -18,8 +18,14 @@ from typing import Any
 
 from ..datastore.storage_path import file_uri
 from ..datastore.storage_root import copy_chunks, open_stream
-from ..datastore.zip_archive import INDEX, read_index, unpacked
-from ..errors import DatasetFileError, MissingDatasetFileError
+from ..datastore.zip_archive import INDEX, read_index, read_text, unpacked
+from ..errors import (
+    ButlerUserError,
+    DatasetFileError,
+    DatasetTypeError,
+    MissingDatasetFileError,
+    reading_description,
+)
 from ..published_file import published
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionType
@@ -197,8 +203,14 @@ class ZipContent:
             self.refs = [
                 self._ref(uuid.UUID(id_), said) for id_, said in index["refs"]["compact_refs"].items()
             ]
-        except (KeyError, TypeError, AttributeError) as error:
+            lacking = [ref for ref in self.refs if ref.id not in self._info]
+        except ButlerUserError as error:
+            raise DatasetFileError(f"The index of {path} is wrong: {error}") from error
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DatasetFileError(f"The index of {path} is not complete: {error!r}") from error
+        if lacking or not self.refs:
+            what = f"has no file of {lacking[0]}" if lacking else "has no datasets"
+            raise DatasetFileError(f"The index of {path} {what}")
 
     def _ref(self, id_: uuid.UUID, said: dict[str, Any]) -> DatasetRef:
         kind = self._types[said["dataset_type_name"]]
@@ -222,13 +234,15 @@ class ZipContent:
                 rows = []
                 for ref in table:
                     info = self._info[ref.id]
-                    rows.append(
-                        replace(
-                            staged.record,
-                            formatter=formatter_read(info["formatter"]) or staged.record.formatter,
-                            storage_class=info["storage_class"],
-                        )
-                    )
+                    name = formatter_read(info["formatter"]) or staged.record.formatter
+                    try:
+                        repository.datastore.layout.trusted.load(name, info["storage_class"])
+                    except DatasetTypeError as error:
+                        kind = ref.datasetType.name
+                        raise type(error)(
+                            f"{self._path} ({kind} {ref.dataId}) is not taken in: {error}"
+                        ) from error
+                    rows.append(replace(staged.record, formatter=name, storage_class=info["storage_class"]))
                 registry.inserts.insert(table, FileTable.from_records(rows))
             repository.publish(staged)
         except BaseException:
@@ -236,13 +250,14 @@ class ZipContent:
             raise
 
     def _insert_records(self, registry: Registry) -> None:
-        with open_stream(self._path) as stream, zipfile.ZipFile(stream) as archive:
-            if _RECORDS not in archive.namelist():
-                return
-            text = archive.read(_RECORDS)
-        for entry in read_export(io.BytesIO(text), f"{self._path}:{_RECORDS}"):
-            name = str(entry["element"])
-            records = [record_fields(name, fields) for fields in entry["records"]]
-            registry.records.insert(name, records, skip_existing=True)
+        text = read_text(self._path, _RECORDS)
+        if text is None:
+            return
+        where = f"{self._path}:{_RECORDS}"
+        with reading_description(where):
+            for entry in read_export(io.BytesIO(text), where):
+                name = str(entry["element"])
+                records = [record_fields(name, fields) for fields in entry["records"]]
+                registry.records.insert(name, records, skip_existing=True)
         bands = {str(r.dataId["band"]) for r in self.refs if "band" in r.dataId}
         registry.records.insert("band", [{"name": b} for b in sorted(bands)], skip_existing=True)

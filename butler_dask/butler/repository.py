@@ -8,6 +8,7 @@ The file is small and meant to be edited by hand::
     templates: {}        # path templates by dataset type, dimensions, storage class, or "default"
     formatters: {}       # dotted names by the same
     storage_classes: {}  # further kinds of Python objects
+    trust: {formatters: [], pickle: false}  # what may read files that come from elsewhere
 
 ``datastore`` may have ``type: memory`` or ``type: chained`` too, and files a ``cache``
 (`butler_dask.datastore.datastore_settings`), and ``base: {repository: PLACE}`` lays the repository upon a
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 CONFIG_NAME = "butler.yaml"
 CONFIG_VERSION = 1
 _ROOT = "<butlerRoot>"
-_SETTINGS = ("datastore", "templates", "formatters", "storage_classes", "base")
+_SETTINGS = ("datastore", "templates", "formatters", "storage_classes", "trust", "base")
 _KNOWN_KEYS = ("version", "root", "registry", *_SETTINGS)
 
 
@@ -67,6 +68,8 @@ class Repository:
     base : mapping
         The shared repository this one lies upon (see `butler_dask.butler.overlay`), if any: its place or
         label as ``repository``, and a list of names and globs as ``collections``, all when not given.
+    trust : mapping
+        See `TrustedFormatters`.
     """
 
     root: str
@@ -77,6 +80,7 @@ class Repository:
     storage_classes: Mapping[str, Any] = field(default_factory=dict)
     lock_timeout_s: float = LOCK_TIMEOUT_S
     base: Mapping[str, Any] = field(default_factory=dict)
+    trust: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def create(
@@ -240,11 +244,31 @@ class Repository:
         # Not at the top: who asks for collections only should not wait for these.
         from ..datastore import dataset_layout, datastore_settings
 
-        kinds = self.storage_classes
+        kinds, trust = self.storage_classes, self.trust
         if self.base:
-            kinds = {**self._base_repository().storage_classes, **kinds}
-        layout = dataset_layout.DatasetLayout(self.templates, self.formatters, kinds, self.root)
+            base = self._base_repository()
+            kinds = {**base.storage_classes, **kinds}
+            trust = base.trusted_with(trust)
+        layout = dataset_layout.DatasetLayout(self.templates, self.formatters, kinds, self.root, trust)
         return datastore_settings.open_datastore(self.datastore, self.root, layout)
+
+    def trusted_with(self, trust: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a repository trusts that lies upon this one: whoever made this is trusted as here.
+
+        Parameters
+        ----------
+        trust : mapping
+            Its own settings.
+        """
+        names = [*_texts_in(self.formatters), *(self.trust.get("formatters") or [])]
+        pickled = self.trust.get("pickle", False)
+        return {"pickle": pickled, **trust, "formatters": [*names, *(trust.get("formatters") or [])]}
+
+
+def _texts_in(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [text for inner in value.values() for text in _texts_in(inner)]
+    return [value] if isinstance(value, str) else []
 
 
 def _rooted(value: Any, root: str) -> Any:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
-from ..datastore.formatter import load_formatter
-from ..datastore.storage_path import is_absolute
+from ..datastore.dataset_layout import DatasetLayout
+from ..datastore.storage_path import file_name, is_absolute, is_remote
 from ..datastore.storage_root import open_stream
 from ..errors import (
     DatasetNotFoundError,
     DatasetTypeError,
     RepositoryError,
+    UntrustedError,
+    UntrustedFormatterError,
 )
 from ..registry.registry import Registry
 from ..vocabulary.collection import CollectionType
@@ -30,6 +36,8 @@ from .export_file import (
     read_export,
     record_fields,
 )
+
+_LOG = logging.getLogger("butler_dask.butler")
 
 
 class ExportContent:
@@ -128,7 +136,9 @@ class ExportContent:
         kind = self.dataset_types.get(entry["dataset_type"])
         return registry.dataset_types.get(entry["dataset_type"]) if kind is None else kind
 
-    def files(self, registry: Registry, directory: str) -> list[FileDataset]:
+    def files(
+        self, registry: Registry, directory: str, layout: DatasetLayout, *, trust_paths: bool = False
+    ) -> list[FileDataset]:
         """Return the files with the datasets in them.
 
         Parameters
@@ -137,11 +147,19 @@ class ExportContent:
             Knows the dataset types the file does not define.
         directory : `str`
             What relative paths are relative to.
+        layout : `DatasetLayout`
+            Knows which formatters are trusted.
+        trust_paths : `bool`
+            Take files outside the directory too.
 
         Raises
         ------
+        UntrustedError
+            If files outside the directory are named, and these are not trusted.
+        UntrustedFormatterError
+            If some of the files are for formatters that are not trusted here; all such are named.
         DatasetTypeError
-            If there is no formatter here for some of the files; all such are named.
+            If there is no formatter here for some of the files.
         RepositoryError
             If an entry makes no sense.
         """
@@ -153,18 +171,55 @@ class ExportContent:
             for record in entry["records"]:
                 path = record["path"]
                 formatter = formatter_read(record.get("formatter"))
-                if formatter is not None and not _is_known(formatter):
-                    unknown.setdefault(formatter, kind.name)
+                if formatter is not None and formatter not in unknown:
+                    try:
+                        layout.trusted.load(formatter, kind.storageClass_name)
+                    except DatasetTypeError as error:
+                        unknown[formatter] = f"of {kind.name}): {error}"
                 where = path if is_absolute(path) else f"{prefix}/{path}"
+                if not trust_paths and not is_below(where, prefix):
+                    raise UntrustedError(
+                        f"{self._filename} names a file outside {directory}: {path} (of {kind.name}). If you "
+                        "know who made it, take it in with --trust-paths (trust_paths=True)."
+                    )
                 out.append(FileDataset(where, _refs_of(kind, entry["run"], record), formatter))
         if unknown:
-            listed = "".join(f"\n  {name} (of {kind})" for name, kind in unknown.items())
-            raise DatasetTypeError(
-                f"{self._filename} has files that nothing here reads; their formatters cannot be imported:"
-                f"{listed}\nInstall the packages that have them, export without these dataset types, or name "
-                "formatters that read these files in the export file."
+            listed = "".join(f"\n  {name} ({why}" for name, why in unknown.items())
+            raise UntrustedFormatterError(
+                f"{self._filename} has files that nothing trusted here reads; their formatters are:{listed}\n"
+                "Install the packages that have them and name them in butler.yaml if you trust them, export "
+                "without these dataset types, or name formatters that read these files in the export file."
             )
         return out
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Return whether a file is below a directory: its name says so, and no link on the way leads out.
+
+    What the file itself links to is not looked at: exports may consist of links.
+
+    Parameters
+    ----------
+    path : `str`
+        Absolute name or URL.
+    directory : `str`
+        Absolute name or URL, without a slash at the end.
+    """
+    names = [path, unquote(path)] if "://" in path else [path]
+    for name in names:
+        parts = name.removeprefix(f"{directory}/").split("/")
+        if not name.startswith(f"{directory}/") or ".." in parts or "\0" in name:
+            return False
+    if is_remote(path):
+        return True
+    local, root = file_name(path), os.path.realpath(file_name(directory))
+    return f"{_real_directory(os.path.dirname(local))}/".startswith(root.rstrip("/") + "/")
+
+
+@lru_cache(maxsize=256)
+def _real_directory(directory: str) -> str:
+    # 36 us for each file of a large export otherwise.
+    return os.path.realpath(directory)
 
 
 def _refs_of(kind: DatasetType, run: str, record: Mapping[str, Any]) -> list[DatasetRef]:
@@ -181,14 +236,6 @@ def _refs_of(kind: DatasetType, run: str, record: Mapping[str, Any]) -> list[Dat
     ]
 
 
-def _is_known(formatter: str) -> bool:
-    try:
-        load_formatter(formatter)
-    except DatasetTypeError:
-        return False
-    return True
-
-
 _OLD_IDS = uuid.UUID("4d4851f4-2890-4d41-8779-5f38a3f5062b")
 """Namespace the reference makes UUIDs of the integer ids of old export files in."""
 
@@ -200,7 +247,13 @@ def dataset_uuid(value: uuid.UUID | str | int) -> uuid.UUID:
     return value if isinstance(value, uuid.UUID) else uuid.UUID(value)
 
 
-def register_content(registry: Registry, content: ExportContent, skip_dimensions: Iterable[str] = ()) -> None:
+def register_content(
+    registry: Registry,
+    content: ExportContent,
+    skip_dimensions: Iterable[str] = (),
+    *,
+    overwrite_chains: bool = False,
+) -> None:
     """Register what an export file says of dimensions, collections and dataset types; existing ones stay.
 
     Parameters
@@ -211,6 +264,8 @@ def register_content(registry: Registry, content: ExportContent, skip_dimensions
         What.
     skip_dimensions : iterable of `str`
         Elements whose records are not inserted.
+    overwrite_chains : `bool`
+        Give chains that are there the members the file says; otherwise these stay, and a warning tells.
     """
     skipped = {str(n) for n in skip_dimensions}
     for name in DimensionUniverse().sorted(content.records):
@@ -219,10 +274,19 @@ def register_content(registry: Registry, content: ExportContent, skip_dimensions
     bands = [{"name": band} for band in sorted(content.bands())]
     registry.records.insert("band", bands, skip_existing=True)
     registry.dataset_types.register(list(content.dataset_types.values()))
-    for name, kind, doc in content.collections:
-        registry.collections.register(name, kind, doc)
+    new = {name for name, kind, doc in content.collections if registry.collections.register(name, kind, doc)}
     for name, children in content.chains.items():
-        registry.collections.set_chain(name, children)
+        if name in new or overwrite_chains:
+            registry.collections.set_chain(name, children)
+            continue
+        held = registry.collections.get(name).children
+        if held != tuple(children):
+            _LOG.warning(
+                "The chain %s is %s here and stays so; the file has %s (taken with --overwrite-chains)",
+                name,
+                ", ".join(held) or "empty",
+                ", ".join(children) or "no members",
+            )
 
 
 def associate_content(registry: Registry, content: ExportContent) -> None:

@@ -11,12 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from ..vocabulary.path_name import quoted_run
+
 T = TypeVar("T")
 
 _ATTEMPTS = 100
 """How often a directory that is removed meanwhile is made anew."""
-
-from ..vocabulary.path_name import quoted_run
 
 
 def journal_directory(root: str | Path, run: str) -> Path:

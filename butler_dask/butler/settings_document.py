@@ -32,6 +32,7 @@ def full_settings(repository: Repository) -> dict[str, Any]:
         "templates": dict(repository.templates),
         "formatters": dict(repository.formatters),
         "storage_classes": dict(repository.storage_classes),
+        "trust": dict(repository.trust),
         "base": dict(repository.base),
     }
 

@@ -57,8 +57,6 @@ def ingest_files(
     # It imports what data IDs and paths are made of, which the help of these commands need not wait for.
     from .ingest_table import files_of_table, read_table
 
-    if formatter is not None:
-        bd.datastore.load_formatter(formatter)
     with bd.Butler(repo, writeable=True) as butler:
         kind = butler.get_dataset_type(dataset_type)
         files = files_of_table(

@@ -174,6 +174,16 @@ def export_calibs(
     help="Elements whose dimension records are not taken in.",
 )
 @track_file_attrs_option
+@click.option(
+    "--overwrite-chains",
+    is_flag=True,
+    help="Give chains that are there the members the export file says; otherwise they stay as they are.",
+)
+@click.option(
+    "--trust-paths",
+    is_flag=True,
+    help="Take files outside DIRECTORY too, if the export file names them; they are never moved.",
+)
 @log_options
 def import_(
     repo: str,
@@ -182,6 +192,8 @@ def import_(
     export_file: str | None,
     skip_dimensions: tuple[str, ...],
     track_file_attrs: bool,
+    overwrite_chains: bool,
+    trust_paths: bool,
 ) -> None:
     """Take in what was exported to DIRECTORY, here or by Rubin's Butler. REPO is made if it is not there.
 
@@ -196,6 +208,8 @@ def import_(
             transfer=transfer,
             skip_dimensions=split_names(skip_dimensions),
             record_validation_info=track_file_attrs,
+            overwrite_chains=overwrite_chains,
+            trust_paths=trust_paths,
         )
     click.echo(f"Imported {len(refs)} datasets into {repo}")
 

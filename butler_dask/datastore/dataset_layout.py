@@ -17,8 +17,9 @@ from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.storage_class import storage_class_names
 from ..vocabulary.storage_class_definitions import define_storage_classes
-from .formatter import DEFAULT_FORMATTERS, load_formatter
+from .formatter import DEFAULT_FORMATTERS
 from .path_template import PathTemplate, default_template
+from .trusted_formatters import TrustedFormatters
 
 
 class Placement(NamedTuple):
@@ -44,6 +45,8 @@ class DatasetLayout:
         Definitions of further storage classes (see `define_storage_classes`).
     repository : `str`
         Root of the repository, where formatters find what else they need (camera files).
+    trust : mapping, optional
+        What of elsewhere is trusted (see `TrustedFormatters`).
 
     Raises
     ------
@@ -59,12 +62,16 @@ class DatasetLayout:
         formatters: Mapping[str, Any] | None = None,
         storage_classes: Mapping[str, Any] | None = None,
         repository: str = "",
+        trust: Mapping[str, Any] | None = None,
     ) -> None:
         self.repository = repository
         self._texts = _by_instrument("templates", templates)
         self._names = _by_instrument("formatters", formatters)
         self._instruments = {*self._texts, *self._names} - {""}
         """Instruments that have settings of their own."""
+        configured = {name for values in self._names.values() for name in values.values()}
+        self.trusted = TrustedFormatters(trust, configured)
+        """Which classes read files."""
         self._storage_classes = dict(storage_classes or {})
         define_storage_classes(self._storage_classes)
         self._placements: dict[tuple[DatasetType, str], Placement] = {}
@@ -77,6 +84,7 @@ class DatasetLayout:
             _as_given(self._names),
             self._storage_classes,
             self.repository,
+            self.trusted.settings,
         )
 
     def _instrument_of(self, ref: DatasetRef) -> str:
@@ -131,7 +139,8 @@ class DatasetLayout:
         found = self._placements.get((dataset_type, instrument))
         if found is None:
             name = self.formatter_name(dataset_type, instrument)
-            found = Placement(self._template(dataset_type, instrument), name, load_formatter(name))
+            formatter = self.trusted.load(name, dataset_type.storageClass_name)
+            found = Placement(self._template(dataset_type, instrument), name, formatter)
             self._placements[dataset_type, instrument] = found
         return found
 

@@ -25,7 +25,7 @@ from .dataset_layout import DatasetLayout
 from .datastore import Datastore
 from .file_cache import FileCache
 from .file_ingest import stage_file
-from .formatter import ReadRequest, check_part, converted, load_formatter
+from .formatter import ReadRequest, check_part, converted
 from .remote_root import RemoteRoot
 from .staged_file import StagedFile, is_read_only, write_error
 from .storage_path import extension_of, is_remote
@@ -205,7 +205,13 @@ class FileDatastore(Datastore):
         component = kind.component()
         if component is not None or parameters:
             check_part(ref, find_storage_class(file.storage_class), component, parameters)
-        formatter = load_formatter(file.formatter)
+        try:
+            formatter = self.layout.trusted.load(file.formatter, file.storage_class)
+        except DatasetTypeError as error:
+            raise type(error)(
+                f"The file of {kind.name} {ref.dataId} in run {ref.run!r} is not read: "
+                f"{self.uri(file.path)}: {error}"
+            ) from error
         root = self.layout.repository or self.root
         try:
             with self._readable(file, ref, formatter) as path:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from ..errors import DatasetFileError, TransferModeError, did_you_mean
+from ..errors import DatasetFileError, DatasetTypeError, TransferModeError, did_you_mean
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.file_record import FileRecord
 from .checksum import hasher_of
 from .dataset_layout import DatasetLayout
-from .formatter import PARQUET_FORMATTER, formatter_name, load_formatter
+from .formatter import PARQUET_FORMATTER, formatter_name
 from .parquet_table import PARQUET_EXTENSIONS
 from .remote_root import file_system
 from .staged_file import StagedFile
@@ -56,6 +56,8 @@ def stage_file(
         If it cannot be read or copied.
     TransferModeError, DatasetFileError
         If there is no such transfer mode, or not for such files.
+    UntrustedFormatterError
+        If what would read it is not trusted here.
     """
     if transfer not in TRANSFER_MODES:
         raise TransferModeError(
@@ -65,16 +67,21 @@ def stage_file(
     if formatter is None and extension_of(path) in PARQUET_EXTENSIONS:
         formatter = PARQUET_FORMATTER
     name = layout.placement_of(ref).formatter_name if formatter is None else formatter_name(formatter)
+    kind = storage_class or ref.datasetType.storageClass_name
+    try:
+        reader = layout.trusted.load(name, kind)
+    except DatasetTypeError as error:
+        raise type(error)(f"{path} ({ref.datasetType.name} {ref.dataId}) is not taken in: {error}") from error
     remote = is_remote(path)
     source = path if remote else _absolute(path, storage)
     size = _size_of_source(source)
-    planned = FileRecord("", name, storage_class or ref.datasetType.storageClass_name, size)
+    planned = FileRecord("", name, kind, size)
     inside = _path_below(storage.url, source) if transfer in _IN_PLACE else None
     if inside is not None:
         return StagedFile(planned.moved(inside), ref, storage)
     if transfer in ("direct", "split"):
         return StagedFile(planned.moved(source if remote else file_uri(source)), ref, storage)
-    target = layout.path(ref, extension_of(source) or load_formatter(name).extension)
+    target = layout.path(ref, extension_of(source) or reader.extension)
     local_target = storage.local(target)
     if transfer == "auto":
         transfer = "copy" if remote or local_target is None else "link"

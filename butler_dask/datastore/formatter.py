@@ -171,9 +171,13 @@ def load_formatter(name: str) -> Any:
     Raises
     ------
     DatasetTypeError
-        If it cannot be imported, or its ``read`` does not take one `ReadRequest`.
+        If it cannot be imported, is no class, or its ``read`` does not take one `ReadRequest`.
     """
-    formatter = import_by_name(name, "formatter", DatasetTypeError)()
+    found = import_by_name(name, "formatter", DatasetTypeError)
+    # Nothing is called that only happens to have the name.
+    if not isinstance(found, type) or not callable(getattr(found, "read", None)):
+        raise DatasetTypeError(f"{name!r} is no formatter: it is not a class with a method read(request).")
+    formatter = found()
     try:
         inspect.signature(formatter.read).bind("request")
     except (AttributeError, TypeError) as error:

@@ -22,7 +22,7 @@ from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.storage_class import find_storage_class
 from .dataset_layout import DatasetLayout
 from .datastore import Datastore
-from .formatter import ReadRequest, check_part, converted, load_formatter
+from .formatter import ReadRequest, check_part, converted
 from .snapshot import component_of, has_components, snapshot
 
 _SCHEME = "memory://"
@@ -194,7 +194,7 @@ class MemoryDatastore(Datastore):
         """Cut by writing and reading a temporary file: what a parameter means, formatters alone know."""
         name, component = ref.datasetType.nameAndComponent()
         whole = DatasetType(name, ref.datasetType.dimensions, file.storage_class)
-        formatter = load_formatter(self.layout.formatter_name(whole))
+        formatter = self.layout.trusted.load(self.layout.formatter_name(whole), file.storage_class)
         with tempfile.NamedTemporaryFile(suffix=formatter.extension) as stream:
             for chunk in formatter.chunks(obj, file.storage_class):
                 stream.write(chunk)

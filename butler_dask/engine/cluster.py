@@ -33,6 +33,11 @@ CLUSTER_CONFIG: dict[str, Any] = {
 }
 """Dask settings of clusters started here; what a user's own files or environment set for Dask wins."""
 
+_LOOPBACK = "127.0.0.1"
+_ANY_PORT = f"{_LOOPBACK}:0"
+_NO_PAGES: dict[str, Any] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+"""Dask's HTTP servers cannot be switched off; without routes they answer every request with 404."""
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -47,7 +52,8 @@ class Workers:
     client : `distributed.Client`, optional
         A connected client, in place of ``address``.
     dashboard : `str`, optional
-        Where processes of this machine serve Dask's dashboard, ``":8787"``.
+        Where processes of this machine serve Dask's dashboard: ``":8787"`` for this machine alone,
+        ``"0.0.0.0:8787"`` for all who reach it.
     """
 
     jobs: int = 1
@@ -79,14 +85,18 @@ class Workers:
 def local_cluster(
     jobs: int, *, dashboard: str | None = None, memory_limit: str | float = "auto"
 ) -> Iterator[Client]:
-    """Start worker processes on this machine.
+    """Start worker processes on this machine, which take work from this process alone.
+
+    A Dask scheduler runs whatever code comes to its port, and all users of this machine reach its ports.
+    Connections therefore need a key made for this cluster (TLS), which only these processes have.
 
     Parameters
     ----------
     jobs : `int`
         Number of processes, each with one thread (BLAS and numba are held to one too).
     dashboard : `str`, optional
-        Where to serve Dask's dashboard, ``":8787"``; none by default.
+        Where to serve Dask's dashboard, ``":8787"`` (on this machine alone) or ``"host:8787"``; none by
+        default. It shows whoever reaches it what runs, and takes no code.
     memory_limit : `str` or `float`
         Memory of each process, as Dask takes it; by default an equal share of the machine's.
 
@@ -102,9 +112,14 @@ def local_cluster(
     """
     import dask
     from distributed import Client, LocalCluster
+    from distributed.security import Security
 
     user = dask.config.collect()
     settings = {k: v for k, v in CLUSTER_CONFIG.items() if dask.config.get(k, None, config=user) is None}
+    if not dashboard:
+        settings |= _NO_PAGES
+    elif dashboard.startswith(":"):
+        dashboard = f"{_LOOPBACK}{dashboard}"
     with quiet_distributed(), dask.config.set(settings):
         try:
             cluster = LocalCluster(
@@ -112,8 +127,9 @@ def local_cluster(
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address=dashboard,
-                # Without a dashboard there still is a port for health checks; a fixed one may be taken.
-                scheduler_kwargs={} if dashboard else {"dashboard": False, "dashboard_address": ":0"},
+                # Without a dashboard there still is a port; a fixed one may be taken.
+                scheduler_kwargs={} if dashboard else {"dashboard": False, "dashboard_address": _ANY_PORT},
+                security=Security.temporary(),
                 silence_logs=logging.ERROR,
                 memory_limit=memory_limit,
             )

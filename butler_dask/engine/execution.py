@@ -81,7 +81,7 @@ def run_graph(
     window : `int`
         Dask tasks submitted together.
     dashboard : `str`, optional
-        Where ``processes`` serve Dask's dashboard, ``":8787"``.
+        Where ``processes`` serve Dask's dashboard, ``":8787"`` (for this machine alone).
 
     Returns
     -------
