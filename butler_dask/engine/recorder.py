@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..graph.graph_columns import ABOUT_QUANTA
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.quantum_record import QuantumRecord, QuantumTable
@@ -306,21 +307,27 @@ def write_reports(
         If another command has taken over the run.
     """
     by_type: dict[int, tuple[list[int], list[FileRecord]]] = {}
+    about = [c.dataset_type.name for t in graph.tasks for c in t.connections if c.name in ABOUT_QUANTA]
+    of_tasks = [d.dataset_type.name not in about for d in graph.dataset_types]
+    quanta = []
     for report in reports:
+        n_outputs = 0
         for dataset_row, file in report.written:
-            rows, files = by_type.setdefault(graph.type_index(dataset_row), ([], []))
+            index = graph.type_index(dataset_row)
+            rows, files = by_type.setdefault(index, ([], []))
             rows.append(dataset_row)
             files.append(file)
+            n_outputs += of_tasks[index]
+        quanta.append(quantum_record(graph, report, n_outputs))
     batches: list[tuple[DatasetTable, FileTable]] = []
     for index, (rows, files) in by_type.items():
         columns = graph.dataset_types[index]
         local = np.array(rows, dtype=np.int64) - columns.first_row
         batches.append((columns.table.take(local), FileTable.from_records(files)))
-    quanta = QuantumTable.from_records(quantum_record(graph, r) for r in reports)
-    registry.record_outputs(batches, quanta, claim=claim)
+    registry.record_outputs(batches, QuantumTable.from_records(quanta), claim=claim)
 
 
-def quantum_record(graph: QuantumGraph, report: QuantumReport) -> QuantumRecord:
+def quantum_record(graph: QuantumGraph, report: QuantumReport, n_outputs: int) -> QuantumRecord:
     """Return what the registry keeps of a quantum.
 
     Parameters
@@ -329,6 +336,8 @@ def quantum_record(graph: QuantumGraph, report: QuantumReport) -> QuantumRecord:
         Where the report's row is.
     report : `QuantumReport`
         How the quantum ended.
+    n_outputs : `int`
+        How many datasets it wrote beside log and metadata.
 
     Returns
     -------
@@ -352,4 +361,5 @@ def quantum_record(graph: QuantumGraph, report: QuantumReport) -> QuantumRecord:
         error_type=report.error_type,
         error_message=report.error_message,
         error_traceback=report.error_traceback,
+        n_outputs=n_outputs,
     )

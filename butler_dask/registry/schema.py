@@ -175,6 +175,7 @@ quantum = sa.Table(
     sa.Column("error_type", sa.String, nullable=False),
     sa.Column("error_message", sa.String, nullable=False),
     sa.Column("error_traceback", sa.String, nullable=False),
+    sa.Column("n_outputs", sa.Integer, nullable=False),
 )
 
 
