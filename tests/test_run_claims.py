@@ -19,6 +19,7 @@ from noop_tasks import MISCHIEF, add_raws
 from small_repository import NEW, OLD, add_two_runs, make_repository
 
 from butler_dask import Butler
+from butler_dask.butler import repository as repository_settings
 from butler_dask.errors import MissingCollectionError, RunInUseError
 from butler_dask.registry.database import Database
 from butler_dask.registry.registry import Registry
@@ -255,10 +256,12 @@ class Repository:
     ----------
     directory : `Path`
         Where.
+    registry : `str`
+        URL of the database, which is empty.
     """
 
-    def __init__(self, directory: Path) -> None:
-        Butler.makeRepo(directory / "DATA")
+    def __init__(self, directory: Path, registry: str) -> None:
+        repository_settings.Repository.create(directory / "DATA", registry=registry)
         with Butler(directory / "DATA", writeable=True) as butler:
             add_raws(butler, 10, 1)
         (directory / "isr.yaml").write_text(
@@ -291,8 +294,8 @@ class Repository:
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return Repository(tmp_path)
+def repository(tmp_path: Path, registry_url: str) -> Repository:
+    return Repository(tmp_path, registry_url)
 
 
 def test_a_second_command_on_a_live_run_is_told_and_changes_nothing(repository: Repository) -> None:

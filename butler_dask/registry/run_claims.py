@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
+import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -33,6 +33,8 @@ RENEWAL_S = 15.0
 STALE_S = 60.0
 """Age at which a claim of another machine is taken over [s]; clocks of hosts must agree better than that."""
 _PREFIX = "writer of "
+_PATIENCE_S = 2.0
+"""Longest time a renewal under way is waited for [s]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class RunClaim:
     @classmethod
     def own(cls, run: str, now_s: float) -> Self:
         """Return a new one of this process."""
-        return cls(run, secrets.token_hex(8), who(), command(), ProcessMark.own(), now_s, now_s)
+        return cls(run, os.urandom(8).hex(), who(), command(), ProcessMark.own(), now_s, now_s)
 
     @property
     def text(self) -> str:
@@ -125,7 +127,7 @@ class RunClaims:
         self._held: dict[str, tuple[int, RunClaim]] = {}
         self._lock = threading.Lock()
         self._scope = _Scope()
-        self._renewing: threading.Event | None = None
+        self._renewal: _Renewal | None = None
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -164,12 +166,9 @@ class RunClaims:
         claim = self._inserted(run)
         with self._lock:
             self._held[run] = threading.get_ident(), claim
-            if self._renewing is None:
-                self._renewing = threading.Event()
-                thread = threading.Thread(
-                    target=self._renew_all, args=(self._renewing,), name="butler-run-claims", daemon=True
-                )
-                thread.start()
+            if self._renewal is None:
+                self._renewal = _Renewal(self._renew_all, self._renewal_s)
+                self._renewal.start()
         return claim
 
     @repeated
@@ -266,15 +265,14 @@ class RunClaims:
 
     # Renewal
 
-    def _renew_all(self, ended: threading.Event) -> None:
-        while not ended.wait(self._renewal_s):
-            with self._lock:
-                claims = [claim for _, claim in self._held.values()]
-            for claim in claims:
-                try:
-                    self._renew(claim)
-                except ButlerDaskError as error:  # the database is away: perhaps not so the next time
-                    _LOG.warning("The claim of run %r is not renewed just now: %s", claim.run, error)
+    def _renew_all(self) -> None:
+        with self._lock:
+            claims = [claim for _, claim in self._held.values()]
+        for claim in claims:
+            try:
+                self._renew(claim)
+            except ButlerDaskError as error:  # the database is away: perhaps not so the next time
+                _LOG.warning("The claim of run %r is not renewed just now: %s", claim.run, error)
 
     def _renew(self, claim: RunClaim) -> None:
         with self._database.write() as session:
@@ -291,11 +289,13 @@ class RunClaims:
                 self._held[claim.run] = self._held[claim.run][0], renewed
 
     def _release(self, runs: Iterable[str]) -> None:
+        renewal = None
         with self._lock:
             released = [self._held.pop(run)[1] for run in runs]
-            if not self._held and self._renewing is not None:
-                self._renewing.set()
-                self._renewing = None
+            if not self._held:
+                renewal, self._renewal = self._renewal, None
+        if renewal is not None:
+            renewal.end()
         if not released:
             return
         try:
@@ -310,6 +310,23 @@ class RunClaims:
             found = self._found(session)
             own = {c.run: c.token for c in claims}
             self.forget(session, [r for r, c in found.items() if own.get(r) == c.token])
+
+
+class _Renewal(threading.Thread):
+    """Calls a function again and again until it is ended."""
+
+    def __init__(self, renew: Callable[[], None], every_s: float) -> None:
+        super().__init__(name="butler-run-claims", daemon=True)
+        self._renew, self._every_s, self._ended = renew, every_s, threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(self._every_s):
+            self._renew()
+
+    def end(self) -> None:
+        """End it, so that the database can be closed; one that waits for the database is not waited for."""
+        self._ended.set()
+        self.join(_PATIENCE_S)
 
 
 class _Scope(threading.local):
