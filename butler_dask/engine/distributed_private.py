@@ -5,6 +5,8 @@ Written against distributed 2026.8. When Dask moves one, `tests/test_scheduler_p
 
 from __future__ import annotations
 
+import pickle
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +95,73 @@ def pardon_queued_tasks(scheduler: Scheduler, keys: Iterable[Key]) -> None:
         task = scheduler.tasks.get(key)
         if task is not None and task.suspicious > 0:
             task.suspicious -= 1
+
+
+def fail_task(scheduler: Scheduler, key: Key, worker: str, error: Exception) -> None:
+    """Fail a Dask task that a worker is at, without waiting for the worker.
+
+    Parameters
+    ----------
+    scheduler : `distributed.Scheduler`
+        The scheduler.
+    key : key
+        The Dask task; nothing is done where it is not assigned to a worker.
+    worker : `str`
+        Address of the worker held responsible.
+    error : `Exception`
+        What the task is failed with.
+    """
+    task = scheduler.tasks.get(key)
+    if task is None or task.state != "processing":
+        return
+    stimulus = f"butler-fail-{time.monotonic()}"
+    after = scheduler.transition(
+        key,
+        "erred",
+        exception=pickle.dumps(error),
+        exception_text=f"{type(error).__name__}({str(error)!r})",
+        cause=key,
+        stimulus_id=stimulus,
+        worker=worker,
+    )
+    scheduler.transitions(after, stimulus_id=stimulus)
+
+
+def tasks_at_worker(scheduler: Scheduler, worker: str) -> tuple[Any, ...]:
+    """Return the Dask tasks that are assigned to a worker.
+
+    Parameters
+    ----------
+    scheduler : `distributed.Scheduler`
+        The scheduler.
+    worker : `str`
+        Address of the worker.
+
+    Returns
+    -------
+    keys : `tuple`
+        None if it is gone.
+    """
+    state = scheduler.workers.get(worker)
+    return () if state is None else tuple(task.key for task in state.processing)
+
+
+async def restart_worker(scheduler: Scheduler, worker: str) -> None:
+    """End the process of a worker, whatever it is at; its nanny, if it has one, starts another.
+
+    Parameters
+    ----------
+    scheduler : `distributed.Scheduler`
+        The scheduler.
+    worker : `str`
+        Address of the worker.
+    """
+    await scheduler.restart_workers(
+        [worker],
+        wait_for_workers=False,
+        on_error="return",
+        stimulus_id=f"butler-restart-{time.monotonic()}",
+    )
 
 
 def fail_at_next_death(scheduler: Scheduler, key: Key) -> None:
