@@ -213,6 +213,7 @@ class ExecutionOptions:
     executor: str | None
     cluster: str
     timeout: float | None
+    worker_timeout: float | None
     fail_fast: bool
     init_only: bool
     no_versions: bool
@@ -246,6 +247,15 @@ execution_options = option_set(
         callback=_time_limit,
         metavar="SECONDS",
         help="Longest time for one quantum; with processes, that of one stuck in a call is ended.",
+    ),
+    click.option(
+        "--worker-timeout",
+        type=float,
+        callback=_time_limit,
+        default=600.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long a Dask cluster may be without workers before the run is ended.",
     ),
     click.option("--fail-fast", is_flag=True, help="Stop at the first failure."),
     click.option("--init-only", is_flag=True, help="Write configs, versions and init-outputs, and stop."),

@@ -5,17 +5,64 @@ Written against distributed 2026.8. When Dask moves one, `tests/test_scheduler_p
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distributed import Scheduler
+    from distributed import Client, Future, Scheduler
 
     from .dask_graph import Key
 
 _METADATA = "butler-dask"
+
+
+async def wait_watched(futures: Sequence[Future], check: Callable[[], None], interval_s: float) -> None:
+    """Wait until futures are done; for ``Client.sync``.
+
+    Parameters
+    ----------
+    futures : sequence of `distributed.Future`
+        What is waited for.
+    check : callable
+        Called again and again meanwhile; what it raises ends the waiting.
+    interval_s : `float`
+        How often [s].
+
+    Raises
+    ------
+    FuturesCancelledError
+        If the scheduler dropped them.
+    """
+    from distributed.client import _wait
+
+    waiting = asyncio.ensure_future(_wait(futures))
+    try:
+        while not waiting.done():
+            await asyncio.wait([waiting], timeout=interval_s)
+            check()
+    except BaseException:
+        waiting.cancel()
+        raise
+    await waiting
+
+
+def n_workers_known(client: Client) -> int:
+    """Return how many workers a client's cluster had when it last heard of them, a few seconds ago.
+
+    Parameters
+    ----------
+    client : `distributed.Client`
+        The client.
+
+    Returns
+    -------
+    n : `int`
+        0 for none.
+    """
+    return len(client._scheduler_identity.get("workers", ()))
 
 
 def add_to_task_metadata(item: Any) -> None:

@@ -33,6 +33,8 @@ class RunRequest:
         Start nothing more after the first failure.
     window : `int`
         Dask tasks submitted together.
+    worker_timeout_s : `float`, optional
+        How long a Dask cluster may be without workers [s]; as long as it likes by default.
     """
 
     dask_graph: DaskGraph
@@ -41,6 +43,7 @@ class RunRequest:
     progress: ProgressCallback | None
     fail_fast: bool
     window: int
+    worker_timeout_s: float | None = None
 
     @property
     def graph(self) -> QuantumGraph:
