@@ -7,7 +7,9 @@ import asyncio
 import fcntl
 import os
 import signal
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from graph_draft import GraphDraft
@@ -97,6 +99,20 @@ def mischief(label: str, detector: int, log) -> None:
         raise MuteError
     if what in ENDINGS:
         raise ENDINGS[what]
+    if what == "sleep":
+        time.sleep(100)
+    if what == "lock":
+        stuck = threading.Lock()
+        stuck.acquire()
+        stuck.acquire()
+    if what == "nap":
+        time.sleep(8)
+    if what == "read":
+        os.read(os.pipe()[0], 1)
+    if what == "swallow":
+        for _ in range(300):
+            with suppress(BaseException):
+                time.sleep(0.01)
     if what == "hang":
         for _ in range(2000):
             time.sleep(0.01)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from noop_tasks import ENDINGS, add_raws, draft_graph
 from registry_fixtures import SERVER, drop, new_url
@@ -11,7 +13,8 @@ from butler_dask.cli.pipetask import main as pipetask
 from butler_dask.engine.cluster import local_cluster
 from butler_dask.engine.execution import run_graph
 from butler_dask.engine.init_outputs import write_init_outputs
-from butler_dask.errors import TaskImportError
+from butler_dask.engine.run_settings import RunSettings
+from butler_dask.errors import ButlerUserError, TaskImportError
 from butler_dask.pipeline.task_class import import_task_class
 
 pytest_plugins = ("engine_fixtures",)
@@ -90,6 +93,38 @@ def test_text_of_an_error_is_recorded_in_postgresql(tmp_path, mischief, what):
             assert statuses == ["failure", *["success"] * 4]
     finally:
         drop(url)
+
+
+@pytest.mark.parametrize("mode", ["sync", "dask"])
+@pytest.mark.parametrize("what", ["sleep", "lock", "read", "swallow"])
+def test_time_limit_ends_a_quantum_stuck_in_a_call(butler, client, mischief, mode, what):
+    (mischief / "isr-1").write_text(what)
+    began = time.monotonic()
+    settings = RunSettings(timeout_s=0.5)
+    summary = run_graph(prepared(butler), butler.repository, settings=settings, **arguments(mode, client))
+    assert counts(summary) == {"success": 4, "failure": 1, "blocked": 2, "waiting": 0}
+    assert summary.failures[0].error_type == "butler_dask.errors.QuantumTimeoutError"
+    assert "0.5 s of --timeout" in summary.failures[0].message
+    assert (mischief / "executions").read_text().count("isr") == 3
+    assert time.monotonic() - began < 60
+
+
+def test_thread_past_its_time_limit_is_told_and_waited_for(butler, mischief, caplog):
+    (mischief / "isr-1").write_text("nap")
+    settings = RunSettings(timeout_s=0.5)
+    summary = run_graph(prepared(butler), butler.repository, settings=settings, **arguments("threads", None))
+    assert counts(summary) == {"success": 4, "failure": 1, "blocked": 2, "waiting": 0}
+    assert [r.getMessage() for r in caplog.records if "it is waited for" in r.getMessage()]
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_time_limit_is_a_positive_number(seconds, capsys):
+    with pytest.raises(ButlerUserError, match="positive number of seconds"):
+        RunSettings(timeout_s=seconds)
+    with pytest.raises(SystemExit) as ended:
+        pipetask(["run", "-b", "DATA", "-p", "p.yaml", "-o", "u/x", "--timeout", str(seconds)])
+    assert ended.value.code == 2
+    assert "positive number of seconds" in capsys.readouterr().err
 
 
 def test_code_that_ends_the_program_is_no_success(tmp_path, capsys):

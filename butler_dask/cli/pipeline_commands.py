@@ -380,6 +380,7 @@ def run_pipeline(
                 progress=progress,
                 fail_fast=execution.fail_fast,
                 settings=bd.engine.RunSettings(timeout_s=execution.timeout),
+                worker_timeout_s=execution.worker_timeout,
             )
     finish(summary, execution.summary)
 

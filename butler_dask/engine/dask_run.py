@@ -7,6 +7,7 @@ three in flight, and lets finished ones go so that the scheduler forgets them.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from distributed import wait
 from distributed.client import FuturesCancelledError
 
 from ..errors import ButlerDaskError
 from .cluster import Workers
 from .dask_graph import Key
+from .distributed_private import n_workers_known, wait_watched
 from .run_ledger import QuantumFailure
 from .run_request import RunRequest
 from .run_summary import RunEnd
@@ -42,6 +43,10 @@ WINDOWS_IN_FLIGHT = 3
 """Windows of Dask tasks the scheduler holds at a time."""
 ROUNDS = 5
 """How often quanta left over by tasks that died are submitted again."""
+_CHECK_S = 0.5
+"""How often it is looked whether the cluster is still there [s]."""
+_SCHEDULER_SILENCE_S = 2.0
+"""How long a scheduler whose connection broke is waited for [s]."""
 
 
 def run_on_dask(request: RunRequest, workers: Workers) -> RunEnd:
@@ -88,6 +93,8 @@ class _DaskRun:
         self._dask_graph, self._files = request.dask_graph, location.files
         self._stopped = ""
         self._in_flight: deque[list[Future]] = deque()
+        self._scheduler_gone = False
+        self._heard_s = self._workers_s = time.monotonic()
 
     @contextmanager
     def plugins(self) -> Iterator[None]:
@@ -109,7 +116,7 @@ class _DaskRun:
             try:
                 yield
             except BaseException:
-                if location.own_workers:
+                if location.own_workers or self._scheduler_gone:
                     # They end with their cluster, in a moment; what they are at needs the plugins until then.
                     stack.pop_all()
                 raise
@@ -134,6 +141,8 @@ class _DaskRun:
             if self._stopped:
                 self._stop_workers(wait=True)
         except BaseException:
+            if self._scheduler_gone:
+                raise
             self._cancel()
             self._stop_workers(wait=False)
             self._drain(close=True)
@@ -162,14 +171,38 @@ class _DaskRun:
     def _wait_for_oldest(self) -> None:
         futures = self._in_flight[0]
         try:
-            wait(futures)
+            self._client.sync(wait_watched, futures, self._check_cluster, _CHECK_S)
         except FuturesCancelledError as error:
-            if not self._stopped:
-                raise ButlerDaskError(
-                    f"The Dask scheduler is gone or dropped the run {self._files.run!r}: {error}. What "
-                    "had finished is kept; the same command with --extend-run runs the rest."
-                ) from error
+            # A client that has lost its scheduler gives its futures up at once.
+            self._scheduler_gone = self._client.status != "running"
+            if not self._stopped or self._scheduler_gone:
+                what = "is gone" if self._scheduler_gone else f"dropped it ({len(futures)} Dask tasks)"
+                raise self._ended_by(what) from error
         self._in_flight.popleft()
+
+    def _ended_by(self, what: str) -> ButlerDaskError:
+        return ButlerDaskError(
+            f"The Dask scheduler of the run {self._files.run!r} {what}. What had finished is kept; the same "
+            "command with --extend-run runs the rest."
+        )
+
+    def _check_cluster(self) -> None:
+        """Raise if the scheduler is gone, or if there have been no workers for too long."""
+        now = time.monotonic()
+        if self._client.status == "running":
+            self._heard_s = now
+        elif now - self._heard_s > _SCHEDULER_SILENCE_S:
+            self._scheduler_gone = True
+            raise self._ended_by("is gone")
+        limit_s = self._request.worker_timeout_s
+        if n_workers_known(self._client):
+            self._workers_s = now
+        elif limit_s is not None and now - self._workers_s > limit_s:
+            raise ButlerDaskError(
+                f"The Dask cluster has had no workers for {limit_s:g} s (--worker-timeout); the run "
+                f"{self._files.run!r} is ended. What had finished is kept; the same command with "
+                "--extend-run runs the rest."
+            )
 
     def _cancel(self) -> None:
         for futures in self._in_flight:

@@ -22,6 +22,7 @@ from .recovery import recover_plan
 from .run_request import RunRequest
 from .run_settings import RunSettings
 from .run_summary import RunSummary
+from .time_limit import checked_time_limit
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -34,6 +35,8 @@ _LOG = logging.getLogger("butler_dask.execution")
 
 Executor: TypeAlias = Literal["sync", "threads", "processes", "dask"]
 EXECUTORS: tuple[Executor, ...] = ("sync", "threads", "processes", "dask")
+WORKER_TIMEOUT_S = 600.0
+"""How long a Dask cluster may be without workers, if nothing else is said [s]."""
 
 
 # More than ten parameters: each is a keyword a user gives, of the kind `pipetask run` has an option for.
@@ -51,6 +54,7 @@ def run_graph(
     settings: RunSettings | None = None,
     window: int = WINDOW_TASKS,
     dashboard: str | None = None,
+    worker_timeout_s: float | None = WORKER_TIMEOUT_S,
 ) -> RunSummary:
     """Run all quanta of a graph and record what they write.
 
@@ -82,6 +86,8 @@ def run_graph(
         Dask tasks submitted together.
     dashboard : `str`, optional
         Where ``processes`` serve Dask's dashboard, ``":8787"`` (for this machine alone).
+    worker_timeout_s : `float`, optional
+        How long a Dask cluster may be without workers before the run is ended [s]; `None` for ever.
 
     Returns
     -------
@@ -93,8 +99,8 @@ def run_graph(
     ButlerUserError
         If the executor is not known or no scheduler answers.
     ButlerDaskError
-        If outputs could not be recorded, or the scheduler is gone. Journals stay: the same command with
-        ``--extend-run`` records what finished and runs the rest.
+        If outputs could not be recorded, the scheduler is gone, or there were no workers. Journals stay: the
+        same command with ``--extend-run`` records what finished and runs the rest.
     RunInUseError
         If another command writes the run; nothing was changed.
     KeyboardInterrupt
@@ -117,6 +123,7 @@ def run_graph(
             progress=progress,
             fail_fast=fail_fast,
             window=window,
+            worker_timeout_s=checked_time_limit(worker_timeout_s),
         )
         return _run(request, chosen, workers, clobber=clobber)
 

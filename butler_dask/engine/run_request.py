@@ -36,6 +36,8 @@ class RunRequest:
         Start nothing more after the first failure.
     window : `int`
         Dask tasks submitted together.
+    worker_timeout_s : `float`, optional
+        How long a Dask cluster may be without workers [s]; as long as it likes by default.
     """
 
     dask_graph: DaskGraph
@@ -45,6 +47,7 @@ class RunRequest:
     progress: ProgressCallback | None
     fail_fast: bool
     window: int
+    worker_timeout_s: float | None = None
 
     @property
     def graph(self) -> QuantumGraph:
