@@ -70,7 +70,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         self.recorder = await asyncio.to_thread(self._open)
 
     def _open(self) -> Recorder:
-        graph = read_graph(self.location.files.copy)
+        graph = read_graph(self.location.files.copy, check=False)
         repository = OpenRepository.open(self.location.files.root, writeable=True)
         self._stack.callback(repository.close)
         return Recorder(
