@@ -32,6 +32,7 @@ import yaml
 
 from ..datastore.storage_root import open_stream
 from ..errors import (
+    UNREADABLE,
     FormatVersionError,
     RepositoryError,
     RepositoryExistsError,
@@ -358,7 +359,7 @@ def read_settings(path: str | os.PathLike[str]) -> Mapping[str, Any]:
 def _parsed(text: str | bytes, name: str) -> Mapping[str, Any]:
     try:
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, *UNREADABLE) as error:
         raise RepositoryError(f"{name} cannot be read: {error}") from error
     if not isinstance(document, Mapping):
         raise RepositoryError(f"{name} is not a mapping of names to values")
