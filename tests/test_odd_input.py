@@ -2,17 +2,29 @@
 
 import random
 import re
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
+from astropy.table import Table
 from hsc_header import HSC_CARDS
+from round_trip import make_exposure, make_ref
 from small_repository import make_repository
 
 from butler_dask import Butler, DatasetType
+from butler_dask.datastore.file_datastore import FileDatastore
 from butler_dask.datastore.fits_header import header_values
-from butler_dask.errors import ButlerUserError, DatasetTypeError, PipelineDefinitionError, RefusedRowError
+from butler_dask.errors import (
+    ButlerUserError,
+    DatasetFileError,
+    DatasetTypeError,
+    FormatVersionError,
+    PipelineDefinitionError,
+    RefusedRowError,
+)
 from butler_dask.instruments.instrument import Instrument
 from butler_dask.instruments.raw_headers import translate_header
 from butler_dask.pipeline.pipeline import Pipeline
@@ -97,6 +109,28 @@ def test_odd_numbers_in_raw_headers_are_errors_of_the_file(number):
         header = {**HSC_CARDS, **header_values(f"{keyword:<8}= {number}".ljust(80))}
         with suppress(ButlerUserError):
             translate_header(header, camera, path="x.fits")
+
+
+@pytest.mark.parametrize("kind", ["ExposureF", "ImageF", "ArrowAstropy"])
+def test_odd_cards_of_a_fits_file_are_errors_of_the_file(tmp_path, kind):
+    objects = {
+        "ExposureF": make_exposure(),
+        "ImageF": np.ones((20, 20), dtype=np.float32),
+        "ArrowAstropy": Table({"a": [1, 2], "b": ["x", "yy"]}),
+    }
+    datastore, ref = FileDatastore(str(tmp_path)), make_ref(kind)
+    record = datastore.put(objects[kind], ref)
+    path = tmp_path / record.path
+    whole = path.read_bytes()
+    numbers = [m.start() for m in re.finditer(rb"[A-Z0-9_-]{1,8} *= {1,20}\d", whole) if not m.start() % 80]
+    assert len(numbers) >= 3
+    # A negative number of bytes once led back to the same header for ever.
+    for place in numbers:
+        for value in (b"1e999", b"-2880", b"-5760", b"9" * 19, b"NaN", b"'x'"):
+            path.write_bytes(whole[: place + 10] + value.rjust(20) + whole[place + 30 :])
+            with suppress(DatasetFileError, FormatVersionError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                datastore.get(record, ref)
 
 
 def test_dataset_type_without_storage_class_is_refused_by_name():
