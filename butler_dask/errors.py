@@ -29,6 +29,7 @@
                 MissingStorageClassError: KeyError
                 ObjectTypeError: TypeError
                 ConflictingDefinitionError
+                    RefusedRowError
             DatasetNotFoundError: LookupError
             CalibrationLookupError: LookupError
             DatasetFileError: OSError
@@ -127,6 +128,11 @@ class DescriptionError(ButlerUserError, ValueError):
     """A file a user writes (camera, sky map) lacks something, or has something of the wrong kind in it."""
 
 
+UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
+"""What readers of YAML and JSON raise of values that are not what they seem (dates such as 2013-13-45,
+``!!int ''``, a thousand brackets), beside errors of their own."""
+
+
 @contextmanager
 def reading_description(what: str) -> Iterator[None]:
     """Make `DescriptionError` of what goes wrong when values are taken out of a user's document.
@@ -142,7 +148,7 @@ def reading_description(what: str) -> Iterator[None]:
         raise
     except KeyError as error:
         raise DescriptionError(f"{what} lacks {error}") from error
-    except (TypeError, ValueError, ArithmeticError, AttributeError, IndexError) as error:
+    except UNREADABLE as error:
         raise DescriptionError(f"{what} is wrong: {error}") from error
 
 
@@ -232,6 +238,10 @@ class ObjectTypeError(DatasetTypeError, TypeError):
 
 class ConflictingDefinitionError(DatasetTypeError):
     """Something with that name or data ID exists and differs."""
+
+
+class RefusedRowError(ConflictingDefinitionError):
+    """The database does not take a row: its key is there already, or a value is missing or impossible."""
 
 
 class DatasetNotFoundError(ButlerUserError, LookupError):

@@ -2,13 +2,15 @@
 
 import os
 import pathlib
+import random
 import struct
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from graph_draft import GraphDraft
 
-from butler_dask.errors import DatasetFileError, FormatVersionError
+from butler_dask.errors import ButlerUserError, DatasetFileError, FormatVersionError
 from butler_dask.graph.graph_file import read_graph, write_graph
 from butler_dask.graph.quantum_graph import QuantumGraph
 from butler_dask.graph.string_column import StringColumn
@@ -117,3 +119,63 @@ def test_string_columns_take_rows_as_lists_do() -> None:
     assert column[1:3] == texts[1:3]
     with pytest.raises(IndexError):
         column[5]
+
+
+def _mutations(whole: bytes, count: int, seed: int) -> list[bytes]:
+    generator = random.Random(seed)
+    out = []
+    for n in range(count):
+        data = bytearray(whole)
+        # Half of them in the prefix and the header, where all is told.
+        end = min(len(data), 24 + int.from_bytes(whole[16:24], "little")) if n % 2 else len(data)
+        for _ in range(generator.choice((1, 1, 2, 20))):
+            data[generator.randrange(end)] = generator.randrange(256)
+        if n % 10 == 9:
+            del data[generator.randrange(len(data)) :]
+        out.append(bytes(data))
+    return out
+
+
+def _everything_of(graph: QuantumGraph) -> object:
+    return (
+        [graph.quantum(row) for row in range(len(graph))],
+        [graph.file_record(row) for row in range(graph.n_datasets)],
+        [(name, dict(rows)) for name, rows in graph.records.items()],
+        (graph.run, graph.output, graph.inputs, graph.init_inputs, graph.init_outputs, graph.pipeline),
+        [(t.label, t.task_class_name, t.config_text) for t in graph.tasks],
+        graph.dependency_csr(),
+    )
+
+
+def test_a_changed_file_is_the_graph_written_or_one_error(tmp_path: pathlib.Path) -> None:
+    write_graph(make_graph(5), tmp_path / "plan.qgraph")
+    expected = repr(_everything_of(read_graph(tmp_path / "plan.qgraph")))
+    refused = 0
+    for data in _mutations((tmp_path / "plan.qgraph").read_bytes(), 600, 1):
+        (tmp_path / "changed").write_bytes(data)
+        try:
+            graph = read_graph(tmp_path / "changed")
+        except (DatasetFileError, FormatVersionError) as error:
+            refused += str(tmp_path / "changed") in str(error)
+        else:  # what was changed lies between the arrays
+            assert repr(_everything_of(graph)) == expected
+    assert refused > 400
+
+
+def test_a_changed_file_of_version_1_is_refused_or_can_be_looked_at(tmp_path: pathlib.Path) -> None:
+    """It has no checksums: a name may be another one, but no row leads nowhere."""
+    whole = (pathlib.Path(__file__).parent / "data" / "quantum_graph_v1.qgraph").read_bytes()
+    for data in _mutations(whole, 600, 2):
+        (tmp_path / "changed").write_bytes(data)
+        with suppress(ButlerUserError):
+            graph = read_graph(tmp_path / "changed")
+            len(graph), graph.n_datasets, graph.dependency_csr(), graph.counts(), graph.summary()
+
+
+def test_a_worker_notices_a_changed_header(tmp_path: pathlib.Path) -> None:
+    write_graph(make_graph(), tmp_path / "plan.qgraph")
+    data = bytearray((tmp_path / "plan.qgraph").read_bytes())
+    data[data.index(b"u/me/run")] = ord("v")
+    (tmp_path / "plan.qgraph").write_bytes(data)
+    with pytest.raises(DatasetFileError, match=r"damaged: its header.*pipetask qgraph"):
+        read_graph(tmp_path / "plan.qgraph", check=False)

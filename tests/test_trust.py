@@ -5,6 +5,7 @@ import os
 import pickle
 import zipfile
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,6 +17,9 @@ from butler_dask import Butler, CollectionType, DatasetRef, DatasetType, FileDat
 from butler_dask.datastore.dataset_layout import DatasetLayout
 from butler_dask.datastore.file_datastore import FileDatastore
 from butler_dask.errors import ButlerUserError, RepositoryError, UntrustedError
+from butler_dask.pipeline.pipeline import Pipeline
+from butler_dask.pipeline.pipeline_graph import PipelineGraph
+from butler_dask.pipeline.task_class import config_of_text
 from butler_dask.vocabulary.config_text import config_from_text, load_config_text
 
 ID = {"instrument": "HSC", "visit": 903344, "detector": 5}
@@ -371,3 +375,39 @@ def test_a_changed_zip_file_says_so_whatever_was_changed(source, empty, tmp_path
 
 class Undo(Exception):
     """Takes a transaction back."""
+
+
+def test_config_of_a_foreign_graph_is_read_as_data(tmp_path, monkeypatch):
+    class Task:
+        ConfigClass = ManyFields
+
+    monkeypatch.chdir(tmp_path)
+    evil = ManyFields().saveToString() + "import os\nos.mkdir('struck')\n"
+    with pytest.raises(UntrustedError, match=r"configuration of Task, line .*os\.mkdir.*not run"):
+        config_of_text(Task, evil)
+    assert os.listdir(tmp_path) == []
+    assert config_of_text(Task, "config.number = 2.0\n").number == 2
+    assert config_of_text(Task, "").number == 0.5
+
+
+def test_saved_configurations_of_our_tasks_are_read_as_they_were():
+    pipeline = Pipeline.fromFile(str(Path(__file__).parent.parent / "pipelines/example.yaml"))
+    graph = pipeline.to_graph()
+    for label, node in graph.tasks.items():
+        text = node.get_str_config()
+        assert config_of_text(node.task_class, text).saveToString() == text, label
+    document = graph.to_document()
+    document["tasks"][0]["config"] += "\n__import__('os').abort()\n"
+    with pytest.raises(UntrustedError, match="not run"):
+        PipelineGraph.from_document(document)
+
+
+def test_the_page_on_trust_names_options_and_settings_that_exist(tmp_path):
+    page = (Path(__file__).parent.parent / "docs/trust.md").read_text()
+    commands = Commands(tmp_path)
+    helped = commands("butler", "import", "--help").stdout + commands("pipetask", "qgraph", "--help").stdout
+    for option in ("--trust-paths", "--overwrite-chains", "--transfer", "--show", "-g"):
+        assert option in page
+        assert option in helped
+    settings = yaml.safe_load(page.partition("```yaml\n")[2].partition("  ```")[0])
+    assert DatasetLayout(trust=settings["trust"]).trusted.settings == settings["trust"]

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, TextIO
 
 import yaml
 
-from ..errors import FormatVersionError, RepositoryError
+from ..errors import UNREADABLE, FormatVersionError, RepositoryError
 from ..vocabulary.data_id import DimensionRecord
 from ..vocabulary.dimension_definitions import UNIVERSE_VERSION
 from ..vocabulary.dimensions import DimensionUniverse
@@ -174,7 +174,7 @@ def read_export(stream: BinaryIO, name: str) -> list[dict[str, Any]]:
     try:
         with _without_collection():
             document = yaml.load(stream, Loader=_loader())
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, *UNREADABLE) as error:
         raise RepositoryError(f"{name} is not a readable export file: {error}") from error
     if not isinstance(document, dict) or "data" not in document:
         raise RepositoryError(f"{name} is not an export file (no entry 'data')")

@@ -20,9 +20,11 @@ registry is how long a program waits for others that use it before it gives up.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -30,6 +32,7 @@ import yaml
 
 from ..datastore.storage_root import open_stream
 from ..errors import (
+    UNREADABLE,
     FormatVersionError,
     RepositoryError,
     RepositoryExistsError,
@@ -37,10 +40,13 @@ from ..errors import (
 )
 from ..published_file import published
 from ..registry.database import LOCK_TIMEOUT_S
+from ..registry.database_url import has_password
 from ..registry.registry import Registry
 
 if TYPE_CHECKING:
     from ..datastore.datastore import Datastore
+
+_LOG = logging.getLogger("butler_dask.butler")
 
 CONFIG_NAME = "butler.yaml"
 CONFIG_VERSION = 1
@@ -158,6 +164,14 @@ class Repository:
             made.open_registry(writeable=True).close()
         # Last, and all at once: a directory without it is no repository.
         with published(config, "w") as stream:
+            if any(map(has_password, _texts_in(document))):
+                # Before there is anything in it that others might read.
+                os.fchmod(stream.fileno(), 0o600)
+                _LOG.warning(
+                    "%s holds a password: only you may read it. A password in ~/.pgpass (or the file that "
+                    "PGPASSFILE names) leaves the repository open to others",
+                    config,
+                )
             stream.writelines(f"{key}: {json.dumps(value)}\n" for key, value in document.items())
         return made
 
@@ -187,12 +201,20 @@ class Repository:
         try:
             with open_stream(name) as stream:
                 text = stream.read()
+        except PermissionError as error:
+            raise RepositoryError(
+                f"The repository's settings may not be read: {name}: {error.strerror}"
+            ) from error
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise RepositoryError(
                 f"No repository at {os.fspath(config)!r} (no file {name})."
                 f"{did_you_mean(os.fspath(config), known)} `butler create` makes one."
             ) from None
-        return cls._of_document(_parsed(text, name), root, name)
+        document = _parsed(text, name)
+        held = "://" not in name and any(map(has_password, _texts_in(document)))
+        if held and os.stat(name).st_mode & 0o077:
+            _warn_of_readers(name)
+        return cls._of_document(document, root, name)
 
     @classmethod
     def _of_document(cls, document: Mapping[str, Any], root: str, name: str) -> Repository:
@@ -268,7 +290,19 @@ class Repository:
 def _texts_in(value: Any) -> list[str]:
     if isinstance(value, Mapping):
         return [text for inner in value.values() for text in _texts_in(inner)]
+    if isinstance(value, list):
+        return [text for inner in value for text in _texts_in(inner)]
     return [value] if isinstance(value, str) else []
+
+
+@cache
+def _warn_of_readers(config: str) -> None:
+    """Say once that others may read the password in a configuration file."""
+    _LOG.warning(
+        "%s holds a password and others may read it: `chmod 600` it and change the password, or put the "
+        "password into ~/.pgpass",
+        config,
+    )
 
 
 def _rooted(value: Any, root: str) -> Any:
@@ -325,7 +359,7 @@ def read_settings(path: str | os.PathLike[str]) -> Mapping[str, Any]:
 def _parsed(text: str | bytes, name: str) -> Mapping[str, Any]:
     try:
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, *UNREADABLE) as error:
         raise RepositoryError(f"{name} cannot be read: {error}") from error
     if not isinstance(document, Mapping):
         raise RepositoryError(f"{name} is not a mapping of names to values")

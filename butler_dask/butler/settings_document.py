@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import RepositoryError, did_you_mean
+from ..registry.database_url import without_password
 from .repository import CONFIG_VERSION, Repository, read_settings
 
 
@@ -27,7 +27,7 @@ def full_settings(repository: Repository) -> dict[str, Any]:
     return {
         "version": CONFIG_VERSION,
         "root": repository.root,
-        "registry": {"url": re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", repository.registry_url)},
+        "registry": {"url": without_password(repository.registry_url)},
         "datastore": dict(repository.datastore),
         "templates": dict(repository.templates),
         "formatters": dict(repository.formatters),

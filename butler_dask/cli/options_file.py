@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..errors import did_you_mean
+from ..errors import UNREADABLE, did_you_mean
 
 
 def expanded_words(words: Sequence[str]) -> list[str]:
@@ -64,7 +64,7 @@ def _read(ctx: click.Context, param: click.Parameter, name: str | None) -> None:
     try:
         with open(name, encoding="utf-8") as stream:
             document = yaml.safe_load(stream)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, *UNREADABLE) as error:
         raise click.BadParameter(f"{name!r} cannot be read: {error}", param=param) from error
     command = ctx.command
     if not isinstance(document, Mapping):

@@ -6,7 +6,7 @@ import click
 
 import butler_dask as bd
 
-from ..errors import DescriptionError
+from ..errors import UNREADABLE, DescriptionError
 from ..vocabulary.collection import split_names
 from .command import log_options
 from .options import collections_option, data_id_of, repo_argument, where_option
@@ -50,7 +50,7 @@ def register_skymap(repo: str, skymap_file: str) -> None:
     with open(skymap_file, encoding="utf-8") as stream:
         try:
             content = yaml.safe_load(stream)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+        except (yaml.YAMLError, *UNREADABLE) as error:
             raise DescriptionError(f"{skymap_file} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise DescriptionError(f"{skymap_file} does not describe a sky map: a mapping is expected.")

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from ..errors import DatasetTypeError
+from ..errors import UNREADABLE, DatasetTypeError
 from ..vocabulary.config_text import config_from_text
 from ..vocabulary.dotted_name import dotted_name
 from .formatter import ReadRequest
@@ -100,7 +100,7 @@ def _read_document(path: str) -> Any:
 
         try:
             return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, *UNREADABLE) as error:
             raise ValueError(f"not YAML: {error}") from error
     if not text:
         raise EOFError("the file is empty")

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import (
+    UNREADABLE,
     ButlerUserError,
     DatasetFileError,
     DatasetTypeError,
@@ -32,7 +33,7 @@ from .storage_path import extension_of, is_remote
 from .storage_root import StorageRoot, copy_chunks, open_root
 from .zip_archive import EXTENSION, unpacked
 
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, IndexError, TypeError)
+_DAMAGE = (OSError, EOFError, *UNREADABLE)
 """What formatters raise when a file is not what it should be."""
 
 

@@ -217,6 +217,9 @@ def scan_units(stream: BinaryIO) -> list[HeaderDataUnit]:
         if int(unit.values.get("NAXIS", 0)):
             size = abs(int(unit.values["BITPIX"])) // 8 * math.prod(unit.shape)
             size = (size + int(unit.values.get("PCOUNT", 0))) * int(unit.values.get("GCOUNT", 1))
+            if size < 0 or min(unit.shape, default=0) < 0:
+                # The next header would be looked for in this one, for ever.
+                raise ValueError(f"the header at byte {offset} tells of {size} bytes, shape {unit.shape}")
         if unit.data_offset + size > end:
             missing = unit.data_offset + size - end
             raise EOFError(

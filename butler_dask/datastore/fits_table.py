@@ -106,11 +106,15 @@ def _through_astropy(table: Table) -> bytes:
 
 
 def _read_by_astropy(path: str) -> Table:
+    from astropy.io.fits import VerifyError
     from astropy.table import Table
 
     with open_stream(path) as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # units that are none: kept as they are
-        return Table.read(stream, format="fits", hdu=1, astropy_native=True)
+        try:
+            return Table.read(stream, format="fits", hdu=1, astropy_native=True)
+        except (VerifyError, AssertionError) as error:
+            raise ValueError(f"not a table that can be read: {error}") from error
 
 
 def _table_chunks(table: Table) -> Iterator[Any]:

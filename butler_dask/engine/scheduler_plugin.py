@@ -116,7 +116,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         self._in_background(restart_worker(self._scheduler, worker))
 
     def _open(self) -> Recorder:
-        graph = read_graph(self.location.files.copy)
+        graph = read_graph(self.location.files.copy, check=False)
         repository = OpenRepository.open(self.location.files.root, writeable=True)
         self._stack.callback(repository.close)
         return Recorder(

@@ -195,7 +195,7 @@ class ButlerWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed shi
         for name, level in location.log_levels.items():
             logging.getLogger(name or None).setLevel(level)
         try:
-            graph = read_graph(files.copy)
+            graph = read_graph(files.copy, check=False)
         except OSError as error:
             raise RepositoryError(
                 f"Worker {worker.address} cannot read the plan {str(files.copy)!r}: {error}. The repository "

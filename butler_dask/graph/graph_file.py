@@ -1,9 +1,10 @@
 """A QuantumGraph on disk: one file whose parts are read alone, memory-mapped by workers.
 
-Layout (version 1): 8 bytes magic, uint32 version, uint32 zero, uint64 length of the header, all
-little-endian; the header, JSON; then arrays, each beginning at a multiple of 64 bytes counted from the end of
-the header rounded up to one. The header says of each array its dtype, shape and offset. Columns that hold one
-value are in the header alone. Opening a graph of a million quanta reads the header and maps the rest, so that
+Layout (version 2): 8 bytes magic, uint32 version, uint32 CRC-32 of the rest of the prefix and the header,
+uint64 length of the header, all little-endian; the header, JSON; then arrays, each beginning at a multiple of
+64 bytes counted from the end of the header rounded up to one. The header says of each array its dtype, shape,
+offset and XXH3 checksum (version 1 had neither kind of checksum). Columns that hold one value are in the
+header alone. Opening a graph of a million quanta reads the header and maps the rest, so that
 looking at one quantum touches a few pages. It was preferred to a zip of arrays, which cannot be mapped, and
 to a database, which costs ten times the bytes.
 """
@@ -16,11 +17,14 @@ import mmap as memory_map
 import os
 import struct
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_64_hexdigest
 
 from ..errors import ButlerUserError, DatasetFileError, FormatVersionError
 from ..published_file import published
@@ -31,12 +35,13 @@ from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionUniverse
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.timespan import Timespan
+from .graph_check import check_graph, check_texts
 from .graph_columns import DatasetColumns, Edges, GraphConnection, InitDataset, TaskColumns
 from .quantum_graph import QuantumGraph
 from .string_column import StringColumn
 
 MAGIC = b"\x93BDQGRPH"
-VERSION = 1
+VERSION = 2
 _PREFIX = struct.Struct("<8sIIQ")
 _ALIGNMENT = 64
 _RECORDS_KEPT = 4096
@@ -87,7 +92,7 @@ def write_graph(graph: QuantumGraph, path: str | os.PathLike[str]) -> int:
     text = json.dumps(header, separators=(",", ":")).encode()
     try:
         with published(path) as stream:
-            stream.write(_PREFIX.pack(MAGIC, VERSION, 0, len(text)))
+            stream.write(_PREFIX.pack(MAGIC, VERSION, _header_checksum(VERSION, text), len(text)))
             stream.write(text)
             start = _aligned(_PREFIX.size + len(text))
             for array, spec in zip(writer.arrays, writer.specs, strict=True):
@@ -103,7 +108,11 @@ def write_graph(graph: QuantumGraph, path: str | os.PathLike[str]) -> int:
     return start + writer.size
 
 
-def read_graph(path: str | os.PathLike[str], *, mmap: bool = True) -> QuantumGraph:
+def _header_checksum(version: int, text: bytes) -> int:
+    return zlib.crc32(text, zlib.crc32(struct.pack("<IQ", version, len(text))))
+
+
+def read_graph(path: str | os.PathLike[str], *, mmap: bool = True, check: bool = True) -> QuantumGraph:
     """Open a saved graph.
 
     Parameters
@@ -112,6 +121,9 @@ def read_graph(path: str | os.PathLike[str], *, mmap: bool = True) -> QuantumGra
         Local file.
     mmap : `bool`
         Map the arrays into memory instead of reading them; pages are read when looked at.
+    check : `bool`
+        Compare the arrays with their checksums and each other, which reads the whole file once (0.1 s per
+        GB); workers leave it to the program that made the plan. The header is checked in any case.
 
     Returns
     -------
@@ -121,7 +133,7 @@ def read_graph(path: str | os.PathLike[str], *, mmap: bool = True) -> QuantumGra
     Raises
     ------
     DatasetFileError
-        If the file cannot be read or is cut short.
+        If the file cannot be read, is cut short or has been changed.
     FormatVersionError
         If it is not a quantum graph, or of a version not known here.
     """
@@ -131,16 +143,22 @@ def read_graph(path: str | os.PathLike[str], *, mmap: bool = True) -> QuantumGra
             prefix = stream.read(_PREFIX.size)
             if len(prefix) < _PREFIX.size or prefix[:8] != MAGIC:
                 raise FormatVersionError(f"{path!r} is not a quantum graph of butler_dask.")
-            _, version, _, length = _PREFIX.unpack(prefix)
-            if version != VERSION:
+            _, version, checksum, length = _PREFIX.unpack(prefix)
+            if not 1 <= version <= VERSION:
                 raise FormatVersionError(
                     f"{path!r} is a quantum graph of version {version}; this software reads version "
                     f"{VERSION}. Make the graph again with `pipetask qgraph`."
                 )
-            text = stream.read(length)
             size = os.fstat(stream.fileno()).st_size
-            header = json.loads(text) if len(text) == length else None
-            start = _aligned(_PREFIX.size + length)
+            # A length that was changed may be more than fits into memory.
+            text = stream.read(min(length, size))
+            header, start = None, _aligned(_PREFIX.size + length)
+            if len(text) == length:
+                if version > 1 and checksum != _header_checksum(version, text):
+                    raise _damaged(path, "its header does not have the checksum written with it")
+                with _reading(path):
+                    header = dict(json.loads(text))
+                    header["size"] = int(header["size"])
             if header is None or size < start + header["size"]:
                 raise DatasetFileError(
                     f"The quantum graph {path!r} is cut short ({size} bytes). Make it again with "
@@ -158,7 +176,43 @@ def read_graph(path: str | os.PathLike[str], *, mmap: bool = True) -> QuantumGra
         raise DatasetFileError(
             f"The quantum graph {path!r} cannot be read: {error.strerror or error}."
         ) from error
-    reader = _Reader(header, buffer, start)
+    with _reading(path):
+        reader = _Reader(header, buffer, start)
+        if check:
+            reader.compare_checksums()
+        graph = _graph_of(header, reader)
+        if check:
+            check_graph(graph)
+    return graph
+
+
+def _damaged(path: str, why: object) -> DatasetFileError:
+    return DatasetFileError(
+        f"The quantum graph {path!r} is damaged: {why}. Make it again with `pipetask qgraph`."
+    )
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Make one error of what goes wrong with a file that is not as it was written."""
+    try:
+        yield
+    except KeyError as error:
+        raise _damaged(path, f"it lacks {error}") from error
+    except (
+        ButlerUserError,
+        ValueError,
+        TypeError,
+        LookupError,
+        ArithmeticError,
+        AttributeError,
+        RecursionError,
+        MemoryError,
+    ) as error:
+        raise _damaged(path, error) from error
+
+
+def _graph_of(header: Mapping[str, Any], reader: _Reader) -> QuantumGraph:
     return QuantumGraph(
         run=header["run"],
         tasks=tuple(_task_in(t, reader) for t in header["tasks"]),
@@ -206,7 +260,13 @@ class _Writer:
         number = {"array": len(self.arrays)}
         self._column_numbers[key] = number
         self.arrays.append(array)
-        spec = {"dtype": array.dtype.str, "shape": list(array.shape), "offset": self.size}
+        checksum = xxh3_64_hexdigest(_bytes_of(np.ascontiguousarray(array)))
+        spec = {
+            "dtype": array.dtype.str,
+            "shape": list(array.shape),
+            "offset": self.size,
+            "xxh3": checksum,
+        }
         self.specs.append(spec)
         self.size = _aligned(self.size + array.nbytes)
         return number
@@ -249,6 +309,10 @@ class _Writer:
         return {"offsets": self.array(packed.offsets), "data": self.array(packed.data)}
 
 
+def _bytes_of(array: NDArray[Any]) -> Any:
+    return array.reshape(-1).view(np.uint8).data if array.nbytes else b""
+
+
 def _is_constant(array: NDArray[Any]) -> bool:
     return array.strides == (0,) or (array[0] == array[-1] and bool((array == array[0]).all()))
 
@@ -261,6 +325,12 @@ class _Reader:
         self._buffer, self._start = buffer, start
         self._made: dict[int, DataIdTable] = {}
 
+    def compare_checksums(self) -> None:
+        """Raise ValueError unless all arrays have the checksums written with them (version 1 has none)."""
+        for number, spec in enumerate(self._specs):
+            if "xxh3" in spec and xxh3_64_hexdigest(_bytes_of(self.array({"array": number}))) != spec["xxh3"]:
+                raise ValueError(f"array {number} does not have the checksum written with it")
+
     def array(self, where: Mapping[str, Any]) -> NDArray[Any]:
         if "constant" in where:
             value = np.array(where["constant"], dtype=where["dtype"])
@@ -270,6 +340,8 @@ class _Reader:
             return stored.astype(np.int64) + np.int64(where["low"])
         spec = self._specs[where["array"]]
         dtype = np.dtype(spec["dtype"])
+        if dtype.kind not in "iub":
+            raise ValueError(f"an array of type {dtype}")
         count = int(np.prod(spec["shape"], dtype=np.int64))
         if count == 0:
             return np.zeros(spec["shape"], dtype=dtype)
@@ -436,6 +508,10 @@ class _StoredRecords(Mapping[tuple[Any, ...], DimensionRecord]):
         self._rows = reader.strings(spec["rows"])
         self._keys = reader.strings(spec["keys"])
         self._seen: dict[tuple[Any, ...], DimensionRecord] = {}
+        for texts in (self._rows, self._keys):
+            check_texts(texts, f"records of {name!r}")
+        if len(self._rows) != len(self._keys):
+            raise ValueError(f"{len(self._keys)} keys of {name!r}, but {len(self._rows)} records")
 
     def _key(self, row: int) -> tuple[Any, ...]:
         return tuple(json.loads(self._keys[row]))

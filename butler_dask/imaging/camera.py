@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DescriptionError, FormatVersionError, did_you_mean, reading_description
+from ..errors import UNREADABLE, DescriptionError, FormatVersionError, did_you_mean, reading_description
 from .detector import Detector
 from .detector_document import detectors_from_document, detectors_to_document
 from .sky_wcs import SkyWcs
@@ -317,7 +317,7 @@ def camera_from_text(text: str, where: str) -> Camera:
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         document = yaml.load(text, Loader=loader)  # a safe loader, ten times faster where compiled
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, *UNREADABLE) as error:
         raise DescriptionError(f"Camera file {where!r} is not valid YAML: {error}") from error
     if not isinstance(document, Mapping):
         raise DescriptionError(f"Camera file {where!r} holds no mapping")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..datastore.fits_hdu import HeaderDataUnit, read_image, scan_units
 from ..datastore.formatter import ReadRequest
 from ..datastore.storage_root import open_stream
-from ..errors import DatasetFileError
+from ..errors import UNREADABLE, DatasetFileError
 from ..imaging.camera import Camera
 from ..imaging.detector import Detector, box_slices
 from ..imaging.exposure import Exposure, FilterLabel
@@ -164,7 +164,7 @@ def _read_hdu(
             return header, read_image(stream, unit) if pixels else None
     except FileNotFoundError:
         raise DatasetFileError(f"No such raw file: {path}") from None
-    except (OSError, EOFError, KeyError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, *UNREADABLE) as error:
         raise DatasetFileError(f"{path} is truncated or not a raw FITS file: {error}") from error
 
 

@@ -47,7 +47,7 @@ from typing import Any
 
 from astropy.time import Time, TimeDelta
 
-from ..errors import RawIngestError, did_you_mean
+from ..errors import UNREADABLE, RawIngestError, did_you_mean
 from ..imaging.camera import Camera
 from ..imaging.visit_info import VisitInfo
 
@@ -192,7 +192,7 @@ def translate_header(header: Mapping[str, Any], camera: Camera, *, path: str = "
             )
     except KeyError as error:
         raise RawIngestError(f"{where}: {_message_of(error)}") from error
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (*UNREADABLE, RuntimeError) as error:
         if isinstance(error, RawIngestError):
             raise
         raise RawIngestError(f"{where}: the header cannot be translated: {error}") from error

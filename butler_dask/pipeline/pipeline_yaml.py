@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ..errors import (
+    UNREADABLE,
     PipelineDefinitionError,
     PipelineLabelError,
     PipelineNotFoundError,
@@ -161,7 +162,7 @@ def read_definition_text(
         line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = ", ".join(p for p in (error.context, error.problem) if p)
         raise PipelineDefinitionError(f"{source}{line}: {problem}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, *UNREADABLE) as error:
         raise PipelineDefinitionError(f"{source}: {error}.") from None
     return _Reader(source, directory, importing).read(document)
 

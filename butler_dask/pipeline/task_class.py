@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import TaskImportError
+from ..vocabulary.config_text import load_config_text
 from ..vocabulary.dotted_name import import_by_name
 
 __all__ = ["config_of_text", "import_instrument", "import_task_class"]
@@ -67,11 +68,18 @@ def config_of_text(task_class: Any, text: str) -> Any:
     task_class : `type`
         A `PipelineTask`.
     text : `str`
-        As `TaskNode.get_str_config` gives it; the defaults where empty.
+        As `TaskNode.get_str_config` gives it; the defaults where empty. It is read as data, and never run.
+
+    Raises
+    ------
+    UntrustedError
+        If it does something else than to set values.
+    ConfigFieldError
+        If it sets what there is not, or to what cannot be.
     """
     config = task_class.ConfigClass()
     if text:
-        config.loadFromString(text)
+        load_config_text(config, text, f"The saved configuration of {task_class.__name__}")
     return config
 
 

@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL, make_url
 
 from ..errors import DataIdValueError, ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
 from .database_errors import delays, is_locked, is_lost, is_transient, translated
+from .database_url import without_password
 from .definitions import DefinitionCache
 from .explained_statement import StatementLog
 from .planner_statistics import MANY_ROWS, renew_statistics
@@ -74,8 +75,8 @@ class Database:
             self.url: URL = make_url(url)
         except (sa.exc.ArgumentError, ValueError) as error:  # ValueError: the port is no number
             raise RepositoryError(
-                f"{url!r} is not the URL of a database, such as sqlite:////data/registry.sqlite3 or "
-                "postgresql+psycopg://user@host/name."
+                f"{without_password(url)!r} is not the URL of a database, such as "
+                "sqlite:////data/registry.sqlite3 or postgresql+psycopg://user@host/name."
             ) from error
         if self.url.drivername == "postgresql":
             self.url = self.url.set(drivername="postgresql+psycopg")
@@ -106,6 +107,11 @@ class Database:
         self._errors = (sa.exc.DBAPIError, sa.exc.TimeoutError, driver.Error, OverflowError)
         self._begin_threads()
         _open_databases.add(self)
+
+    @property
+    def shown_url(self) -> str:
+        """Its URL, passwords hidden."""
+        return without_password(self.url.render_as_string())
 
     def _begin_threads(self) -> None:
         self._threads = _ThisThread()
@@ -166,7 +172,7 @@ class Database:
                     f"A number is larger than the registry takes, 64 bits: {error}"
                 ) from error
             return
-        ours = translated(error, self.url.render_as_string(), self.lock_timeout_s)
+        ours = translated(error, self.shown_url, self.lock_timeout_s)
         if ours is not None:
             raise ours from error
 
@@ -227,7 +233,7 @@ class Database:
         state = self._threads.state or self._new_state()
         if not self.writeable:
             raise ReadOnlyRepositoryError(
-                f"The registry {self.url.render_as_string()} was opened for reading; open the repository "
+                f"The registry {self.shown_url} was opened for reading; open the repository "
                 "with writeable=True to change it."
             )
         session = state.session
@@ -286,7 +292,7 @@ class Database:
                 raise
             # Not to be repeated: the server may have got as far as we wanted.
             raise RepositoryError(
-                f"The connection to the registry {self.url.render_as_string()} was lost at the very end of a "
+                f"The connection to the registry {self.shown_url} was lost at the very end of a "
                 "transaction; look whether what it changed is there."
             ) from error
 

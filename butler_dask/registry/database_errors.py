@@ -8,7 +8,13 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from ..errors import ButlerUserError, ReadOnlyRepositoryError, RepositoryBusyError, RepositoryError
+from ..errors import (
+    ButlerUserError,
+    ReadOnlyRepositoryError,
+    RefusedRowError,
+    RepositoryBusyError,
+    RepositoryError,
+)
 
 _STOOD_IN_THE_WAY = ("40001", "40P01")
 """SQL states of transactions that stood in each other's way (serialization failure, deadlock): all of it was
@@ -119,6 +125,9 @@ def translated(error: BaseException, where: str, patience_s: float) -> ButlerUse
     operational = isinstance(error, sa.exc.OperationalError) or type(original).__name__ == "OperationalError"
     if operational and ("unable to open" in message or "connection" in message):
         return RepositoryError(f"Cannot open the registry {where}: {message}")
+    refusals = (sa.exc.IntegrityError, sa.exc.DataError)
+    if isinstance(error, refusals) or type(original).__name__ in ("IntegrityError", "DataError"):
+        return RefusedRowError(f"The registry {where} does not take a row: {message}. Nothing was changed.")
     return None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from ..errors import ConflictingDefinitionError
+from ..errors import ConflictingDefinitionError, RefusedRowError
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.file_record import FileTable
 from ..vocabulary.timespan import tai_now_ns
@@ -82,7 +82,7 @@ class DatasetInserts:
                     else:
                         self._insert_many(session, batch)
                     return
-            except sa.exc.IntegrityError as error:
+            except (sa.exc.IntegrityError, RefusedRowError) as error:
                 # Looked for when all is undone: else the first of the rows would clash with itself.
                 with self._database.read() as session:
                     self._explain_conflict(session, table, error)
@@ -275,7 +275,9 @@ class DatasetInserts:
             session.inserted[changed.name] = session.inserted.get(changed.name, 0) + len(batch.table)
         summarize(session, batch.kind, batch.table.data_ids, batch.runs, batch.table.run_codes)
 
-    def _explain_conflict(self, session: Session, table: DatasetTable, error: sa.exc.IntegrityError) -> None:
+    def _explain_conflict(
+        self, session: Session, table: DatasetTable, error: sa.exc.IntegrityError | RefusedRowError
+    ) -> None:
         name = table.dataset_type.name
         kind = session.definitions.dataset_type(name)
         present = self._datasets.known_row_ids(session, table)

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError
+from ..errors import ConflictingDefinitionError, DataIdValueError, InconsistentDataIdError, RefusedRowError
 from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.data_id_table import DataIdTable, coded_column, first_rows, plain_column, row_codes
 from ..vocabulary.dataset import DatasetRef, DatasetTable
@@ -103,7 +103,7 @@ class DimensionRecords:
                         values,
                         on_conflict="replace" if replace else "ignore" if skip_existing else "raise",
                     )
-            except sa.exc.IntegrityError as error:
+            except (sa.exc.IntegrityError, RefusedRowError) as error:
                 self._explain_conflict(session, element, rows, error)
             if element.spatial:
                 self._insert_overlaps(session, element, rows, replace, skip_existing)
@@ -121,7 +121,7 @@ class DimensionRecords:
         session: Session,
         element: DimensionElement,
         rows: Sequence[DimensionRecord],
-        error: sa.exc.IntegrityError,
+        error: sa.exc.IntegrityError | RefusedRowError,
     ) -> None:
         seen: set[RecordKey] = set()
         present = self._fetch_keys(session, element, [key_of_record(r) for r in rows])

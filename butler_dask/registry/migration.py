@@ -124,7 +124,7 @@ def migrate(url: str) -> MigrationPlan:
 
 
 def _plan(database: Database) -> MigrationPlan:
-    where = database.url.render_as_string()
+    where = database.shown_url
     values = read_versions(database)
     text = values.get("schema_version", "")
     version = int(text) if text.isdecimal() else 0

@@ -160,7 +160,7 @@ class Registry:
     @property
     def url(self) -> str:
         """URL of the database, its password hidden."""
-        return self._database.url.render_as_string()
+        return self._database.shown_url
 
     @property
     def writeable(self) -> bool:

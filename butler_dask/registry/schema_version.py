@@ -24,7 +24,7 @@ def create_tables(database: Database) -> None:
     database.create_log()
     with database.write() as session:
         if sa.inspect(session.connection).has_table(schema.repository.name):
-            raise RepositoryError(f"{database.url.render_as_string()} has a registry already")
+            raise RepositoryError(f"{database.shown_url} has a registry already")
         schema.whole_metadata().create_all(session.connection)
         insert_rows(
             session,
@@ -50,7 +50,7 @@ def read_versions(database: Database) -> dict[str, str]:
         raise
     except Exception as error:
         if any(text in str(error) for text in ("no such table", "no such column", "does not exist")):
-            raise RepositoryError(f"{database.url.render_as_string()} is not a registry: {error}") from error
+            raise RepositoryError(f"{database.shown_url} is not a registry: {error}") from error
         raise
 
 
@@ -76,7 +76,7 @@ def check_versions(database: Database) -> None:
             else "It was made by another version of butler_dask, which reads it."
         )
         raise FormatVersionError(
-            f"The registry {database.url.render_as_string()} has {name.replace('_', ' ')} "
+            f"The registry {database.shown_url} has {name.replace('_', ' ')} "
             f"{found or 'unknown'}; this program reads {own}. {what}"
         )
 

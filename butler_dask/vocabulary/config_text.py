@@ -131,12 +131,14 @@ class _Loader:
             raise self._refusal(statement)
 
     def _import(self, name: str) -> None:
-        """Import what may register choices of the configuration: of its own package, or its framework's."""
-        if name.partition(".")[0] in (self._class.partition(".")[0], "lsst"):
-            try:
-                importlib.import_module(name)
-            except ImportError as error:
-                raise ConfigFieldError(f"{self._where}: {error}") from error
+        """Import a module, which may register choices of the configuration.
+
+        It is installed here, as its class is, whose name stands in the text too.
+        """
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ConfigFieldError(f"{self._where}: {error}") from error
 
     def _assign(self, target: ast.expr, value: Any) -> None:
         if isinstance(target, ast.Attribute) and not target.attr.startswith("_"):

@@ -57,6 +57,10 @@ class DatasetType:
         self.storageClass_name: str = (
             storageClass.name if isinstance(storageClass, StorageClass) else storageClass
         )
+        if not isinstance(self.storageClass_name, str):
+            raise DatasetTypeError(
+                f"The storage class of dataset type {name!r} is {self.storageClass_name!r}, which is no name"
+            )
         self._parent_storage_class: str | None = (
             parentStorageClass.name if isinstance(parentStorageClass, StorageClass) else parentStorageClass
         )
