@@ -386,12 +386,13 @@ class _Build:
             return np.where(wanted, np.bincount(quanta, minlength=n), 0)
         quanta, made = candidates.pairs(node.dimensions)
         quanta, made = quanta[wanted[quanta]], made[wanted[quanta]]
+        if not len(quanta) or not self.search.is_registered(node.name):
+            return np.zeros(n, dtype=np.int64)
         needed, places = np.unique(made.astype(np.int64), return_inverse=True)
         data_ids = candidates.part.common.project(node.dimensions).table.take(needed)
-        found = self.search.find(node.dataset_type, data_ids, [run])
-        if found is None:
-            return np.zeros(n, dtype=np.int64)
-        return np.bincount(quanta[found.rows[places] >= 0], minlength=n)
+        # Where their files are does not matter: those were removed on purpose.
+        _, found = self.repository.registry.search.find(node.name, data_ids, [run])
+        return np.bincount(quanta[found[places] >= 0], minlength=n)
 
     def _regular_input(
         self, edge: Edge, candidates: _CandidateQuanta

@@ -119,22 +119,32 @@ class DatasetInserts:
     def _record_staged(
         self, session: Session, batch: DatasetBatch, staged: Staged, ids: NDArray[np.int64]
     ) -> None:
-        d, own = schema.dataset, batch.kind.tables.datasets
-        into = self._into_datasets(batch, staged).on_conflict_do_nothing()
-        n_new = session.execute(into.execution_options(preserve_rowcount=True)).rowcount
+        d, own, n = schema.dataset, batch.kind.tables.datasets, len(batch.table)
+        is_new = self._count_into(session, self._into_datasets(batch, staged)) == n
         # Only those whose UUID was new get a data ID; of these, not those whose data ID is another dataset's.
-        new = (d.c.uuid == staged["uuid"], d.c.id == staged["id"])
-        session.execute(self._into_group(batch, staged, *new).on_conflict_do_nothing())
+        new = () if is_new else (d.c.uuid == staged["uuid"], d.c.id == staged["id"])
+        if self._count_into(session, self._into_group(batch, staged, *new)) == n:
+            # The usual case: nothing was there, and nothing has to be told apart.
+            session.execute(self._into_files(staged, staged["id"]))
+            if files_wait(session):
+                self._keep_files(session, staged)
+            return
         session.execute(
             d.delete().where(
                 d.c.id.between(int(ids[0]), int(ids[-1])),
                 ~sa.exists(sa.select(own.c.dataset_id).where(own.c.dataset_id == d.c.id)),
             )
         )
-        if n_new != len(batch.table):
+        if not is_new:
             self._refuse_other_datasets(session, batch, staged)
         # A retried quantum has just written its files anew: what they are now counts.
         self._replace_files(session, staged, self._into_files(staged, d.c.id, d.c.uuid == staged["uuid"]))
+
+    @staticmethod
+    def _count_into(session: Session, statement: Any) -> int:
+        """Insert what is not there yet; return how many rows."""
+        statement = statement.on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+        return session.execute(statement).rowcount
 
     @repeated
     def add_files(self, table: DatasetTable, files: FileTable) -> None:
