@@ -20,6 +20,7 @@
                 CollectionTypeError: TypeError
                 CollectionCycleError: ValueError
                 OrphanedRecordError
+                RunInUseError
             DatasetTypeError: ValueError
                 MissingDatasetTypeError: KeyError
                 DatasetTypeExpressionError
@@ -189,6 +190,10 @@ class CollectionCycleError(CollectionError, ValueError):
 
 class OrphanedRecordError(CollectionError):
     """A removal would leave records that refer to what is removed."""
+
+
+class RunInUseError(CollectionError):
+    """Another command writes the run just now; it is said who since when."""
 
 
 class DatasetTypeError(ButlerUserError, ValueError):

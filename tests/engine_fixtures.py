@@ -1,8 +1,11 @@
 """Fixtures of the tests of the engine."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from noop_tasks import MISCHIEF
 
 from butler_dask.butler import Butler
 
@@ -21,3 +24,19 @@ def butler(tmp_path) -> Iterator[Butler]:
                     assert butler.datastore.check(file, checksum=True) is None, ref
                     butler.datastore.get(file, ref)
     butler.close()
+
+
+@pytest.fixture(scope="module")
+def mischief_directory(tmp_path_factory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("mischief")
+    os.environ[MISCHIEF] = str(path)
+    yield path
+    del os.environ[MISCHIEF]
+
+
+@pytest.fixture
+def mischief(mischief_directory) -> Path:
+    """A directory of files that say what goes wrong; empty at first."""
+    for path in mischief_directory.iterdir():
+        path.unlink()
+    return mischief_directory

@@ -3,10 +3,13 @@ visit."""
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import signal
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from graph_draft import GraphDraft
@@ -27,6 +30,24 @@ from butler_dask.vocabulary.dataset_type import DatasetType
 
 MISCHIEF = "BUTLER_DASK_TEST_MISCHIEF"
 """Environment variable: a directory of files ``<label>-<detector>`` that say what goes wrong there."""
+
+ENDINGS: dict[str, BaseException] = {
+    "exit": SystemExit(0),
+    "exit3": SystemExit(3),
+    "cancel": asyncio.CancelledError("given up"),
+    "generator": GeneratorExit(),
+}
+"""What a task may raise that is no `Exception`, by the word that asks for it."""
+
+TEXTS = {"surrogate": "file caf\udce9.fits", "nul": "header \0 ends"}
+"""Messages of errors that do not go everywhere, by the word that asks for them."""
+
+
+class MuteError(Exception):
+    """It cannot say its text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
 
 
 class IsrConnections(PipelineTaskConnections, dimensions=("instrument", "exposure", "detector")):
@@ -65,7 +86,33 @@ def mischief(label: str, detector: int, log) -> None:
     if what == "nowork":
         raise NoWorkFound(f"nothing on detector {detector}")
     if what == "interrupt":
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)  # the main thread takes it meanwhile, be it this one or another
+    if what in TEXTS:
+        error = ValueError(TEXTS[what])
+        log.warning("it says %s", TEXTS[what])
+        log.error("with a traceback", exc_info=error)
+        raise error
+    if what == "mute":
+        log.warning("it says %s", MuteError())
+        log.warning("%d stars", "no")
+        raise MuteError
+    if what in ENDINGS:
+        raise ENDINGS[what]
+    if what == "sleep":
+        time.sleep(100)
+    if what == "lock":
+        stuck = threading.Lock()
+        stuck.acquire()
+        stuck.acquire()
+    if what == "nap":
+        time.sleep(8)
+    if what == "read":
+        os.read(os.pipe()[0], 1)
+    if what == "swallow":
+        for _ in range(300):
+            with suppress(BaseException):
+                time.sleep(0.01)
     if what == "hang":
         for _ in range(2000):
             time.sleep(0.01)

@@ -457,16 +457,18 @@ class CollectionStates(RuleBasedStateMachine):
         """Return what a search finds, or the error it ends in."""
         for name in leaves:
             if self.model.types[name] is CALIBRATION:
-                rows = {
-                    (i, b)
-                    for i, b, e in self.model.ranges[name]
-                    if span is not None
-                    and self.model.key(i) == (kind, detector)
-                    and span.overlaps(Timespan(b, e))
-                }
-                if len(rows) > 1:
+                # A dataset that is valid in several ranges is one dataset.
+                found = list(
+                    {
+                        i
+                        for i, b, e in self.model.ranges[name]
+                        if span is not None
+                        and self.model.key(i) == (kind, detector)
+                        and span.overlaps(Timespan(b, e))
+                    }
+                )
+                if len(found) > 1:
                     return None, CalibrationLookupError
-                found = [i for i, _ in rows]
             else:
                 found = [i for i in self.model.members(name) if self.model.key(i) == (kind, detector)]
             if found:

@@ -53,9 +53,27 @@ def test_registering_twice_is_once(tree):
     assert tree.collections.register("u/me/2") is False
     with pytest.raises(ConflictingDefinitionError, match="exists as RUN; it cannot be registered as TAGGED"):
         tree.collections.register("u/me/2", TAGGED)
-    for name in ("", "a b", "a*", "/a", "a//b", "a,b"):
-        with pytest.raises(InvalidQueryError, match="not a collection name"):
-            tree.collections.register(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "a b", "a*", "/a", "a//b", "a,b"),
+        *("../../victim", "u/../me", "u/./me", "..", ".", "u/.."),
+        *(".journal", ".journal/u/me", ".hidden"),
+        *("u/\x07", "u/\x00", "u/\x7f", "u/\x9b", "u/\u202egnp", "u/\u2066me", "u/\u200bme", "u/\udcff"),
+        *("u/" + "x" * 241, "u/" + "é" * 41, "/".join(["x" * 100] * 6), "x" * 5000),
+    ],
+)
+def test_names_that_lead_astray_are_refused(registry, name):
+    with pytest.raises(InvalidQueryError, match="not a collection name"):
+        registry.collections.register(name)
+    assert name not in names(registry.collections.query())
+
+
+def test_names_of_many_kinds_are_taken(registry):
+    for name in ("u/me/1.5", "u/..me", "u/me..", "u/.hidden", "ünïcødé/集合", "a:b=c@d", "x" * 240, "u/{}%s"):
+        assert registry.collections.register(name)
 
 
 def test_collections_are_listed_in_creation_order(tree):

@@ -12,9 +12,11 @@ import pytest
 from noop_tasks import add_raws, draft_graph
 from registry_fixtures import SERVER, drop, new_url
 
-from butler_dask import Butler, DatasetFileError, DatasetRef
+from butler_dask import Butler, ConflictingDefinitionError, DatasetFileError, DatasetRef, FileDataset
 from butler_dask.butler.open_repository import OpenRepository
+from butler_dask.butler.repository_check import check_repository, repair_repository
 from butler_dask.engine.earlier_outputs import clear_earlier_outputs
+from butler_dask.errors import OrphanedRecordError
 from butler_dask.graph.run_collections import RunOptions, plan_run_collections
 from butler_dask.vocabulary.data_id import DataCoordinate
 from butler_dask.vocabulary.dataset import DatasetTable
@@ -199,3 +201,88 @@ def test_files_go_at_the_end_of_the_transaction_that_removes_datasets(root: Path
             butler.pruneDatasets([ref], unstore=True, purge=True)
             assert file.exists()
         assert not file.exists()
+
+
+@pytest.mark.parametrize("transfer", ["auto", "direct", "symlink"])
+def test_a_file_taken_in_twice_goes_with_the_last_of_its_datasets(root: Path, transfer: str) -> None:
+    with Butler(root, writeable=True) as butler:
+        raw = next(iter(butler.query_datasets("raw", "HSC/raw/all")))
+        path = Path(butler.getURI(raw).ospath)
+        for run in ("u/again", "u/third"):
+            butler.collections.register(run)
+            again = DatasetRef(raw.datasetType, raw.dataId, run)
+            butler.ingest(FileDataset(str(path), [again]), transfer=transfer)
+        butler.removeRuns(["HSC/raw/all"], unlink_from_chains=True)
+        assert butler.get(again) == {"value": 0}
+        butler.pruneDatasets([again], unstore=True)
+        assert path.exists()
+        butler.removeRuns(["u/third"])
+        assert path.exists()
+        assert check_repository(butler.repository).is_clean
+        butler.removeRuns(["u/again"])
+        assert not path.exists()
+
+
+def test_the_file_of_a_dataset_is_not_moved_away(root: Path) -> None:
+    with Butler(root, writeable=True) as butler:
+        raw = next(iter(butler.query_datasets("raw", "HSC/raw/all")))
+        butler.collections.register("u/again")
+        again = DatasetRef(raw.datasetType, raw.dataId, "u/again")
+        with pytest.raises(ConflictingDefinitionError, match="is the file of a dataset"):
+            butler.ingest(FileDataset(butler.getURI(raw).ospath, [again]), transfer="move")
+        assert butler.get(raw) == {"value": 0}
+
+
+def test_a_zip_of_two_dataset_types_stays_when_one_of_them_is_pruned(root: Path, tmp_path: Path) -> None:
+    with Butler(root, writeable=True) as butler:
+        (raw,) = butler.query_datasets("raw", "HSC/raw/all")
+        visit = {"instrument": "HSC", "visit": 903334, "detector": 0}
+        refs = [raw, *(butler.put({"n": n}, n, visit, run=RUN) for n in ("icExp", "icSrc"))]
+        name = butler.retrieve_artifacts_zip(refs, tmp_path / "zips").ospath
+        butler.removeRuns(["HSC/raw/all", RUN], unlink_from_chains=True)
+        butler.ingest_zip(name, transfer="copy")
+        butler.pruneDatasets(refs[1:2], unstore=True, purge=True)
+        assert butler.get(refs[0]) == {"value": 0}
+        assert butler.get(refs[2]) == {"n": "icSrc"}
+        butler.removeRuns([RUN])
+        assert butler.get(refs[0]) == {"value": 0}
+        butler.removeRuns(["HSC/raw/all"], unlink_from_chains=True)
+        assert [path for path, _ in butler.datastore.files() if path.endswith(".zip")] == []
+
+
+def test_all_datasets_of_a_damaged_file_are_told_and_none_of_a_file_taken_in_meanwhile_is_lost(
+    root: Path, tmp_path: Path
+) -> None:
+    with Butler(root, writeable=True) as butler:
+        (raw,) = butler.query_datasets("raw", "HSC/raw/all")
+        visit = {"instrument": "HSC", "visit": 903334, "detector": 0}
+        refs = [butler.put({"n": n}, n, visit, run=RUN) for n in ("icExp", "icSrc")]
+        name = butler.retrieve_artifacts_zip(refs, tmp_path / "zips").ospath
+        butler.removeRuns([RUN], unlink_from_chains=True)
+        butler.ingest_zip(name, transfer="copy")
+        (zipped,) = (path for path, _ in butler.datastore.files() if path.endswith(".zip"))
+        (root / zipped).write_bytes(b"PK")
+        stray = root / "u/late/raw/stray.yaml"
+        stray.parent.mkdir(parents=True)
+        stray.write_bytes(Path(butler.getURI(raw).ospath).read_bytes())
+        butler.collections.register("u/late")
+        found = check_repository(butler.repository)
+        assert {fault.ref.id for fault in found.faults} == {ref.id for ref in refs}
+        assert found.unrecorded == ["u/late/raw/stray.yaml"]
+        late = DatasetRef(raw.datasetType, raw.dataId, "u/late")
+        butler.ingest(FileDataset(str(stray), [late]))
+        repair_repository(butler.repository, found, older_than_s=-1.0)
+        assert butler.get(late) == {"value": 0}
+        assert check_repository(butler.repository).is_clean
+
+
+def test_the_registry_alone_does_not_remove_a_dataset_that_is_stored(root: Path) -> None:
+    with Butler(root, writeable=True) as butler:
+        (raw,) = butler.query_datasets("raw", "HSC/raw/all")
+        with pytest.raises(OrphanedRecordError, match="nothing was removed"):
+            butler.registry.removeDatasets([raw])
+        assert butler.get(raw) == {"value": 0}
+        butler.pruneDatasets([raw], unstore=True)
+        butler.registry.removeDatasets([raw])
+        assert butler.registry.getDataset(raw.id) is None
+        assert check_repository(butler.repository).is_clean

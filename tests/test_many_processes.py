@@ -141,7 +141,7 @@ def test_eight_processes_at_once_lose_and_double_nothing(repository: Path, busy:
 def test_killing_any_of_eight_processes_fifty_times_leaves_a_sound_repository(
     repository: Path, busy: list[Busy]
 ) -> None:
-    rounds, kills, start = int(os.environ.get("BUTLER_DASK_TEST_ROUNDS", "30")), 0, time.monotonic()
+    rounds, kills, start = int(os.environ.get("BUTLER_DASK_TEST_ROUNDS", "60")), 0, time.monotonic()
     busy.append(Busy(repository, rounds))
     while kills < 50:
         time.sleep(random.uniform(0.2, 2.5))

@@ -37,7 +37,7 @@ def set_version(repository: Path, version: str) -> None:
 
 
 def test_an_old_repository_is_refused_until_it_is_migrated(old_repository: Path) -> None:
-    with pytest.raises(FormatVersionError, match=r"schema version 1; .* reads 2\. `butler migrate REPO`"):
+    with pytest.raises(FormatVersionError, match=r"schema version 1; .* reads 3\. `butler migrate REPO`"):
         Butler(old_repository)
     commands = Commands(old_repository.parent)
     assert "schema version 1" in commands("butler", "query-collections", "REPO", code=1).stderr
@@ -65,7 +65,8 @@ def check_content(registry: Registry) -> None:
 
 
 def test_a_migrated_repository_has_all_it_had_and_takes_more(old_repository: Path) -> None:
-    assert [step.version for step in migrate(registry_url(old_repository)).steps] == [SCHEMA_VERSION]
+    versions = list(range(2, SCHEMA_VERSION + 1))
+    assert [step.version for step in migrate(registry_url(old_repository)).steps] == versions
     with Butler(old_repository, writeable=True, run="u/me/2") as butler:
         check_content(butler.repository.registry)
         for ref in butler.query_datasets("metric", "u/me/1"):

@@ -70,7 +70,7 @@ def test_registry_of_another_version_is_refused(tmp_path):
     connection.execute("UPDATE repository SET value = '99' WHERE name = 'schema_version'")
     connection.commit()
     connection.close()
-    with pytest.raises(FormatVersionError, match="schema version 99; this program reads 2"):
+    with pytest.raises(FormatVersionError, match="schema version 99; this program reads 3"):
         Registry.open(url)
 
 

@@ -40,6 +40,7 @@ from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.data_id_table import DataIdTable
 from butler_dask.vocabulary.dataset import DatasetTable
+from butler_dask.vocabulary.dataset_type import DatasetType
 from butler_dask.vocabulary.timespan import Timespan
 
 pytest_plugins = ("registry_fixtures",)
@@ -184,6 +185,48 @@ def test_recorded_output_with_another_uuid_is_passed_over(registry):
     assert found.id(rows[1]) == other.id(1)
     assert registry.datasets.find(other.id(0)) is None
     assert registry.datasets.files_of(there)[0] == files_for(there)[0]
+
+
+@pytest.mark.parametrize("how", ["another run", "another data ID", "another type"])
+def test_a_uuid_belongs_to_one_dataset_whoever_records_it(registry, how):
+    """Else the file record of one would move to the file of another."""
+    pairs = itertools.product(VISITS, DETECTORS)
+    there = put(registry, CALEXP, "run", *({"visit": v, "detector": d} for v, d in pairs))
+    registry.collections.register("other")
+    data_ids_, kind, run = there.data_ids, CALEXP, "run"
+    if how == "another run":
+        run = "other"
+    elif how == "another data ID":
+        data_ids_ = there.data_ids.take(np.roll(np.arange(len(there)), 1))
+    else:
+        kind = DatasetType("calexp_again", ["visit", "detector"], "ExposureF")
+        registry.dataset_types.register([kind])
+    other = DatasetTable(kind, data_ids_, there.ids, there.run_codes, [run])
+    records = files_for(other, "_other")
+    one, first = np.array([0]), files_for(other.take(np.array([0])), "_other")
+    for few, files in ((other, records), (other.take(one), first)):
+        named = r"cannot be .* as well"
+        with pytest.raises(ConflictingDefinitionError, match=named):
+            registry.record_outputs([(few, files)])
+        with pytest.raises(ConflictingDefinitionError, match=named):
+            registry.inserts.record([(few, files)])
+        with pytest.raises(ConflictingDefinitionError, match=named):
+            registry.inserts.add_files(few, files)
+        with pytest.raises(ConflictingDefinitionError, match="already in the registry"):
+            registry.inserts.insert(few, files)
+    assert list(registry.datasets.files_of(there)) == list(files_for(there))
+    assert "other" not in {t.run(0) for t in registry.datasets.existing_in_run("other").values()}
+    new = DatasetTable.new(CALEXP, data_ids(CALEXP, {"visit": 1, "detector": 0}), "other")
+    twice = DatasetTable.concatenate(
+        [
+            new,
+            DatasetTable(
+                CALEXP, data_ids(CALEXP, {"visit": 2, "detector": 0}), new.ids, new.run_codes, new.runs
+            ),
+        ]
+    )
+    with pytest.raises(ConflictingDefinitionError, match=r"cannot be .* as well"):
+        registry.record_outputs([(twice, files_for(twice))])
 
 
 # Calibrations

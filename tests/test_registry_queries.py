@@ -231,6 +231,7 @@ def test_regions_in_conditions(registry):
     }
     corners = f"{RA + 2.9}, {DEC}, {RA + 3.1}, {DEC}, {RA + 3.0}, {DEC + 0.2}"
     assert visits(f"visit.region OVERLAPS POLYGON({corners})") == {5, 6}
+    assert visits("visit.region OVERLAPS CIRCLE(1, 2, -3)") == set()  # an empty region
     everywhere = visits("visit.region OVERLAPS CIRCLE(0, 0, 179.9)")
     assert everywhere == set(VISITS)
 

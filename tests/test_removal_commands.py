@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,30 @@ def test_confirmed_removal_takes_runs_out_of_chains_tags_and_calibrations(root, 
         assert butler.query_datasets("bias", "HSC/calib", find_first=False, explain=False) == []
     # No file, no empty directory, no journal.
     assert files(root) == []
+
+
+@pytest.mark.parametrize("name", ["../../victim", "..", ".journal", ".journal/u/me/1/old", "u/\u202egnp"])
+def test_a_run_that_an_older_version_let_be_called_anything_is_read_and_removed_alone(
+    root, butler_command, name
+):
+    kept = [root.parent / "victim" / "precious", root / ".journal" / "u" / "me" / "1" / "old" / "p.h-1.jsonl"]
+    for path in kept:
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+    before = files(root)
+    with Butler(root, writeable=True) as butler:
+        butler.collections.register("plain")
+    with closing(sqlite3.connect(root / "registry.sqlite3")) as connection, connection:
+        connection.execute("UPDATE collection SET name = ? WHERE name = 'plain'", (name,))
+    with Butler(root, run=name, writeable=True) as butler:
+        ref = butler.put({"a": 1}, "summary", instrument="HSC")
+        assert butler.get("summary", instrument="HSC", collections=name) == {"a": 1}
+        path = Path(butler.getURI(ref).ospath)
+    assert root in path.parents
+    assert root / ".journal" not in path.parents
+    butler_command("remove-runs", root, name, "--no-confirm")
+    assert files(root) == before
+    assert all(path.exists() for path in (*kept, root / "butler.yaml", root / "registry.sqlite3"))
 
 
 def test_runs_in_chains_need_force_where_nobody_is_asked(root, butler_command):

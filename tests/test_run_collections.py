@@ -15,8 +15,9 @@ from butler_dask.errors import (
     CollectionTypeError,
     MissingCollectionError,
     OrphanedRecordError,
+    RunInUseError,
 )
-from butler_dask.graph.run_collections import RunCollections, RunOptions, plan_run_collections
+from butler_dask.graph.run_collections import Prune, RunCollections, RunOptions, plan_run_collections
 from butler_dask.registry.registry import Registry
 from butler_dask.vocabulary.collection import CollectionType
 from butler_dask.vocabulary.dataset_type import DatasetType
@@ -277,6 +278,34 @@ def test_apply_takes_another_name_if_the_planned_one_was_taken_meanwhile(butler:
     assert graph.run == SECOND + "_2"
     assert {i.ref.run for i in graph.init_outputs} == {SECOND + "_2"}
     assert registry.collections.get("u/me/1").children == (SECOND + "_2", SECOND, FIRST, "HSC/raw/all")
+
+
+def test_a_name_the_user_gave_is_not_changed_into_another(butler: Butler) -> None:
+    registry = butler.repository.registry
+    options = RunOptions(inputs="HSC/raw/all", output_run="u/mine")
+    plans = [plan_run_collections(registry, options) for _ in range(2)]
+    plans[0].apply(butler.repository)
+    with pytest.raises(CollectionError, match="'u/mine' was made by another command meanwhile"):
+        plans[1].apply(butler.repository)
+    assert names(butler, "u/mine*") == ["u/mine"]
+
+
+@pytest.mark.parametrize("prune", ["unstore", "purge"])
+def test_a_run_that_is_being_written_is_not_pruned_when_it_is_replaced(
+    butler: Butler, tmp_path: Path, prune: Prune
+) -> None:
+    registry = butler.repository.registry
+    options = RunOptions(output="u/me/1", replace_run=True, prune_replaced=prune, now=LATER)
+    plan = plan_run_collections(registry, options)
+    with Butler(tmp_path / "repo", writeable=True) as writer, writer.repository.registry.claims.kept():
+        writer.repository.registry.claims.take(FIRST)
+        with pytest.raises(RunInUseError, match=f"'{FIRST}' is being written by"):
+            plan.apply(butler.repository)
+        assert names(butler, "u/*") == [FIRST, "u/me/1"]
+        assert registry.collections.get("u/me/1").children == (FIRST, "HSC/raw/all")
+        assert len(files_below(butler)) == 1
+    plan.apply(butler.repository)
+    assert files_below(butler) == []
 
 
 def test_runs_begun_at_the_same_moment_are_all_in_the_chain(butler: Butler, tmp_path: Path) -> None:

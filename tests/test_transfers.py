@@ -157,6 +157,22 @@ def test_datasets_inside_a_zip_file_move_on_and_go_with_the_last(source, empty, 
     assert _files(empty) == []
 
 
+def test_dataset_whose_id_is_known_in_another_run_is_not_taken_for_the_same(source, empty, tmp_path):
+    (ref,) = source.query_datasets("metric", "run/1", data_id=ID | {"detector": 1})
+    empty.transfer_from(source, [ref], "copy", register_dataset_types=True, transfer_dimensions=True)
+    with Butler(make_repository(tmp_path / "B"), run="run/2") as other:
+        other.collections.register("run/2")
+        other.put({"d": "another"}, DatasetRef(ref.datasetType, ref.dataId, "run/2", id=ref.id))
+        (same_id,) = other.query_datasets("metric", "run/2")
+        with pytest.raises(ConflictingDefinitionError, match=r"in RUN 'run/1', not as .* in RUN 'run/2'"):
+            empty.transfer_from(other, [same_id], "copy")
+        with other.export(directory=tmp_path / "out", transfer="copy") as export:
+            export.saveDatasets([same_id])
+    with pytest.raises(ConflictingDefinitionError, match=r"in RUN 'run/1', not as .* in RUN 'run/2'"):
+        empty.import_(directory=tmp_path / "out", transfer="copy")
+    assert empty.get(ref) == {"d": 1}
+
+
 def test_file_that_is_no_zip_of_datasets_is_refused(empty, tmp_path):
     (tmp_path / "text.zip").write_text("no zip")
     with pytest.raises(DatasetFileError, match="not a readable Zip file"):

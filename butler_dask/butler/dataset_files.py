@@ -13,7 +13,7 @@ from ..datastore.local_root import link_or_move
 from ..datastore.storage_path import file_name, file_uri
 from ..datastore.storage_root import copy_chunks, open_stream
 from ..datastore.zip_archive import EXTENSION, members_of, unpacked
-from ..errors import DatasetFileError, MissingDatasetFileError
+from ..errors import ConflictingDefinitionError, DatasetFileError, MissingDatasetFileError
 from ..published_file import published
 from ..registry.registry import Registry
 from ..vocabulary.dataset import DatasetRef, DatasetTable
@@ -84,6 +84,8 @@ def ingest(
         groups: dict[str, tuple[list[DatasetRef], list[FileRecord]]] = {}
         out: list[DatasetRef] = []
         for dataset, kind in datasets:
+            if transfer == "move":
+                check_movable(repository, dataset.path, dataset.refs[0])
             one = datastore.stage_ingest(
                 dataset.path, dataset.refs[0], transfer, dataset.formatter, storage_class=kind
             )
@@ -105,6 +107,31 @@ def ingest(
     return out
 
 
+def check_movable(repository: OpenRepository, path: str, ref: DatasetRef) -> None:
+    """Raise if a file that is to be moved is a dataset's already, which would lose it.
+
+    Parameters
+    ----------
+    repository : `OpenRepository`
+        Where it is moved to.
+    path : `str`
+        The file.
+    ref : `DatasetRef`
+        Dataset it is to be.
+
+    Raises
+    ------
+    ConflictingDefinitionError
+        If a dataset of the repository is recorded there.
+    """
+    where = repository.datastore.stage_ingest(path, ref, "direct").record.path
+    if repository.registry.datasets.recorded_paths([where]):
+        raise ConflictingDefinitionError(
+            f"{path} is the file of a dataset in this repository, which would lose it; take it in with "
+            "--transfer auto, which lets both have it, or copy."
+        )
+
+
 def _new_datasets(
     registry: Registry, datasets: Sequence[tuple[FileDataset, str | None]]
 ) -> list[tuple[FileDataset, str | None]]:
@@ -119,8 +146,26 @@ def _new_datasets(
 
 
 def known_ids(registry: Registry, refs: Iterable[DatasetRef]) -> set[uuid.UUID]:
-    """Return the ids of those of some datasets that the registry has."""
-    return {ref.id for ref in registry.datasets.find_many([r.id for r in refs]) if ref is not None}
+    """Return the ids of those of some datasets that the registry has.
+
+    Raises
+    ------
+    ConflictingDefinitionError
+        If an id is known for another type, data ID or RUN.
+    """
+    refs = list(refs)
+    known = set()
+    for ref, there in zip(refs, registry.datasets.find_many([r.id for r in refs]), strict=True):
+        if there is None:
+            continue
+        if (there.datasetType.name, there.dataId, there.run) != (ref.datasetType.name, ref.dataId, ref.run):
+            raise ConflictingDefinitionError(
+                f"Dataset {ref.id} is there as {there.datasetType.name!r} {there.dataId} in RUN "
+                f"{there.run!r}, not as {ref.datasetType.name!r} {ref.dataId} in RUN {ref.run!r}. Nothing "
+                "was taken in; leave it out, or remove the one that is there."
+            )
+        known.add(ref.id)
+    return known
 
 
 def retrieve(

@@ -34,7 +34,7 @@ from ..vocabulary.dataset import DatasetRef, DatasetTable, tables_of_refs
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimension_definitions import UNIVERSE_VERSION
 from ..vocabulary.file_record import FileRecord, FileTable
-from .dataset_files import DatasetURI, member_of
+from .dataset_files import DatasetURI, check_movable, member_of
 from .dimension_transfers import records_of_data_ids
 from .export_file import (
     dimension_entries,
@@ -226,6 +226,8 @@ class ZipContent:
         for run in dict.fromkeys(ref.run for ref in self.refs):
             registry.collections.register(run, CollectionType.RUN)
         first = self.refs[0]
+        if transfer == "move":
+            check_movable(repository, self._path, first)
         staged = repository.datastore.stage_ingest(self._path, first, transfer)
         try:
             for table in tables_of_refs(self.refs):

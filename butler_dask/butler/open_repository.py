@@ -148,16 +148,20 @@ class OpenRepository:
 
         Raises
         ------
+        RunInUseError
+            If another command writes their RUN.
         DatasetFileError
             If a file cannot be removed; the datasets are gone, and the next removal tries the file again.
         """
         with self._removal():
+            self.registry.claims.refuse_others(run for table in tables for run in table.runs)
             self.registry.datasets.remove(tables)
 
     def remove_files(self, tables: Iterable[DatasetTable]) -> None:
         """Remove the files of datasets that stay recorded; arguments and errors are `remove_datasets`'."""
         with self._removal():
             for table in tables:
+                self.registry.claims.refuse_others(table.runs)
                 self.registry.datasets.forget_files(table)
 
     def remove_runs(self, runs: Sequence[str], *, unlink_from_chains: bool = False) -> None:
@@ -174,6 +178,8 @@ class OpenRepository:
         ------
         OrphanedRecordError
             If one is in a chain; nothing is changed then.
+        RunInUseError
+            If another command writes one; nothing is changed then.
         DatasetFileError
             If a file cannot be removed; the datasets are gone, and the next removal tries the file again.
         """
@@ -182,6 +188,25 @@ class OpenRepository:
             # Before the end of the transaction: a journal without its run would be told to a later one.
             for run in runs:
                 remove_journals(self.root, run)
+
+    def remove_unrecorded(self, paths: Sequence[str]) -> int:
+        """Delete those of some files that are no dataset's; to be called inside a transaction.
+
+        Parameters
+        ----------
+        paths : sequence of `str`
+            Paths below the datastore's root.
+
+        Returns
+        -------
+        n : `int`
+            Number of files deleted.
+        """
+        used = self.registry.datasets.recorded_paths(paths)
+        if used:
+            paths = [path for path in paths if path not in used]
+        self.datastore.remove(paths)
+        return len(paths)
 
     @contextmanager
     def _removal(self) -> Iterator[None]:
@@ -212,8 +237,7 @@ class OpenRepository:
             # path takes it off the journal too, and thus comes wholly before or wholly after.
             with self.registry.transaction():
                 paths = self.registry.datasets.take_deletions(_BATCH)
-                self.datastore.remove(paths)
-            deleted += len(paths)
+                deleted += self.remove_unrecorded(paths)
             if not paths:  # another process is about to delete them
                 break
         return deleted

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
-from ..errors import ConflictingDefinitionError, NoDefaultCollectionError
+from ..errors import ConflictingDefinitionError, NoDefaultCollectionError, OrphanedRecordError
 from ..vocabulary.collection import CollectionType, NamesExpression
 from ..vocabulary.data_id import DataCoordinate
 from ..vocabulary.data_id_table import DataIdTable
@@ -150,8 +150,26 @@ class RegistryDatasets(RegistryParts):
         return [path for path in files.paths if path]
 
     def removeDatasets(self, refs: Iterable[DatasetRef]) -> None:
-        """Remove datasets from the registry; their files wait for deletion by the datastore."""
-        self._registry.datasets.remove(tables_of_refs(refs))
+        """Remove datasets that have no files from the registry and all collections.
+
+        Raises
+        ------
+        OrphanedRecordError
+            If one has a file, which would be left behind; nothing is removed then.
+        DatasetNotFoundError
+            If one is not in the registry.
+        """
+        tables = tables_of_refs(refs)
+        with self._registry.transaction():
+            for table in tables:
+                for row, path in enumerate(self._registry.datasets.files_of(table).paths):
+                    if path:
+                        raise OrphanedRecordError(
+                            f"Dataset {table[row]} is stored as {path}; nothing was removed. "
+                            "`Butler.pruneDatasets(refs, purge=True, unstore=True)` or `butler "
+                            "prune-datasets` removes datasets with their files."
+                        )
+            self._registry.datasets.remove(tables)
 
     # Memberships
 

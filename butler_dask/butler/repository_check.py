@@ -8,16 +8,20 @@ files that are recorded may be damaged as well.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..datastore.datastore import Datastore
-from ..datastore.path_template import quoted_run
-from ..errors import DatasetFileError
+from ..errors import DatasetFileError, RunInUseError
 from ..published_file import is_temporary
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset import DatasetRef, tables_of_refs
+from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.path_name import quoted_run
 from .open_repository import OpenRepository
+
+_LOG, _METADATA = "ButlerLogRecords", "TaskMetadata"
+"""Storage classes of what is written about quanta."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +105,24 @@ def check_repository(repository: OpenRepository, *, checksums: bool = False) -> 
     """
     registry, datastore = repository.registry, repository.datastore
     out = RepositoryCheck(registry.schema_differences(), pending=registry.datasets.pending_deletions())
-    recorded = set(out.pending)
+    pending = set(out.pending)
+    state: dict[str, str | None] = {}
     runs = [i.name for i in registry.collections.query("*", types={CollectionType.RUN})]
     # Listed before the records are read: a file put meanwhile is recorded and not listed, never the reverse.
     listed = [path for path, _ in datastore.files()]
     for run in runs:
         for table in registry.datasets.existing_in_run(run).values():
             for row, file in enumerate(registry.datasets.files_of(table)):
-                if file is None or file.path in recorded:
+                if file is None or file.path in pending:
                     continue
-                recorded.add(file.path)
-                out.checked += 1
-                what = datastore.check(file, checksum=checksums)
+                if file.path not in state:
+                    # Several datasets may be in one file: all are damaged with it.
+                    state[file.path] = datastore.check(file, checksum=checksums)
+                what = state[file.path]
                 if what is not None:
                     out.faults.append(FileFault(table[row], file.path, what))
+    out.checked = len(state)
+    recorded = pending.union(state)
     prefixes = tuple(f"{quoted_run(run)}/" for run in runs)
     types = tuple(f"{t.name}_" for t in registry.dataset_types.query())
     for path in listed:
@@ -135,11 +143,12 @@ def _of_a_dataset(path: str, types: tuple[str, ...]) -> bool:
 
 def repair_repository(
     repository: OpenRepository, found: RepositoryCheck, *, older_than_s: float = 3600.0
-) -> None:
+) -> list[str]:
     """Make a repository consistent again.
 
-    Datasets whose files are missing or damaged are removed, so that a rerun makes them again; files that are
-    not recorded or not finished are deleted, as are those that were to be deleted anyway.
+    Datasets whose files are missing or damaged are removed, with the metadata of the quanta that wrote them,
+    so that a rerun makes them again; files that are not recorded or not finished are deleted, as are those
+    that were to be deleted anyway. Nobody begins to write a run meanwhile.
 
     Parameters
     ----------
@@ -149,18 +158,76 @@ def repair_repository(
         What `check_repository` found.
     older_than_s : `float`
         Files younger than this are left: somebody may be writing them [s].
+
+    Returns
+    -------
+    left : `list` [`str`]
+        Who writes which run just now, a sentence each; these were left alone.
     """
-    tables: dict[str, list[DatasetRef]] = {}
-    for fault in found.faults:
-        tables.setdefault(fault.ref.datasetType.name, []).append(fault.ref)
-    datastore = repository.datastore
+    runs = [i.name for i in repository.registry.collections.query("*", types={CollectionType.RUN})]
+    by_directory = {quoted_run(run): run for run in runs}
+    stray = [*found.unrecorded, *found.unfinished]
+    run_of = {path: _run_above(path, by_directory) for path in stray}
+    datastore, claims = repository.datastore, repository.registry.claims
     limit = time.time() - older_than_s
-    # Under the write lock, as every removal: nobody puts a dataset under such a path meanwhile.
-    with repository.transaction():
-        datastore.remove(_older(datastore, [*found.unrecorded, *found.unfinished], limit))
-        repository.remove_datasets(
-            [DatasetTable.from_refs(refs[0].datasetType, refs) for refs in tables.values()]
-        )
+    left: dict[str, str] = {}
+    with claims.kept():
+        for run in sorted({*run_of.values(), *(fault.ref.run for fault in found.faults)} - {""}):
+            try:
+                claims.take(run)
+            except RunInUseError as error:
+                left[run] = str(error)
+        faults = [fault for fault in found.faults if fault.ref.run not in left]
+        lost = {fault.ref.id: fault.ref for fault in faults}
+        for ref in _metadata_of(repository, faults):
+            lost.setdefault(ref.id, ref)
+        # Under the write lock, as every removal: nobody puts a dataset under such a path meanwhile.
+        with repository.transaction():
+            repository.remove_unrecorded(
+                _older(datastore, [p for p in stray if run_of[p] not in left], limit)
+            )
+            repository.remove_datasets(tables_of_refs(lost.values()))
+    return list(left.values())
+
+
+def _run_above(path: str, by_directory: Mapping[str, str]) -> str:
+    """Return the run a file is of, the innermost if the name of one is above another's; empty if of none."""
+    while path:
+        path = path.rpartition("/")[0]
+        if path in by_directory:
+            return by_directory[path]
+    return ""
+
+
+def _metadata_of(repository: OpenRepository, faults: Sequence[FileFault]) -> Iterator[DatasetRef]:
+    """Yield the metadata of the quanta that wrote damaged files: it would say that they are finished.
+
+    The data ID of a quantum is part of that of each dataset it writes, so there is one to look at for each
+    task of that run. A log that is lost is no reason to do a quantum again.
+    """
+    registry, datastore = repository.registry, repository.datastore
+    kinds: dict[str, list[DatasetType]] = {}
+    for fault in faults:
+        ref = fault.ref
+        if ref.datasetType.storageClass_name in (_LOG, _METADATA):
+            continue
+        if ref.run not in kinds:
+            names = sorted(registry.collections.get(ref.run, include_summary=True).dataset_types or ())
+            types = registry.dataset_types.query(names)
+            kinds[ref.run] = [t for t in types if t.storageClass_name == _METADATA]
+        for kind in kinds[ref.run]:
+            if not set(kind.dimensions.required) <= set(ref.datasetType.dimensions.required):
+                continue
+            metadata = registry.search.find_one(kind, ref.dataId.subset(kind.dimensions), [ref.run])
+            file = None if metadata is None else registry.datasets.files_of_ids([metadata.id])[0]
+            if metadata is None or file is None:
+                continue
+            try:
+                written = datastore.get(file, metadata).metadata["quantum"].arrays["outputPaths"]
+            except (DatasetFileError, KeyError, ValueError, AttributeError):
+                continue  # damaged itself, or not of a quantum that was run here
+            if fault.path in written:
+                yield metadata
 
 
 def _older(datastore: Datastore, paths: Iterable[str], limit: float) -> list[str]:

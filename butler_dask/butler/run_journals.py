@@ -6,13 +6,53 @@ leave one: a later run of the same name would be told of outputs that are gone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+from ..vocabulary.path_name import quoted_run
+
+T = TypeVar("T")
+
+_ATTEMPTS = 100
+"""How often a directory that is removed meanwhile is made anew."""
 
 
 def journal_directory(root: str | Path, run: str) -> Path:
     """Return where a run's plans and journals are, inside a repository."""
-    return Path(root) / ".journal" / run
+    return Path(root) / ".journal" / quoted_run(run)
+
+
+def made_in_directory(path: Path, make: Callable[[Path], T]) -> T:
+    """Make a file and the directories above it, which another run that ends may be removing as empty.
+
+    Parameters
+    ----------
+    path : `pathlib.Path`
+        The file.
+    make : callable
+        Makes it, given its path.
+
+    Returns
+    -------
+    made : object
+        What ``make`` returns.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return make(path)
+        except OSError as error:
+            if not isinstance(error.__cause__ or error, FileNotFoundError):
+                raise
+    return make(path)
 
 
 def remove_journals(root: str | Path, run: str) -> None:
@@ -29,6 +69,11 @@ def remove_empty_directories(root: str | Path, run: str) -> None:
     """Remove a run's journal directory if it is empty, and those above it that are empty then."""
     top = Path(root)
     directory = journal_directory(root, run)
-    while directory != top and directory.is_dir() and not any(directory.iterdir()):
-        directory.rmdir()
+    while directory != top:
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            pass  # another run that ended took it away; those above may be left
+        except OSError:
+            return  # something is in it, or was put there just now
         directory = directory.parent

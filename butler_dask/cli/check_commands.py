@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 import butler_dask as bd
 
+from ..errors import RunInUseError
 from ..vocabulary.collection import CollectionType
 from .command import log_options
 from .options import repo_argument
@@ -31,17 +34,20 @@ from .options import repo_argument
 def check(repo: str, checksums: bool, repair: bool, older_than: float) -> None:
     """Compare what REPO has recorded with its files; exit 1 if a recorded one is missing or damaged.
 
-    The registry's tables are compared with what its schema version says, too.
+    The registry's tables are compared with what its schema version says, too. Runs that are being written
+    just now are not repaired.
     """
     with bd.Butler(repo, writeable=repair) as butler:
         if repair:
             for info in butler.collections.query_info("*", collection_types={CollectionType.RUN}):
-                bd.engine.recover_run(butler.repository, info.name)
+                with suppress(RunInUseError):  # it is told below
+                    bd.engine.recover_run(butler.repository, info.name)
         found = bd.butler.check_repository(butler.repository, checksums=checksums)
         for line in found.lines():
             click.echo(line)
         if repair and not found.is_clean:
-            bd.butler.repair_repository(butler.repository, found, older_than_s=older_than)
+            for live in bd.butler.repair_repository(butler.repository, found, older_than_s=older_than):
+                click.echo(f"left alone: {live}")
             found = bd.butler.check_repository(butler.repository, checksums=checksums)
             click.echo(f"After repair: {found.lines()[-1]}")
     if found.faults or found.schema:

@@ -269,6 +269,17 @@ def run_program(group: click.Group, argv: Sequence[str] | None = None) -> None:
         # The reader (head, less) has gone; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except SystemExit as ended:
+        if ended.code in (None, 0):
+            # No command ends itself so: a configuration file or a module of a task did, and nothing was done.
+            _show_traceback()
+            click.echo(
+                "Error: Code that the command ran (a configuration file, a module of a task) called "
+                "sys.exit(); what was asked for is not done. BUTLER_DASK_TRACEBACK=1 shows where.",
+                err=True,
+            )
+            sys.exit(1)
+        raise
     except Exception as error:  # the one place where whatever went wrong becomes a message
         _show_traceback()
         text = str(error)

@@ -202,7 +202,7 @@ def start_logging(settings: LogSettings) -> None:
         handlers.append(terminal)
     for name in settings.files:
         try:
-            file = logging.FileHandler(name)
+            file = logging.FileHandler(name, encoding="utf-8", errors="backslashreplace")
         except (OSError, ValueError) as error:
             raise click.BadParameter(f"The log cannot be written to {name!r}: {error}") from error
         file.setFormatter(JsonFormatter(labels) if name.endswith(".json") else LineFormatter(True, labels))

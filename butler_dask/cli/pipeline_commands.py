@@ -186,7 +186,7 @@ def build(
 
 
 def prepare_graph(
-    butler: Butler, options: GraphOptions, pipeline: Pipeline | None, *, recover: bool = False
+    butler: Butler, options: GraphOptions, pipeline: Pipeline | None, *, to_run: bool = False
 ) -> tuple[RunCollections, QuantumGraph]:
     """Decide the collections of a run and build its graph, or read a saved one.
 
@@ -198,8 +198,9 @@ def prepare_graph(
         The command line.
     pipeline : `Pipeline` or `None`
         The pipeline; `None` with a saved graph.
-    recover : `bool`
-        Record first what an interrupted run to be extended had finished; else nothing is written.
+    to_run : `bool`
+        Claim the run (inside `RunClaims.kept`), and record what an interrupted run to be extended had
+        finished; else nothing is written.
 
     Returns
     -------
@@ -207,6 +208,11 @@ def prepare_graph(
         What the run does with collections.
     graph : `QuantumGraph`
         What is to be run.
+
+    Raises
+    ------
+    RunInUseError
+        If another command writes the run.
     """
     saved = bd.graph.read_graph(options.quantum_graph) if options.quantum_graph else None
     plan = bd.graph.plan_run_collections(
@@ -224,10 +230,15 @@ def prepare_graph(
             skip_existing_in=options.skip_existing_in,
         ),
     )
-    if plan.extend and recover:
+    if to_run and (plan.extend or plan.named):
+        # Before the graph is built, so that who comes second is told at once.
+        butler.repository.registry.claims.take(plan.output_run)
+    if to_run and plan.extend:
         bd.engine.recover_run(butler.repository, plan.output_run)
     if saved is not None:
-        graph = saved
+        graph = saved if saved.run == plan.output_run else saved.in_run(plan.output_run)
+        if plan.extend:
+            graph = bd.graph.keep_ids(butler.repository.registry, graph)
     else:
         assert pipeline is not None
         pipeline_graph = pipeline.to_graph(butler.registry)
@@ -338,8 +349,8 @@ def run_pipeline(
         show_pipeline_parts(definition, options.show)
         if "graph" not in options.show:
             return
-    with bd.Butler(options.repo, writeable=True) as butler:
-        plan, graph = prepare_graph(butler, options, definition, recover=not options.show)
+    with bd.Butler(options.repo, writeable=True) as butler, butler.repository.registry.claims.kept():
+        plan, graph = prepare_graph(butler, options, definition, to_run=not options.show)
         if options.save_quantum_graph:
             bd.graph.write_graph(graph, options.save_quantum_graph)
         if "graph" in options.show:
@@ -369,6 +380,7 @@ def run_pipeline(
                 progress=progress,
                 fail_fast=execution.fail_fast,
                 settings=bd.engine.RunSettings(timeout_s=execution.timeout),
+                worker_timeout_s=execution.worker_timeout,
             )
     finish(summary, execution.summary)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from ..engine.time_limit import checked_time_limit
+from ..errors import ButlerUserError
 from ..vocabulary.collection import split_names
 from .options import option_set
 
@@ -216,10 +218,18 @@ class ExecutionOptions:
     executor: str | None
     cluster: str
     timeout: float | None
+    worker_timeout: float | None
     fail_fast: bool
     init_only: bool
     no_versions: bool
     summary: str | None
+
+
+def _time_limit(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    try:
+        return checked_time_limit(value)
+    except ButlerUserError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 execution_options = option_set(
@@ -236,7 +246,22 @@ execution_options = option_set(
         show_default=True,
         help="Which quanta make one Dask task.",
     ),
-    click.option("--timeout", type=float, metavar="SECONDS", help="Longest time for one quantum."),
+    click.option(
+        "--timeout",
+        type=float,
+        callback=_time_limit,
+        metavar="SECONDS",
+        help="Longest time for one quantum; with processes, that of one stuck in a call is ended.",
+    ),
+    click.option(
+        "--worker-timeout",
+        type=float,
+        callback=_time_limit,
+        default=600.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long a Dask cluster may be without workers before the run is ended.",
+    ),
     click.option("--fail-fast", is_flag=True, help="Stop at the first failure."),
     click.option("--init-only", is_flag=True, help="Write configs, versions and init-outputs, and stop."),
     click.option("--no-versions", is_flag=True, help="Neither save nor compare package versions."),

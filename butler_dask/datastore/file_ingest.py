@@ -22,7 +22,9 @@ from .storage_root import StorageRoot, copy_chunks, open_stream
 TRANSFER_MODES = ("auto", "copy", "move", "link", "hardlink", "symlink", "relsymlink", "direct", "split")
 """How a file gets into the datastore: "auto" leaves it where it is when it lies below the root, else links
 it; "link" is a hard link where possible, else symbolic; "direct" records where it is, and never removes
-it."""
+it. No symbolic link is made to a file that lies in the datastore already: it would end with that."""
+_IN_PLACE = ("auto", "split", "direct", "symlink", "relsymlink")
+"""Transfer modes that leave a file where it is when it lies below the root."""
 
 
 def stage_file(
@@ -74,7 +76,7 @@ def stage_file(
     source = path if remote else _absolute(path, storage)
     size = _size_of_source(source)
     planned = FileRecord("", name, kind, size)
-    inside = _path_below(storage.url, source) if transfer in ("auto", "split", "direct") else None
+    inside = _path_below(storage.url, source) if transfer in _IN_PLACE else None
     if inside is not None:
         return StagedFile(planned.moved(inside), ref, storage)
     if transfer in ("direct", "split"):

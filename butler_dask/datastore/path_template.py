@@ -21,6 +21,7 @@ from ..vocabulary.data_id_table import DataIdTable
 from ..vocabulary.dataset import DatasetRef, DatasetTable
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup
+from ..vocabulary.path_name import quoted, quoted_run
 
 _ORDER = (
     "instrument",
@@ -38,23 +39,8 @@ _ORDER = (
 )
 """Directories from the outside in; detectors and sky pixels come last, in the file name only."""
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9._+\-]")
-_UNSAFE_IN_RUN = re.compile(r"[^A-Za-z0-9._+\-:=@]")
 _NAME_MAX = 240
 """Bytes of a file name; the limit is 255 nearly everywhere, and a temporary name's suffix must fit too."""
-
-
-@lru_cache(maxsize=4096)
-def quoted(text: str, unsafe: re.Pattern[str] = _UNSAFE) -> str:
-    """Return a text as part of a path: unsafe characters as ``%XX`` of their UTF-8 bytes."""
-    if text in ("", ".", ".."):
-        return "%2E" * len(text) if text else "%00"
-    return unsafe.sub(lambda m: "".join(f"%{b:02X}" for b in m.group().encode()), text)
-
-
-def quoted_run(run: str) -> str:
-    """Return a RUN collection's name as directories."""
-    return "/".join(quoted(part, _UNSAFE_IN_RUN) for part in run.split("/"))
 
 
 class _Part(NamedTuple):

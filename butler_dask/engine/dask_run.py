@@ -7,20 +7,21 @@ three in flight, and lets finished ones go so that the scheduler forgets them.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from distributed import wait
 from distributed.client import FuturesCancelledError
 
 from ..errors import ButlerDaskError
 from .cluster import Workers
 from .dask_graph import Key
+from .distributed_private import n_workers_known, wait_watched
 from .run_ledger import QuantumFailure
 from .run_request import RunRequest
 from .run_summary import RunEnd
@@ -30,7 +31,7 @@ from .scheduler_plugin import (
     progress_of_message,
     progress_topic,
 )
-from .worker_plugin import ButlerWorkerPlugin, PlanLocation, stop_on_worker
+from .worker_plugin import ButlerWorkerPlugin, PlanLocation, log_topic, stop_on_worker
 
 if TYPE_CHECKING:
     from dask.task_spec import Task
@@ -42,6 +43,10 @@ WINDOWS_IN_FLIGHT = 3
 """Windows of Dask tasks the scheduler holds at a time."""
 ROUNDS = 5
 """How often quanta left over by tasks that died are submitted again."""
+_CHECK_S = 0.5
+"""How often it is looked whether the cluster is still there [s]."""
+_SCHEDULER_SILENCE_S = 2.0
+"""How long a scheduler whose connection broke is waited for [s]."""
 
 
 def run_on_dask(request: RunRequest, workers: Workers) -> RunEnd:
@@ -68,6 +73,7 @@ def run_on_dask(request: RunRequest, workers: Workers) -> RunEnd:
     files = request.files
     location = PlanLocation(
         replace(files, root=str(Path(files.root).absolute())),
+        request.claim,
         request.repository.datastore,
         request.settings,
         _log_levels(),
@@ -87,6 +93,8 @@ class _DaskRun:
         self._dask_graph, self._files = request.dask_graph, location.files
         self._stopped = ""
         self._in_flight: deque[list[Future]] = deque()
+        self._scheduler_gone = False
+        self._heard_s = self._workers_s = time.monotonic()
 
     @contextmanager
     def plugins(self) -> Iterator[None]:
@@ -96,18 +104,19 @@ class _DaskRun:
             topic = progress_topic(self._files.plan_id)
             client.subscribe_topic(topic, self._take_event)
             stack.callback(client.unsubscribe_topic, topic)
+            lines = log_topic(self._files.plan_id)
+            client.subscribe_topic(lines, _handle_line)
+            stack.callback(client.unsubscribe_topic, lines)
             client.register_plugin(
                 ButlerSchedulerPlugin(location, self._dask_graph.run_tag, self._request.fail_fast)
             )
-            stack.callback(client.unregister_scheduler_plugin, location.topic)
-            client.forward_logging()
-            stack.callback(client.unforward_logging)
+            stack.callback(_taken_back, client.unregister_scheduler_plugin, location.topic)
             client.register_plugin(ButlerWorkerPlugin(location))
-            stack.callback(client.unregister_worker_plugin, location.topic)
+            stack.callback(_taken_back, client.unregister_worker_plugin, location.topic)
             try:
                 yield
             except BaseException:
-                if location.own_workers:
+                if location.own_workers or self._scheduler_gone:
                     # They end with their cluster, in a moment; what they are at needs the plugins until then.
                     stack.pop_all()
                 raise
@@ -132,6 +141,8 @@ class _DaskRun:
             if self._stopped:
                 self._stop_workers(wait=True)
         except BaseException:
+            if self._scheduler_gone:
+                raise
             self._cancel()
             self._stop_workers(wait=False)
             self._drain(close=True)
@@ -160,14 +171,38 @@ class _DaskRun:
     def _wait_for_oldest(self) -> None:
         futures = self._in_flight[0]
         try:
-            wait(futures)
+            self._client.sync(wait_watched, futures, self._check_cluster, _CHECK_S)
         except FuturesCancelledError as error:
-            if not self._stopped:
-                raise ButlerDaskError(
-                    f"The Dask scheduler is gone or dropped the run {self._files.run!r}: {error}. What "
-                    "had finished is kept; the same command with --extend-run runs the rest."
-                ) from error
+            # A client that has lost its scheduler gives its futures up at once.
+            self._scheduler_gone = self._client.status != "running"
+            if not self._stopped or self._scheduler_gone:
+                what = "is gone" if self._scheduler_gone else f"dropped it ({len(futures)} Dask tasks)"
+                raise self._ended_by(what) from error
         self._in_flight.popleft()
+
+    def _ended_by(self, what: str) -> ButlerDaskError:
+        return ButlerDaskError(
+            f"The Dask scheduler of the run {self._files.run!r} {what}. What had finished is kept; the same "
+            "command with --extend-run runs the rest."
+        )
+
+    def _check_cluster(self) -> None:
+        """Raise if the scheduler is gone, or if there have been no workers for too long."""
+        now = time.monotonic()
+        if self._client.status == "running":
+            self._heard_s = now
+        elif now - self._heard_s > _SCHEDULER_SILENCE_S:
+            self._scheduler_gone = True
+            raise self._ended_by("is gone")
+        limit_s = self._request.worker_timeout_s
+        if n_workers_known(self._client):
+            self._workers_s = now
+        elif limit_s is not None and now - self._workers_s > limit_s:
+            raise ButlerDaskError(
+                f"The Dask cluster has had no workers for {limit_s:g} s (--worker-timeout); the run "
+                f"{self._files.run!r} is ended. What had finished is kept; the same command with "
+                "--extend-run runs the rest."
+            )
 
     def _cancel(self) -> None:
         for futures in self._in_flight:
@@ -202,6 +237,20 @@ class _DaskRun:
                 await self._client.cancel(futures, asynchronous=True)
         elif self._request.progress is not None:
             self._request.progress(progress_of_message(message))
+
+
+def _taken_back(unregister: Callable[[str], Any], name: str) -> None:
+    """Take a plugin back; that a worker is lost meanwhile does not make a finished run a failed one."""
+    try:
+        unregister(name)
+    except Exception as error:
+        _LOG.debug("Plugin %s is not taken back: %r", name, error)
+
+
+def _handle_line(event: tuple[float, Mapping[str, Any]]) -> None:
+    """Handle a log line of a worker as one of this process."""
+    record = logging.makeLogRecord(dict(event[1]))
+    logging.getLogger(record.name).handle(record)
 
 
 def _log_levels() -> dict[str, int]:

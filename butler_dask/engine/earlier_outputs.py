@@ -1,8 +1,9 @@
 """What earlier attempts left in a run that is now to be done again.
 
-A failed quantum leaves its log, which is recorded; with ``--clobber-outputs`` all outputs of finished quanta
-are to be made again. Both are taken out of the repository before anything runs: a dataset that is recorded is
-then never one that is being overwritten, and a quantum never finds the marker of work that is to be redone.
+A failed quantum leaves its log, which is recorded; one that lost some of its outputs leaves the others; with
+``--clobber-outputs`` all outputs of finished quanta are to be made again. All are taken out of the repository
+before anything runs: a dataset that is recorded is then never one that is being overwritten, and a quantum
+never finds the marker of work that is to be redone.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..graph.graph_columns import LOG_CONNECTION, METADATA_CONNECTION
+from ..graph.graph_columns import ABOUT_QUANTA, METADATA_CONNECTION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..butler.open_repository import OpenRepository
     from ..graph.quantum_graph import QuantumGraph
+    from ..registry.registry import Registry
     from ..vocabulary.dataset import DatasetTable
+
+    _Recorded = dict[str, tuple[DatasetTable, NDArray[np.int32]]]
+    """Recorded outputs by type, and the row of the quantum that writes each."""
 
 _LOG = logging.getLogger("butler_dask.earlier_outputs")
 
@@ -34,7 +39,7 @@ def clear_earlier_outputs(repository: OpenRepository, graph: QuantumGraph, *, cl
     graph : `QuantumGraph`
         What will be run.
     clobber : `bool`
-        Whether finished quanta are done again; otherwise only logs of unfinished ones go.
+        Whether finished quanta are done again; otherwise only what is left of unfinished ones goes.
 
     Returns
     -------
@@ -43,22 +48,13 @@ def clear_earlier_outputs(repository: OpenRepository, graph: QuantumGraph, *, cl
     """
     registry = repository.registry
     repository.finish_removals()  # of an attempt that was killed: its files are about to be written anew
-    connections = [(t, c) for t in graph.tasks for c in t.connections if c.kind == "output"]
-    wanted = {c.dataset_type.name for _, c in connections if clobber or c.name == LOG_CONNECTION}
-    existing = registry.datasets.existing_in_run(graph.run, sorted(wanted))
-    if not existing:
+    recorded = _recorded_outputs(registry, graph)
+    if not recorded:
         return 0
-    finished = np.zeros(len(graph), dtype=bool)
-    if not clobber:
-        markers = {c.dataset_type.name for _, c in connections if c.name == METADATA_CONNECTION}
-        for name, table in registry.datasets.existing_in_run(graph.run, sorted(markers)).items():
-            rows = _graph_rows(graph, name, table)
-            finished[graph.producer[rows[rows >= 0]]] = True
+    finished = np.zeros(len(graph), dtype=bool) if clobber else _finished(registry, graph, recorded)
     tables = []
-    for name, table in existing.items():
-        rows = _graph_rows(graph, name, table)
-        again = rows >= 0
-        again[again] = ~finished[graph.producer[rows[again]]]
+    for table, quanta in recorded.values():
+        again = ~finished[quanta]
         if again.any():
             tables.append(table.take(np.flatnonzero(again)))
     count = sum(len(t) for t in tables)
@@ -68,13 +64,36 @@ def clear_earlier_outputs(repository: OpenRepository, graph: QuantumGraph, *, cl
     return count
 
 
-def _graph_rows(graph: QuantumGraph, name: str, table: DatasetTable) -> NDArray[np.int64]:
-    """Return the graph's dataset row with the data ID of each recorded one, -1 where it writes none."""
-    columns = next((d for d in graph.dataset_types if d.dataset_type.name == name), None)
-    if columns is None:  # all its quanta are done
-        return np.full(len(table), -1, dtype=np.int64)
-    rows = table.data_ids.match(columns.table.data_ids)
-    rows[rows >= 0] += columns.first_row
-    written = rows >= 0
-    written[written] = graph.producer[rows[written]] >= 0
-    return np.where(written, rows, -1)
+def _recorded_outputs(registry: Registry, graph: QuantumGraph) -> _Recorded:
+    """Return what is recorded of a graph's outputs in its run."""
+    summary = registry.collections.get(graph.run, include_summary=True).dataset_types or ()
+    recorded = {}
+    for columns in graph.dataset_types:
+        name = columns.dataset_type.name
+        makers = graph.producer[columns.first_row : columns.first_row + len(columns)]
+        written = np.flatnonzero(makers >= 0)
+        if name not in summary or not len(written):
+            continue
+        table, rows = registry.search.find(name, columns.table.data_ids.take(written), [graph.run])
+        if len(table):
+            there = rows >= 0
+            recorded[name] = (table.take(rows[there]), makers[written[there]])
+    return recorded
+
+
+def _finished(registry: Registry, graph: QuantumGraph, recorded: _Recorded) -> NDArray[np.bool_]:
+    """Return which quanta have their metadata and all else they wrote."""
+    markers = {
+        c.dataset_type.name for t in graph.tasks for c in t.connections if c.name == METADATA_CONNECTION
+    }
+    about = {c.dataset_type.name for t in graph.tasks for c in t.connections if c.name in ABOUT_QUANTA}
+    finished = np.zeros(len(graph), dtype=bool)
+    present = np.zeros(len(graph), dtype=np.int64)
+    for name, (_, quanta) in recorded.items():
+        if name in markers:
+            finished[quanta] = True
+        elif name not in about:
+            present += np.bincount(quanta, minlength=len(graph))
+    rows = np.flatnonzero(finished)
+    finished[rows] = present[rows] >= registry.quanta.outputs_of(graph.quantum_ids[rows])
+    return finished

@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ..errors import ButlerDaskError, ButlerUserError, did_you_mean
-from ..graph.graph_file import write_graph
 from .cluster import Workers
 from .dask_graph import WINDOW_TASKS, Clustering, DaskGraph
 from .earlier_outputs import clear_earlier_outputs
@@ -23,6 +22,7 @@ from .recovery import recover_plan
 from .run_request import RunRequest
 from .run_settings import RunSettings
 from .run_summary import RunSummary
+from .time_limit import checked_time_limit
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -35,6 +35,8 @@ _LOG = logging.getLogger("butler_dask.execution")
 
 Executor: TypeAlias = Literal["sync", "threads", "processes", "dask"]
 EXECUTORS: tuple[Executor, ...] = ("sync", "threads", "processes", "dask")
+WORKER_TIMEOUT_S = 600.0
+"""How long a Dask cluster may be without workers, if nothing else is said [s]."""
 
 
 # More than ten parameters: each is a keyword a user gives, of the kind `pipetask run` has an option for.
@@ -52,6 +54,7 @@ def run_graph(
     settings: RunSettings | None = None,
     window: int = WINDOW_TASKS,
     dashboard: str | None = None,
+    worker_timeout_s: float | None = WORKER_TIMEOUT_S,
 ) -> RunSummary:
     """Run all quanta of a graph and record what they write.
 
@@ -83,6 +86,8 @@ def run_graph(
         Dask tasks submitted together.
     dashboard : `str`, optional
         Where ``processes`` serve Dask's dashboard, ``":8787"`` (for this machine alone).
+    worker_timeout_s : `float`, optional
+        How long a Dask cluster may be without workers before the run is ended [s]; `None` for ever.
 
     Returns
     -------
@@ -94,8 +99,10 @@ def run_graph(
     ButlerUserError
         If the executor is not known or no scheduler answers.
     ButlerDaskError
-        If outputs could not be recorded, or the scheduler is gone. Journals stay: the same command with
-        ``--extend-run`` records what finished and runs the rest.
+        If outputs could not be recorded, the scheduler is gone, or there were no workers. Journals stay: the
+        same command with ``--extend-run`` records what finished and runs the rest.
+    RunInUseError
+        If another command writes the run; nothing was changed.
     KeyboardInterrupt
         If interrupted, after what had finished was recorded.
     """
@@ -106,23 +113,31 @@ def run_graph(
     if clobber:
         # What is being done again must not be taken over.
         settings = replace(settings, adopt_foreign=False)
-    request = RunRequest(
-        dask_graph=DaskGraph(graph, cluster),
-        repository=repository,
-        settings=settings,
-        progress=progress,
-        fail_fast=fail_fast,
-        window=window,
-    )
+    claims = repository.registry.claims
+    with claims.kept():
+        request = RunRequest(
+            dask_graph=DaskGraph(graph, cluster),
+            repository=repository,
+            claim=claims.take(graph.run),
+            settings=settings,
+            progress=progress,
+            fail_fast=fail_fast,
+            window=window,
+            worker_timeout_s=checked_time_limit(worker_timeout_s),
+        )
+        return _run(request, chosen, workers, clobber=clobber)
+
+
+def _run(request: RunRequest, chosen: Executor, workers: Workers, *, clobber: bool) -> RunSummary:
+    repository, graph = request.repository, request.graph
     began = time.monotonic()
     clear_earlier_outputs(repository, graph, clobber=clobber)
     files = request.files
-    files.copy.parent.mkdir(parents=True, exist_ok=True)
-    write_graph(graph, files.copy)
+    files.save(graph)
     heard_all = False
     try:
         if chosen in ("sync", "threads"):
-            end = run_locally(request, threads=1 if chosen == "sync" else jobs)
+            end = run_locally(request, threads=1 if chosen == "sync" else workers.jobs)
         else:
             # It imports distributed, which takes longer than a small run in threads.
             from .dask_run import run_on_dask
@@ -173,7 +188,7 @@ def choose_executor(executor: str | None, workers: Workers) -> Executor:
 def _recover(request: RunRequest, *, workers_ended: bool) -> None:
     """Record what finished without the recorder hearing of it: the run is being interrupted or has failed."""
     try:
-        recover_plan(request.repository, request.graph)
+        recover_plan(request.repository, request.graph, request.claim)
     except (ButlerDaskError, OSError) as error:
         # The reason the run ended matters more, and the journals are still there.
         _LOG.warning("Some finished quanta are not recorded yet (%s); rerun with --extend-run.", error)

@@ -75,7 +75,16 @@ def write_init_outputs(
     ------
     RunConfigMismatchError
         If the run has configs or versions that differ; nothing was changed.
+    RunInUseError
+        If another command writes the run; nothing was changed.
     """
+    with repository.registry.claims.kept():
+        return _write(repository, graph, plan, save_versions)
+
+
+def _write(
+    repository: OpenRepository, graph: QuantumGraph, plan: RunCollections | None, save_versions: bool
+) -> QuantumGraph:
     registry = repository.registry
     exists = _is_run(repository, graph.run) if plan is None else plan.extend
     tasks = {t.label: _Construction(repository, graph, t) for t in graph.tasks}
@@ -86,6 +95,7 @@ def write_init_outputs(
         assert planned is not None
         graph = planned
     else:
+        registry.claims.take(graph.run)
         registry.collections.register(graph.run)
     registry.dataset_types.register(graph.output_dataset_types())
     names = [d.ref.datasetType.name for d in graph.init_outputs]

@@ -11,6 +11,7 @@ numbers refer to::
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -19,11 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..butler.run_journals import journal_directory, remove_empty_directories
+from ..butler.run_journals import journal_directory, made_in_directory, remove_empty_directories
+from ..graph.graph_file import write_graph
+from ..vocabulary.path_name import quoted
 from .quantum_report import QuantumReport
 
 if TYPE_CHECKING:
     from ..graph.quantum_graph import QuantumGraph
+
+_LOG = logging.getLogger("butler_dask.recovery")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +70,28 @@ class PlanFiles:
     @property
     def copy(self) -> Path:
         """The copy of the plan, which the row numbers in its journals refer to."""
-        return journal_directory(self.root, self.run) / f"{self.plan_id}.plan"
+        return journal_directory(self.root, self.run) / f"{quoted(self.plan_id)}.plan"
 
     @property
     def own_journal(self) -> Path:
         """The journal of this process."""
-        name = f"{self.plan_id}.{socket.gethostname()}-{os.getpid()}.jsonl"
+        name = f"{quoted(self.plan_id)}.{quoted(socket.gethostname())}-{os.getpid()}.jsonl"
         return journal_directory(self.root, self.run) / name
+
+    def save(self, graph: QuantumGraph) -> None:
+        """Write the copy of the plan.
+
+        Parameters
+        ----------
+        graph : `QuantumGraph`
+            The plan.
+
+        Raises
+        ------
+        DatasetFileError
+            If it cannot be written.
+        """
+        made_in_directory(self.copy, lambda path: write_graph(graph, path))
 
     def journals(self) -> list[Path]:
         """Return the journals that exist, those of all processes.
@@ -81,7 +101,7 @@ class PlanFiles:
         paths : `list` [`pathlib.Path`]
             Sorted.
         """
-        return sorted(journal_directory(self.root, self.run).glob(f"{self.plan_id}.*.jsonl"))
+        return sorted(journal_directory(self.root, self.run).glob(f"{quoted(self.plan_id)}.*.jsonl"))
 
     def remove(self) -> None:
         """Remove the copy and the journals: all of the plan is recorded."""
@@ -103,14 +123,16 @@ class Journal:
 
     Notes
     -----
-    A line is one ``write`` to a file opened for appending, so lines of threads do not mix; a line cut off by
-    a power loss is left out by `read`.
+    A line is one ``write`` to a file opened for appending, so lines of threads do not mix. Where the disk
+    took a part of a line only, or a process of the same name died within one, the next line begins anew;
+    `read` leaves out what is no report.
     """
 
     def __init__(self, path: Path, *, fsync: bool = False) -> None:
         self.path = path
         self._fsync = fsync
         self._descriptor = -1
+        self._is_torn = False
         self._lock = threading.Lock()
 
     def append(self, report: QuantumReport) -> None:
@@ -124,16 +146,26 @@ class Journal:
         Raises
         ------
         OSError
-            If the disk does not take it.
+            If the disk does not take it, or a part only.
         """
         line = json.dumps(report.to_message(), separators=(",", ":")).encode() + b"\n"
         with self._lock:
             if self._descriptor < 0:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            os.write(self._descriptor, line)
+                self._open()
+            left = memoryview(b"\n" + line if self._is_torn else line)
+            self._is_torn = True
+            while left:  # one write may take fewer: the disk is full, a quota is reached
+                left = left[os.write(self._descriptor, left) :]
+            self._is_torn = False
             if self._fsync:
                 os.fsync(self._descriptor)
+
+    def _open(self) -> None:
+        self._descriptor = made_in_directory(
+            self.path, lambda path: os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        )
+        size = os.fstat(self._descriptor).st_size
+        self._is_torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
 
     def close(self) -> None:
         """Close the file."""
@@ -144,7 +176,7 @@ class Journal:
 
     @staticmethod
     def read(path: Path) -> Iterator[QuantumReport]:
-        """Yield the reports of a journal, the cut-off last line left out.
+        """Yield the reports of a journal; what is no report is left out, and said in the log at the end.
 
         Parameters
         ----------
@@ -156,7 +188,21 @@ class Journal:
         report : `QuantumReport`
             In the order they were written.
         """
+        n_unreadable = 0
         with path.open("rb") as stream:
             for line in stream:
-                if line.endswith(b"\n"):
-                    yield QuantumReport.from_message(json.loads(line))
+                if not line.strip():
+                    continue
+                try:
+                    report = QuantumReport.from_message(json.loads(line))
+                except (ValueError, TypeError, LookupError):
+                    n_unreadable += 1
+                else:
+                    yield report
+        if n_unreadable:
+            _LOG.warning(
+                "%d lines of the journal %s cannot be read (cut off or damaged) and are passed over; what "
+                "they spoke of is found by its files when the run is extended.",
+                n_unreadable,
+                path,
+            )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -11,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from .open_plan import opened
 from .quantum_report import QuantumReport
 from .recorder import Recorder
-from .run_ledger import QuantumStarted
+from .run_ledger import QuantumStarted, StrikeBook
 from .run_request import RunRequest
 from .run_summary import RunEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_LOG = logging.getLogger("butler_dask.execution")
 
 
 class _LocalReporter:
@@ -24,12 +28,48 @@ class _LocalReporter:
 
     def __init__(self, put: Callable[[Any], None]) -> None:
         self._put = put
+        self._book = StrikeBook()
+        self._lock = threading.Lock()
 
     def started(self, row: int) -> None:
+        with self._lock:
+            self._book.started("", row, threading.get_ident(), time.monotonic())
         self._put(QuantumStarted(row))
 
     def ended(self, report: QuantumReport) -> None:
+        with self._lock:
+            self._book.ended("", report.row)
         self._put(report)
+
+    @contextmanager
+    def telling_overdue(self, request: RunRequest) -> Iterator[None]:
+        """Say inside the block which quanta are over their time limit: no thread is taken out of a call."""
+        longest_s = request.settings.longest_s
+        if longest_s is None:
+            yield
+            return
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(0.5):
+                with self._lock:
+                    overdue = self._book.overdue(time.monotonic(), longest_s)
+                for _, row in overdue:
+                    _LOG.warning(
+                        "%s %s is over the %g s of --timeout, in a call that no thread can be taken out of; "
+                        "it is waited for. In processes (-j 2 and more) its process is ended.",
+                        request.graph.task_of(row).label,
+                        request.graph.data_id(row),
+                        request.settings.timeout_s,
+                    )
+
+        thread = threading.Thread(target=watch, name="butler-overdue", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 def run_locally(request: RunRequest, threads: int) -> RunEnd:
@@ -62,6 +102,7 @@ def run_locally(request: RunRequest, threads: int) -> RunEnd:
         recorder = Recorder(
             graph,
             repository.registry,
+            request.claim,
             fail_fast=request.fail_fast,
             on_progress=request.progress,
             on_stop=stop,
@@ -71,6 +112,7 @@ def run_locally(request: RunRequest, threads: int) -> RunEnd:
             opened(graph, repository.datastore, repository.root, request.settings, reporter)
         )
         pool = stack.enter_context(ThreadPoolExecutor(threads, "quantum")) if threads > 1 else None
+        stack.enter_context(reporter.telling_overdue(request))
         recorder.start()
         try:
             for part in dask_graph.windows(request.window):

@@ -1,19 +1,20 @@
 """LogCapture: the log lines of each quantum, kept apart while they also go where the process sends them.
 
 One handler stands first on the root logger. Threads that run a quantum have a list of their own; other
-threads' lines pass by. It also puts the quantum's label and data ID on the record (``record.quantum``),
-which long log formats print.
+threads' lines pass by. It makes their text clean for the handlers behind it, and puts the quantum's label and
+data ID on the record (``record.quantum``), which long log formats print.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
+
+from .clean_text import clean_record, clean_text
 
 LogRecords = list[dict[str, Any]]
 """Log lines as JSON values; the keys are the reference's ``ButlerLogRecords``."""
@@ -34,11 +35,27 @@ class LogCapture(logging.Handler):
         record : `logging.LogRecord`
             What was logged in this process.
         """
+        message = clean_record(record)
         lines: LogRecords | None = getattr(self._local, "lines", None)
         if lines is None:
             return
-        record.quantum = self._local.label
-        lines.append(_log_line(record, self._local.run))
+        record.quantum, record.captured_by = self._local.label, self
+        lines.append(_log_line(record, message, self._local.run))
+
+    def is_ours(self, record: logging.LogRecord) -> bool:
+        """Return whether a line belongs to this capture's plan, or to no plan.
+
+        Parameters
+        ----------
+        record : `logging.LogRecord`
+            After `emit` of all captures of the process.
+
+        Returns
+        -------
+        ours : `bool`
+            False for what a quantum of another plan says.
+        """
+        return getattr(record, "captured_by", self) is self
 
     @contextmanager
     def quantum(self, label: str, run: str) -> Iterator[LogRecords]:
@@ -57,7 +74,7 @@ class LogCapture(logging.Handler):
             Filled while the block runs.
         """
         lines: LogRecords = []
-        self._local.lines, self._local.label, self._local.run = lines, label, run
+        self._local.lines, self._local.label, self._local.run = lines, clean_text(label), run
         try:
             yield lines
         finally:
@@ -74,12 +91,11 @@ class LogCapture(logging.Handler):
             root.removeHandler(self)
 
 
-def _log_line(record: logging.LogRecord, run: str) -> dict[str, Any]:
-    raised = record.exc_info
+def _log_line(record: logging.LogRecord, message: str, run: str) -> dict[str, Any]:
     return {
         "name": record.name,
         "asctime": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-        "message": record.getMessage(),
+        "message": message,
         "levelno": record.levelno,
         "levelname": record.levelname,
         "filename": record.filename,
@@ -88,6 +104,6 @@ def _log_line(record: logging.LogRecord, run: str) -> dict[str, Any]:
         "funcName": record.funcName,
         "process": record.process,
         "processName": record.processName,
-        "exc_info": "".join(traceback.format_exception(*raised)) if raised and raised[0] else None,
+        "exc_info": record.exc_text or None,
         "MDC": {"LABEL": record.quantum, "RUN": run},  # type: ignore[attr-defined]  # set in emit
     }

@@ -7,6 +7,7 @@ run by `execution`). The same function runs under ``sync``, ``threads`` and on a
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from .run_settings import RunSettings
 if TYPE_CHECKING:
     from ..datastore.datastore import Datastore
     from ..graph.quantum_graph import QuantumGraph
+
+_LOG = logging.getLogger("butler_dask.execution")
 
 Token: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 """What a Dask task returns: rows of its quanta that dependents must not use (failed, blocked, not run), and
@@ -77,6 +80,7 @@ class OpenPlan:
         self.n_running = 0
         """Number of Dask tasks this process is at."""
         self._lock = threading.Lock()
+        self._said_journal = False
 
     def run(self, rows: Sequence[int], tokens: Iterable[Token]) -> Token:
         """Run the quanta of one Dask task in order.
@@ -122,12 +126,26 @@ class OpenPlan:
             else:
                 if not report.complete:
                     doubtful.add(row)
-                self.journal.append(report)
+                self._note(report)
             self.reporter.ended(report)
             if hand_over is not None:
                 hand_over.quantum_done(row)
         own = set(rows)
         return tuple(sorted(unusable & own)), tuple(sorted(doubtful & own))
+
+    def _note(self, report: QuantumReport) -> None:
+        """Write a success into the journal; a disk that does not take it costs no finished quantum."""
+        try:
+            self.journal.append(report)
+        except OSError as error:
+            if not self._said_journal:
+                _LOG.warning(
+                    "The journal %s cannot be written: %s. The run goes on. What it finishes is recorded "
+                    "all the same; if it is killed, --extend-run finds it by its files.",
+                    self.journal.path,
+                    error,
+                )
+            self._said_journal = True
 
 
 _open: dict[str, OpenPlan] = {}
@@ -173,9 +191,11 @@ def opened(
     plan : `OpenPlan`
         With the log lines of its quanta captured.
     """
-    journal = Journal(PlanFiles.of(root, graph).own_journal, fsync=datastore.durability == "fsync")
+    files = PlanFiles.of(root, graph)
+    journal = Journal(files.own_journal, fsync=datastore.durability == "fsync")
     with LogCapture().installed() as capture:
-        plan = OpenPlan(graph, QuantumRunner(graph, datastore, capture, settings), reporter, journal)
+        runner = QuantumRunner(graph, datastore, capture, settings, files.copy)
+        plan = OpenPlan(graph, runner, reporter, journal)
         _open[graph.plan_id] = plan
         try:
             yield plan

@@ -8,6 +8,7 @@ put, so a task that goes on changing its object changes nothing for others.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from ..datastore.datastore import Datastore
 from ..datastore.deferred_dataset import DeferredDatasetHandle
 from ..datastore.formatter import converted
 from ..datastore.snapshot import component_of, snapshot
-from ..errors import DatasetNotFoundError, DatasetTypeError
+from ..errors import DatasetNotFoundError, DatasetTypeError, RunInUseError
 from ..vocabulary.dataset import DatasetRef
 from ..vocabulary.file_record import FileRecord
 from ..vocabulary.storage_class import StorageClass
@@ -38,6 +39,8 @@ class QuantumButler:
         Objects in ``memory`` nobody else will read: handed over without a copy, and forgotten.
     kept : container of `uuid.UUID`, optional
         Outputs a later quantum will read from ``memory``; all of them when not given.
+    plan_copy : `pathlib.Path`, optional
+        The copy of the plan in the repository; without it nothing is written, see `require_plan`.
 
     Attributes
     ----------
@@ -56,9 +59,11 @@ class QuantumButler:
         memory: MutableMapping[UUID, Any] | None = None,
         last_uses: Container[UUID] = (),
         kept: Container[UUID] | None = None,
+        plan_copy: Path | None = None,
     ) -> None:
         self._datastore, self._files, self._outputs = datastore, files, outputs
         self._memory, self._last_uses, self._kept = memory, last_uses, kept
+        self._plan_copy = plan_copy
         self.written: dict[UUID, FileRecord] = {}
         self.read: set[UUID] = set()
 
@@ -179,12 +184,33 @@ class QuantumButler:
             If it is no output of this quantum.
         DatasetFileError
             If it cannot be written; nothing is left behind.
+        RunInUseError
+            If another command has taken over the run.
         """
         if ref.id not in self._outputs:
             raise DatasetTypeError(
                 f"{ref.datasetType.name} {ref.dataId} in run {ref.run!r} is no output of this quantum"
             )
+        self.require_plan()
         self.written[ref.id] = self._datastore.put(obj, ref)
         if self._memory is not None and (self._kept is None or ref.id in self._kept):
             self._memory[ref.id] = snapshot(obj)
         return ref
+
+    def require_plan(self) -> None:
+        """Raise if the run is another command's by now.
+
+        Who takes over a run that was left drops the plan in the repository. The command that had it may be
+        gone, and workers of its cluster still at a quantum: its files must not replace those of the same
+        quantum under the new plan.
+
+        Raises
+        ------
+        RunInUseError
+            If the plan was dropped.
+        """
+        if self._plan_copy is not None and not self._plan_copy.exists():
+            raise RunInUseError(
+                f"The plan {self._plan_copy} is gone: its run was removed, or taken over by another command. "
+                "Nothing more is written under it."
+            )

@@ -94,7 +94,15 @@ class QuantumReport:
         -------
         report : `QuantumReport`
             The same.
+
+        Raises
+        ------
+        ValueError, TypeError, LookupError
+            If it is no such message.
         """
         values = list(message)
         values[2] = tuple((int(row), FileRecord(*rest)) for row, *rest in values[2])
-        return cls(*values)
+        report = cls(*values)
+        if type(report.row) is not int or report.status not in ("success", "no_work", "failure"):
+            raise ValueError("no report")
+        return report

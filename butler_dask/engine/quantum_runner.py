@@ -5,7 +5,8 @@ name and then renamed. The metadata file is therefore the commit marker: where i
 quantum does. It lists the files of the quantum, so a quantum that finds its marker (its worker died before
 it could report, or the registry was never told) reports the same again and runs nothing.
 
-This is the one place where errors of tasks are caught.
+This is the one place where errors of tasks are caught, whatever their class: only the user's interrupt ends a
+run.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import logging
 import socket
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ButlerDaskError
@@ -30,6 +31,7 @@ from ..pipeline.task_class import config_of_text, import_task_class
 from ..pipeline.task_metadata import TaskMetadata
 from ..vocabulary.dotted_name import dotted_name
 from ..vocabulary.file_record import FileRecord
+from .clean_text import clean_text, text_of_error, traceback_of_error
 from .commit_marker import describe_files, find_finished, number_of
 from .hand_over import HandOver
 from .log_capture import LogCapture, LogRecords
@@ -86,8 +88,9 @@ class _Attempt:
         """Remove the files written so far."""
         written = self.butler.written
         try:
+            self.butler.require_plan()  # else they may be another command's
             self.butler.datastore.remove([r.path for r in written.values()])
-        except ButlerDaskError as problem:
+        except (ButlerDaskError, OSError) as problem:
             # They are not recorded, and the next attempt overwrites them.
             _LOG.warning("Outputs of a failed quantum are left over: %s", problem)
         written.clear()
@@ -114,7 +117,7 @@ class _Attempt:
             lines[-1]["exc_info"] = error_traceback
         try:
             self.butler.put(lines, log_ref)
-        except ButlerDaskError as problem:
+        except (ButlerDaskError, OSError, ValueError) as problem:
             _LOG.warning("The log of a failed quantum cannot be written: %s", problem)
             return {}
         return dict(self.butler.written)
@@ -133,6 +136,8 @@ class QuantumRunner:
         Installed on the root logger; keeps the log lines of each quantum.
     settings : `RunSettings`
         How they are run.
+    plan_copy : `pathlib.Path`, optional
+        The copy of the plan in the repository, without which no quantum writes anything.
 
     Notes
     -----
@@ -140,9 +145,15 @@ class QuantumRunner:
     """
 
     def __init__(
-        self, graph: QuantumGraph, datastore: Datastore, capture: LogCapture, settings: RunSettings
+        self,
+        graph: QuantumGraph,
+        datastore: Datastore,
+        capture: LogCapture,
+        settings: RunSettings,
+        plan_copy: Path | None = None,
     ) -> None:
         self.graph, self.datastore, self.capture, self.settings = graph, datastore, capture, settings
+        self._plan_copy = plan_copy
         self._local = threading.local()
         self._peak_rss = PeakRss()
 
@@ -202,7 +213,7 @@ class QuantumRunner:
         outputs = {ref.id: ref for refs in quantum.outputs_by_connection.values() for ref in refs}
         files = self._input_files(row)
         if hand_over is None:
-            return QuantumButler(self.datastore, files, outputs)
+            return QuantumButler(self.datastore, files, outputs, plan_copy=self._plan_copy)
         return QuantumButler(
             self.datastore,
             files,
@@ -210,6 +221,7 @@ class QuantumRunner:
             memory=hand_over.objects,
             last_uses=hand_over.last_uses(row),
             kept=hand_over.kept,
+            plan_copy=self._plan_copy,
         )
 
     def _run_attempt(self, attempt: _Attempt) -> tuple[QuantumReport, bool]:
@@ -217,7 +229,7 @@ class QuantumRunner:
         self._peak_rss.forget()
         row, quantum, marker = attempt.row, attempt.quantum, attempt.marker
         report = QuantumReport(row, "success", attempt=attempt.number, host=_HOST, start_ns=attempt.start_ns)
-        error: Exception | None = None
+        error: BaseException | None = None
         with self.capture.quantum(f"{quantum.taskLabel}:{quantum.dataId}", self.graph.run) as lines:
             try:
                 with time_limit(self.settings.timeout_s):
@@ -228,11 +240,14 @@ class QuantumRunner:
                 attempt.discard()
                 if _is_interrupt(raised):
                     raise KeyboardInterrupt from raised
-                if self.settings.debug or not isinstance(raised, Exception):
+                if self.settings.debug:
                     raise
+                # `sys.exit()` or a cancellation inside a task too: the quantum did not do its work.
                 error = raised
                 kind = type(error).__name__
-                _LOG.error("%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, kind, error)
+                _LOG.error(
+                    "%s %s failed: %s: %s", quantum.taskLabel, quantum.dataId, kind, text_of_error(error)
+                )
                 report = _failure(report, error)
         rows = self._output_rows(row)
         if error is None:
@@ -253,6 +268,7 @@ class QuantumRunner:
     def _run_task(self, attempt: _Attempt) -> QuantumStatus:
         """Run the task of a quantum and fill in the marker; return ``success`` or ``no_work``."""
         quantum, marker = attempt.quantum, attempt.marker
+        attempt.butler.require_plan()
         marker.scalars["prepUtc"] = datetime.now(UTC).isoformat()
         status: QuantumStatus = "success"
         task, connections = self._task(self.graph.task_of(attempt.row))
@@ -346,18 +362,28 @@ class QuantumRunner:
 def _failure(report: QuantumReport, error: BaseException) -> QuantumReport:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else dotted_name(kind)
-    text = "".join(traceback.format_exception(error))
-    return replace(report, status="failure", error_type=name, error_message=str(error), error_traceback=text)
+    return replace(
+        report,
+        status="failure",
+        error_type=clean_text(name),
+        error_message=text_of_error(error),
+        error_traceback=traceback_of_error(error),
+    )
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Return whether an error is Ctrl-C in disguise.
+    """Return whether an error is the user's Ctrl-C, maybe in disguise.
 
-    An interrupt that arrives inside compiled code comes out of it as a `SystemError` that carries it.
+    An interrupt that arrives inside compiled code comes out of it as a `SystemError` that carries it. Python
+    gives the user's interrupts to the main thread; in another one (a worker's) it is a task that raised it.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    known: set[int] = set()
     seen: BaseException | None = error
-    while seen is not None:
+    while seen is not None and id(seen) not in known:
         if isinstance(seen, KeyboardInterrupt):
             return True
+        known.add(id(seen))  # a chain may be made to end in itself
         seen = seen.__cause__ or seen.__context__
     return False

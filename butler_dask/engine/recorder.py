@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..graph.graph_columns import ABOUT_QUANTA
 from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.file_record import FileRecord, FileTable
 from ..vocabulary.quantum_record import QuantumRecord, QuantumTable
@@ -26,6 +27,7 @@ from .run_ledger import Event, QuantumFailure, RunLedger, StopRun, WriteReport
 
 if TYPE_CHECKING:
     from ..graph.quantum_graph import QuantumGraph
+    from ..registry import RunClaim
     from ..registry.registry import Registry
 
 _LOG = logging.getLogger("butler_dask.recorder")
@@ -91,6 +93,8 @@ class Recorder:
         What is run.
     registry : `Registry`
         Where to write; used by this object's thread only.
+    claim : `RunClaim`
+        Right to write the run; nothing is written once another command has taken it over.
     fail_fast : `bool`
         Whether the first failure stops the run.
     on_progress : callable, optional
@@ -103,12 +107,13 @@ class Recorder:
         self,
         graph: QuantumGraph,
         registry: Registry,
+        claim: RunClaim,
         *,
         fail_fast: bool = False,
         on_progress: ProgressCallback | None = None,
         on_stop: Callable[[str], None] | None = None,
     ) -> None:
-        self.graph, self._registry = graph, registry
+        self.graph, self._registry, self._claim = graph, registry, claim
         starts = [t.first_quantum for t in graph.tasks] or [0]
         self.ledger = RunLedger(graph.dependent_csr(), starts, fail_fast)
         self._on_progress, self._on_stop = on_progress, on_stop
@@ -256,7 +261,7 @@ class Recorder:
             return
         reports, self._pending = self._pending, []
         try:
-            write_reports(self._registry, self.graph, reports)
+            write_reports(self._registry, self.graph, reports, self._claim)
         except Exception as error:
             self._error = error
             _LOG.error(
@@ -280,7 +285,9 @@ def _state_counts(row: Sequence[int]) -> dict[str, int]:
     }
 
 
-def write_reports(registry: Registry, graph: QuantumGraph, reports: Sequence[QuantumReport]) -> None:
+def write_reports(
+    registry: Registry, graph: QuantumGraph, reports: Sequence[QuantumReport], claim: RunClaim
+) -> None:
     """Write quanta and their datasets to the registry, in one transaction.
 
     Parameters
@@ -291,22 +298,36 @@ def write_reports(registry: Registry, graph: QuantumGraph, reports: Sequence[Qua
         Where the reports' rows are.
     reports : sequence of `QuantumReport`
         What ended. What is recorded already is left as it is.
+    claim : `RunClaim`
+        Right to write the run.
+
+    Raises
+    ------
+    RunInUseError
+        If another command has taken over the run.
     """
     by_type: dict[int, tuple[list[int], list[FileRecord]]] = {}
+    about = [c.dataset_type.name for t in graph.tasks for c in t.connections if c.name in ABOUT_QUANTA]
+    of_tasks = [d.dataset_type.name not in about for d in graph.dataset_types]
+    quanta = []
     for report in reports:
+        n_outputs = 0
         for dataset_row, file in report.written:
-            rows, files = by_type.setdefault(graph.type_index(dataset_row), ([], []))
+            index = graph.type_index(dataset_row)
+            rows, files = by_type.setdefault(index, ([], []))
             rows.append(dataset_row)
             files.append(file)
+            n_outputs += of_tasks[index]
+        quanta.append(quantum_record(graph, report, n_outputs))
     batches: list[tuple[DatasetTable, FileTable]] = []
     for index, (rows, files) in by_type.items():
         columns = graph.dataset_types[index]
         local = np.array(rows, dtype=np.int64) - columns.first_row
         batches.append((columns.table.take(local), FileTable.from_records(files)))
-    registry.record_outputs(batches, QuantumTable.from_records(quantum_record(graph, r) for r in reports))
+    registry.record_outputs(batches, QuantumTable.from_records(quanta), claim=claim)
 
 
-def quantum_record(graph: QuantumGraph, report: QuantumReport) -> QuantumRecord:
+def quantum_record(graph: QuantumGraph, report: QuantumReport, n_outputs: int) -> QuantumRecord:
     """Return what the registry keeps of a quantum.
 
     Parameters
@@ -315,6 +336,8 @@ def quantum_record(graph: QuantumGraph, report: QuantumReport) -> QuantumRecord:
         Where the report's row is.
     report : `QuantumReport`
         How the quantum ended.
+    n_outputs : `int`
+        How many datasets it wrote beside log and metadata.
 
     Returns
     -------
@@ -338,4 +361,5 @@ def quantum_record(graph: QuantumGraph, report: QuantumReport) -> QuantumRecord:
         error_type=report.error_type,
         error_message=report.error_message,
         error_traceback=report.error_traceback,
+        n_outputs=n_outputs,
     )

@@ -307,7 +307,7 @@ class Verdict:
 
 
 class StrikeBook:
-    """Which quantum runs where, and how many workers each has taken down.
+    """Which quantum runs where and since when, and how many workers each has taken down.
 
     Parameters
     ----------
@@ -322,10 +322,10 @@ class StrikeBook:
 
     def __init__(self, allowed: int = STRIKES_ALLOWED) -> None:
         self.allowed = allowed
-        self._running: dict[str, dict[int, int]] = {}
+        self._running: dict[str, dict[int, tuple[int, float]]] = {}
         self._strikes: dict[int, int] = {}
 
-    def started(self, worker: str, row: int, slot: int = 0) -> None:
+    def started(self, worker: str, row: int, slot: int = 0, now_s: float = 0.0) -> None:
         """Take note that a thread (slot) of a worker begins a quantum, and is done with the one before.
 
         Parameters
@@ -336,8 +336,10 @@ class StrikeBook:
             The quantum.
         slot : `int`
             Which of its threads.
+        now_s : `float`
+            Time on any clock that rises [s].
         """
-        self._running.setdefault(worker, {})[slot] = row
+        self._running.setdefault(worker, {})[slot] = (row, now_s)
 
     def ended(self, worker: str, row: int) -> None:
         """Take note that a worker is done with a quantum.
@@ -350,8 +352,41 @@ class StrikeBook:
             The quantum.
         """
         slots = self._running.get(worker, {})
-        for slot in [s for s, r in slots.items() if r == row]:
+        for slot in [s for s, (r, _) in slots.items() if r == row]:
             del slots[slot]
+
+    def overdue(self, now_s: float, longest_s: float) -> list[tuple[str, int]]:
+        """Return the quanta that have run too long, each once.
+
+        Parameters
+        ----------
+        now_s : `float`
+            Time on the clock of `started` [s].
+        longest_s : `float`
+            How long a quantum may take [s].
+
+        Returns
+        -------
+        overdue : `list` of (`str`, `int`)
+            Worker and row of each.
+        """
+        found = []
+        for worker, slots in self._running.items():
+            for slot, (row, since_s) in slots.items():
+                if now_s - since_s > longest_s:
+                    slots[slot] = (row, float("inf"))
+                    found.append((worker, row))
+        return found
+
+    def forget(self, worker: str) -> None:
+        """Take note that a worker is gone, and nobody's fault.
+
+        Parameters
+        ----------
+        worker : `str`
+            Its address.
+        """
+        self._running.pop(worker, None)
 
     def running(self, worker: str) -> tuple[int, ...]:
         """Return the quanta a worker is at.
@@ -366,7 +401,7 @@ class StrikeBook:
         rows : `tuple` [`int`, ...]
             One for each busy thread.
         """
-        return tuple(self._running.get(worker, {}).values())
+        return tuple(row for row, _ in self._running.get(worker, {}).values())
 
     def worker_died(self, worker: str, candidates: Iterable[int] = ()) -> list[Verdict]:
         """Return whom to blame for a worker's death.
@@ -384,7 +419,7 @@ class StrikeBook:
         verdicts : `list` [`Verdict`]
             One a quantum that was running, or one that blames nobody.
         """
-        rows = list(self._running.pop(worker, {}).values())
+        rows = [row for row, _ in self._running.pop(worker, {}).values()]
         if not rows:
             assigned = list(candidates)
             rows = assigned if len(assigned) == 1 else []

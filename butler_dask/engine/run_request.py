@@ -12,6 +12,7 @@ from .run_settings import RunSettings
 if TYPE_CHECKING:
     from ..butler.open_repository import OpenRepository
     from ..graph.quantum_graph import QuantumGraph
+    from ..registry import RunClaim
     from .recorder import ProgressCallback
 
 
@@ -25,6 +26,8 @@ class RunRequest:
         The graph as Dask tasks.
     repository : `OpenRepository`
         Whose registry and datastore are written.
+    claim : `RunClaim`
+        That this process writes the run.
     settings : `RunSettings`
         How each quantum is run.
     progress : callable or `None`
@@ -33,14 +36,18 @@ class RunRequest:
         Start nothing more after the first failure.
     window : `int`
         Dask tasks submitted together.
+    worker_timeout_s : `float`, optional
+        How long a Dask cluster may be without workers [s]; as long as it likes by default.
     """
 
     dask_graph: DaskGraph
     repository: OpenRepository
+    claim: RunClaim
     settings: RunSettings
     progress: ProgressCallback | None
     fail_fast: bool
     window: int
+    worker_timeout_s: float | None = None
 
     @property
     def graph(self) -> QuantumGraph:

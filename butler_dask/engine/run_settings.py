@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..pipeline.pipeline_task import ExecutionResources
+from .time_limit import GRACE_S, checked_time_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,14 @@ class RunSettings:
     memory_per_quantum_bytes : `int`, optional
         What tasks are told they may use [bytes].
     timeout_s : `float`, optional
-        Longest time for one attempt at a quantum [s].
+        Longest time for one attempt at a quantum [s]; positive and finite.
     debug : `bool`
         Whether an error of a task is raised where it is, for a debugger, and not reported.
+
+    Raises
+    ------
+    ButlerUserError
+        If the time limit is none.
     """
 
     retries: int = 0
@@ -36,6 +42,14 @@ class RunSettings:
     memory_per_quantum_bytes: int | None = None
     timeout_s: float | None = None
     debug: bool = False
+
+    def __post_init__(self) -> None:
+        checked_time_limit(self.timeout_s)
+
+    @property
+    def longest_s(self) -> float | None:
+        """How long a quantum may take with all its attempts before it is held to be stuck [s]."""
+        return None if self.timeout_s is None else self.timeout_s * (self.retries + 1) + GRACE_S
 
     @property
     def resources(self) -> ExecutionResources:

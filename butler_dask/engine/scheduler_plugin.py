@@ -10,15 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from distributed import SchedulerPlugin
 
 from ..butler.open_repository import OpenRepository
+from ..errors import QuantumTimeoutError
 from ..graph.graph_file import read_graph
-from .distributed_private import fail_at_next_death, pardon_queued_tasks, rows_of_task, take_task_metadata
+from ..vocabulary.dotted_name import dotted_name
+from .clean_text import clean_text
+from .distributed_private import (
+    fail_at_next_death,
+    fail_task,
+    pardon_queued_tasks,
+    restart_worker,
+    rows_of_task,
+    take_task_metadata,
+    tasks_at_worker,
+)
 from .quantum_report import QuantumReport
 from .recorder import Progress, Recorder
 from .run_ledger import QuantumFailure, QuantumGivenUp, QuantumStarted, StrikeBook
@@ -67,7 +79,41 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         self._loop = asyncio.get_running_loop()
         self._book = StrikeBook()
         self._stack = ExitStack()
+        self._watching: set[asyncio.Task[None]] = set()
+        if self.location.settings.longest_s is not None:
+            self._in_background(self._end_overdue(self.location.settings.longest_s))
         self.recorder = await asyncio.to_thread(self._open)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._watching.add(task)  # the loop itself keeps none alive
+        task.add_done_callback(self._watching.discard)
+
+    async def _end_overdue(self, longest_s: float) -> None:
+        """Fail quanta that are stuck in a call past their time limit, and end their workers."""
+        while not self._finished:
+            await asyncio.sleep(min(longest_s / 10, 0.5))
+            try:
+                for worker, row in self._book.overdue(time.monotonic(), longest_s):
+                    self._end_worker_of(worker, row)
+            except Exception as error:
+                self._hook_failed(error)
+
+    def _end_worker_of(self, worker: str, row: int) -> None:
+        keys = [k for k in tasks_at_worker(self._scheduler, worker) if self._is_ours(k)]
+        found = [k for k in keys if row in rows_of_task(self._scheduler, k)]
+        self._book.ended(worker, row)
+        if not found:  # it has ended, and the worker is at something else
+            return
+        error = QuantumTimeoutError(
+            f"The quantum took longer than the {self.location.settings.timeout_s:g} s of --timeout, in a "
+            "call that could not be ended; its worker was."
+        )
+        _LOG.warning("Worker %s is ended: quantum %d is over its time limit", worker, row)
+        self.recorder.put(QuantumGivenUp(row, dotted_name(QuantumTimeoutError), str(error)))
+        for key in found:
+            fail_task(self._scheduler, key, worker, error)
+        self._in_background(restart_worker(self._scheduler, worker))
 
     def _open(self) -> Recorder:
         graph = read_graph(self.location.files.copy, check=False)
@@ -76,6 +122,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         return Recorder(
             graph,
             repository.registry,
+            self.location.claim,
             fail_fast=self.fail_fast,
             on_progress=self._on_progress,
             on_stop=self._on_stop,
@@ -160,7 +207,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         try:
             if topic == self.location.topic and msg.get("action") == "started":
                 worker, row = msg["worker"], int(msg["row"])
-                self._book.started(worker, row, int(msg["slot"]))
+                self._book.started(worker, row, int(msg["slot"]), time.monotonic())
                 self.recorder.put(QuantumStarted(row, worker))
             elif topic == "all" and isinstance(msg, dict) and msg.get("action") == "remove-worker":
                 self._worker_removed(msg["worker"], msg["processing-tasks"], msg["expected"])
@@ -206,7 +253,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
         states = self.recorder.ledger.states
         running = [r for r in self._book.running(details.get("worker") or "") if r in rows]
         guilty = running or [r for r in rows if states[r] < 2][:1] or list(rows[:1])
-        text = str(details.get("exception_text") or "")
+        text = clean_text(str(details.get("exception_text") or ""))
         if not text or "KilledWorker" in text:
             kind = "KilledWorker"
             text = (
@@ -222,7 +269,7 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
     def _worker_removed(self, worker: str, keys: Any, expected: bool) -> None:
         ours = [k for k in keys if self._is_ours(k)]
         if expected:
-            self._book.worker_died(worker)
+            self._book.forget(worker)
             return
         rows_of = {k: rows_of_task(self._scheduler, k) for k in ours}
         verdicts = self._book.worker_died(worker, [r[0] for r in rows_of.values() if r])

@@ -156,13 +156,12 @@ class SimplePipelineExecutor:
             What the first task to fail raised. What finished before is recorded.
         RunConfigMismatchError
             If the run has other configs or versions.
+        RunInUseError
+            If another command writes the run.
         """
-        graph = write_init_outputs(self.butler.repository, self.quantum_graph, save_versions=save_versions)
-        run_graph(
-            graph,
-            self.butler.repository,
-            executor="sync",
-            cluster="none",
-            settings=RunSettings(debug=True),
-        )
+        repository = self.butler.repository
+        with repository.registry.claims.kept():
+            graph = write_init_outputs(repository, self.quantum_graph, save_versions=save_versions)
+            settings = RunSettings(debug=True)
+            run_graph(graph, repository, executor="sync", cluster="none", settings=settings)
         return list(graph)

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +15,35 @@ from distributed import WorkerPlugin
 
 from ..errors import RepositoryError
 from ..graph.graph_file import read_graph
+from .clean_text import clean_text
 from .distributed_private import add_to_task_metadata
 from .journal import PlanFiles
+from .log_capture import LogCapture
 from .open_plan import find_open, opened
 from .quantum_report import QuantumReport
 from .run_settings import RunSettings
+
+_SENT = (
+    *(
+        "name",
+        "levelno",
+        "levelname",
+        "created",
+        "msecs",
+        "relativeCreated",
+        "pathname",
+        "filename",
+        "module",
+    ),
+    *("lineno", "funcName", "process", "processName", "thread", "threadName", "exc_text", "quantum"),
+)
+"""What of a log record goes to the client."""
 
 if TYPE_CHECKING:
     from distributed import Worker
 
     from ..datastore.datastore import Datastore
+    from ..registry import RunClaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +54,8 @@ class PlanLocation:
     ----------
     files : `PlanFiles`
         Its copy and journals, under the root as they see it.
+    claim : `RunClaim`
+        That the process that started the run writes it.
     datastore : `Datastore`
         Where datasets are.
     settings : `RunSettings`
@@ -47,6 +68,7 @@ class PlanLocation:
     """
 
     files: PlanFiles
+    claim: RunClaim
     datastore: Datastore
     settings: RunSettings
     log_levels: Mapping[str, int] = field(default_factory=dict)
@@ -93,6 +115,51 @@ class DaskReporter:
         add_to_task_metadata(report.to_message())
 
 
+class _LogForwarder(logging.Handler):
+    """Sends the log lines of a plan to the client that runs it.
+
+    Dask's own forwarding is one for a cluster: the first of two clients to finish ends it for both.
+    """
+
+    def __init__(self, worker: Worker, topic: str, capture: LogCapture) -> None:
+        super().__init__()
+        self._worker, self._topic, self._capture = worker, topic, capture
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a line, unless it is of another plan or came from here."""
+        if not self._capture.is_ours(record) or hasattr(record, "worker"):
+            return
+        values = {name: getattr(record, name, None) for name in _SENT}
+        line = {name: clean_text(v) if isinstance(v, str) else v for name, v in values.items()}
+        self._worker.log_event(self._topic, line | {"msg": record.getMessage(), "args": None})
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Stand on the root logger inside the block."""
+        root = logging.getLogger()
+        root.addHandler(self)
+        try:
+            yield
+        finally:
+            root.removeHandler(self)
+
+
+def log_topic(plan_id: str) -> str:
+    """Return the topic clients hear the log lines of a run on.
+
+    Parameters
+    ----------
+    plan_id : `str`
+        Which plan.
+
+    Returns
+    -------
+    topic : `str`
+        For `distributed.Client.subscribe_topic`.
+    """
+    return f"butler-log-{plan_id}"
+
+
 class ButlerWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no types
     """Has a plan open on a worker.
 
@@ -135,7 +202,11 @@ class ButlerWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed shi
                 "must be on a file system that all workers see under the same path."
             ) from error
         reporter = DaskReporter(worker, location.topic)
-        self._stack.enter_context(opened(graph, location.datastore, files.root, location.settings, reporter))
+        plan = self._stack.enter_context(
+            opened(graph, location.datastore, files.root, location.settings, reporter)
+        )
+        forwarder = _LogForwarder(worker, log_topic(files.plan_id), plan.runner.capture)
+        self._stack.enter_context(forwarder.installed())
 
     def teardown(self, worker: Worker) -> None:
         """Close it.

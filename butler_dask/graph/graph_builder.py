@@ -37,10 +37,11 @@ from .dataset_query_constraint import ALL, DatasetQueryConstraint
 from .graph_assembly import DraftEdges, DraftTask, assemble
 from .graph_columns import ConnectionKind, GraphConnection
 from .init_datasets import find_init_datasets
-from .input_search import InputSearch, LackingQuanta, check_prerequisites
+from .input_search import Found, InputSearch, LackingQuanta, check_prerequisites
 from .pipeline_parts import GraphQuestion, PipelinePart
 from .quantum_adjustment import adjust_quanta, adjusts_quanta
 from .quantum_graph import QuantumGraph
+from .quantum_id import quantum_ids
 from .record_cache import RecordCache
 
 if TYPE_CHECKING:
@@ -335,12 +336,14 @@ class _Build:
             return done
         kind = self._node(candidates.task.metadata_output).dataset_type
         found = self.search.find(kind, candidates.projection.table, self.skip_in)
+        lacking = np.zeros_like(done)
         if found is not None:
-            done |= found.stored
+            lacking = self._lacking_outputs(candidates, found)
+            done |= found.stored & ~lacking
         if done.all() or not candidates.task.outputs:
             return done
         # Without metadata (outputs transferred from elsewhere) every output must be there.
-        complete = ~done
+        complete = ~done & ~lacking
         for edge in candidates.task.outputs.values():
             group = self._node(edge).dimensions
             made = candidates.part.common.project(group)
@@ -353,6 +356,42 @@ class _Build:
             missing = quanta[wanted][~found.stored[places]]
             complete[missing] = False
         return done | complete
+
+    def _lacking_outputs(self, candidates: _CandidateQuanta, metadata: Found) -> NDArray[np.bool_]:
+        """Return which quanta with metadata wrote outputs that are not recorded any more."""
+        table = candidates.projection.table
+        runs = np.append(metadata.table.run_codes, -1)[np.where(metadata.stored, metadata.rows, -1)]
+        lacking = np.zeros(len(table), dtype=bool)
+        for code in np.unique(runs[runs >= 0]).tolist():
+            run, rows = metadata.table.runs[code], np.flatnonzero(runs == code)
+            ids = quantum_ids(run, candidates.task.label, table.take(rows))
+            left = np.zeros(len(table), dtype=np.int64)
+            left[rows] = np.maximum(self.repository.registry.quanta.outputs_of(ids), 0)
+            for edge in candidates.task.outputs.values():
+                if (left > 0).any():
+                    left -= self._count_recorded(edge, candidates, left > 0, run)
+            lacking |= left > 0
+        return lacking
+
+    def _count_recorded(
+        self, edge: Edge, candidates: _CandidateQuanta, wanted: NDArray[np.bool_], run: str
+    ) -> NDArray[np.int64]:
+        """Return how many datasets of one connection quanta have in a run, 0 for those not wanted."""
+        node, n = self._node(edge), len(wanted)
+        if set(node.dimensions.required) > set(candidates.task.dimensions.required):
+            # A quantum may have written more of them than the data IDs asked for now.
+            tables = self.repository.registry.datasets.existing_in_run(run, [node.name]).values()
+            rows = [t.data_ids.match(candidates.projection.table) for t in tables]
+            quanta = np.concatenate([r[r >= 0] for r in rows]) if rows else np.zeros(0, dtype=np.int64)
+            return np.where(wanted, np.bincount(quanta, minlength=n), 0)
+        quanta, made = candidates.pairs(node.dimensions)
+        quanta, made = quanta[wanted[quanta]], made[wanted[quanta]]
+        needed, places = np.unique(made.astype(np.int64), return_inverse=True)
+        data_ids = candidates.part.common.project(node.dimensions).table.take(needed)
+        found = self.search.find(node.dataset_type, data_ids, [run])
+        if found is None:
+            return np.zeros(n, dtype=np.int64)
+        return np.bincount(quanta[found.rows[places] >= 0], minlength=n)
 
     def _regular_input(
         self, edge: Edge, candidates: _CandidateQuanta
@@ -464,10 +503,19 @@ class _Build:
             there = found.rows >= 0
             # The dataset is written again under the id it has: nobody's reference to it breaks.
             pool.keep_ids(rows[there], found.table.ids[found.rows[there]])
-            stored = np.flatnonzero(found.stored)
+            stored = rows[found.stored]
             # A failed quantum leaves its log; that must not keep it from being tried again.
-            if len(stored) and not self.clobber and edge is not task.log_output:
-                first = pool.predicted[int(rows[stored[0]])]
+            if not len(stored) or self.clobber or edge is task.log_output:
+                continue
+            if self.run in self.skip_in:
+                # Nor what a quantum of the run has left of its outputs, of which others are lost.
+                ids = quantum_ids(self.run, task.label, draft.data_ids)
+                recorded = self.repository.registry.quanta.outputs_of(ids) > -2
+                own = np.zeros(pool.n_predicted, dtype=bool)
+                own[made.datasets[recorded[made.quanta]]] = True
+                stored = stored[~own[stored]]
+            if len(stored):
+                first = pool.predicted[int(stored[0])]
                 conflicts.append(f"{len(stored)} {pool.dataset_type.name!r}, e.g. {first}")
         if conflicts:
             raise OutputExistsError(

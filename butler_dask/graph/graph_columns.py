@@ -19,6 +19,8 @@ METADATA_CONNECTION = "_metadata"
 """Connection name of the metadata every quantum writes last."""
 LOG_CONNECTION = "_log"
 """Connection name of the log every quantum writes."""
+ABOUT_QUANTA = frozenset((METADATA_CONNECTION, LOG_CONNECTION))
+"""Connection names of what is written about quanta, not by tasks."""
 
 ConnectionKind: TypeAlias = Literal["input", "prerequisite", "output"]
 """What a connection is for a quantum."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..errors import ButlerUserError, did_you_mean
 from ..vocabulary.data_id import DataCoordinate, DimensionRecord
 from ..vocabulary.dataset import DatasetRef, DatasetTable
+from ..vocabulary.dataset_id import new_dataset_ids
 from ..vocabulary.dataset_type import DatasetType
 from ..vocabulary.dimensions import DimensionGroup
 from ..vocabulary.file_record import FileRecord
@@ -523,7 +524,8 @@ class QuantumGraph:
     def in_run(self, run: str) -> QuantumGraph:
         """Return the same graph writing to another RUN, as a plan of its own.
 
-        Dataset ids stay, so only one of the two may be executed; ids of quanta are those of the other run.
+        What it writes has new ids, so that both may be executed: a dataset is in one RUN. Ids of quanta are
+        those of the other run.
 
         Parameters
         ----------
@@ -544,19 +546,17 @@ class QuantumGraph:
                     t.run_codes == t.runs.index(self.run)
                 )
                 codes = np.where(written, len(t.runs), t.run_codes).astype(np.int32)
-                moved = DatasetTable(t.dataset_type, t.data_ids, t.ids, codes, (*t.runs, run))
+                dataset_ids = t.ids.copy()
+                dataset_ids[written] = new_dataset_ids(int(np.count_nonzero(written)))
+                moved = DatasetTable(t.dataset_type, t.data_ids, dataset_ids, codes, (*t.runs, run))
                 d = replace(d, table=moved)
             types.append(d)
-        inits = []
-        for item in self.init_outputs:
-            ref = DatasetRef(item.ref.datasetType, item.ref.dataId, run, id=item.ref.id)
-            inits.append(replace(item, ref=ref, file=None))
-        own = {item.ref.id for item in inits}
+        own = {
+            item.ref.id: DatasetRef(item.ref.datasetType, item.ref.dataId, run) for item in self.init_outputs
+        }
+        inits = [replace(item, ref=own[item.ref.id], file=None) for item in self.init_outputs]
         reads = tuple(
-            replace(i, ref=DatasetRef(i.ref.datasetType, i.ref.dataId, run, id=i.ref.id), file=None)
-            if i.ref.id in own
-            else i
-            for i in self.init_inputs
+            replace(i, ref=own[i.ref.id], file=None) if i.ref.id in own else i for i in self.init_inputs
         )
         ids = [quantum_ids(run, task.label, task.data_ids) for task in self.tasks]
         return replace(

@@ -17,7 +17,13 @@ from datetime import datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import CollectionError, CollectionTypeError, MissingCollectionError, OrphanedRecordError
+from ..errors import (
+    CollectionError,
+    CollectionTypeError,
+    MissingCollectionError,
+    OrphanedRecordError,
+    RunInUseError,
+)
 from ..vocabulary.collection import (
     CollectionInfo,
     CollectionType,
@@ -25,6 +31,7 @@ from ..vocabulary.collection import (
     run_timestamp,
     split_names,
 )
+from .kept_ids import keep_ids
 from .quantum_graph import QuantumGraph
 
 if TYPE_CHECKING:
@@ -52,6 +59,8 @@ class RunCollections:
         What ``output`` held when this was planned.
     extend : `bool`
         Whether ``output_run`` exists and is added to.
+    named : `bool`
+        Whether the user named ``output_run``, so that no other will do.
     replaced : `str` or `None`
         RUN taken out of the chain.
     prune_replaced : `str` or `None`
@@ -66,6 +75,7 @@ class RunCollections:
     chain: tuple[str, ...] = ()
     found: tuple[str, ...] = ()
     extend: bool = False
+    named: bool = False
     replaced: str | None = None
     prune_replaced: Prune | None = None
     skip_existing_in: tuple[str, ...] = ()
@@ -73,7 +83,9 @@ class RunCollections:
     def apply(
         self, repository: OpenRepository, graph: QuantumGraph | None = None
     ) -> tuple[RunCollections, QuantumGraph | None]:
-        """Create the RUN, redefine the chain, prune what is replaced.
+        """Claim and create the RUN, redefine the chain, prune what is replaced.
+
+        The claim is kept as long as the caller's `RunClaims.kept` says.
 
         Parameters
         ----------
@@ -94,13 +106,30 @@ class RunCollections:
         OrphanedRecordError
             If the run to purge is in a further chain; nothing was changed.
         CollectionError
-            If another run began the same chain with other inputs meanwhile; nothing was changed.
+            If another run began the same chain with other inputs meanwhile, or took the name the user gave;
+            nothing was changed.
+        RunInUseError
+            If another command writes the run, or the one that is to be pruned; nothing was changed.
         """
         registry = repository.registry
-        if self.prune_replaced == "purge" and self.replaced is not None:
-            self._check_only_ours(registry)
+        with registry.claims.kept():
+            return self._apply(repository, graph)
+
+    def _apply(
+        self, repository: OpenRepository, graph: QuantumGraph | None
+    ) -> tuple[RunCollections, QuantumGraph | None]:
+        registry = repository.registry
+        if self.prune_replaced is not None and self.replaced is not None:
+            if self.prune_replaced == "purge":
+                self._check_only_ours(registry)
+            registry.claims.refuse_others([self.replaced])
+        plan = self._claimed(registry)
         with registry.transaction():
-            plan = self._claimed(registry)
+            if not plan.extend and not registry.collections.register(plan.output_run, CollectionType.RUN):
+                raise CollectionError(
+                    f"The output run {plan.output_run!r} was made by another command meanwhile; nothing was "
+                    "changed. Add --extend-run to complete it, or give another --output-run."
+                )
             if plan.output is not None:
                 registry.collections.register(plan.output, CollectionType.CHAINED)
                 registry.collections.edit_chain(plan.output, plan._with_changes)
@@ -111,14 +140,17 @@ class RunCollections:
             repository.remove_files(registry.datasets.existing_in_run(plan.replaced).values())
         if graph is not None and graph.run != plan.output_run:
             graph = graph.in_run(plan.output_run)
+            if plan.extend:
+                graph = keep_ids(registry, graph)
         return plan, graph
 
     def _claimed(self, registry: Registry) -> RunCollections:
-        """Register the RUN; take the next free name if the planned one was registered by another process."""
-        if self.extend:
+        """Claim the RUN; take the next free name if another process has the planned one and may have it."""
+        if self.extend or self.named:
+            registry.claims.take(self.output_run)
             return self
         name, count = self.output_run, 1
-        while not registry.collections.register(name, CollectionType.RUN):
+        while not _claimed_new(registry, name):
             count += 1
             name = f"{self.output_run}_{count}"
         chain = tuple(name if c == self.output_run else c for c in self.chain)
@@ -254,7 +286,7 @@ def plan_run_collections(registry: Registry, options: RunOptions) -> RunCollecti
         replaced, runs = runs[0], runs[1:]
     run = output.run_to_write(runs)
     run_info = _find(registry, run)
-    _check_run(options, run, run_info, replaced)
+    _check_run(registry, options, run, run_info, replaced)
     older = [c for c in runs if c != run]
     chain = (run, *older, *(c for c in tail if c != run))
     skip_in = split_names(options.skip_existing_in)
@@ -270,6 +302,7 @@ def plan_run_collections(registry: Registry, options: RunOptions) -> RunCollecti
         chain=chain if options.output is not None else (),
         found=output.members,
         extend=run_info is not None,
+        named=options.output_run is not None,
         replaced=replaced,
         prune_replaced=options.prune_replaced,
         skip_existing_in=tuple(dict.fromkeys(skip)),
@@ -419,7 +452,9 @@ class _OutputChain:
         )
 
 
-def _check_run(options: RunOptions, run: str, info: CollectionInfo | None, replaced: str | None) -> None:
+def _check_run(
+    registry: Registry, options: RunOptions, run: str, info: CollectionInfo | None, replaced: str | None
+) -> None:
     """Raise if the RUN to write is not as the options say."""
     if info is None:
         if options.extend_run:
@@ -432,9 +467,23 @@ def _check_run(options: RunOptions, run: str, info: CollectionInfo | None, repla
             raise CollectionError(
                 f"--replace-run cannot replace {run!r} by itself: give --output-run another name."
             )
+        writer = registry.claims.others().get(run)
+        if writer is not None:
+            raise writer.refusal()
         raise CollectionError(
             f"The output run {run!r} exists. Add --extend-run to complete it, or give another --output-run."
         )
+
+
+def _claimed_new(registry: Registry, name: str) -> bool:
+    """Claim a RUN that is to be made; return whether nobody else has it or its name."""
+    if _find(registry, name) is not None:
+        return False
+    try:
+        registry.claims.take(name)
+    except RunInUseError:
+        return False
+    return _find(registry, name) is None  # else somebody made it, and is done, in between
 
 
 def _find(registry: Registry, name: str | None) -> CollectionInfo | None:

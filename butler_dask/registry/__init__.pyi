@@ -12,6 +12,7 @@ from .overlay import Overlay as Overlay
 from .quanta import Quanta as Quanta
 from .queries import Queries as Queries
 from .registry import Registry as Registry
+from .run_claims import RunClaim as RunClaim, RunClaims as RunClaims
 
 # The reference's names come from the package above; a stub that is read at run time cannot name it.
 def __getattr__(name: str) -> object: ...

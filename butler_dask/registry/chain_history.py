@@ -7,14 +7,7 @@ outlive the chain itself.
 
 from __future__ import annotations
 
-import getpass
-import os
-import re
-import shlex
-import socket
-import sys
 from collections.abc import Sequence
-from functools import cache
 
 import sqlalchemy as sa
 
@@ -23,10 +16,7 @@ from ..vocabulary.timespan import tai_now_ns
 from . import schema
 from .bulk_rows import insert_rows
 from .session import Session
-
-_COMMAND_LENGTH = 1000
-"""Characters kept of a command line."""
-_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s@]*@")
+from .this_process import command, who
 
 
 class ChainHistory:
@@ -37,7 +27,7 @@ class ChainHistory:
     ) -> None:
         """Record a change, in the transaction that makes it."""
         # A comma is in no collection name.
-        values = (chain, tai_now_ns(), _who(), _command(), mode, ",".join(before), ",".join(after))
+        values = (chain, tai_now_ns(), who(), command(), mode, ",".join(before), ",".join(after))
         columns = ("parent", "changed_ns", "who", "command", "mode", "before", "after")
         insert_rows(session, schema.chain_history, columns, [values])
 
@@ -54,19 +44,3 @@ class ChainHistory:
 
 def _members(text: str) -> tuple[str, ...]:
     return tuple(text.split(",")) if text else ()
-
-
-@cache
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # in a container the user may have a number only
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
-
-
-def _command() -> str:
-    arguments = getattr(sys, "argv", None) or ["python"]
-    program = os.path.basename(arguments[0]).removesuffix(".py") or "python"
-    text = _PASSWORD.sub(r"\1:***@", shlex.join([program, *arguments[1:]]))
-    return text if len(text) <= _COMMAND_LENGTH else f"{text[: _COMMAND_LENGTH - 3]}..."

@@ -13,6 +13,7 @@ from .database import Database, repeated
 from .dataset_census import DatasetCensus
 from .datasets import Datasets
 from .definitions import CollectionRow, Definitions
+from .run_claims import RunClaims
 
 
 class CollectionRemoval:
@@ -28,6 +29,8 @@ class CollectionRemoval:
         Datasets of RUN collections.
     associations : `Associations`
         Members of TAGGED and CALIBRATION collections.
+    claims : `RunClaims`
+        Who writes which RUN.
     """
 
     def __init__(
@@ -36,9 +39,11 @@ class CollectionRemoval:
         collections: Collections,
         datasets: Datasets,
         associations: Associations,
+        claims: RunClaims,
     ) -> None:
         self._database = database
         self._collections, self._datasets, self._associations = collections, datasets, associations
+        self._claims = claims
 
     @repeated
     def remove(self, name: str) -> None:
@@ -48,6 +53,8 @@ class CollectionRemoval:
         ------
         OrphanedRecordError
             If it is in a chain, or is a RUN with stored files (see `remove_runs`).
+        RunInUseError
+            If it is a RUN that another command writes.
         """
         with self._database.write() as session:
             definitions = session.locked_definitions()
@@ -57,7 +64,9 @@ class CollectionRemoval:
                     raise OrphanedRecordError(
                         f"RUN {name!r} holds datasets with files; remove it with `butler remove-runs`."
                     )
+                self._claims.refuse_others([name])
                 self._datasets.remove_runs(session, [row])
+                self._claims.forget(session, [name])
             elif row.type is not CollectionType.CHAINED:
                 self._associations.remove_collection(session, row)
             self._collections.remove_rows(session, [row])
@@ -85,12 +94,15 @@ class CollectionRemoval:
             If one is in a chain and is not to be unlinked; the chains are named.
         CollectionTypeError
             If a collection is no RUN.
+        RunInUseError
+            If another command writes one.
         """
         with self._database.write() as session:
             definitions = session.locked_definitions()
             rows = _runs(definitions, names)
             for name in names:
                 definitions.own_collection(name, "remove")
+            self._claims.refuse_others(names)
             by_id = definitions.collections_by_id
             chains: dict[str, list[str]] = {}
             for row in rows:
@@ -109,6 +121,7 @@ class CollectionRemoval:
                 self._collections.remove_from_chain(chain, runs)
             out = self._datasets.remove_runs(session, rows)
             self._collections.remove_rows(session, rows)
+            self._claims.forget(session, names)
         return out
 
     def census(self, names: Sequence[str]) -> DatasetCensus:

@@ -57,11 +57,13 @@ class Collections:
         ------
         ConflictingDefinitionError
             If it exists with another type.
+        InvalidQueryError
+            If no collection may be called so; see `check_collection_name`.
         """
-        check_collection_name(name)
         with self._database.read() as session:
             if self._registered(session.definitions, name, type):
                 return False
+        check_collection_name(name)  # a new one; what is there may have an older rule's name
         with self._database.write() as session:
             # Looked at again: another process may have made it in between.
             if self._registered(session.locked_definitions(), name, type):

@@ -42,7 +42,19 @@ def is_unavailable(error: BaseException) -> bool:
     message = str(original)
     # While connecting, the driver gives the state in words only.
     return getattr(original, "sqlstate", None) in _UNAVAILABLE or any(
-        text in message for text in ("too many clients", "remaining connection slots", "is starting up")
+        text in message
+        for text in (
+            *("too many clients", "remaining connection slots", "is starting up", "is shutting down"),
+            *("in recovery mode", "not yet accepting connections"),
+        )
+    )
+
+
+def is_down(error: BaseException) -> bool:
+    """Return whether no server answers, as while one is started anew; a wrong address looks the same."""
+    message = str(_original(error))
+    return is_lost(error) or any(
+        text in message for text in ("Is the server running", "Connection refused", "Connection timed out")
     )
 
 
@@ -54,7 +66,15 @@ def is_lost(error: BaseException | None) -> bool:
     message = str(original)
     return getattr(original, "sqlstate", None) in _CONNECTION_ENDED or any(
         text in message
-        for text in ("the connection is closed", "the connection is lost", "server closed the connection")
+        for text in (
+            *("the connection is closed", "the connection is lost", "server closed the connection"),
+            *(
+                "could not receive data from server",
+                "could not send data to server",
+                "Connection reset by peer",
+            ),
+            *("no connection to the server", "connection has been closed unexpectedly"),
+        )
     )
 
 

@@ -122,19 +122,11 @@ def file_kind_ids(session: Session, kinds: Set[FileKind]) -> dict[FileKind, int]
 
 def file_columns(files: FileTable, kind_ids: Sequence[int]) -> dict[str, Sequence[Any]]:
     """Return the columns of the ``file`` table for files, but ``dataset_id``, given each one's kind."""
-    paths = list(files.paths)
-    shared = [False] * len(paths)
-    if len(set(paths)) < len(paths):
-        seen: dict[str, int] = {}
-        for path in paths:
-            seen[path] = seen.get(path, 0) + 1
-        shared = [seen[p] > 1 for p in paths]
     return {
-        "path": paths,
+        "path": list(files.paths),
         "kind_id": kind_ids,
         "size": files.sizes.tolist(),
         "checksum": list(files.checksums),
-        "shared": shared,
     }
 
 

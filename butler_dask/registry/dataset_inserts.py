@@ -7,6 +7,7 @@ already can be told apart by joins. What a refused batch clashed with is looked 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,7 @@ from ..vocabulary.dataset import DatasetTable
 from ..vocabulary.file_record import FileTable
 from ..vocabulary.timespan import tai_now_ns
 from . import schema
-from .bulk_rows import insert_rows, temporary_rows
+from .bulk_rows import temporary_rows
 from .collection_summaries import summarize
 from .database import Database, repeated
 from .dataset_batch import (
@@ -119,7 +120,8 @@ class DatasetInserts:
         self, session: Session, batch: DatasetBatch, staged: Staged, ids: NDArray[np.int64]
     ) -> None:
         d, own = schema.dataset, batch.kind.tables.datasets
-        session.execute(self._into_datasets(batch, staged).on_conflict_do_nothing())
+        into = self._into_datasets(batch, staged).on_conflict_do_nothing()
+        n_new = session.execute(into.execution_options(preserve_rowcount=True)).rowcount
         # Only those whose UUID was new get a data ID; of these, not those whose data ID is another dataset's.
         new = (d.c.uuid == staged["uuid"], d.c.id == staged["id"])
         session.execute(self._into_group(batch, staged, *new).on_conflict_do_nothing())
@@ -129,9 +131,61 @@ class DatasetInserts:
                 ~sa.exists(sa.select(own.c.dataset_id).where(own.c.dataset_id == d.c.id)),
             )
         )
+        if n_new != len(batch.table):
+            self._refuse_other_datasets(session, batch, staged)
         # A retried quantum has just written its files anew: what they are now counts.
-        statement = self._into_files(staged, d.c.id, d.c.uuid == staged["uuid"])
-        names = ("path", "kind_id", "size", "checksum", "shared")
+        self._replace_files(session, staged, self._into_files(staged, d.c.id, d.c.uuid == staged["uuid"]))
+
+    @repeated
+    def add_files(self, table: DatasetTable, files: FileTable) -> None:
+        """Insert or replace the file records of datasets that are in the registry.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            If one is not in the registry.
+        ConflictingDefinitionError
+            If a UUID is known for another type, data ID or RUN; no file record is changed.
+        """
+        if not len(table):
+            return
+        with self._database.write() as session:
+            batch = DatasetBatch.of(session, table, files)
+            with self._staged(session, batch, self._datasets.row_ids(session, table)) as staged:
+                self._refuse_other_datasets(session, batch, staged)
+                self._replace_files(session, staged, self._into_files(staged, staged["id"]))
+
+    # Parts
+
+    def _refuse_other_datasets(self, session: Session, batch: DatasetBatch, staged: Staged) -> None:
+        """Raise if a UUID is known for another type, data ID or RUN: the file of another would be taken."""
+        d, own = schema.dataset.c, batch.kind.tables.datasets.c
+        same = sa.exists(
+            sa.select(own.dataset_id).where(
+                own.dataset_id == d.id,
+                own.dataset_type_id == batch.kind.id,
+                own.run_id == staged["run_id"],
+                *(own[k] == staged[f"key_{k}"] for k in batch.kind.tables.keys),
+            )
+        )
+        found = session.fetch(sa.select(d.uuid).where(d.uuid == staged["uuid"], ~same).limit(1))
+        if not found:
+            return
+        id_ = uuid.UUID(bytes=bytes(found[0][0]))
+        table = batch.table
+        # A UUID given twice for one batch is of the last of its rows.
+        row = int(np.flatnonzero((table.ids == np.frombuffer(id_.bytes, np.uint8)).all(axis=1))[-1])
+        there = self._datasets.find(id_)
+        assert there is not None
+        raise ConflictingDefinitionError(
+            f"Dataset {id_} is {there.datasetType.name!r} {there.dataId} in RUN {there.run!r}; it cannot be "
+            f"{table.dataset_type.name!r} {table.data_ids[row]} in RUN {table.run(row)!r} as well. Nothing "
+            "was recorded; give the other dataset an id of its own."
+        )
+
+    def _replace_files(self, session: Session, staged: Staged, statement: Any) -> None:
+        """Insert file records, or replace those that datasets have."""
+        names = ("path", "kind_id", "size", "checksum")
         session.execute(
             statement.on_conflict_do_update(
                 index_elements=["dataset_id"], set_={n: statement.excluded[n] for n in names}
@@ -139,32 +193,6 @@ class DatasetInserts:
         )
         if files_wait(session):
             self._keep_files(session, staged)
-
-    @repeated
-    def add_files(self, table: DatasetTable, files: FileTable) -> None:
-        """Insert or replace the file records of datasets that are in the registry."""
-        if not len(table):
-            return
-        with self._database.write() as session:
-            for i in used_codes(table):
-                session.definitions.own_collection(table.runs[i], "add files to")
-            ids = self._datasets.row_ids(session, table)
-            if len(files) != len(ids):
-                raise ValueError(f"{len(ids)} datasets but {len(files)} file records")
-            values = file_columns(files, self._file_kind_ids(session, files))
-            insert_rows(
-                session,
-                schema.file,
-                ("dataset_id", *values),
-                [r for r in zip(ids.tolist(), *values.values(), strict=True) if r[1]],
-                on_conflict="replace",
-            )
-            if files_wait(session):
-                paths = [(p,) for p in set(values["path"])]
-                with temporary_rows(session, {"path": sa.String()}, paths) as t:
-                    self._keep_files(session, t.c)
-
-    # Parts
 
     def _allocate(self, session: Session, count: int) -> NDArray[np.int64]:
         last = self._database.count_up(session, "dataset", count)
@@ -232,7 +260,7 @@ class DatasetInserts:
         return self._into(batch.kind.tables.datasets, values, *conditions)
 
     def _into_files(self, staged: Staged, dataset_id: Any, *conditions: Any) -> Any:
-        names = ("path", "kind_id", "size", "checksum", "shared")
+        names = ("path", "kind_id", "size", "checksum")
         values = {"dataset_id": dataset_id, **{n: staged[n] for n in names}}
         # A dataset without file has an empty path.
         return self._into(schema.file, values, staged["uuid"].is_not(None), staged["path"] != "", *conditions)

@@ -209,19 +209,19 @@ class Datasets:
         return out
 
     def _remove_files(self, session: Session, ids: Any) -> list[FileRecord]:
-        f, k = schema.file, schema.file_kind.c
+        f, k, other = schema.file, schema.file_kind.c, schema.file.alias("other")
+        is_shared = sa.exists(
+            sa.select(other.c.dataset_id).where(
+                other.c.path == f.c.path, other.c.dataset_id != f.c.dataset_id
+            )
+        )
         rows = session.fetch(
-            sa.select(f.c.path, k.formatter, k.storage_class, f.c.size, f.c.checksum, f.c.shared).where(
+            sa.select(f.c.path, k.formatter, k.storage_class, f.c.size, f.c.checksum, is_shared).where(
                 f.c.kind_id == k.id, f.c.dataset_id.in_(ids)
             ),
         )
         session.execute(f.delete().where(f.c.dataset_id.in_(ids)))
-        still: set[str] = set()
-        shared = sorted({r[0] for r in rows if r[5]})
-        if shared:
-            with temporary_rows(session, {"path": sa.String()}, [(p,) for p in shared]) as t:
-                statement = sa.select(f.c.path).where(f.c.shared, f.c.path == t.c.path)
-                still = {r[0] for r in session.fetch(statement)}
+        still = self._recorded_paths(session, [r[0] for r in rows if r[5]])
         records: dict[str, FileRecord] = {}
         for path, formatter, storage_class, size, checksum, _ in rows:
             # Files taken in where they lay are the user's, not the repository's.
@@ -243,6 +243,17 @@ class Datasets:
             ids = self.row_ids(session, table)
             with temporary_rows(session, {"id": schema.Key}, [(i,) for i in np.unique(ids).tolist()]) as t:
                 return self._remove_files(session, sa.select(t.c.id))
+
+    def recorded_paths(self, paths: Iterable[str]) -> set[str]:
+        """Return those of some paths under which the file of a dataset is recorded."""
+        with self._database.read() as session:
+            return self._recorded_paths(session, list(paths))
+
+    def _recorded_paths(self, session: Session, paths: Sequence[str]) -> set[str]:
+        if not paths:
+            return set()
+        path = schema.file.c.path
+        return {r[0] for r in self._joined(session, sa.select(path), path, paths)}
 
     def pending_deletions(self, limit: int | None = None) -> list[str]:
         """Return the paths of files whose datasets are gone and that are not yet reported deleted."""

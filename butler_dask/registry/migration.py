@@ -172,5 +172,22 @@ def _record_chain_changes(session: Session) -> None:
         session.connection.exec_driver_sql(sql)
 
 
-STEPS = (MigrationStep(2, "the history of chains says who changed them, and how", _record_chain_changes),)
+def _ask_what_is_recorded(session: Session) -> None:
+    # Version 2 remembered which files were shared when they were recorded; others came to share them later.
+    # It did not count what quanta wrote.
+    for sql in (
+        "DROP INDEX file_shared_path",
+        "ALTER TABLE file DROP COLUMN shared",
+        "CREATE INDEX file_path ON file (path)",
+        "ALTER TABLE quantum ADD COLUMN n_outputs INTEGER NOT NULL DEFAULT -1",
+    ):
+        session.connection.exec_driver_sql(sql)
+
+
+STEPS = (
+    MigrationStep(2, "the history of chains says who changed them, and how", _record_chain_changes),
+    MigrationStep(
+        3, "shared files are known by their path, and what quanta wrote is counted", _ask_what_is_recorded
+    ),
+)
 """All steps, in order."""

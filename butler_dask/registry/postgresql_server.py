@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
-from .database_errors import delays, is_unavailable
+from .database_errors import delays, is_down, is_unavailable
 
+_LOG = logging.getLogger("butler_dask.registry")
+
+_SILENCE_S = 2.0
+"""How long a server is waited for before that is said [s]."""
 _CONNECTIONS = 16
 """Connections to a server one program has at most."""
 _IDLE_CONNECTIONS = 4
@@ -31,6 +36,7 @@ class PostgresqlServer:
         self._url, self._lock_timeout_s = url, lock_timeout_s
         self.engine = self._engine(_IDLE_CONNECTIONS, _CONNECTIONS - _IDLE_CONNECTIONS - 1)
         self._apart: sa.Engine | None = None
+        self._has_answered = False
 
     def _engine(self, kept: int, further: int) -> sa.Engine:
         engine = sa.create_engine(
@@ -52,14 +58,31 @@ class PostgresqlServer:
         return engine
 
     def connect(self) -> sa.Connection:
-        """Return a connection, waiting while the server takes none."""
-        deadline = time.monotonic() + self._lock_timeout_s
+        """Return a connection, waiting while the server takes none, or is started anew."""
+        return self._connected(self.engine)
+
+    def _connected(self, engine: sa.Engine) -> sa.Connection:
+        began = time.monotonic()
+        told = False
         for delay in delays():
             try:
-                return self.engine.connect()
+                connection = engine.connect()
             except sa.exc.OperationalError as error:
-                if not is_unavailable(error) or time.monotonic() > deadline:
+                # One that answered before is waited for; one that never did has a wrong address.
+                waits = is_unavailable(error) or (self._has_answered and is_down(error))
+                waited_s = time.monotonic() - began
+                if not waits or waited_s > self._lock_timeout_s:
                     raise
+                if not told and waited_s > _SILENCE_S:
+                    told = True
+                    _LOG.warning(
+                        "The registry's server takes no connection; waiting for it up to %g s (%s)",
+                        self._lock_timeout_s,
+                        str(error.orig).strip().splitlines()[0],
+                    )
+            else:
+                self._has_answered = True
+                return connection
             time.sleep(delay)
         raise AssertionError("delays never end")
 
@@ -68,7 +91,7 @@ class PostgresqlServer:
         if self._apart is None:
             # It is used for nothing else: threads that hold one each never wait for a second.
             self._apart = self._engine(1, 0)
-        with self._apart.begin() as connection:
+        with self._connected(self._apart) as connection, connection.begin():
             sql = "UPDATE counter SET value = value + %s WHERE name = %s RETURNING value"
             return int(connection.exec_driver_sql(sql, (count, name)).scalar_one())
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
+from ..vocabulary.dataset import uuid_column
 from ..vocabulary.quantum_record import QUANTUM_COLUMNS, QuantumTable
 from . import schema
+from .bulk_rows import temporary_rows
 from .database import Database, repeated
+from .datasets import uuid_list
 
 
 class Quanta:
@@ -46,6 +51,38 @@ class Quanta:
                 "WHEN excluded.attempt > quantum.attempt THEN excluded.attempt ELSE quantum.attempt + 1 END"
             )
             session.execute_many(sql, list(zip(*columns.values(), strict=True)))
+
+    def outputs_of(self, ids: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return how many datasets quanta wrote beside log and metadata.
+
+        Parameters
+        ----------
+        ids : `numpy.ndarray`, shape (n, 16), uint8
+            UUIDs of quanta, each once.
+
+        Returns
+        -------
+        counts : `numpy.ndarray`, shape (n,), int64
+            -1 where they were not counted, -2 where there is no record of the quantum.
+        """
+        counts = np.full(len(ids), -2, dtype=np.int64)
+        if not len(ids):
+            return counts
+        q = schema.quantum.c
+        rows = [(key,) for key in uuid_list(ids)]
+        with (
+            self._database.read() as session,
+            temporary_rows(session, {"id": sa.LargeBinary()}, rows) as t,
+        ):
+            statement = sa.select(q.quantum_id, q.n_outputs).where(q.quantum_id == t.c.id)
+            found = session.fetch(statement)
+        if found:
+            known, n_outputs = zip(*found, strict=True)
+            keys = np.ascontiguousarray(ids).view("V16").reshape(-1)
+            order = np.argsort(keys)
+            places = np.searchsorted(keys[order], uuid_column(known).view("V16").reshape(-1))
+            counts[order[places]] = n_outputs
+        return counts
 
     def query(self, run: str | Sequence[str]) -> QuantumTable:
         """Return the quantum records of one or several RUN collections, in the order they started."""

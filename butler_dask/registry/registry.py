@@ -74,7 +74,14 @@ class Registry:
     @cached_property
     def removal(self) -> parts.CollectionRemoval:
         """Removal of whole collections."""
-        return parts.CollectionRemoval(self._database, self.collections, self.datasets, self.associations)
+        return parts.CollectionRemoval(
+            self._database, self.collections, self.datasets, self.associations, self.claims
+        )
+
+    @cached_property
+    def claims(self) -> parts.RunClaims:
+        """Which command writes which run."""
+        return parts.RunClaims(self._database)
 
     @cached_property
     def quanta(self) -> parts.Quanta:
@@ -196,17 +203,28 @@ class Registry:
             log.statements = before
 
     def record_outputs(
-        self, batches: Sequence[tuple[DatasetTable, FileTable]], quanta: QuantumTable | None = None
+        self,
+        batches: Sequence[tuple[DatasetTable, FileTable]],
+        quanta: QuantumTable | None = None,
+        *,
+        claim: parts.RunClaim | None = None,
     ) -> None:
         """Insert what quanta wrote, and how they went, in one transaction; repeating it changes nothing.
 
         Datasets whose UUID is known keep their row and get the new file record (a retried quantum overwrote
         its file); a dataset whose data ID is taken by another UUID in the RUN is passed over. Data IDs are
         not checked: those of a quantum graph come from this registry.
+
+        Raises
+        ------
+        RunInUseError
+            If the ``claim`` of who writes the RUN, where given, was taken over by another command.
         """
 
         def record() -> None:
-            with self._database.write():
+            with self._database.write() as session:
+                if claim is not None:
+                    self.claims.confirm(session, claim)
                 self.inserts.record(batches)
                 if quanta is not None:
                     self.quanta.record(quanta)

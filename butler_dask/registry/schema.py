@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from ..vocabulary.dimensions import DimensionElement, DimensionGroup, DimensionUniverse
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Layout of the tables; `butler_dask.registry.migration` brings older registries to it."""
 
 Key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -41,7 +41,7 @@ repository = sa.Table(
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("value", sa.String, nullable=False),
 )
-"""Schema version, universe version."""
+"""Schema version, universe version, notes of an overlay, and who writes which RUN just now."""
 
 counter = sa.Table(
     "counter",
@@ -147,12 +147,9 @@ file = sa.Table(
     sa.Column("kind_id", Key, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("checksum", sa.String, nullable=False),
-    sa.Column("shared", sa.Boolean, nullable=False),
+    sa.Index("file_path", "path"),
 )
-"""``shared``: other datasets are in the same file, which goes with the last of them."""
-# Written out, because naming the PostgreSQL dialect would import it, which takes longer than a whole query.
-_index = sa.DDL("CREATE INDEX file_shared_path ON file (path) WHERE shared")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves DDL untyped
-sa.event.listen(file, "after_create", _index)
+"""Several datasets may be in one file, which goes with the last of them: at removal the path is looked up."""
 
 pending_deletion = sa.Table(
     "pending_deletion",
@@ -178,6 +175,7 @@ quantum = sa.Table(
     sa.Column("error_type", sa.String, nullable=False),
     sa.Column("error_message", sa.String, nullable=False),
     sa.Column("error_traceback", sa.String, nullable=False),
+    sa.Column("n_outputs", sa.Integer, nullable=False),
 )
 
 

@@ -153,7 +153,8 @@ def records_within(session: Session, element_name: str, region: Region) -> list[
         key_columns(element_name),
     )
     ranges = spec.universe.commonSkyPix.pixelization.envelope(region, _PIXEL_RANGES)
-    near = sa.or_(*(sa.and_(overlaps.c.htm7 >= b, overlaps.c.htm7 < e) for b, e in ranges))
+    # Nothing is near an empty region.
+    near = sa.or_(sa.false(), *(sa.and_(overlaps.c.htm7 >= b, overlaps.c.htm7 < e) for b, e in ranges))
     candidates = sa.select(*(overlaps.c[n] for n in spec.required)).where(near).distinct().subquery()
     rows = session.fetch(
         sa.select(*keys, table.c.region).where(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import enum
 import fnmatch
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import EllipsisType
 
 from ..errors import CollectionExpressionError, CollectionTypeError, InvalidQueryError, did_you_mean
+from .path_name import quoted_run
 
 NamesExpression = str | re.Pattern[str] | EllipsisType | Iterable[str | re.Pattern[str] | EllipsisType]
 """What names collections or dataset types: names, globs, regular expressions, ``...`` for all."""
@@ -105,22 +107,53 @@ class CollectionInfo:
 
 
 _NAME = re.compile(r"[^\s*?\[\],]+")
+_LONGEST_PART = 240
+"""Bytes of one directory of a path; the limit is 255 nearly everywhere."""
+_LONGEST_NAME = 512
+"""Bytes of a name in a path. S3 takes 1024 for the whole path, macOS too, and a file's own name takes 240."""
+_INVISIBLE = frozenset(("Cc", "Cf", "Cs"))
+"""Unicode categories: control characters, those that change how the others are shown, lone surrogates."""
 
 
 def check_collection_name(name: str) -> str:
-    """Return the name if a collection may be called so.
+    """Return the name if a new collection may be called so.
+
+    Older repositories may have others. These are read and removed as any: what makes a path of a name quotes
+    it (`butler_dask.vocabulary.path_name`).
 
     Raises
     ------
     InvalidQueryError
-        If it is empty, or has white space, a comma or glob characters in it, or an empty path part.
+        If it is empty, or has white space, a comma, glob characters or invisible ones in it; if a part is
+        empty, ``.`` or ``..``; if it begins with a dot, as the repository's own directories do; or if it is
+        too long for a path.
     """
-    if not _NAME.fullmatch(name) or name.startswith("/") or name.endswith("/") or "//" in name:
-        raise InvalidQueryError(
-            f"{name!r} is not a collection name: no white space, ',', '*', '?', '[', ']', "
-            "no empty part between '/'."
-        )
+    fault = _fault_of_name(name)
+    if fault:
+        raise InvalidQueryError(f"{name!r} is not a collection name: {fault}.")
     return name
+
+
+def _fault_of_name(name: str) -> str:
+    """Return what forbids a collection name, empty if nothing does."""
+    parts = name.split("/")
+    if not _NAME.fullmatch(name) or "" in parts:
+        return "no white space, ',', '*', '?', '[', ']', no empty part between '/'"
+    if not name.isascii() or not name.isprintable():
+        bad = next((c for c in name if unicodedata.category(c) in _INVISIBLE), None)
+        if bad is not None:
+            return f"it has the character U+{ord(bad):04X}, which is not visible"
+    if "." in parts or ".." in parts:
+        return "no part may be '.' or '..'"
+    if name.startswith("."):
+        return "names that begin with '.' are the repository's own"
+    quoted = quoted_run(name)
+    if len(quoted) > _LONGEST_NAME or max(map(len, quoted.split("/"))) > _LONGEST_PART:
+        return (
+            f"it is too long for a path, which takes {_LONGEST_NAME} bytes in all and {_LONGEST_PART} "
+            "between '/' (letters that are not ASCII count three for each of their bytes)"
+        )
+    return ""
 
 
 _GLOB_MARKS = frozenset("*?[")

@@ -47,6 +47,8 @@ def import_by_name(name: str, what: str, error: type[ButlerUserError], *, of: st
             raise error(
                 f"{head}: module {module_name!r} needs {failure.name!r}, which is not installed."
             ) from failure
+        except SystemExit as failure:
+            raise error(f"{head}: its module ends the program (sys.exit) when it is imported.") from failure
         except (ImportError, SyntaxError, AttributeError, TypeError, ValueError) as failure:
             # Of what the module does, or for dots amiss (the last two).
             raise error(f"{head}: {failure}") from failure

@@ -38,6 +38,9 @@ class QuantumRecord:
         Largest resident size of the process so far [bytes].
     error_type, error_message, error_traceback : `str`
         Of the exception; empty unless it failed.
+    n_outputs : `int`
+        Number of datasets it wrote beside log and metadata; -1 where that was not counted (before schema
+        version 3).
     """
 
     quantum_id: bytes
@@ -54,6 +57,7 @@ class QuantumRecord:
     error_type: str = ""
     error_message: str = ""
     error_traceback: str = ""
+    n_outputs: int = -1
 
     @property
     def id(self) -> uuid.UUID:
