@@ -57,12 +57,12 @@ class Quanta:
 
         Parameters
         ----------
-        ids : `numpy.ndarray`, shape (n, 16), uint8
+        ids : `numpy.ndarray`, shape (n, 16), uint8 [bytes]
             UUIDs of quanta, each once.
 
         Returns
         -------
-        counts : `numpy.ndarray`, shape (n,), int64
+        counts : `numpy.ndarray`, shape (n,), int64 [datasets]
             -1 where they were not counted, -2 where there is no record of the quantum.
         """
         counts = np.full(len(ids), -2, dtype=np.int64)
