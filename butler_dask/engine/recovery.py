@@ -45,7 +45,7 @@ def recover_run(repository: OpenRepository, run: str) -> int:
     for path in sorted(journal_directory(repository.root, run).glob("*.plan")):
         files = PlanFiles(repository.root, run, path.stem)
         if not files.journals():
-            path.unlink(missing_ok=True)
+            files.remove()
             continue
         try:
             graph = read_graph(path)
