@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import dask
 import pytest
 from noop_tasks import add_raws, draft_graph
 
@@ -39,6 +40,15 @@ def test_quantum_that_kills_its_worker_at_once_is_started_three_times_and_alone_
     starts = Counter(line for line in lines if "'detector': 1" in line and line.startswith(label))
     assert list(starts.values()) == [3]
     assert max(Counter(lines).values()) == 3
+
+
+def test_workers_that_are_gone_with_their_nannies_are_started_again(butler, client, mischief):
+    graph = write_init_outputs(butler.repository, draft_graph(butler, add_raws(butler, 1, 2), RUN))
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "100ms"}):
+        for nanny in list(client.cluster.workers.values()):
+            client.sync(nanny.close)
+        summary = run_graph(graph, butler.repository, client=client, worker_timeout_s=60)
+    assert summary.describe() == "5 quanta: 5 succeeded"
 
 
 def test_marks_say_what_each_thread_of_a_dead_worker_was_at(tmp_path):
