@@ -120,12 +120,29 @@ def test_dead_worker_is_blamed_on_the_quantum_it_was_running():
     book = StrikeBook(allowed=3)
     for strike in (1, 2, 3):
         book.started("tcp://a", 7)
-        (verdict,) = book.worker_died("tcp://a", candidates=[7, 8, 9])
+        (verdict,) = book.worker_died("tcp://a", running=[7])
         assert (verdict.row, verdict.strikes, verdict.final) == (7, strike, strike == 3)
+    # What it said last is not what it was at.
     book.started("tcp://b", 8)
-    book.ended("tcp://b", 8)
-    (verdict,) = book.worker_died("tcp://b", candidates=[8, 9])
-    assert verdict.row is None
+    assert book.worker_died("tcp://b", running=[]) == []
+
+
+def test_worker_that_closes_in_order_costs_no_strike():
+    book = StrikeBook(allowed=3)
+    book.started("tcp://a", 7)
+    book.forget("tcp://a")
+    assert book.running("tcp://a") == ()
+    assert book.worker_died("tcp://b", running=[7])[0].strikes == 1
+
+
+def test_quantum_is_overdue_once():
+    book = StrikeBook()
+    book.started("tcp://a", 1, slot=11, now_s=5.0)
+    book.started("tcp://a", 2, slot=12, now_s=8.0)
+    assert book.overdue(now_s=9.0, longest_s=3.0) == [("tcp://a", 1)]
+    assert book.overdue(now_s=10.0, longest_s=3.0) == []
+    book.ended("tcp://a", 2)
+    assert book.overdue(now_s=99.0, longest_s=3.0) == []
 
 
 def test_next_quantum_of_a_thread_replaces_the_one_before():
@@ -134,11 +151,6 @@ def test_next_quantum_of_a_thread_replaces_the_one_before():
     book.started("tcp://a", 2, slot=11)
     book.started("tcp://a", 3, slot=12)
     assert sorted(book.running("tcp://a")) == [2, 3]
-
-
-def test_lone_candidate_is_blamed_where_the_worker_died_before_it_could_speak():
-    assert StrikeBook().worker_died("tcp://a", candidates=[4])[0].row == 4
-    assert StrikeBook().worker_died("tcp://a", candidates=[4, 5])[0].row is None
 
 
 @pytest.mark.parametrize("status", ["success", "failure", "no_work"])

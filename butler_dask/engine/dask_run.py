@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from distributed import LocalCluster
 from distributed.client import FuturesCancelledError
 
 from ..errors import ButlerDaskError
@@ -194,6 +195,10 @@ class _DaskRun:
         elif now - self._heard_s > _SCHEDULER_SILENCE_S:
             self._scheduler_gone = True
             raise self._ended_by("is gone")
+        cluster = self._client.cluster
+        if isinstance(cluster, LocalCluster) and n_workers_known(self._client) < len(cluster.worker_spec):
+            # A worker killed while it starts is not started again by its nanny, but by the cluster if asked.
+            cluster.scale(len(cluster.worker_spec))
         limit_s = self._request.worker_timeout_s
         if n_workers_known(self._client):
             self._workers_s = now

@@ -174,6 +174,25 @@ def fail_task(scheduler: Scheduler, key: Key, worker: str, error: Exception) -> 
     scheduler.transitions(after, stimulus_id=stimulus)
 
 
+def task_state(scheduler: Scheduler, key: Key) -> str:
+    """Return the state of a Dask task, as Dask names it.
+
+    Parameters
+    ----------
+    scheduler : `distributed.Scheduler`
+        The scheduler.
+    key : key
+        The Dask task.
+
+    Returns
+    -------
+    state : `str`
+        Empty if the scheduler does not know it.
+    """
+    task = scheduler.tasks.get(key)
+    return "" if task is None else str(task.state)
+
+
 def tasks_at_worker(scheduler: Scheduler, worker: str) -> tuple[Any, ...]:
     """Return the Dask tasks that are assigned to a worker.
 

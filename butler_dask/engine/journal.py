@@ -6,6 +6,8 @@ numbers refer to::
 
     <root>/.journal/<run>/<plan id>.plan
     <root>/.journal/<run>/<plan id>.<host>-<pid>.jsonl
+
+On Dask, `StartMarks` lie beside them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from ..butler.run_journals import journal_directory, made_in_directory, remove_empty_directories
 from ..graph.graph_file import write_graph
@@ -93,6 +96,21 @@ class PlanFiles:
         """
         made_in_directory(self.copy, lambda path: write_graph(graph, path))
 
+    def start_marks(self, worker: str) -> Path:
+        """Return where a worker notes which quanta it is at.
+
+        Parameters
+        ----------
+        worker : `str`
+            Its address.
+
+        Returns
+        -------
+        path : `pathlib.Path`
+            See `StartMarks`.
+        """
+        return journal_directory(self.root, self.run) / f"{self.plan_id}.{quote(worker, safe='')}.started"
+
     def journals(self) -> list[Path]:
         """Return the journals that exist, those of all processes.
 
@@ -105,7 +123,8 @@ class PlanFiles:
 
     def remove(self) -> None:
         """Remove the copy and the journals: all of the plan is recorded."""
-        for path in self.journals():
+        marks = journal_directory(self.root, self.run).glob(f"{self.plan_id}.*.started")
+        for path in (*self.journals(), *marks):
             path.unlink(missing_ok=True)
         self.copy.unlink(missing_ok=True)
         remove_empty_directories(self.root, self.run)

@@ -70,7 +70,7 @@ def _recover_plans(repository: OpenRepository, claim: RunClaim) -> int:
     for path in sorted(_plans(repository, run)):
         files = PlanFiles(repository.root, run, path.stem)
         if not files.journals():
-            path.unlink(missing_ok=True)
+            files.remove()
             continue
         try:
             graph = read_graph(path)

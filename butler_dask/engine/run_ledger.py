@@ -293,15 +293,15 @@ class Verdict:
 
     Parameters
     ----------
-    row : `int` or `None`
-        Quantum that was running; `None` if none was.
+    row : `int`
+        Quantum that was running.
     strikes : `int`
         How many workers it has taken down, this one included.
     final : `bool`
         Whether it is to be failed.
     """
 
-    row: int | None
+    row: int
     strikes: int
     final: bool
 
@@ -403,28 +403,24 @@ class StrikeBook:
         """
         return tuple(row for row, _ in self._running.get(worker, {}).values())
 
-    def worker_died(self, worker: str, candidates: Iterable[int] = ()) -> list[Verdict]:
+    def worker_died(self, worker: str, running: Iterable[int]) -> list[Verdict]:
         """Return whom to blame for a worker's death.
 
         Parameters
         ----------
         worker : `str`
             Its address.
-        candidates : iterable of `int`
-            First quanta of the tasks assigned to it. If it died before it could say what it had begun, a
-            lone candidate is blamed.
+        running : iterable of `int`
+            The quanta it was at, as its marks say: what it sent last may not have arrived.
 
         Returns
         -------
         verdicts : `list` [`Verdict`]
-            One a quantum that was running, or one that blames nobody.
+            One a quantum that was running; none where nobody is to blame.
         """
-        rows = [row for row, _ in self._running.pop(worker, {}).values()]
-        if not rows:
-            assigned = list(candidates)
-            rows = assigned if len(assigned) == 1 else []
+        self._running.pop(worker, None)
         verdicts = []
-        for row in rows:
+        for row in running:
             strikes = self._strikes[row] = self._strikes.get(row, 0) + 1
             verdicts.append(Verdict(row, strikes, strikes >= self.allowed))
-        return verdicts or [Verdict(None, 0, False)]
+        return verdicts

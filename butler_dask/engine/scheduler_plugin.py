@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from distributed import SchedulerPlugin
 
 from ..butler.open_repository import OpenRepository
-from ..errors import QuantumTimeoutError
+from ..errors import QuantumExecutionError, QuantumTimeoutError
 from ..graph.graph_file import read_graph
 from ..vocabulary.dotted_name import dotted_name
 from .clean_text import clean_text
@@ -29,11 +29,13 @@ from .distributed_private import (
     restart_worker,
     rows_of_task,
     take_task_metadata,
+    task_state,
     tasks_at_worker,
 )
 from .quantum_report import QuantumReport
 from .recorder import Progress, Recorder
 from .run_ledger import QuantumFailure, QuantumGivenUp, QuantumStarted, StrikeBook
+from .start_marks import StartMarks
 from .worker_plugin import PlanLocation
 
 if TYPE_CHECKING:
@@ -248,35 +250,26 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
             self._hook_failed(error)
 
     def _task_failed(self, key: Key, details: Mapping[str, Any]) -> None:
-        """Fail the quantum a Dask task was at: its worker died too often, or the engine itself failed."""
+        """Fail the quantum a Dask task was at: the engine itself failed."""
+        text = clean_text(str(details.get("exception_text") or ""))
+        if not text or "KilledWorker" in text:
+            # Who is to blame for a dead worker `_worker_removed` finds out; the others are run again.
+            return
         rows = rows_of_task(self._scheduler, key)
         states = self.recorder.ledger.states
         running = [r for r in self._book.running(details.get("worker") or "") if r in rows]
         guilty = running or [r for r in rows if states[r] < 2][:1] or list(rows[:1])
-        text = clean_text(str(details.get("exception_text") or ""))
-        if not text or "KilledWorker" in text:
-            kind = "KilledWorker"
-            text = (
-                f"Its worker died {self._book.allowed} times while running it; the last was "
-                f"{details.get('worker')}. Likely causes: not enough memory (the metadata datasets of its "
-                "siblings say what these took at their peak), or a crash in compiled code."
-            )
-        else:
-            kind = text.split("(", 1)[0]
         for row in guilty:
-            self.recorder.put(QuantumGivenUp(row, kind, text))
+            self.recorder.put(QuantumGivenUp(row, text.split("(", 1)[0], text))
 
     def _worker_removed(self, worker: str, keys: Any, expected: bool) -> None:
         ours = [k for k in keys if self._is_ours(k)]
         if expected:
             self._book.forget(worker)
             return
-        rows_of = {k: rows_of_task(self._scheduler, k) for k in ours}
-        verdicts = self._book.worker_died(worker, [r[0] for r in rows_of.values() if r])
         pardon_queued_tasks(self._scheduler, ours)
-        for verdict in verdicts:
-            if verdict.row is None:
-                continue
+        rows_of = {k: rows_of_task(self._scheduler, k) for k in ours}
+        for verdict in self._book.worker_died(worker, self._running_at_death(worker, rows_of)):
             _LOG.warning(
                 "Worker %s died at quantum %d (%d of %d times)",
                 worker,
@@ -284,10 +277,47 @@ class ButlerSchedulerPlugin(SchedulerPlugin):  # type: ignore[misc]  # distribut
                 verdict.strikes,
                 self._book.allowed,
             )
-            if verdict.strikes == self._book.allowed - 1:
-                for key, rows in rows_of.items():
-                    if verdict.row in rows:
-                        fail_at_next_death(self._scheduler, key)
+            (key,) = [k for k, rows in rows_of.items() if verdict.row in rows][:1]
+            if verdict.final:
+                self._fail_for_good(key, verdict.row, worker)
+            elif verdict.strikes == self._book.allowed - 1:
+                fail_at_next_death(self._scheduler, key)
+
+    def _running_at_death(self, worker: str, rows_of: Mapping[Any, Sequence[int]]) -> list[int]:
+        """Return the quanta a dead worker was at: by its marks, those that had finished aside."""
+        assigned = {row for rows in rows_of.values() for row in rows}
+        graph, datastore = self.recorder.graph, self.location.datastore
+        running = []
+        path = self.location.files.start_marks(worker)
+        rows = StartMarks.read(path)
+        path.unlink(missing_ok=True)  # a worker of the same address begins anew
+        for row in rows:
+            if row not in assigned:
+                continue
+            marker = graph.quantum(row).metadata_ref
+            if marker is None or not datastore.exists(datastore.predicted_record(marker).path):
+                running.append(row)
+        return running
+
+    def _fail_for_good(self, key: Key, row: int, worker: str) -> None:
+        text = (
+            f"Its worker died {self._book.allowed} times while running it; the last was {worker}. Likely "
+            "causes: not enough memory (the metadata datasets of its siblings say what these took at their "
+            "peak), or a crash in compiled code."
+        )
+        self.recorder.put(QuantumGivenUp(row, "KilledWorker", text))
+        # Mostly Dask has failed the task by now; one that it gives to another worker is taken back from that.
+        self._in_background(self._fail_when_assigned(key, text))
+
+    async def _fail_when_assigned(self, key: Key, text: str) -> None:
+        while not self._finished:
+            state = task_state(self._scheduler, key)
+            if state in ("", "memory", "erred", "released", "forgotten"):
+                return
+            if state == "processing":
+                fail_task(self._scheduler, key, "", QuantumExecutionError(text))
+                return
+            await asyncio.sleep(0.05)
 
     def _is_ours(self, key: Any) -> bool:
         return isinstance(key, tuple) and isinstance(key[0], str) and key[0].endswith(self.run_tag)

@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from .log_capture import LogCapture
 from .open_plan import find_open, opened
 from .quantum_report import QuantumReport
 from .run_settings import RunSettings
+from .start_marks import StartMarks
 
 _SENT = (
     *(
@@ -89,10 +90,12 @@ class DaskReporter:
         This worker.
     topic : `str`
         Topic of the plan's events.
+    marks : `StartMarks`
+        What of it is left if the worker dies.
     """
 
-    def __init__(self, worker: Worker, topic: str) -> None:
-        self._worker, self._topic = worker, topic
+    def __init__(self, worker: Worker, topic: str, marks: StartMarks) -> None:
+        self._worker, self._topic, self._marks = worker, topic, marks
 
     def started(self, row: int) -> None:
         """Say that a quantum begins.
@@ -102,6 +105,8 @@ class DaskReporter:
         row : `int`
             Row of the quantum.
         """
+        with suppress(OSError):  # a full disk; then the event must do
+            self._marks.set(row)
         self._worker.log_event(self._topic, {"action": "started", "row": row, "slot": threading.get_ident()})
 
     def ended(self, report: QuantumReport) -> None:
@@ -113,6 +118,8 @@ class DaskReporter:
             How.
         """
         add_to_task_metadata(report.to_message())
+        with suppress(OSError):
+            self._marks.set()
 
 
 class _LogForwarder(logging.Handler):
@@ -201,7 +208,9 @@ class ButlerWorkerPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed shi
                 f"Worker {worker.address} cannot read the plan {str(files.copy)!r}: {error}. The repository "
                 "must be on a file system that all workers see under the same path."
             ) from error
-        reporter = DaskReporter(worker, location.topic)
+        marks = StartMarks(files.start_marks(worker.address))
+        self._stack.callback(marks.close)
+        reporter = DaskReporter(worker, location.topic, marks)
         plan = self._stack.enter_context(
             opened(graph, location.datastore, files.root, location.settings, reporter)
         )
