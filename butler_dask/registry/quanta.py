@@ -57,7 +57,7 @@ class Quanta:
 
         Parameters
         ----------
-        ids : `numpy.ndarray`, shape (n, 16), uint8 [bytes]
+        ids : `numpy.ndarray`, shape (n, 16), uint8 [1]
             UUIDs of quanta, each once.
 
         Returns
