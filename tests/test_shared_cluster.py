@@ -41,7 +41,8 @@ def test_two_runs_on_one_cluster_hear_their_own_lines_and_both_succeed(butler, c
     ]
 
     def run(graph) -> str:
-        with Butler(butler.root, writeable=True) as own, Client(client.scheduler.address) as connection:
+        another = Client(client.scheduler.address, security=client.security)
+        with Butler(butler.root, writeable=True) as own, another as connection:
             return run_graph(graph, own.repository, client=connection).describe()
 
     with caplog.at_level(logging.INFO), ThreadPoolExecutor(2) as pool:
