@@ -160,3 +160,21 @@ def test_killing_any_of_eight_processes_fifty_times_leaves_a_sound_repository(
     report = commands("butler", "check", "REPO", "--checksums").stdout
     assert "0 missing or damaged, 0 not recorded, 0 unfinished, 0 to be deleted" in report
     assert check_content(repository, rounds) == count
+
+
+@pytest.mark.chaos
+def test_repairs_among_eight_writers_take_nothing_that_is_sound(repository: Path, busy: list[Busy]) -> None:
+    rounds, repairs, start = int(os.environ.get("BUTLER_DASK_TEST_ROUNDS", "30")), 0, time.monotonic()
+    busy.append(Busy(repository, rounds))
+    commands = Commands(repository.parent)
+    while any(process.poll() is None for process in busy[0].processes.values()):
+        commands("butler", "check", "REPO", "--repair", "--checksums")
+        repairs += 1
+    busy[0].finish()
+    assert repairs > 3
+    count = check_content(repository, rounds)
+    report = commands("butler", "check", "REPO", "--checksums").stdout
+    print(
+        f"{repairs} repairs in {time.monotonic() - start:.0f} s; {count} datasets; {report.splitlines()[-1]}"
+    )
+    assert "0 missing or damaged, 0 not recorded, 0 unfinished, 0 to be deleted" in report

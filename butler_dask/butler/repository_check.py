@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..datastore.datastore import Datastore
-from ..errors import DatasetFileError, RunInUseError
+from ..errors import DatasetFileError, MissingCollectionError, RunInUseError
 from ..published_file import is_temporary
 from ..vocabulary.collection import CollectionType
-from ..vocabulary.dataset import DatasetRef, tables_of_refs
+from ..vocabulary.dataset import DatasetRef, DatasetTable, tables_of_refs
 from ..vocabulary.dataset_type import DatasetType
+from ..vocabulary.file_record import FileTable
 from ..vocabulary.path_name import quoted_run
 from .open_repository import OpenRepository
 
@@ -111,8 +112,8 @@ def check_repository(repository: OpenRepository, *, checksums: bool = False) -> 
     # Listed before the records are read: a file put meanwhile is recorded and not listed, never the reverse.
     listed = [path for path, _ in datastore.files()]
     for run in runs:
-        for table in registry.datasets.existing_in_run(run).values():
-            for row, file in enumerate(registry.datasets.files_of(table)):
+        for table, files in _recorded(repository, run):
+            for row, file in enumerate(files):
                 if file is None or file.path in pending:
                     continue
                 if file.path not in state:
@@ -121,6 +122,7 @@ def check_repository(repository: OpenRepository, *, checksums: bool = False) -> 
                 what = state[file.path]
                 if what is not None:
                     out.faults.append(FileFault(table[row], file.path, what))
+    out.faults = list(_still_there(repository, out.faults, checksums))
     out.checked = len(state)
     recorded = pending.union(state)
     prefixes = tuple(f"{quoted_run(run)}/" for run in runs)
@@ -132,7 +134,32 @@ def check_repository(repository: OpenRepository, *, checksums: bool = False) -> 
             out.unfinished.append(path)
         elif (prefixes and path.startswith(prefixes)) or (types and _of_a_dataset(path, types)):
             out.unrecorded.append(path)
+    for paths in (out.unrecorded, out.unfinished):
+        paths[:] = [p for p, there in zip(paths, datastore.exist(paths), strict=True) if there]
     return out
+
+
+def _recorded(repository: OpenRepository, run: str) -> list[tuple[DatasetTable, FileTable]]:
+    """Return the datasets of a run and their files as they are at one moment: none if it was just removed."""
+    registry = repository.registry
+    try:
+        with registry.snapshot():
+            tables = registry.datasets.existing_in_run(run).values()
+            return [(table, registry.datasets.files_of(table)) for table in tables]
+    except MissingCollectionError:
+        return []
+
+
+def _still_there(
+    repository: OpenRepository, faults: Sequence[FileFault], checksums: bool
+) -> Iterator[FileFault]:
+    """Yield the faults that are no datasets just being removed, or put anew, by others."""
+    files = repository.registry.datasets.files_of_ids([fault.ref.id for fault in faults])
+    for fault, file in zip(faults, files, strict=True):
+        if file is not None and file.path == fault.path:
+            what = repository.datastore.check(file, checksum=checksums)
+            if what is not None:
+                yield FileFault(fault.ref, fault.path, what)
 
 
 def _of_a_dataset(path: str, types: tuple[str, ...]) -> bool:
@@ -177,12 +204,15 @@ def repair_repository(
                 claims.take(run)
             except RunInUseError as error:
                 left[run] = str(error)
-        faults = [fault for fault in found.faults if fault.ref.run not in left]
-        lost = {fault.ref.id: fault.ref for fault in faults}
-        for ref in _metadata_of(repository, faults):
-            lost.setdefault(ref.id, ref)
         # Under the write lock, as every removal: nobody puts a dataset under such a path meanwhile.
         with repository.transaction():
+            faults = [fault for fault in found.faults if fault.ref.run not in left]
+            known = repository.registry.datasets.find_many([fault.ref.id for fault in faults])
+            # Others may have removed some since they were found.
+            faults = [fault for fault, ref in zip(faults, known, strict=True) if ref is not None]
+            lost = {fault.ref.id: fault.ref for fault in faults}
+            for ref in _metadata_of(repository, faults):
+                lost.setdefault(ref.id, ref)
             repository.remove_unrecorded(
                 _older(datastore, [p for p in stray if run_of[p] not in left], limit)
             )
