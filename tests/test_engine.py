@@ -479,7 +479,7 @@ def test_a_worker_that_leaves_takes_no_plan_from_another_in_its_process(butler):
 def test_unknown_executor_names_the_nearest(butler):
     graph = prepared(butler, 1, 1)
     with pytest.raises(ButlerUserError, match="Did you mean 'threads'"):
-        run_graph(graph, butler.repository, executor="thread")  # type: ignore[arg-type]
+        run_graph(graph, butler.repository, executor="thread")  # type: ignore[arg-type]  # mistyped
     with pytest.raises(ButlerUserError, match="needs the address"):
         run_graph(graph, butler.repository, executor="dask")
 

@@ -39,6 +39,7 @@ class DatasetQueries(ButlerParts):
         """Give a query to build on: ``with butler.query() as q: q.data_ids(["visit"]).where(...)``."""
         yield self._query(None, "", None, {})
 
+    # The reference's keywords, each one's own.
     def query_datasets(
         self,
         dataset_type: str | DatasetType,

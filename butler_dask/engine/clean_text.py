@@ -98,5 +98,5 @@ def clean_record(record: logging.LogRecord) -> str:
 def _plain(value: object) -> str:
     try:
         return clean_text(str(value))
-    except Exception:
+    except Exception:  # whatever its own code raises: a log line must not end a run
         return f"({type(value).__name__})"

@@ -30,7 +30,7 @@ class StartMarks:
 
     Notes
     -----
-    A thread has a place of eight bytes in it, which one ``pwrite`` fills: 2 us on a local disk.
+    A thread has a place of eight bytes in it, which one ``pwrite`` fills: about 1 us of CPU.
     """
 
     def __init__(self, path: Path) -> None:
